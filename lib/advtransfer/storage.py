@@ -1,0 +1,69 @@
+"""Where files live, and how they are written: never half.
+
+Two roots: the data root holds what was fetched, the cache root holds what was computed.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+
+def data_root() -> Path:
+    """The folder of the data sets: ``$ADVTRANSFER_DATA``, else ``data`` in the user's cache folder."""
+    return _root("ADVTRANSFER_DATA", "data")
+
+
+def cache_root() -> Path:
+    """The folder of records and trained weights: ``$ADVTRANSFER_CACHE``, else ``cache`` in the user's cache folder."""
+    return _root("ADVTRANSFER_CACHE", "cache")
+
+
+def _root(variable: str, name: str) -> Path:
+    given = os.environ.get(variable)
+    return Path(given).expanduser().absolute() if given else platformdirs.user_cache_path("advtransfer") / name
+
+
+def writable_folder(path: Path) -> Path:
+    """Make sure that `path` is a folder one can write to, and return it.
+
+    Raises
+    ------
+    PermissionError
+        In one line, with the path and what to set instead, before anything long has begun.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise PermissionError(
+            f"cannot write to {path} ({error.strerror}); expected a folder that can be written: "
+            "set ADVTRANSFER_DATA (data sets) or ADVTRANSFER_CACHE (results) to one"
+        ) from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a scratch path beside `path` that takes its place when the block ends without an error.
+
+    The scratch path (it ends like `path` and does not exist yet) may be written as a file or made as a
+    folder. A reader sees the old content or the new, never half; after an error nothing is left behind.
+    """
+    writable_folder(path.parent)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as scratch:
+        draft = Path(scratch) / path.name
+        yield draft
+        if draft.is_dir() and path.is_dir():  # a folder cannot be replaced in one step: move the old one away first
+            path.rename(Path(scratch) / "replaced")
+        draft.replace(path)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 checksum of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
