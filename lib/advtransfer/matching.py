@@ -1,0 +1,326 @@
+r"""Matching one model by an affine map of another: the distances of Theorems 3.1, 3.2 and 3.3.
+
+"a" is the model ⋆ that is matched (and attacked), "b" the model ⋄ that is mapped. With
+P = E[J_a J_bᵀ] and K = E[J_b J_bᵀ] the best map is W = P K†, for every constant H_a.
+Sums are taken in float64; nothing of size N² is ever held.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from advtransfer.checks import check_batch
+from advtransfer.estimators import unit_rows
+from advtransfer.spectral import SingularAttacks, matrix_root, singular_attacks
+
+# Eigenvalues of a Gram matrix below this fraction of the largest count as zero in its pseudo-inverse.
+PINV_CUTOFF = 1e-12
+
+
+class GradientMatching(NamedTuple):
+    """The gradient matching distance (equation 7) and the map that attains it."""
+
+    distance: float
+    """√E‖J_a - W J_b‖²_H."""
+    relative: float
+    """The distance over √E‖J_a‖²_H, in [0, 1]."""
+    weight: Tensor
+    """W, shape (d_a, d_b), float64; the one of least norm if several are best."""
+    r2: float
+    """1 - relative², a coefficient of determination (Proposition 3.1)."""
+
+
+class FunctionMatching(NamedTuple):
+    """The function matching distance (equation 13) and the affine map that attains it."""
+
+    distance: float
+    """√E‖f_a - W f_b - c‖²_H."""
+    relative: float
+    """The distance over √E‖f_a - E f_a‖²_H, the distance of the best constant; in [0, 1]."""
+    weight: Tensor
+    """W, shape (d_a, d_b), float64."""
+    bias: Tensor
+    """c, shape (d_a,), float64."""
+
+
+class TheoremRatio(NamedTuple):
+    """The fraction inside equation 12, by way of A1, A2 and σ."""
+
+    ratio: float
+    """R; the relative gradient matching distance is √(1 - R)."""
+    ratio_first: float
+    """R1: the same with the first attack of each sample only."""
+    rho: float
+    """ρ = E σ⁽¹⁾² / E Σᵢ σ⁽ⁱ⁾² of model a: the share of the first attacks."""
+
+
+@dataclass(frozen=True, eq=False)
+class GeneralizedTransferability:
+    """A1 and A2 of Theorem 3.1, for the generalised attacks on model a."""
+
+    a1: Tensor
+    """(N, n): how far each attack moves model b, over model b's strongest (equation 11); zero past rank f_a."""
+    sigma: Tensor
+    """(N, k) singular values of model a, k = min(d_a, n)."""
+    sigma_b: Tensor
+    """(N,) model b's largest singular value."""
+    own: Tensor
+    """(N, k, d_a): the deviations of model a, whitened by H_a, as unit vectors."""
+    other: Tensor
+    """(N, k, d_b): the deviations of model b, of unit H_b norm."""
+    kernel: Tensor
+    """(d_b, d_b): J† over its norm ‖J†‖_H, the second inner product of A2."""
+    kernel_norm: float
+    """‖J†‖_H = λmax(H_b^-½ J† H_b^-½)."""
+
+    def a2(self, first: Tensor | slice, second: Tensor | slice) -> Tensor:
+        """A2(x1, x2) for all pairs from two index sets: shape (N1, N2, k, k). Past k all entries are zero."""
+        own = torch.einsum("xid,yjd->xyij", self.own[first], self.own[second])
+        return own * torch.einsum("xim,mq,yjq->xyij", self.other[first], self.kernel, self.other[second])
+
+    def ratio(self, norm_a: float, attacks: int | None = None) -> float:
+        """The fraction of equation 12, with the first `attacks` attacks (all if ``None``).
+
+        The double expectation over (x1, x2) is tr(M Ĵ† Mᵀ) for the single expectation M = E Σᵢ vᵢ ûᵢ ŵᵢᵀ.
+        `norm_a` is √E‖J_a‖²_H.
+        """
+        k = attacks or self.sigma.shape[1]
+        v = self.sigma_b[:, None] * self.sigma[:, :k] * self.a1[:, :k]  # v of Theorem 3.1  (N, k)
+        m = torch.einsum("nk,nkd,nkm->dm", v, self.own[:, :k], self.other[:, :k]) / len(v)
+        return (torch.einsum("dm,mq,dq->", m, self.kernel, m) * self.kernel_norm / norm_a**2).item()
+
+
+def pinv(gram: Tensor) -> Tensor:
+    """The pseudo-inverse of a positive semi-definite matrix, cut off at ``PINV_CUTOFF`` of its largest eigenvalue."""
+    return torch.linalg.pinv(gram, rtol=PINV_CUTOFF, hermitian=True)
+
+
+def gradient_matching(jac_a: Tensor, jac_b: Tensor, hessian_a: Tensor | None = None) -> GradientMatching:
+    """The distance between model a's Jacobians and the nearest linear map of model b's (equation 7).
+
+    Parameters
+    ----------
+    jac_a, jac_b
+        Jacobians, shapes (N, d_a, n) and (N, d_b, n).
+    hessian_a
+        H_a, symmetric positive semi-definite, (d_a, d_a); or (N, d_a, d_a) when it varies with x, in which case the
+        weighted normal equations are solved instead of W = P K†. The identity if ``None``.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not match, values that are not finite, an H that is not positive semi-definite, or a model a
+        whose gradient is zero everywhere, so that nothing is to be matched.
+
+    Examples
+    --------
+    A matched by a scalar model that sees one of its two inputs:
+
+    >>> a = torch.tensor([[[1.0, 1.0]]])
+    >>> b = torch.tensor([[[2.0, 0.0]]])
+    >>> result = gradient_matching(a, b)
+    >>> result.weight, round(result.relative**2, 12)
+    (tensor([[0.5000]], dtype=torch.float64), 0.5)
+    """
+    check_pair(jac_a, jac_b)
+    a, b = jac_a.double(), jac_b.double()
+    if hessian_a is not None and hessian_a.ndim == 3:
+        weight = _weight_of_varying_hessian(a, b, hessian_a.double())
+    else:
+        weight = _mean_product(a, b) @ pinv(_mean_product(b, b))  # P K†
+    root = None if hessian_a is None else matrix_root(hessian_a, a.shape[1], "hessian_a")
+    distance, total = _norm(a - weight @ b, root), _norm(a, root)
+    if total == 0:
+        raise ValueError("model a has zero gradient at every sample (in the H_a norm); expected something to match")
+    return GradientMatching(distance, distance / total, weight, 1 - (distance / total) ** 2)
+
+
+def _weight_of_varying_hessian(a: Tensor, b: Tensor, h: Tensor) -> Tensor:
+    """Solve E[H ⊗ J_b J_bᵀ] vec W = vec E[H J_a J_bᵀ]."""
+    (_, d_a, _), d_b = a.shape, b.shape[1]
+    left = torch.einsum("nij,npq->ipjq", h, b @ b.mT).reshape(d_a * d_b, d_a * d_b)
+    right = (h @ (a @ b.mT)).sum(0).reshape(-1)
+    return (pinv(left) @ right).reshape(d_a, d_b)
+
+
+def function_matching(f_a: Tensor, f_b: Tensor, hessian_a: Tensor | None = None) -> FunctionMatching:
+    """The distance between model a's outputs and the nearest affine map of model b's (equation 13).
+
+    Parameters
+    ----------
+    f_a, f_b
+        Outputs, shapes (N, d_a) and (N, d_b).
+    hessian_a
+        H_a, symmetric positive semi-definite, (d_a, d_a); the identity if ``None``.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not match, values that are not finite, or an H that is not positive semi-definite.
+    """
+    check_batch("f_a", f_a, ndim=2)
+    check_batch("f_b", f_b, ndim=2)
+    if len(f_a) != len(f_b):
+        raise ValueError(f"f_a has {len(f_a)} samples and f_b {len(f_b)}; expected the same samples")
+    a, b = f_a.double(), f_b.double()
+    mean_a, mean_b = a.mean(0), b.mean(0)
+    a, b = (a - mean_a)[:, :, None], (b - mean_b)[:, :, None]  # centred, as Jacobians with n = 1
+    weight = _mean_product(a, b) @ pinv(_mean_product(b, b))
+    root = None if hessian_a is None else matrix_root(hessian_a, a.shape[1], "hessian_a")
+    distance, total = _norm(a - weight @ b, root), _norm(a, root)
+    relative = distance / total if total > 0 else float("nan")
+    return FunctionMatching(distance, relative, weight, mean_a - weight @ mean_b)
+
+
+def transfer_loss(f_s: Tensor, y: Tensor, hessian: Tensor | None = None) -> FunctionMatching:
+    """The knowledge transfer loss (equation 17): how near an affine map of the source's outputs comes to y.
+
+    Parameters and errors as for ``function_matching(y, f_s, hessian)``, which it is.
+    """
+    return function_matching(y, f_s, hessian)
+
+
+def generalized_transferability(
+    jac_a: Tensor,
+    jac_b: Tensor,
+    hessian_a: Tensor | None = None,
+    hessian_b: Tensor | None = None,
+    *,
+    attacks: SingularAttacks | None = None,
+) -> GeneralizedTransferability:
+    """A1 (equation 11) and A2 (Theorem 3.1), with ⟨·,·⟩ of H_a as A2's first inner product.
+
+    Parameters
+    ----------
+    jac_a, jac_b
+        Jacobians, shapes (N, d_a, n) and (N, d_b, n).
+    hessian_a, hessian_b
+        H_a, positive semi-definite, and H_b, positive definite; identities if ``None``.
+    attacks
+        The singular attacks of model a in the H_a inner product, all of them, where they are known already.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not match, values that are not finite, or an H_b that is singular: equation 12 is false there.
+    """
+    check_pair(jac_a, jac_b)
+    a, b = jac_a.double(), jac_b.double()
+    (n_samples, d_a, n), d_b = a.shape, b.shape[1]
+    root_b = _positive_root(hessian_b, d_b, b)
+    sigma, delta = attacks or singular_attacks(a, hessian_a)
+    sigma, delta = sigma.double(), delta.double()
+    own = delta @ a.mT  # (J_a δ⁽ⁱ⁾)ᵀ  (N, k, d_a)
+    if hessian_a is not None:
+        own = own @ matrix_root(hessian_a, d_a, "hessian_a")
+    whitened = delta @ b.mT @ root_b  # (H_b^½ J_b δ⁽ⁱ⁾)ᵀ  (N, k, d_b)
+    sigma_b = torch.linalg.matrix_norm(root_b @ b, 2) if d_b > 1 else (root_b @ b).flatten(1).norm(dim=1)
+    moved = torch.where(sigma_b[:, None] > 0, whitened.norm(dim=2) / sigma_b[:, None], 0)  # (N, k)
+    inverse_root = torch.linalg.inv(root_b)
+    k_pinv = pinv(_mean_product(b, b))
+    norm = torch.linalg.matrix_norm(inverse_root @ k_pinv @ inverse_root, 2).item()
+    return GeneralizedTransferability(
+        a1=torch.cat([moved, moved.new_zeros(n_samples, n - moved.shape[1])], 1),
+        sigma=sigma,
+        sigma_b=sigma_b,
+        own=unit_rows(own),
+        other=unit_rows(whitened) @ inverse_root,
+        kernel=k_pinv / norm if norm > 0 else k_pinv,
+        kernel_norm=norm,
+    )
+
+
+def _positive_root(hessian: Tensor | None, size: int, like: Tensor) -> Tensor:
+    if hessian is None:
+        return torch.eye(size, dtype=like.dtype, device=like.device)
+    root = matrix_root(hessian, size, "hessian_b")
+    smallest, largest = torch.linalg.eigvalsh(root)[[0, -1]].tolist()
+    if smallest <= 1e-6 * largest:
+        raise ValueError(
+            f"hessian_b is singular (eigenvalues down to {smallest**2:.2g} of {largest**2:.2g}); expected positive "
+            "definite: equation 12 does not hold otherwise"
+        )
+    return root
+
+
+def theorem_ratio(
+    jac_a: Tensor,
+    jac_b: Tensor,
+    hessian_a: Tensor | None = None,
+    hessian_b: Tensor | None = None,
+    *,
+    attacks: SingularAttacks | None = None,
+) -> TheoremRatio:
+    """The fraction inside equation 12, computed through A1 and A2 as Theorem 3.1 writes it.
+
+    Parameters and errors as for :func:`generalized_transferability`; a model a without gradients is an error too.
+    """
+    parts = generalized_transferability(jac_a, jac_b, hessian_a, hessian_b, attacks=attacks)
+    root = None if hessian_a is None else matrix_root(hessian_a, jac_a.shape[1], "hessian_a")
+    norm_a = _norm(jac_a.double(), root)
+    if norm_a == 0:
+        raise ValueError("model a has zero gradient at every sample (in the H_a norm); expected something to match")
+    rho = (parts.sigma[:, 0].square().mean() / norm_a**2).item()
+    return TheoremRatio(parts.ratio(norm_a), parts.ratio(norm_a, attacks=1), rho)
+
+
+def pairwise(jacs: Sequence[Tensor]) -> Tensor:
+    """All relative gradient matching distances of K models, from one Gram matrix of their stacked Jacobians.
+
+    Parameters
+    ----------
+    jacs
+        K Jacobians at the same samples, shapes (N, d_k, n).
+
+    Returns
+    -------
+    Tensor
+        (K, K), float64: entry (a, b) is the distance of model a from the nearest map of model b. Distances below about
+        1e-7 are rounding; use :func:`gradient_matching` for those.
+
+    Raises
+    ------
+    ValueError
+        No Jacobians, or shapes that do not match.
+    """
+    if not jacs:
+        raise ValueError("no Jacobians were given; expected at least one")
+    for jac in jacs[1:]:
+        check_pair(jacs[0], jac)
+    sizes = [jac.shape[1] for jac in jacs]
+    stacked = torch.cat([jac.double() for jac in jacs], 1)  # (N, ΣD, n)
+    gram = _mean_product(stacked, stacked)
+    blocks = [row.split(sizes, 1) for row in gram.split(sizes, 0)]  # blocks[a][b] = E[J_a J_bᵀ]
+    inverses = [pinv(blocks[b][b]) for b in range(len(jacs))]
+    r2 = torch.stack(
+        [
+            torch.stack(
+                [(p @ inverse * p).sum() / blocks[a][a].trace() for p, inverse in zip(row, inverses, strict=True)]
+            )
+            for a, row in enumerate(blocks)
+        ]
+    )
+    return (1 - r2).clamp_min(0).sqrt()
+
+
+def check_pair(jac_a: Tensor, jac_b: Tensor) -> None:
+    """Raise unless both are finite Jacobians (N, d, n) at the same samples and inputs."""
+    check_batch("jac_a", jac_a, ndim=3)
+    check_batch("jac_b", jac_b, ndim=3)
+    if jac_a.shape[::2] != jac_b.shape[::2]:
+        raise ValueError(
+            f"Jacobians have shapes {tuple(jac_a.shape)} and {tuple(jac_b.shape)}; expected (N, d_a, n) and (N, d_b, n)"
+        )
+
+
+def _mean_product(a: Tensor, b: Tensor) -> Tensor:
+    """E[A Bᵀ] over samples: (N, d, n), (N, m, n) -> (d, m), as one matrix product."""
+    return a.transpose(0, 1).flatten(1) @ b.transpose(0, 1).flatten(1).T / len(a)
+
+
+def _norm(a: Tensor, root: Tensor | None) -> float:
+    """√E‖A‖²_H of (N, d, n)."""
+    return ((a if root is None else root @ a).square().sum() / len(a)).sqrt().item()

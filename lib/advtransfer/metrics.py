@@ -1,0 +1,265 @@
+r"""The adversarial transferability metrics α1, α2 and α1∗α2 (Definitions 1 and 2 and the combined metric).
+
+For an attack δ1 made against model 1 and δ2 against model 2, with the deviations
+Δ11 = f1(x + δ1) - f1(x), Δ12 = f2(x + δ1) - f2(x) and Δ22 = f2(x + δ2) - f2(x):
+
+.. math::
+   \alpha_1(x) = \|\Delta_{12}\| / \|\Delta_{22}\|, \quad
+   \alpha_2 = \|E\,\hat\Delta_{11} \hat\Delta_{12}^\top\|_F, \quad
+   \alpha_1 {*} \alpha_2 = \|E\,\alpha_1(x)\, \hat\Delta_{11} \hat\Delta_{12}^\top\|_F .
+
+None is squared. A sample that model 2's own attack does not move has no α1: it is left out, and counted.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from advtransfer.checks import check_batch
+from advtransfer.estimators import directions, signed_root, unbiased_square
+from advtransfer.modes import Model, evaluating, outputs_of
+from advtransfer.spectral import SingularAttacks, singular_attacks
+
+Attack = Callable[[Model, Tensor], Tensor]
+"""Maps a model and inputs (N, ...) to perturbations like the inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Transferability:
+    """The metrics of one ordered pair of models, from N samples."""
+
+    alpha1: float
+    """Mean of α1(x)."""
+    alpha2: float
+    """Plug-in α2; too large by about the noise floor 1/√N when directions are unrelated."""
+    alpha12: float
+    """Plug-in α1∗α2."""
+    alpha2_unbiased: float
+    """Signed root of the unbiased estimate of α2²; negative: nothing above the noise."""
+    alpha12_unbiased: float
+    """Signed root of the unbiased estimate of (α1∗α2)²."""
+    alpha1_samples: Tensor
+    """α1(x), shape (N,), float64; NaN where it is undefined."""
+    n: int
+    """Samples counted: those with an α1."""
+    undefined: int
+    """Samples left out because model 2's own attack does not move model 2."""
+
+
+class Accumulator:
+    """Streams deviations into the metrics: O(d1·d2) memory, and α1(x) of each sample."""
+
+    def __init__(self) -> None:
+        self._samples: list[Tensor] = []
+        self._sums: Tensor | None = None  # of G and α1 G, where G is the outer product of unit deviations (2, d1, d2)
+        self._diagonals = torch.zeros(2, dtype=torch.float64)  # sums of ‖G‖² and ‖α1 G‖²
+
+    def update(self, d11: Tensor, d12: Tensor, d22: Tensor) -> None:
+        """Add a batch of deviations, shapes (N, d1), (N, d2) and (N, d2)."""
+        alpha1, u, w = directions(d11, d12, d22)
+        kept = ~torch.isnan(alpha1)
+        u = torch.where(kept[:, None], u, 0)
+        weights = torch.stack([torch.ones_like(alpha1), torch.where(kept, alpha1, 0)])  # (2, N)
+        sums = torch.einsum("wn,nd,nm->wdm", weights, u, w)
+        if self._sums is not None and self._sums.shape != sums.shape:
+            given, before = tuple(sums.shape[1:]), tuple(self._sums.shape[1:])
+            raise ValueError(f"deviations have widths {given}; expected {before} as in the batches before")
+        self._sums = sums if self._sums is None else self._sums + sums
+        present = (u.square().sum(1) * w.square().sum(1)).round()  # 1, or 0 for a row without a direction
+        self._diagonals += (weights.square() @ present).cpu()
+        self._samples.append(alpha1.cpu())
+
+    def compute(self) -> Transferability:
+        """The metrics of everything added so far.
+
+        Raises
+        ------
+        ValueError
+            Nothing was added.
+        """
+        if self._sums is None:
+            raise ValueError("no deviations were added; expected at least one batch")
+        samples = torch.cat(self._samples)
+        n = int((~samples.isnan()).sum())
+        squares = [((s / n).square().sum().item() if n else float("nan")) for s in self._sums]
+        unbiased = [
+            signed_root(unbiased_square(v, diagonal, n))
+            for v, diagonal in zip(squares, self._diagonals.tolist(), strict=True)
+        ]
+        return Transferability(
+            alpha1=samples.nanmean().item(),
+            alpha2=squares[0] ** 0.5,
+            alpha12=squares[1] ** 0.5,
+            alpha2_unbiased=unbiased[0],
+            alpha12_unbiased=unbiased[1],
+            alpha1_samples=samples,
+            n=n,
+            undefined=len(samples) - n,
+        )
+
+
+def from_deviations(d11: Tensor, d12: Tensor, d22: Tensor) -> Transferability:
+    """The metrics from output deviations, in one go.
+
+    Parameters
+    ----------
+    d11
+        Δ₁₁, model 1's deviation under the attack on model 1, shape (N, d1).
+    d12
+        Δ₁₂, model 2's deviation under the attack on model 1, shape (N, d2).
+    d22
+        Δ₂₂, model 2's deviation under the attack on model 2, shape (N, d2).
+
+    Raises
+    ------
+    ValueError
+        A batch that is empty or not finite, or shapes that do not match.
+
+    Examples
+    --------
+    A model's transferability to itself: α1 = 1, while α2 = 1 only if its deviations keep one direction.
+
+    >>> d = torch.eye(4)
+    >>> result = from_deviations(d, d, d)
+    >>> result.alpha1, result.alpha2
+    (1.0, 0.5)
+    """
+    total = Accumulator()
+    total.update(d11, d12, d22)
+    return total.compute()
+
+
+def from_jacobians(
+    jac_1: Tensor,
+    jac_2: Tensor,
+    *,
+    level: int = 0,
+    attacks: tuple[SingularAttacks, SingularAttacks] | None = None,
+) -> Transferability:
+    """The metrics of the small-ε regime (equations 5, 6 and 10): the attack is an exact singular vector.
+
+    α1 relates the effect of the `level`-th attack to that of model 2's strongest, as in equation 11. For an inner
+    product H other than the identity give Jacobians of the whitened outputs, H^½ J.
+
+    Parameters
+    ----------
+    jac_1, jac_2
+        Jacobians, shapes (N, d1, n) and (N, d2, n).
+    level
+        0 for the regular attack δ⁽¹⁾, 1 for the secondary attack δ⁽²⁾ (Figure 2b), and so on.
+    attacks
+        The singular attacks of both models, where they are known already.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not match, or a level out of range.
+    """
+    if jac_1.ndim != 3 or jac_2.ndim != 3 or jac_1.shape[::2] != jac_2.shape[::2]:
+        raise ValueError(
+            f"Jacobians have shapes {tuple(jac_1.shape)} and {tuple(jac_2.shape)}; expected (N, d1, n) and (N, d2, n)"
+        )
+    first, second = attacks or (singular_attacks(jac_1), singular_attacks(jac_2, k=1))
+    if not 0 <= level < first.delta.shape[1]:
+        raise ValueError(f"level = {level}; expected 0 to {first.delta.shape[1] - 1}")
+    delta_1, delta_2 = first.delta[:, level, :, None], second.delta[:, 0, :, None]  # (N, n, 1)
+    return from_deviations((jac_1 @ delta_1).squeeze(2), (jac_2 @ delta_1).squeeze(2), (jac_2 @ delta_2).squeeze(2))
+
+
+def transferability(
+    f1: Model, f2: Model, x: Tensor | Iterable[Tensor], attack: Attack, *, batch_size: int = 256
+) -> Transferability:
+    """Measure how well attacks on `f1` carry over to `f2`.
+
+    Parameters
+    ----------
+    f1, f2
+        Models (N, ...) -> (N, d1) and (N, d2); evaluated in eval mode and left as they were.
+    x
+        Inputs (N, ...), or batches of inputs from an iterable, which are never held together.
+    attack
+        ``attack(model, x)`` gives perturbations like x, e.g. ``partial(attacks.pgd, eps=8 / 255)``.
+    batch_size
+        Samples a pass when `x` is one tensor.
+
+    Raises
+    ------
+    ValueError
+        No batch or an empty one, values that are not finite, or outputs that are not (N, d).
+    """
+    return _accumulate([f1, f2], x, attack, batch_size, [(0, 1)])[0, 1]
+
+
+@dataclass(frozen=True, eq=False)
+class TransferMatrix:
+    """The metrics of every ordered pair of K models; row = attacked model, column = evaluated model."""
+
+    alpha1: Tensor
+    """(K, K), as are the next four."""
+    alpha2: Tensor
+    alpha12: Tensor
+    alpha2_unbiased: Tensor
+    alpha12_unbiased: Tensor
+    alpha1_samples: Tensor
+    """(K, K, N)."""
+    n: Tensor
+    """(K, K) samples counted."""
+    undefined: Tensor
+    """(K, K) samples left out."""
+
+
+def transfer_matrix(
+    models: Sequence[Model], x: Tensor | Iterable[Tensor], attack: Attack, *, batch_size: int = 256
+) -> TransferMatrix:
+    """The metrics of every ordered pair of K models, from K attacks, K clean and K² attacked forward passes a batch.
+
+    Parameters
+    ----------
+    models
+        K models, each (N, ...) -> (N, d) with its own d.
+    x, attack, batch_size
+        As for :func:`transferability`.
+
+    Raises
+    ------
+    ValueError
+        No model, and as for :func:`transferability`.
+    """
+    if not models:
+        raise ValueError("no models were given; expected at least one")
+    size = len(models)
+    cells = _accumulate(models, x, attack, batch_size, [(i, j) for i in range(size) for j in range(size)])
+
+    def table(name: str) -> Tensor:
+        values = [getattr(cells[i, j], name) for i in range(size) for j in range(size)]
+        stacked = torch.stack(values) if isinstance(values[0], Tensor) else torch.tensor(values, dtype=torch.float64)
+        return stacked.unflatten(0, (size, size))
+
+    return TransferMatrix(**{field.name: table(field.name) for field in fields(TransferMatrix)})
+
+
+def _accumulate(
+    models: Sequence[Model],
+    x: Tensor | Iterable[Tensor],
+    attack: Attack,
+    batch_size: int,
+    pairs: list[tuple[int, int]],
+) -> dict[tuple[int, int], Transferability]:
+    """The metrics of some ordered pairs (attacked, evaluated); each model is attacked once a batch."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size = {batch_size}; expected at least 1 sample")
+    involved = sorted({i for pair in pairs for i in pair})
+    # A pair (i, j) needs model j under the attacks on i and on j, and model i under its own.
+    forwards = sorted(set(pairs) | {(i, i) for i in involved})
+    totals = {pair: Accumulator() for pair in pairs}
+    for batch in x.split(batch_size) if isinstance(x, Tensor) else x:
+        check_batch("x", batch)
+        deltas = {i: attack(models[i], batch) for i in involved}
+        with evaluating(*(models[i] for i in involved)):
+            clean = {i: outputs_of(models[i], batch) for i in involved}
+            deviation = {(i, j): outputs_of(models[j], batch + deltas[i]) - clean[j] for i, j in forwards}
+        for i, j in pairs:
+            totals[i, j].update(deviation[i, i], deviation[i, j], deviation[j, j])
+    return {pair: total.compute() for pair, total in totals.items()}

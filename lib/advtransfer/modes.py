@@ -1,0 +1,43 @@
+"""Evaluate models without leaving a trace: mode, gradients and autograd state are as before."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+Model = Callable[[Tensor], Tensor]
+
+
+@contextmanager
+def evaluating(*models: Model, gradients: bool = False) -> Iterator[None]:
+    """Put every module among `models` in eval mode inside the block, and each submodule back as it was after.
+
+    Autograd is on inside the block if `gradients`, else off, whatever mode the caller is in (inference mode
+    included). Plain functions have no mode and pass through.
+    """
+    modules = {m for model in models if isinstance(model, nn.Module) for m in model.modules()}
+    training = [m for m in modules if m.training]
+    try:
+        for module in training:
+            module.training = False
+        with torch.inference_mode(False), torch.set_grad_enabled(gradients):
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def outputs_of(model: Model, x: Tensor) -> Tensor:
+    """``model(x)``, checked to be of shape (N, d).
+
+    Raises
+    ------
+    ValueError
+        The outputs are not a matrix with one row a sample.
+    """
+    outputs = model(x)
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
+        given = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ValueError(f"model outputs have {given}; expected (N, d) with N = {len(x)}")
+    return outputs

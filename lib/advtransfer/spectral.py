@@ -1,0 +1,134 @@
+r"""Jacobians and the exact attacks of the small-ε regime: singular vectors in the inner product of H.
+
+For :math:`\|\delta\|_2 \le \epsilon` and a norm-type loss the best attack on :math:`f` at :math:`x` is the leading
+right singular vector of :math:`H^{1/2} J_f(x)`; the others are the generalised attacks (equations 5, 8 and 9).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from advtransfer.checks import check_batch
+from advtransfer.modes import Model, evaluating, outputs_of
+
+# Below this fraction of a sample's largest singular value a direction is noise of the eigensolver.
+RELATIVE_CUTOFF = 1e-6
+
+
+class SingularAttacks(NamedTuple):
+    """The generalised attacks of a model at each sample, strongest first."""
+
+    sigma: Tensor
+    """(N, k) singular values σ⁽ⁱ⁾, descending; 0 below ``RELATIVE_CUTOFF`` of the first."""
+    delta: Tensor
+    """(N, k, n) unit attacks δ⁽ⁱ⁾; a zero row where σ⁽ⁱ⁾ = 0, since no such direction moves the model."""
+
+
+def jacobian(model: Model, x: Tensor, *, chunk_size: int | None = None) -> Tensor:
+    """The Jacobian of a model's outputs with respect to its inputs, one sample a row.
+
+    Parameters
+    ----------
+    model
+        Maps (N, ...) to (N, d), each row on its own. A module is evaluated in eval mode and left as it was.
+    x
+        Inputs, shape (N, ...); n is the number of entries of one sample.
+    chunk_size
+        Samples a pass (all at once if ``None``): bounds the memory of the graph, not the result.
+
+    Returns
+    -------
+    Tensor
+        Shape (N, d, n), in the dtype and on the device of `x`: entry (s, i, j) is ∂fᵢ/∂xⱼ at sample s.
+
+    Raises
+    ------
+    ValueError
+        An empty batch, a NaN or infinite input, or outputs that are not (N, d).
+    """
+    check_batch("x", x)
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size = {chunk_size}; expected at least 1 sample")
+    with evaluating(model, gradients=True):
+        return torch.cat([_jacobian(model, part) for part in x.split(chunk_size or len(x))])
+
+
+def _jacobian(model: Model, x: Tensor) -> Tensor:
+    leaf = x.detach().clone().requires_grad_()
+    outputs = outputs_of(model, leaf)  # (N, d)
+    if not outputs.requires_grad:  # a constant model
+        return x.new_zeros(len(x), outputs.shape[1], x[0].numel())
+    rows = [
+        torch.autograd.grad(column.sum(), leaf, retain_graph=True, materialize_grads=True)[0].flatten(1)
+        for column in outputs.unbind(1)
+    ]
+    return torch.stack(rows, 1)  # (N, d, n)
+
+
+def matrix_root(hessian: Tensor, size: int, name: str = "hessian") -> Tensor:
+    """The symmetric square root of a positive semi-definite matrix, float64, shape (..., size, size).
+
+    Raises
+    ------
+    ValueError
+        The matrix is not (..., size, size), not symmetric, or has a negative eigenvalue.
+    """
+    h = hessian.double()
+    if h.shape[-2:] != (size, size):
+        raise ValueError(f"{name} has shape {tuple(h.shape)}; expected ({size}, {size}) for {size} outputs")
+    if not torch.allclose(h, h.mT, rtol=1e-6, atol=1e-9):
+        raise ValueError(f"{name} is not symmetric (largest difference {(h - h.mT).abs().max():.2g})")
+    values, vectors = torch.linalg.eigh(h)
+    if (values < -1e-8 * values.abs().amax(-1, keepdim=True)).any():
+        raise ValueError(f"{name} has the eigenvalue {values.min():.2g}; expected positive semi-definite")
+    return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT
+
+
+def singular_attacks(jac: Tensor, hessian: Tensor | None = None, k: int | None = None) -> SingularAttacks:
+    r"""The first `k` generalised attacks :math:`\delta^{(i)}` and singular values :math:`\sigma^{(i)}` (equations 8, 9).
+
+    They come from the d×d Gram matrix of :math:`H^{1/2} J`, in float64: never from an n×n problem.
+
+    Parameters
+    ----------
+    jac
+        Jacobians, shape (N, d, n).
+    hessian
+        H, symmetric positive semi-definite, shape (d, d) or (N, d, d); the identity if ``None``.
+    k
+        How many; at most and by default min(d, n), since further attacks move the model nowhere.
+
+    Returns
+    -------
+    SingularAttacks
+        ``.sigma`` (N, k) and ``.delta`` (N, k, n), in the dtype of `jac`.
+
+    Raises
+    ------
+    ValueError
+        A wrong shape, a value that is not finite, an H that is not positive semi-definite, or k out of range.
+
+    Examples
+    --------
+    >>> attacks = singular_attacks(torch.tensor([[[3.0, 0.0], [0.0, 4.0]]]))
+    >>> attacks.sigma
+    tensor([[4., 3.]])
+    >>> attacks.delta.abs()
+    tensor([[[0., 1.],
+             [1., 0.]]])
+    """
+    check_batch("jac", jac, ndim=3)
+    most = min(jac.shape[1:])
+    k = most if k is None else k
+    if not 1 <= k <= most:
+        raise ValueError(f"k = {k}; expected 1 to min(d, n) = {most}")
+    b = jac.double()
+    if hessian is not None:
+        b = matrix_root(hessian, jac.shape[1]) @ b  # H^½ J  (N, d, n)
+    squares, u = torch.linalg.eigh(b @ b.mT)  # ascending  (N, d), (N, d, d)
+    sigma = squares[:, -k:].flip(1).clamp_min(0).sqrt()
+    sigma = torch.where(sigma > RELATIVE_CUTOFF * sigma[:, :1], sigma, 0)
+    delta = u[:, :, -k:].flip(2).mT @ b  # σ δ  (N, k, n)
+    delta = torch.where(sigma[:, :, None] > 0, delta / sigma[:, :, None], 0)
+    return SingularAttacks(sigma.to(jac.dtype), delta.to(jac.dtype))
