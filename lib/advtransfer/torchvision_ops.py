@@ -13,7 +13,7 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def declare_missing_operators() -> None:
-    """Declare ``torchvision::nms`` and ``torchvision::qnms``, if torch has no CUDA and torchvision expects it.
+    """Declare ``torchvision::nms`` and ``qnms`` where torch has no CUDA and torchvision expects it.
 
     Does nothing in every other case, and nothing when called again. torch calls it at the end of its own
     import (entry point ``torch.backends``). The operators are names only: calling one still fails.
@@ -25,7 +25,7 @@ def declare_missing_operators() -> None:
 
 
 def _torchvision_is_cuda_build() -> bool:
-    """Read torchvision's version file: the metadata of its wheel does not tell the build, and importing it may fail."""
+    # Its version file tells; the metadata of the wheel does not name the build, and importing it may fail.
     spec = find_spec("torchvision")
     if spec is None or spec.origin is None:
         return False

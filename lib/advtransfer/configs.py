@@ -1,0 +1,97 @@
+"""The parameters of an experiment: declared once, checked before anything runs."""
+
+import difflib
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Literal, Self, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
+
+
+class ConfigError(ValueError):
+    """Parameters that cannot be used; one line a problem: its name, what was given, what is expected."""
+
+
+def _fraction(value: Any) -> Any:
+    try:
+        return float(Fraction(value)) if isinstance(value, str) and "/" in value else value
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("a number or a fraction such as 4/255") from None
+
+
+Epsilon = Annotated[float, Field(gt=0), BeforeValidator(_fraction)]
+"""A radius greater than 0; the text ``"4/255"`` is understood."""
+
+
+class Config(BaseModel):
+    """Base of every experiment's parameters: frozen, complete, and strict about what it is given.
+
+    A subclass declares its fields with type, range and ``Field(description=...)``, and in ``PROFILES`` what
+    each size of run sets.
+
+    Examples
+    --------
+    >>> class Demo(Config):
+    ...     PROFILES = {"quick": {"steps": 10}, "paper": {"steps": 100}}
+    ...     eps: Epsilon = Field(4 / 255, description="radius of the attack")
+    ...     steps: int = Field(1, ge=1, description="steps of the attack")
+    >>> Demo.from_profile("paper", eps="8/255", steps=None)
+    Demo(profile='paper', seed=0, eps=0.03137254901960784, steps=100)
+    >>> Demo.from_profile(epsilon=0.1)
+    Traceback (most recent call last):
+    advtransfer.configs.ConfigError: unknown parameter 'epsilon'; did you mean 'eps'?
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    PROFILES: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    profile: Literal["smoke", "quick", "paper"] = Field("quick", description="size of the run")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random")
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(explain(error, list(type(self).model_fields))) from None
+
+    @classmethod
+    def from_profile(cls, profile: str = "quick", **overrides: Any) -> Self:
+        """The values of `profile`, changed where an override is not None."""
+        given = {name: value for name, value in overrides.items() if value is not None}
+        return cls(**{**cls.PROFILES.get(profile, {}), **given, "profile": profile})
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name is not None
+        kind = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and kind is not bool:
+            raise ValueError("a value that is not true or false")
+        if isinstance(value, str) and get_origin(kind) in (list, tuple):
+            return [part.strip() for part in value.strip("()[] ").split(",") if part.strip()]
+        return value
+
+
+def explain(error: ValidationError, names: list[str]) -> str:
+    """One line a problem: the parameter, what was given and what is expected."""
+    problems: dict[str, ErrorDetails] = {}
+    for problem in error.errors():  # the members of a union each complain: the first is enough
+        problems.setdefault(str(problem["loc"][0]) if problem["loc"] else "parameters", problem)
+    return "\n".join(_line(name, problem, names) for name, problem in problems.items())
+
+
+def _line(name: str, problem: ErrorDetails, names: list[str]) -> str:
+    if problem["type"] == "extra_forbidden":
+        return unknown("parameter", name, names)
+    if problem["type"] == "missing":
+        return f"{name}: not given; expected a value"
+    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable")[0]
+    return f"{name}: got {problem['input']!r}; expected {expected}"
+
+
+def unknown(what: str, name: str, names: list[str]) -> str:
+    """Say that `name` is unknown and which of `names` may have been meant."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5) or [n for n in names if name.startswith(n)]
+    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names)}"
+    return f"unknown {what} {name!r}; {hint}"

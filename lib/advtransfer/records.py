@@ -1,0 +1,221 @@
+"""What an experiment found: tables, per-sample arrays, and where they come from.
+
+An experiment is a pure function of its Config. `recorded` lets it be asked twice and computed once; a
+published run and a run of a minute ago are the same kind of folder.
+"""
+
+import csv
+import functools
+import hashlib
+import json
+import resource
+import sys
+import time
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from advtransfer import storage
+from advtransfer.configs import Config
+from advtransfer.provenance import digest, environment, source_hash
+
+RESULTS = Path(__file__).parents[2] / "data" / "results"
+FORMAT = 1
+
+Tables = dict[str, pd.DataFrame]
+Arrays = dict[str, np.ndarray]
+
+
+class RecordError(ValueError):
+    """A folder that is no record, or not the one that was written."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """The result of one run of an experiment.
+
+    Tables hold columns of bool, int64, float64 or text without gaps, and a plain index; other integers,
+    floats and categories are widened to these, so that a record is the same before it was saved and after.
+    """
+
+    experiment: str
+    config: dict[str, Any]
+    tables: Tables
+    arrays: Arrays
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in (*self.tables, *self.arrays):
+            if not name.isidentifier():
+                raise TypeError(f"table or array {name!r}; expected a name of letters, digits and _")
+        object.__setattr__(self, "tables", {name: _plain(name, table) for name, table in self.tables.items()})
+        object.__setattr__(self, "arrays", {name: _numeric(name, array) for name, array in self.arrays.items()})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything but the provenance, to the last bit."""
+        content = {
+            "experiment": self.experiment,
+            "config": self.config,
+            "tables": {name: [_kinds(table), _sha256(_to_csv(table))] for name, table in self.tables.items()},
+            "arrays": {
+                name: [array.dtype.str, list(array.shape), _sha256(np.ascontiguousarray(array).tobytes())]
+                for name, array in self.arrays.items()
+            },
+        }
+        return digest(content)
+
+    def save(self, path: Path) -> None:
+        """Write the folder `path`: ``record.json``, ``tables/NAME.csv`` and ``arrays.npz``; whole or not at all."""
+        head = {
+            "format": FORMAT,
+            "experiment": self.experiment,
+            "digest": self.digest,
+            "config": self.config,
+            "tables": {name: _kinds(table) for name, table in self.tables.items()},
+            "provenance": self.provenance,
+        }
+        with storage.replacing(path) as draft:
+            (draft / "tables").mkdir(parents=True)
+            for name, table in self.tables.items():
+                (draft / "tables" / f"{name}.csv").write_bytes(_to_csv(table))
+            np.savez_compressed(draft / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
+            (draft / "record.json").write_text(json.dumps(head, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Record":
+        """Read the folder `path` and check that it holds what was written.
+
+        Raises
+        ------
+        RecordError
+            In one line, when something is missing, unreadable or changed.
+        """
+        try:
+            head = json.loads((path / "record.json").read_text(encoding="utf-8"))
+            if head["format"] != FORMAT:
+                raise ValueError(f"format {head['format']}, expected {FORMAT}")
+            tables = {n: _from_csv(path / "tables" / f"{n}.csv", kinds) for n, kinds in head["tables"].items()}
+            with np.load(path / "arrays.npz", allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            record = cls(head["experiment"], head["config"], tables, arrays, head["provenance"])
+            if record.digest != head["digest"]:
+                raise ValueError("its content is not what its digest says")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+            reason = str(error).partition("\n")[0]
+            raise RecordError(f"broken record {path}: {reason}; delete it to compute it anew") from None
+        return record
+
+
+def published(experiment: str, results: Path = RESULTS) -> list[Record]:
+    """The records of `experiment` (e.g. ``"synthetic"``) published with the book, in the order of their names."""
+    return [Record.load(head.parent) for head in sorted((results / experiment).glob("*/record.json"))]
+
+
+def recorded(run: Callable[[Any], tuple[Tables, Arrays]]) -> Callable[..., Record]:
+    """Make ``run(config) -> (tables, arrays)`` an experiment: ``run(config, *, cache=None) -> Record``.
+
+    A run is computed once. It is found again by its module's name and `source_hash`, its config, and what
+    the module's function ``inputs(config) -> dict[str, str]`` says of the data it reads (a checksum each, or
+    ``"missing"``), if there is one. `cache` is the folder to keep records in (None: `storage.cache_root`),
+    or False to compute without looking or keeping.
+    """
+    module = sys.modules[run.__module__]
+    experiment = module.__name__.rpartition(".")[2]
+
+    @functools.wraps(run)
+    def run_once(config: Config, *, cache: Path | Literal[False] | None = None) -> Record:
+        origin = {"module": module.__name__, "source": source_hash(module.__name__), "inputs": inputs(module, config)}
+        settings = config.model_dump(mode="json")
+        if cache is False:
+            return _compute(run, experiment, config, origin)
+        key = digest({"config": settings, **origin})
+        folder = (cache or storage.cache_root()) / "records" / experiment / key[:2] / key
+        if folder.exists():
+            try:
+                return Record.load(folder)
+            except RecordError as error:
+                warnings.warn(f"{error}: computing it anew", stacklevel=2)
+        storage.writable_folder(folder.parent)
+        record = _compute(run, experiment, config, origin)
+        record.save(folder)
+        return record
+
+    return run_once
+
+
+def inputs(module: ModuleType, config: Config) -> dict[str, str]:
+    """What an experiment's module says of the data that `config` reads; nothing, if it reads none."""
+    return module.inputs(config) if hasattr(module, "inputs") else {}
+
+
+def _compute(
+    run: Callable[[Any], tuple[Tables, Arrays]], experiment: str, config: Config, origin: dict[str, Any]
+) -> Record:
+    start = time.perf_counter()
+    tables, arrays = run(config)
+    cost = {
+        "seconds": round(time.perf_counter() - start, 3),
+        "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+    }
+    return Record(experiment, config.model_dump(mode="json"), tables, arrays, {**origin, **cost, **environment()})
+
+
+def _plain(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with columns that a CSV file and its header of kinds can hold without loss."""
+    if not table.index.equals(pd.RangeIndex(len(table))):
+        raise TypeError(f"table {name!r} has an index, which is not kept; expected table.reset_index()")
+    if not all(isinstance(label, str) for label in table.columns) or not table.columns.is_unique:
+        raise TypeError(f"table {name!r} has columns {list(table.columns)}; expected different names of type str")
+    columns = {label: table[label].astype(_kind(name, table[label])) for label in table.columns}
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(table)))
+
+
+def _kind(name: str, column: pd.Series) -> Literal["bool", "int64", "float64", "str"]:
+    kinds = pd.api.types
+    if kinds.is_bool_dtype(column):
+        return "bool"
+    if kinds.is_integer_dtype(column):
+        return "int64"
+    if kinds.is_float_dtype(column):
+        return "float64"
+    if all(isinstance(value, str) for value in column):
+        return "str"
+    raise TypeError(
+        f"table {name!r}, column {column.name!r}: {column.dtype}; expected bool, int, float or str, no gaps"
+    )
+
+
+def _kinds(table: pd.DataFrame) -> dict[str, str]:
+    return {label: _kind("", table[label]) for label in table.columns}
+
+
+def _numeric(name: str, array: Any) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "biufcSU":
+        raise TypeError(f"array {name!r} holds {array.dtype}; expected numbers, bools or text")
+    return array
+
+
+def _to_csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False, na_rep="nan", quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").encode()
+
+
+def _from_csv(path: Path, kinds: dict[str, str]) -> pd.DataFrame:
+    # Floats are read as text and left to Python, which is exact whatever pandas does by default.
+    read: dict[Any, Any] = {label: "str" if kind in ("float64", "str") else kind for label, kind in kinds.items()}
+    table = pd.read_csv(path, dtype=read, keep_default_na=False, skip_blank_lines=False)
+    floats = {label: table[label].map(float).astype("float64") for label, kind in kinds.items() if kind == "float64"}
+    return table.assign(**floats)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

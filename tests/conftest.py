@@ -1,0 +1,63 @@
+"""Fixtures that every test may use."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache root of the test's own: no test reads or leaves results anywhere else."""
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An importable folder with a package ``toys`` and in it an experiment, ``toys.echo``, that counts its calls."""
+    package = tmp_path / "toys"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "echo.py").write_text(ECHO, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # for the kernels of notebooks
+    monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "data"))
+    return package
+
+
+ECHO = '''
+"""A tiny experiment."""
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from advtransfer.configs import Config as Base, Epsilon
+from advtransfer.records import recorded
+
+
+class Config(Base):
+    """Its parameters."""
+    PROFILES = {"smoke": {"steps": 1}, "quick": {"steps": 10}, "paper": {"steps": 100}}
+    eps: Epsilon = Field(4 / 255, description="radius")
+    steps: int = Field(1, ge=1, description="steps")
+
+
+def inputs(config):
+    """Its data: a file that may be there or not."""
+    path = Path(os.environ["ADVTRANSFER_DATA"]) / "numbers.txt"
+    return {"numbers": path.read_text() if path.exists() else "missing"}
+
+
+calls = []
+
+
+@recorded
+def run(config):
+    """Eps to the powers 1 to steps."""
+    calls.append(config)
+    powers = config.eps ** np.arange(1.0, config.steps + 1)
+    return {"powers": pd.DataFrame({"power": powers})}, {"powers": powers}
+'''

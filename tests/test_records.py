@@ -1,0 +1,159 @@
+"""Records: bit-exact, never half-written, computed once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from advtransfer.records import Record, RecordError, published
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+ROWS = st.lists(st.tuples(TEXT, st.floats(), st.booleans(), st.integers(-(2**63), 2**63 - 1)))
+
+
+def record(rows: list = (), arrays: dict | None = None) -> Record:
+    table = pd.DataFrame(list(rows), columns=["text", "float", "bool", "int"]).astype(
+        {"text": "str", "float": "float64", "bool": "bool", "int": "int64"}
+    )
+    return Record("echo", {"eps": 0.1}, {"table": table}, arrays or {}, {"seconds": 1.0})
+
+
+@given(rows=ROWS)
+@settings(max_examples=100, deadline=None)
+def test_tables_survive_to_the_last_bit(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("records") / "record"
+    before = record(rows)
+    before.save(path)
+    after = Record.load(path)  # load compares the digests
+    pd.testing.assert_frame_equal(after.tables["table"], before.tables["table"], check_exact=True)
+
+
+def test_arrays_survive_and_count_in_the_digest(tmp_path):
+    arrays = {"a": np.random.default_rng(0).normal(size=(3, 4)).astype("float32"), "b": np.array([], dtype="int8")}
+    before = record(arrays=arrays)
+    before.save(tmp_path / "r")
+    after = Record.load(tmp_path / "r")
+    for name, array in arrays.items():
+        assert after.arrays[name].dtype == array.dtype
+        assert after.arrays[name].tobytes() == array.tobytes()
+    arrays["a"] = np.nextafter(arrays["a"], np.float32(9))
+    assert record(arrays=arrays).digest != before.digest
+    assert Record("echo", {"eps": 0.2}, {}, {}, {}).digest != Record("echo", {"eps": 0.1}, {}, {}, {}).digest
+    assert Record("echo", {}, {}, {}, {"seconds": 1}).digest == Record("echo", {}, {}, {}, {"seconds": 2}).digest
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pd.DataFrame({"a": [1]}, index=["x"]), "reset_index"),
+        (pd.DataFrame({0: [1]}), "expected different names of type str"),
+        (pd.DataFrame({"a": ["x", None]}), "no gaps"),
+    ],
+)
+def test_what_a_table_cannot_keep_is_refused(table, message):
+    with pytest.raises(TypeError, match=message):
+        Record("echo", {}, {"table": table}, {}, {})
+
+
+def damage_value(path: Path):
+    file = path / "tables" / "table.csv"
+    file.write_text(file.read_text().replace("0.25", "0.26"))
+
+
+def damage_head(path: Path):
+    head = json.loads((path / "record.json").read_text())
+    (path / "record.json").write_text(json.dumps(head | {"config": {"eps": 0.2}}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_value,
+        damage_head,
+        lambda path: (path / "record.json").write_text("{"),
+        lambda path: (path / "record.json").write_text("[]"),
+        lambda path: (path / "tables" / "table.csv").unlink(),
+        lambda path: (path / "arrays.npz").write_bytes((path / "arrays.npz").read_bytes()[:-30]),
+        lambda path: np.savez(path / "arrays.npz", a=np.array([{}], dtype=object)),
+    ],
+)
+def test_a_broken_record_is_named_in_one_line(tmp_path, damage):
+    path = tmp_path / "r"
+    record([("x", 0.25, True, 1)], {"a": np.zeros(3)}).save(path)
+    damage(path)
+    with pytest.raises(RecordError, match=f"broken record {path}: .*delete it") as caught:
+        Record.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_killed_while_saving_the_old_record_or_a_new_one_is_there(tmp_path):
+    """Three times: a process that saves records without end is killed, and what it left is whole."""
+    script = (
+        "import sys, itertools, numpy as np\nfrom pathlib import Path\nfrom advtransfer.records import Record\n"
+        "for i in itertools.count():\n"
+        "    Record('echo', {'i': i}, {}, {'a': np.full(10**5, i)}, {}).save(Path(sys.argv[1]) / str(i % 100))\n"
+        "    print(i, flush=True)\n"
+    )
+    for round_ in range(3):
+        folder = tmp_path / str(round_)
+        process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        for _ in range(3):
+            process.stdout.readline()
+        time.sleep(0.013 * (round_ + 1))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        left = [path for path in folder.iterdir() if not path.name.startswith(".writing-")]
+        assert len(left) >= 3
+        assert sorted(Record.load(path).config["i"] for path in left) == list(range(len(left)))
+
+
+def test_an_experiment_is_computed_once(toys, cache, monkeypatch):
+    from toys import echo
+
+    config = echo.Config.from_profile("quick", eps="4/255")
+    first, again = echo.run(config), echo.run(config)
+    assert len(echo.calls) == 1
+    assert first.digest == again.digest == echo.run(config, cache=False).digest
+    assert len(echo.calls) == 2
+    assert {"seconds", "peak_memory", "source", "inputs", "threads", "packages"} <= set(again.provenance)
+
+    echo.run(echo.Config.from_profile("quick", eps="4/255", seed=1))
+    assert len(echo.calls) == 3
+    data = Path(os.environ["ADVTRANSFER_DATA"])
+    data.mkdir()
+    (data / "numbers.txt").write_text("123")
+    assert echo.run(config).provenance["inputs"] == {"numbers": "123"}
+    assert len(echo.calls) == 4
+
+    for head in cache.glob("records/echo/*/*/record.json"):
+        head.write_text("{")
+    with pytest.warns(UserWarning, match="broken record.*computing it anew"):
+        assert echo.run(config).digest == first.digest
+
+
+def test_an_unwritable_cache_is_told_before_computing(toys, tmp_path):
+    from toys import echo
+
+    calls = len(echo.calls)
+    (tmp_path / "file").touch()
+    with pytest.raises(PermissionError, match="ADVTRANSFER_CACHE"):
+        echo.run(echo.Config(seed=77), cache=tmp_path / "file")
+    assert len(echo.calls) == calls
+
+
+def test_published_records_come_in_the_order_of_their_names(tmp_path):
+    for name, eps in [("b", 2), ("a", 1)]:
+        Record("echo", {"eps": eps}, {}, {}, {}).save(tmp_path / "echo" / name)
+    assert [r.config["eps"] for r in published("echo", tmp_path)] == [1, 2]
+    assert published("nothing", tmp_path) == []
