@@ -21,6 +21,6 @@ def check_batch(name: str, x: Tensor, *, ndim: int | None = None) -> None:
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {ndim or 'at least 1'} axes, samples first")
     if len(x) == 0:
         raise ValueError(f"{name} is an empty batch of shape {tuple(x.shape)}; expected at least one sample")
-    if not torch.isfinite(x).all():
+    if not x.sum().isfinite() and not torch.isfinite(x).all():  # the sum is the cheaper look
         bad = int((~torch.isfinite(x)).sum())
         raise ValueError(f"{name} holds {bad} values that are NaN or infinite; expected finite values")

@@ -126,15 +126,20 @@ def gradient_matching(jac_a: Tensor, jac_b: Tensor, hessian_a: Tensor | None = N
     (tensor([[0.5000]], dtype=torch.float64), 0.5)
     """
     check_pair(jac_a, jac_b)
+    root = None if hessian_a is None else matrix_root(hessian_a, jac_a.shape[1], "hessian_a")
     a, b = jac_a.double(), jac_b.double()
-    if hessian_a is not None and hessian_a.ndim == 3:
-        weight = _weight_of_varying_hessian(a, b, hessian_a.double())
-    else:
-        weight = _mean_product(a, b) @ pinv(_mean_product(b, b))  # P K†
-    root = None if hessian_a is None else matrix_root(hessian_a, a.shape[1], "hessian_a")
-    distance, total = _norm(a - weight @ b, root), _norm(a, root)
+    total = _norm(a, root)
     if total == 0:
         raise ValueError("model a has zero gradient at every sample (in the H_a norm); expected something to match")
+    if root is not None and root.ndim == 3:
+        weight, r2 = _weight_of_varying_hessian(a, b, root @ root), 1.0
+    else:
+        p, k = _mean_product(a, b), _mean_product(b, b)
+        weight = p @ pinv(k)  # P K†
+        fit = weight @ p.T if root is None else root @ weight @ p.T @ root
+        r2 = fit.trace().item() / total**2  # the residual is orthogonal to the fit
+    # 1 - r2 cancels when little is left: then sum the residual itself.
+    distance = total * (1 - r2) ** 0.5 if r2 < 0.99 else _norm(a - weight @ b, root)
     return GradientMatching(distance, distance / total, weight, 1 - (distance / total) ** 2)
 
 
@@ -167,10 +172,13 @@ def function_matching(f_a: Tensor, f_b: Tensor, hessian_a: Tensor | None = None)
         raise ValueError(f"f_a has {len(f_a)} samples and f_b {len(f_b)}; expected the same samples")
     a, b = f_a.double(), f_b.double()
     mean_a, mean_b = a.mean(0), b.mean(0)
-    a, b = (a - mean_a)[:, :, None], (b - mean_b)[:, :, None]  # centred, as Jacobians with n = 1
-    weight = _mean_product(a, b) @ pinv(_mean_product(b, b))
-    root = None if hessian_a is None else matrix_root(hessian_a, a.shape[1], "hessian_a")
-    distance, total = _norm(a - weight @ b, root), _norm(a, root)
+    a, b = a - mean_a, b - mean_b
+    weight = a.T @ b @ pinv(b.T @ b)
+    residual = a - b @ weight.T
+    if hessian_a is not None:
+        root = matrix_root(hessian_a, a.shape[1], "hessian_a")
+        a, residual = a @ root, residual @ root
+    distance, total = (residual.norm().item() / len(a) ** 0.5, a.norm().item() / len(a) ** 0.5)
     relative = distance / total if total > 0 else float("nan")
     return FunctionMatching(distance, relative, weight, mean_a - weight @ mean_b)
 
@@ -317,10 +325,10 @@ def check_pair(jac_a: Tensor, jac_b: Tensor) -> None:
 
 
 def _mean_product(a: Tensor, b: Tensor) -> Tensor:
-    """E[A Bᵀ] over samples: (N, d, n), (N, m, n) -> (d, m), as one matrix product."""
-    return a.transpose(0, 1).flatten(1) @ b.transpose(0, 1).flatten(1).T / len(a)
+    """E[A Bᵀ] over samples: (N, d, n), (N, m, n) -> (d, m)."""
+    return (a @ b.mT).sum(0) / len(a)
 
 
 def _norm(a: Tensor, root: Tensor | None) -> float:
     """√E‖A‖²_H of (N, d, n)."""
-    return ((a if root is None else root @ a).square().sum() / len(a)).sqrt().item()
+    return torch.linalg.vector_norm(a if root is None else root @ a).item() / len(a) ** 0.5

@@ -164,8 +164,8 @@ def from_jacobians(
     first, second = attacks or (singular_attacks(jac_1), singular_attacks(jac_2, k=1))
     if not 0 <= level < first.delta.shape[1]:
         raise ValueError(f"level = {level}; expected 0 to {first.delta.shape[1] - 1}")
-    delta_1, delta_2 = first.delta[:, level, :, None], second.delta[:, 0, :, None]  # (N, n, 1)
-    return from_deviations((jac_1 @ delta_1).squeeze(2), (jac_2 @ delta_1).squeeze(2), (jac_2 @ delta_2).squeeze(2))
+    delta_1, delta_2 = first.delta[:, level, None], second.delta[:, 0, None]  # (N, 1, n)
+    return from_deviations((jac_1 * delta_1).sum(2), (jac_2 * delta_1).sum(2), (jac_2 * delta_2).sum(2))
 
 
 def transferability(

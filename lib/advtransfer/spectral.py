@@ -4,6 +4,7 @@ For :math:`\|\delta\|_2 \le \epsilon` and a norm-type loss the best attack on :m
 right singular vector of :math:`H^{1/2} J_f(x)`; the others are the generalised attacks (equations 5, 8 and 9).
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -85,6 +86,16 @@ def matrix_root(hessian: Tensor, size: int, name: str = "hessian") -> Tensor:
     return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT
 
 
+def _eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """``torch.linalg.eigh`` of (N, d, d); on a CPU it takes a batch on one core, so each core gets a part."""
+    workers = min(torch.get_num_threads(), len(gram) // 500) if gram.device.type == "cpu" else 0
+    if workers < 2:
+        return torch.linalg.eigh(gram)
+    with ThreadPoolExecutor(workers) as pool:
+        parts = list(pool.map(torch.linalg.eigh, gram.chunk(workers)))
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+
 def singular_attacks(jac: Tensor, hessian: Tensor | None = None, k: int | None = None) -> SingularAttacks:
     r"""The first `k` generalised attacks :math:`\delta^{(i)}` and singular values :math:`\sigma^{(i)}` (equations 8, 9).
 
@@ -126,7 +137,7 @@ def singular_attacks(jac: Tensor, hessian: Tensor | None = None, k: int | None =
     b = jac.double()
     if hessian is not None:
         b = matrix_root(hessian, jac.shape[1]) @ b  # H^½ J  (N, d, n)
-    squares, u = torch.linalg.eigh(b @ b.mT)  # ascending  (N, d), (N, d, d)
+    squares, u = _eigh(b @ b.mT)  # ascending  (N, d), (N, d, d)
     sigma = squares[:, -k:].flip(1).clamp_min(0).sqrt()
     sigma = torch.where(sigma > RELATIVE_CUTOFF * sigma[:, :1], sigma, 0)
     delta = u[:, :, -k:].flip(2).mT @ b  # σ δ  (N, k, n)

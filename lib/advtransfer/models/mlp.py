@@ -1,0 +1,47 @@
+"""Small networks for the theory and the synthetic experiment, with Jacobians in closed form."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class OneHiddenLayer(NamedTuple):
+    """f(x) = W2 s(W1 x + b1) + b2 with the logistic function s: the network of section 4.
+
+    A tuple of parameters, so that W + tV is plain arithmetic on its fields.
+    """
+
+    w1: Tensor
+    """(m, n)"""
+    b1: Tensor
+    """(m,)"""
+    w2: Tensor
+    """(d, m)"""
+    b2: Tensor
+    """(d,)"""
+
+    @classmethod
+    def uniform(
+        cls, n: int, m: int, d: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> "OneHiddenLayer":
+        """Parameters drawn from U(-0.5, 0.5), in the order W1, b1, W2, b2."""
+        return cls(*(torch.rand(size, generator=generator, dtype=dtype) - 0.5 for size in ((m, n), (m,), (d, m), (d,))))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """The hidden layer, (N, n) -> (N, m)."""
+        return torch.sigmoid(torch.addmm(self.b1, x, self.w1.T))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The outputs, (N, n) -> (N, d)."""
+        return torch.addmm(self.b2, self.hidden(x), self.w2.T)
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        """The Jacobians, (N, n) -> (N, d, n): one matrix product with the outer products of W2 and W1."""
+        s = self.hidden(x)
+        outer = torch.einsum("dm,mi->mdi", self.w2, self.w1).flatten(1)  # (m, d n)
+        return (s * (1 - s) @ outer).unflatten(1, (len(self.w2), -1))
+
+    def moved(self, t: float, direction: "OneHiddenLayer") -> "OneHiddenLayer":
+        """W + tV for all four parameters."""
+        return OneHiddenLayer(*(w + t * v for w, v in zip(self, direction, strict=True)))
