@@ -1,5 +1,7 @@
 """Fixtures that every test may use."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An importable folder with a package ``toys`` and in it an experiment, ``toys.echo``, that counts its calls."""
     package = tmp_path / "toys"
     package.mkdir()
@@ -22,7 +24,9 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # for the kernels of notebooks
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "data"))
-    return package
+    yield package
+    for name in ("toys", "toys.echo"):
+        sys.modules.pop(name, None)
 
 
 ECHO = '''

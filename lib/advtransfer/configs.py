@@ -93,5 +93,5 @@ def _line(name: str, problem: ErrorDetails, names: list[str]) -> str:
 def unknown(what: str, name: str, names: list[str]) -> str:
     """Say that `name` is unknown and which of `names` may have been meant."""
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5) or [n for n in names if name.startswith(n)]
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names)}"
+    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names) or 'none at all'}"
     return f"unknown {what} {name!r}; {hint}"

@@ -1,0 +1,82 @@
+"""The command line: ``python -m advtransfer``."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from advtransfer import __version__
+
+NOTEBOOKS = Path("notebooks")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return 0 if all went well, 1 if a run failed, 2 if what was asked cannot be done."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parsed = _parser(arguments).parse_args(arguments)
+    try:
+        return parsed.func(parsed)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _parser(arguments: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("advtransfer", description="Re-execute the notebooks of the book; fetch its data.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="run | data")
+    run = commands.add_parser("run", help="execute a notebook, or all, where something changed")
+    run.add_argument("notebook", nargs="?", metavar="NOTEBOOK", help="a name such as synthetic, or a path")
+    run.add_argument("--all", action="store_true", help="every notebook, in the order of the book")
+    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
+    run.add_argument("--profile", help="size of the run: smoke, quick or paper")
+    run.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: beside the notebook)")
+    run.set_defaults(func=_run)
+    if arguments[:1] == ["data"]:  # imported only when asked for, so that --help and run start at once
+        from advtransfer.datasets.commands import add_parser
+
+        add_parser(commands)
+    else:
+        commands.add_parser("data", help="list, fetch and verify the data sets")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from advtransfer.runner import RunError, in_toc_order, run
+
+    given: dict[str, Any] = dict(arguments.p)
+    if len(given) < len(arguments.p):
+        raise ValueError("a parameter was set twice; expected -p NAME VALUE once for each name")
+    if arguments.all == bool(arguments.notebook):
+        raise ValueError("expected one of NOTEBOOK and --all")
+    if arguments.all and given:
+        raise ValueError("-p sets the parameter of one notebook; expected NOTEBOOK instead of --all")
+    if arguments.profile:
+        given["profile"] = arguments.profile
+    failures = 0
+    for path in in_toc_order(NOTEBOOKS) if arguments.all else [_path(arguments.notebook)]:
+        start = time.perf_counter()
+        print(f"{path}: ", end="", flush=True)
+        try:
+            outcome = run(path, given, out=arguments.out)
+        except RunError as error:
+            print("failed", flush=True)
+            print(f"error: {error}", file=sys.stderr)
+            failures += 1
+        except ValueError:
+            print("not run", flush=True)
+            raise
+        else:
+            print(f"executed in {time.perf_counter() - start:.0f} s" if outcome.executed else "fresh", flush=True)
+    return 1 if failures else 0
+
+
+def _path(name: str) -> Path:
+    """A notebook by its path, or by its name alone."""
+    path = Path(name)
+    return path.with_suffix(".md") if len(path.parts) > 1 or path.is_file() else NOTEBOOKS / f"{path.stem}.md"

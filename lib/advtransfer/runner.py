@@ -1,0 +1,143 @@
+"""Execute a notebook with papermill, strictly: checked before, clean after, and only when something changed."""
+
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from advtransfer import notebooks, storage
+
+
+class RunError(RuntimeError):
+    """A notebook that was started and did not end well."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where the executed notebook lies, and whether this call has executed it."""
+
+    path: Path
+    executed: bool
+
+
+def run(notebook: Path, parameters: dict[str, Any] | None = None, *, out: Path | None = None) -> Outcome:
+    """Execute `notebook` (MyST Markdown) and write it as ``NAME.ipynb`` beside it, or into the folder `out`.
+
+    Nothing is done when that file is there and neither the notebook, its parameters, the source it imports
+    nor the data it reads have changed since. It runs in its own folder, on the Python that runs this.
+
+    Parameters
+    ----------
+    notebook
+        The path of the ``.md`` file.
+    parameters
+        By name; each must be in the notebook's parameters cell and fit the Config of its experiment.
+
+    Raises
+    ------
+    NotebookError, ConfigError
+        Before anything is started.
+    RunError
+        When a cell fails; what there is of the notebook is kept as ``NAME.failed.ipynb``.
+    """
+    source = notebooks.read(notebook)
+    values, key = source.resolve(parameters or {})
+    target = (out or notebook.parent) / f"{notebook.stem}.ipynb"
+    if _key(target) == key:
+        return Outcome(target, executed=False)
+    storage.writable_folder(target.parent)
+    failed = target.with_suffix(".failed.ipynb")
+    executed = _execute(source, values, failed)
+    executed.metadata["advtransfer"] = {"experiment": source.experiment, "parameters": values, "key": key}
+    with storage.replacing(target) as draft:
+        nbformat.write(executed, draft)
+    failed.unlink(missing_ok=True)
+    return Outcome(target, executed=True)
+
+
+def in_toc_order(folder: Path) -> list[Path]:
+    """The notebooks of `folder`, those in the book's table of contents first and as it has them."""
+    toc = folder.parent / "_toc.yml"
+    listed = _files(yaml.safe_load(toc.read_text(encoding="utf-8"))) if toc.is_file() else []
+    place = {folder.parent / f"{name}.md": number for number, name in enumerate(listed)}
+    return sorted(folder.glob("*.md"), key=lambda path: (place.get(path, len(place)), path))
+
+
+def _execute(source: notebooks.Notebook, values: dict[str, Any], failed: Path) -> nbformat.NotebookNode:
+    import papermill  # here, as it takes a while and a fresh notebook needs none of it
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    with tempfile.TemporaryDirectory() as scratch:
+        draft = Path(scratch) / failed.name
+        try:
+            node = papermill.execute_notebook(
+                source.node,
+                draft,
+                values,
+                kernel_name="python3",
+                language="python",
+                kernel_manager_class=_own_kernel(),
+                coalesce_streams=True,
+                progress_bar=False,
+                request_save_on_cell_execute=False,
+                cwd=source.path.parent,
+            )
+        except PapermillExecutionError as error:
+            shutil.copyfile(draft, failed)
+            tail = "\n".join(f"    {line}" for line in str(error).strip().splitlines()[-12:])
+            where = f"{source.path}, cell {error.cell_index + 1} (In [{error.exec_count}])"
+            raise RunError(f"{where}: {error.ename}: {error.evalue}\n{tail}\n    kept as {failed}") from None
+        except DeadKernelError as error:
+            raise RunError(f"{source.path}: its kernel died ({error}); is there enough memory?") from None
+    return _settled(node)
+
+
+def _own_kernel() -> type:
+    """Give the kernel manager for the Python that runs this, whatever kernels the user has installed."""
+    from ipykernel.kernelspec import make_ipkernel_cmd
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnKernel(AsyncKernelManager):
+        kernel_spec = KernelSpec(
+            argv=make_ipkernel_cmd(executable=sys.executable),
+            display_name="Python 3",
+            language="python",
+            env={"PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"},
+        )
+
+    return OwnKernel
+
+
+def _settled(node: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Take out what differs between runs that are the same: times, durations, random names."""
+    node.metadata.pop("papermill", None)
+    for number, cell in enumerate(node.cells):
+        cell["id"] = f"cell-{number}"
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        if not cell.metadata.get("tags"):
+            cell.metadata.pop("tags", None)
+    return node
+
+
+def _key(path: Path) -> str | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["metadata"]["advtransfer"]["key"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _files(toc: Any) -> list[str]:
+    """Every ``file:`` in a table of contents, in order."""
+    if isinstance(toc, dict):
+        own = [toc["file"]] if "file" in toc else []
+        return own + [name for value in toc.values() for name in _files(value)]
+    return [name for entry in toc for name in _files(entry)] if isinstance(toc, list) else []

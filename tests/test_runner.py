@@ -1,0 +1,206 @@
+"""The runner: strict before, clean after, and nothing done twice."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from advtransfer import notebooks
+from advtransfer.cli import main
+from advtransfer.configs import ConfigError
+from advtransfer.notebooks import NotebookError
+from advtransfer.runner import RunError, in_toc_order, run
+
+REPOSITORY = Path(__file__).parents[1]
+NOTEBOOK = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  name: python3
+advtransfer:
+  experiment: toys.echo
+---
+
+# Powers
+
+```{code-cell} ipython3
+:tags: [parameters]
+
+profile: str = "quick"  # size of the run: smoke, quick or paper
+seed: int = 0  # seed of everything random
+eps: float = None  # radius; None: the profile's
+steps: int = None  # steps; None: the profile's
+```
+
+```{code-cell} ipython3
+from toys import echo
+from advtransfer import records, storage
+config = echo.Config.from_profile(profile, seed=seed, eps=eps, steps=steps)
+record = echo.run(config)
+print(record.tables["powers"])
+```
+
+```{code-cell} ipython3
+import os, sys
+print(sys.executable, os.getcwd(), file=sys.stderr)
+LAST
+```
+"""
+
+
+@pytest.fixture
+def notebook(toys: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "notebooks" / "powers.md"
+    path.parent.mkdir()
+    path.write_text(NOTEBOOK.replace("LAST", "record.digest"), encoding="utf-8")
+    return path
+
+
+def outputs(path: Path) -> str:
+    return json.dumps([cell.get("outputs") for cell in json.loads(path.read_text())["cells"]])
+
+
+def test_executed_once_for_each_thing_it_depends_on(notebook, cache, tmp_path):
+    first = run(notebook, {"eps": "1/2", "steps": "3"})
+    assert (first.path, first.executed) == (notebook.with_suffix(".ipynb"), True)
+    assert "0.125" in outputs(first.path)
+    assert str(notebook.parent) in outputs(first.path)
+    assert sys.executable in outputs(first.path)
+    assert not run(notebook, {"eps": 0.5, "steps": "3"}).executed, "the same values, written differently"
+
+    text = first.path.read_bytes()
+    first.path.write_text("{half")
+    assert run(notebook, {"eps": "1/2", "steps": "3"}).executed
+    assert first.path.read_bytes() == text, "the same run gives the same file, byte for byte"
+
+    def key() -> str:
+        return notebooks.read(notebook).resolve({"eps": "1/2", "steps": "3"})[1]
+
+    keys = [key()]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "numbers.txt").write_text("data that was missing before")
+    keys.append(key())
+    notebook.write_text(notebook.read_text().replace("# Powers", "# Powers of eps"))
+    keys.append(key())
+    assert len(set(keys)) == 3
+    assert not list(notebook.parent.glob(".writing-*"))
+
+
+def test_a_change_in_the_source_it_imports_changes_the_key(notebook, toys, tmp_path):
+    """Asked of a new process each time, as sources are read once in a process."""
+
+    def key() -> str:
+        script = "import sys, pathlib; from advtransfer import notebooks as n; sys.path.insert(0, sys.argv[2])\n"
+        script += "print(n.read(pathlib.Path(sys.argv[1])).resolve({})[1])"
+        command = [sys.executable, "-c", script, str(notebook), str(tmp_path)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    before = key()
+    (toys / "other.py").write_text("unrelated = 1")
+    assert key() == before
+    (toys / "__init__.py").write_text("seen = 1")
+    assert key() != before
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"epsilon": "1"}, "unknown parameter 'epsilon'; did you mean 'eps'"),
+        ({"eps": "-1"}, "eps: got '-1'; expected greater than 0"),
+        ({"steps": "1e-3"}, "steps: got '1e-3'; expected a valid integer"),
+        ({"profile": "papr"}, "profile: got 'papr'"),
+    ],
+)
+def test_bad_parameters_are_told_before_a_kernel_starts(notebook, parameters, message, monkeypatch):
+    monkeypatch.setattr("advtransfer.runner._execute", lambda *_: pytest.fail("started"))
+    with pytest.raises(ConfigError, match=message):
+        run(notebook, parameters)
+
+
+def test_a_failing_cell_is_named_and_the_old_result_kept(notebook):
+    notebook.with_suffix(".ipynb").write_text("old")
+    notebook.write_text(notebook.read_text().replace("record.digest", "1 / (seed - seed)"))
+    with pytest.raises(RunError, match=r"powers.md, cell 4 \(In \[\d\]\): ZeroDivisionError(.|\n)*1 / \(seed - seed\)"):
+        run(notebook)
+    assert notebook.with_suffix(".ipynb").read_text() == "old"
+    assert "ZeroDivisionError" in notebook.with_suffix(".failed.ipynb").read_text()
+
+
+def test_a_dead_kernel_is_told(notebook):
+    notebook.write_text(notebook.read_text().replace("record.digest", "os._exit(1)"))
+    with pytest.raises(RunError, match="kernel died"):
+        run(notebook)
+    assert not notebook.with_suffix(".ipynb").exists()
+
+
+def test_what_is_wrong_with_a_notebook_is_told(notebook):
+    with pytest.raises(NotebookError, match="unknown notebook 'power'; did you mean 'powers'"):
+        run(notebook.with_stem("power"))
+    assert notebooks.read(notebook).disagreements() == []
+    text = notebook.read_text()
+    notebook.write_text(text.replace("steps: int = None  # steps; None: the profile's", "step = 3"))
+    assert notebooks.read(notebook).disagreements() == [
+        "steps: not in the parameters cell",
+        "unknown parameter 'step'; did you mean 'steps'?",
+    ]
+    notebook.write_text(text.replace('profile: str = "quick"  # size', 'profile = "paper"  # size'))
+    assert len(notebooks.read(notebook).disagreements()) == 2
+    notebook.write_text(text.replace("import os, sys", "import os sys"))
+    with pytest.raises(NotebookError, match="cell 4, line 1: invalid syntax"):
+        run(notebook)
+    notebook.write_text(text.replace("experiment: toys", "experimental: toys"))
+    with pytest.raises(NotebookError, match="expected a module there"):
+        run(notebook)
+
+
+def test_order_of_the_book(tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.md").touch()
+    (tmp_path / "_toc.yml").write_text("root: x\nparts:\n- chapters:\n  - file: notebooks/c\n  - file: notebooks/b\n")
+    assert [path.stem for path in in_toc_order(folder)] == ["c", "b", "a"]
+
+
+def test_the_command_line(notebook, monkeypatch, capsys):
+    monkeypatch.chdir(notebook.parents[1])
+    assert main(["run", "powers", "--profile", "smoke", "--out", "elsewhere"]) == 0
+    assert "executed in" in capsys.readouterr().out
+    assert Path("elsewhere/powers.ipynb").exists()
+    assert not notebook.with_suffix(".ipynb").exists()
+    for wrong in (["powers", "-p", "epz", "1"], ["pwers"], [], ["powers", "--all"], ["--all", "-p", "eps", "1"]):
+        assert main(["run", *wrong]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+    Path("file").touch()
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(Path("file").absolute()))
+    assert main(["run", "powers"]) == 2
+    assert "ADVTRANSFER_CACHE" in capsys.readouterr().err
+
+
+def test_finding_everything_fresh_is_quick_and_needs_no_torch(notebook):
+    command = [sys.executable, "-X", "importtime", "-m", "advtransfer", "run", "--all"]
+    environment = dict(os.environ)
+    here = notebook.parents[1]
+    subprocess.run(command, cwd=here, env=environment, check=True, capture_output=True)
+    start = time.perf_counter()
+    again = subprocess.run(command, cwd=here, env=environment, check=True, capture_output=True, text=True)
+    assert again.stdout == "notebooks/powers.md: fresh\n"
+    assert time.perf_counter() - start < 3
+    assert not any(line.endswith("| torch") for line in again.stderr.splitlines())
+
+
+SOURCES = sorted((REPOSITORY / "notebooks").glob("*.md"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=[path.stem for path in SOURCES])
+def test_the_parameters_cells_of_the_book_agree_with_their_configs(path):
+    assert notebooks.read(path).disagreements() == []
