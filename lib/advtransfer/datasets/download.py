@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import requests
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 NPM_SECONDS = 1800
