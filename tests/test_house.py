@@ -1,0 +1,91 @@
+"""The house itself: style, types, floors, and an environment that is written down the same everywhere."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+REPOSITORY = Path(__file__).parents[1]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+HOOKS = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+PINS = dict(line.split("==") for line in (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines())
+
+
+def call(command: list[str]) -> subprocess.CompletedProcess:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(command, cwd=REPOSITORY, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=[hook["id"] for hook in HOOKS])
+def test_the_checks_of_a_commit_pass(hook):
+    found = call(hook["entry"].split())
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_torchvision_and_transformers_can_be_imported_beside_any_build_of_torch():
+    script = (
+        "import torch; from advtransfer.torchvision_ops import declare_missing_operators as declare; declare()\n"
+        "import torchvision, transformers; from transformers import BertModel; declare()"
+    )
+    found = call([sys.executable, "-c", script])
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize(("cuda", "expected"), [(None, True), ("13.0", False)])
+def test_operators_are_declared_only_for_a_cuda_wheel_without_cuda(cuda, expected, tmp_path):
+    """In a process of its own, with a torchvision that is nothing but its version file."""
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for build, needed in [("+cu130", expected), ("+cpu", False)]:
+        (package / "version.py").write_text(f"__version__ = '0.28.0{build}'")
+        script = (
+            "import sys, os; os.environ['TORCH_DEVICE_BACKEND_AUTOLOAD'] = '0'; sys.path.insert(0, sys.argv[1])\n"
+            f"import torch; torch.version.cuda = {cuda!r}\n"
+            "from advtransfer.torchvision_ops import declare_missing_operators as declare; declare(); declare()\n"
+            "print(hasattr(torch.ops.torchvision, 'nms') and hasattr(torch.ops.torchvision, 'qnms'))"
+        )
+        found = call([sys.executable, "-c", script, str(tmp_path)])
+        assert (found.returncode, found.stdout) == (0, f"{needed}\n"), found.stderr
+
+
+def test_constraints_pin_what_pyproject_asks_for_and_what_is_installed():
+    pins = {normal(name): pin for name, pin in PINS.items()}
+    asked = [Requirement(text) for group in extras() for text in group]
+    for requirement in asked:
+        assert pins[normal(requirement.name)] in requirement.specifier, requirement.name
+    assert list(PINS) == sorted(PINS, key=str.lower)
+    for name, pin in pins.items():
+        assert installed(name) in (None, pin), name
+
+
+def test_environment_yml_is_the_same_environment():
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text(encoding="utf-8"))
+    *packages, pip = environment["dependencies"]
+    python = next(name.removeprefix("python=") for name in packages if name.startswith("python="))
+    assert python in SpecifierSet(PROJECT["requires-python"])
+    assert environment["name"] == PROJECT["name"]
+    assert pip["pip"] == ["-c constraints.txt", f"-e .[{','.join(PROJECT['optional-dependencies'])}]"]
+
+
+def extras() -> list[list[str]]:
+    return [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def installed(name: str) -> str | None:
+    try:
+        return version(name).partition("+")[0]
+    except PackageNotFoundError:
+        return None
