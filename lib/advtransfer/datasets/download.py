@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 
@@ -104,8 +105,8 @@ def npm_pack(package: str, path: Path, *, checksum: str) -> None:
         except subprocess.TimeoutExpired:
             raise ConnectionError(f"npm pack did not end within {NPM_SECONDS} s") from None
         except subprocess.CalledProcessError as error:
-            said = " ".join(error.stderr.split())
-            raise ConnectionError(f"npm pack failed: {said[:200]}") from None
+            said = " ".join(error.stderr.replace("npm error", "").split())
+            raise ConnectionError(f"npm pack failed: {textwrap.shorten(said, 160, placeholder=' …')}") from None
         (tarball,) = Path(scratch).glob("*.tgz")
         verify(tarball, checksum)
         tarball.replace(path)

@@ -54,11 +54,9 @@ def fetch_source(wanted: Source, root: Path, say: Callable[[str], None], *, prog
     for folder in (root, root / "images"):
         writable_folder(folder)
     downloads = writable_folder(root / "downloads")
-    try:
-        arrays = _from_the_first_that_has_it(wanted, downloads, say, progress)
-    finally:
-        with suppress(OSError):
-            downloads.rmdir()  # if nothing is left in it
+    arrays = _from_the_first_that_has_it(wanted, downloads, say, progress)
+    with suppress(OSError):
+        downloads.rmdir()  # if nothing is left in it
     say(f"{wanted.name}: checked, {len(arrays.x_train):,} + {len(arrays.x_test):,} images")
     return store.write(root, wanted, arrays)
 
