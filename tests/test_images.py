@@ -130,7 +130,6 @@ def test_the_shift_keeps_grey_grey_and_gives_the_same_bytes_everywhere():
     x = (np.arange(2 * 32 * 32 * 3) * 97 % 251).astype(np.uint8).reshape(2, 32, 32, 3)
     digest = hashlib.sha256(shift.shifted(x).tobytes()).hexdigest()
     assert digest == "87a3afda17adfab3c41592ecd9ed1e4e230a79a2f74ed66ee2ad859e08e4cf78"
-    )
 
 
 # ---- loading
