@@ -1,9 +1,10 @@
 """Small networks for the theory and the synthetic experiment, with Jacobians in closed form."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class OneHiddenLayer(NamedTuple):
@@ -45,3 +46,17 @@ class OneHiddenLayer(NamedTuple):
     def moved(self, t: float, direction: "OneHiddenLayer") -> "OneHiddenLayer":
         """W + tV for all four parameters."""
         return OneHiddenLayer(*(w + t * v for w, v in zip(self, direction, strict=True)))
+
+
+def tanh_network(sizes: list[int], generator: torch.Generator) -> nn.Sequential:
+    """A float64 network with tanh between its linear layers, weights N(0, 1 / inputs of the layer).
+
+    `sizes` are the widths from input to output, e.g. ``[6, 20, 3]`` for one hidden layer of 20 units.
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        linear = nn.utils.skip_init(nn.Linear, inputs, outputs, dtype=torch.float64)
+        for parameter in linear.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / inputs**0.5
+        layers += [linear, nn.Tanh()]
+    return nn.Sequential(*layers[:-1])

@@ -1,0 +1,1 @@
+"""The experiments of the paper: each module has a Config and a pure function run(config) -> Record."""
