@@ -1,0 +1,346 @@
+"""FGSM, PGD and MI-FGSM in the ℓ2 and ℓ∞ ball: one loop, in which only the geometry of the ball differs.
+
+An attack climbs a loss of the model's outputs inside the ball of radius `eps` around each sample and returns the
+perturbation δ, so that `x + δ` is the adversarial example. The model is a module or any callable on batches;
+normalisation belongs inside it. Nothing is left changed: train/eval modes, `.grad`, `requires_grad`, BatchNorm
+statistics, the global random state and the autograd mode stay as they were, and the gradient of a parameter is
+never computed.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from advtransfer.checks import check_batch
+from advtransfer.modes import Model, evaluating, outputs_of
+
+Loss = str | Callable[[Tensor, Tensor], Tensor]
+Bounds = tuple[float, float] | None
+
+
+class NoGradientWarning(UserWarning):
+    """Some rows had a zero or non-finite gradient at every step, so the attack never moved them."""
+
+
+def pgd(
+    model: Model,
+    x: Tensor,
+    *,
+    eps: float,
+    y: Tensor | None = None,
+    steps: int = 10,
+    step_size: float | None = None,
+    norm: str = "linf",
+    loss: Loss = "cross_entropy",
+    random_start: bool = True,
+    bounds: Bounds = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Attack by projected gradient ascent.
+
+    Each step climbs by `step_size` along the sign of the gradient (ℓ∞) or the gradient at unit length (ℓ2),
+    then returns to the ball and to the box.
+
+    Parameters
+    ----------
+    model : callable
+        (N, ...) to outputs (N, d). A module is run in eval mode.
+    x : Tensor, (N, ...)
+        Clean samples, of any floating dtype; half precision is stepped in float32.
+    eps : float
+        Radius of the ball, in the units of `x`. Zero gives zeros.
+    y : Tensor, (N,), optional
+        Labels, for the cross-entropy alone. By default the model's own prediction on `x`.
+    steps : int
+        Number of gradients.
+    step_size : float, optional
+        In the units of `x`. By default `2.5 * eps / steps`: enough to cross the ball and come back.
+    norm : {"linf", "l2"}
+        Norm of the ball, over all axes of a sample.
+    loss : {"cross_entropy", "deviation"} or callable
+        What to climb. `"deviation"` is ‖f(x + δ) − f(x)‖₂, equation 3 of the paper. A callable maps
+        `(outputs, clean_outputs)` to one value a row, (N,).
+    random_start : bool
+        Start uniformly in the ball (and then in the box) instead of at δ = 0. `"deviation"` needs it, because
+        its gradient vanishes at δ = 0.
+    bounds : (low, high) or None
+        The box that holds `x` and `x + δ`; None means no box.
+    generator : torch.Generator, optional
+        Source of the random start, drawn in float32 on the generator's device. By default a fresh CPU generator
+        with seed 0, so equal calls give equal results.
+
+    Returns
+    -------
+    Tensor
+        δ like `x`, with ‖δ‖ ≤ eps.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument or a model output is not as described; said in one line, before the first step.
+
+    Warns
+    -----
+    NoGradientWarning
+        Rows that no step could move, with their number.
+
+    References
+    ----------
+    Madry et al. (2018), "Towards deep learning models resistant to adversarial attacks".
+
+    Examples
+    --------
+    The identity, taken as a model of two classes, predicts the first; the attack moves towards the second:
+
+    >>> pgd(lambda x: x, torch.tensor([[0.6, 0.4]]), eps=0.1, norm="l2", random_start=False)
+    tensor([[-0.0707,  0.0707]])
+    """
+    return _climb(
+        model, x, eps=eps, y=y, steps=steps, step_size=step_size, path=2.5, decay=0.0, norm=norm, loss=loss,
+        random_start=random_start, bounds=bounds, generator=generator,
+    )  # fmt: skip
+
+
+def fgsm(
+    model: Model,
+    x: Tensor,
+    *,
+    eps: float,
+    y: Tensor | None = None,
+    norm: str = "linf",
+    loss: Loss = "cross_entropy",
+    random_start: bool = False,
+    bounds: Bounds = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Attack by one gradient step of length `eps`; parameters, result and errors as for `pgd`.
+
+    References
+    ----------
+    Goodfellow et al. (2015), "Explaining and harnessing adversarial examples".
+
+    Examples
+    --------
+    >>> fgsm(lambda x: x, torch.tensor([[0.6, 0.4]]), eps=0.1)
+    tensor([[-0.1000,  0.1000]])
+    """
+    return _climb(
+        model, x, eps=eps, y=y, steps=1, step_size=None, path=1.0, decay=0.0, norm=norm, loss=loss,
+        random_start=random_start, bounds=bounds, generator=generator,
+    )  # fmt: skip
+
+
+def mi_fgsm(
+    model: Model,
+    x: Tensor,
+    *,
+    eps: float,
+    y: Tensor | None = None,
+    steps: int = 10,
+    step_size: float | None = None,
+    decay: float = 1.0,
+    norm: str = "linf",
+    loss: Loss = "cross_entropy",
+    random_start: bool = False,
+    bounds: Bounds = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Attack along a momentum of gradients, `momentum = decay * momentum + g / ‖g‖₁`; otherwise as `pgd`.
+
+    The default `step_size` is `eps / steps`, so that the steps together just reach the edge of the ball.
+
+    References
+    ----------
+    Dong et al. (2018), "Boosting adversarial attacks with momentum".
+
+    Examples
+    --------
+    >>> mi_fgsm(lambda x: x, torch.tensor([[0.6, 0.4]]), eps=0.1)
+    tensor([[-0.1000,  0.1000]])
+    """
+    return _climb(
+        model, x, eps=eps, y=y, steps=steps, step_size=step_size, path=1.0, decay=decay, norm=norm, loss=loss,
+        random_start=random_start, bounds=bounds, generator=generator,
+    )  # fmt: skip
+
+
+def _climb(
+    model: Model,
+    x: Tensor,
+    *,
+    eps: float,
+    y: Tensor | None,
+    steps: int,
+    step_size: float | None,
+    path: float,  # total length of the steps in units of eps, where no step size is given
+    decay: float,  # 0 is no momentum
+    norm: str,
+    loss: Loss,
+    random_start: bool,
+    bounds: Bounds,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Run the loop that all attacks share: gradient, momentum, step, project, clip."""
+    _check_numbers(eps=eps, step_size=step_size, decay=decay, steps=steps)
+    _check_choices(norm, loss, random_start, generator)
+    _check_samples(x, y, loss, bounds)
+    ball = _BALLS[norm]
+    step_size = path * eps / steps if step_size is None else step_size
+    low, high = bounds or (-math.inf, math.inf)
+
+    with evaluating(model):
+        x = x.detach()
+        objective = _objective(model, x, y, loss)
+        if eps == 0:
+            return torch.zeros_like(x)
+
+        delta = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))  # (N, ...)
+        if random_start:
+            generator = generator or torch.Generator().manual_seed(0)
+            delta = (delta + eps * ball.draw(x.shape, generator).to(delta)).clamp(low - x, high - x)
+        momentum = torch.zeros_like(delta)
+        moved = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+
+        for _ in range(steps):
+            grad = _unit(_gradient(objective, x, delta), 1)
+            momentum = decay * momentum + grad
+            delta = ball.project(delta + step_size * ball.direction(momentum), eps)
+            delta = delta.clamp(low - x, high - x)  # the box holds x, so this shortens δ: it stays in the ball
+            moved |= grad.flatten(1).any(dim=1)
+
+        if stuck := int((~moved).sum()):
+            message = f"{stuck} of {len(x)} rows had a zero or non-finite gradient at every step and did not move"
+            warnings.warn(message, NoGradientWarning, stacklevel=3)
+        return delta.to(x.dtype)
+
+
+# The geometry of a ball: how to draw from it, where to step and how to come back.
+
+
+class _Ball(NamedTuple):
+    draw: Callable[[torch.Size, torch.Generator], Tensor]  # uniform in the ball of radius 1
+    direction: Callable[[Tensor], Tensor]  # the step of norm 1 that gains most along a gradient
+    project: Callable[[Tensor, float], Tensor]  # the nearest point of the ball
+
+
+def _draw_linf(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    return 2 * torch.rand(shape, generator=generator, device=generator.device) - 1
+
+
+def _draw_l2(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    normal = torch.randn(shape, generator=generator, device=generator.device)
+    radius = torch.rand(len(normal), generator=generator, device=generator.device) ** (1 / normal[0].numel())
+    return _unit(normal, 2) * radius.view(-1, *[1] * (normal.ndim - 1))
+
+
+def _project_l2(delta: Tensor, eps: float) -> Tensor:
+    return delta * (eps / _norms(delta, 2)).clamp(max=1)
+
+
+_BALLS = {
+    "linf": _Ball(_draw_linf, torch.sign, lambda delta, eps: delta.clamp(-eps, eps)),
+    "l2": _Ball(_draw_l2, lambda grad: _unit(grad, 2), _project_l2),
+}
+
+
+def _norms(v: Tensor, p: float) -> Tensor:
+    """Norms of the rows of `v`, as (N, 1, ...)."""
+    norms: Tensor = torch.linalg.vector_norm(v, p, dim=tuple(range(1, v.ndim)), keepdim=True)
+    return norms
+
+
+def _unit(v: Tensor, p: float) -> Tensor:
+    """Rows of `v` at unit p-norm; a row that is zero or not finite becomes zero, so that it stays where it is."""
+    peak = _norms(v, math.inf)
+    v = torch.where((peak > 0) & (peak < math.inf), v / peak, 0)  # first, or squares of tiny values underflow
+    return v / _norms(v, p).clamp(min=1)  # with its largest entry 1, a row has norm 1 at least
+
+
+# What is climbed.
+
+
+def _objective(model: Model, x: Tensor, y: Tensor | None, loss: Loss) -> Model:
+    """The map from samples (N, ...) to losses (N,), after a look at the outputs for the clean samples."""
+    clean = outputs_of(model, x)  # (N, d)
+    check_batch("model outputs", clean)
+    if y is not None and not 0 <= int(y.min()) <= int(y.max()) < clean.shape[1]:
+        spans = f"[{int(y.min())}, {int(y.max())}]"
+        raise ValueError(f"y spans {spans}; expected labels in [0, {clean.shape[1] - 1}], one of the model's outputs")
+
+    if loss == "cross_entropy":
+        labels = clean.argmax(dim=1) if y is None else y.long().clone()  # a clone is no inference tensor
+        return lambda x: F.cross_entropy(model(x), labels, reduction="none")
+    if loss == "deviation":
+        return lambda x: _norms(model(x) - clean, 2).squeeze(1)
+    assert callable(loss)
+    return lambda x: loss(model(x), clean)
+
+
+def _gradient(objective: Model, x: Tensor, delta: Tensor) -> Tensor:
+    """Gradients of the rows' losses with respect to δ, like `delta`."""
+    with torch.enable_grad():
+        delta = delta.detach().requires_grad_()
+        losses = objective((x + delta).to(x.dtype))
+        if losses.shape != (len(x),):
+            raise ValueError(f"the loss has shape {tuple(losses.shape)}; expected one value a row, ({len(x)},)")
+        if not losses.requires_grad:
+            raise ValueError("the loss does not depend on x; expected a model and a loss that autograd can follow")
+        return torch.autograd.grad(losses.sum(), delta, materialize_grads=True)[0]
+
+
+# What is refused.
+
+
+def _check_numbers(*, steps: int, **lengths: float | None) -> None:
+    for name, value in lengths.items():
+        if value is not None and not isinstance(value, Real):
+            raise TypeError(f"{name} is {value!r}; expected a number")
+        if value is not None and not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value}; expected a finite number, at least 0")
+    if lengths["step_size"] == 0:
+        raise ValueError("step_size is 0; expected a number above 0")
+    if not isinstance(steps, Integral):
+        raise TypeError(f"steps is {steps!r}; expected an integer")
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; expected at least 1")
+
+
+def _check_choices(norm: str, loss: Loss, random_start: bool, generator: torch.Generator | None) -> None:
+    if norm not in _BALLS:
+        raise ValueError(f"norm is {norm!r}; expected one of {', '.join(map(repr, _BALLS))}")
+    if loss not in ("cross_entropy", "deviation") and not callable(loss):
+        raise ValueError(f"loss is {loss!r}; expected 'cross_entropy', 'deviation' or a callable")
+    if loss == "deviation" and not random_start:
+        raise ValueError("loss='deviation' has no gradient at δ = 0; expected random_start=True")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator is {generator!r}; expected a torch.Generator")
+
+
+def _check_samples(x: Tensor, y: Tensor | None, loss: Loss, bounds: Bounds) -> None:
+    check_batch("x", x)
+    if x.ndim < 2:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, ...), samples first")
+    if bounds is not None:
+        if len(bounds) != 2 or not bounds[0] < bounds[1]:
+            raise ValueError(f"bounds is {bounds!r}; expected (low, high) with low < high, or None")
+        least, most = map(float, x.detach().aminmax())
+        if least < bounds[0] or most > bounds[1]:
+            raise ValueError(
+                f"x spans [{least:.4g}, {most:.4g}]; expected values within bounds {bounds}: put normalisation "
+                "inside the model, or pass the bounds of the normalised values, or None"
+            )
+    if y is None:
+        return
+    if loss != "cross_entropy":
+        raise ValueError(f"y is given with loss={loss!r}; expected y=None, since only 'cross_entropy' uses labels")
+    if not isinstance(y, Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        given = y.dtype if isinstance(y, Tensor) else type(y).__name__
+        raise TypeError(f"y is {given}; expected a tensor of integer labels")
+    if y.shape != (len(x),):
+        raise ValueError(f"y has shape {tuple(y.shape)}; expected ({len(x)},), one label a sample")
