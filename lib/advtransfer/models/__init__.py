@@ -1,0 +1,1 @@
+"""Models: things with weights."""
