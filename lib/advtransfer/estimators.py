@@ -1,7 +1,7 @@
 r"""Estimates of α2 and α1∗α2 from finitely many samples: without the plug-in's bias, and with an interval.
 
-Both metrics are norms of a mean, :math:`V = \|\frac1N \sum_i G_i\|_F^2`. The N diagonal terms :math:`\|G_i\|^2` are never
-small, so V is too large by about 1/N: at N = 1000 independent directions already read as α2 ≈ 0.03.
+Both metrics are norms of a mean: α2² is :math:`V = \|\frac1N \sum_i G_i\|_F^2`. The N diagonal terms
+:math:`\|G_i\|^2` are never small, so V is too large by about 1/N: at N = 1000 unrelated directions read as α2 ≈ 0.03.
 """
 
 import math

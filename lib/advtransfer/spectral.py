@@ -97,9 +97,9 @@ def _eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def singular_attacks(jac: Tensor, hessian: Tensor | None = None, k: int | None = None) -> SingularAttacks:
-    r"""The first `k` generalised attacks :math:`\delta^{(i)}` and singular values :math:`\sigma^{(i)}` (equations 8, 9).
+    """The first `k` generalised attacks δ⁽ⁱ⁾ and singular values σ⁽ⁱ⁾ (equations 8 and 9).
 
-    They come from the d×d Gram matrix of :math:`H^{1/2} J`, in float64: never from an n×n problem.
+    They come from the d×d Gram matrix of H^½ J, in float64: never from an n×n problem.
 
     Parameters
     ----------

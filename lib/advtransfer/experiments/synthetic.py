@@ -1,0 +1,185 @@
+"""The synthetic experiment (section 4, Figure 2): a target network, and sources moved away from it by tV.
+
+For every direction V and scale t both models' exact first and second attacks, both directions of transfer, the
+gradient matching distance and the transfer loss are computed from the Jacobians at all samples.
+"""
+
+from itertools import product
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from advtransfer import matching, metrics, spectral
+from advtransfer.configs import Config as BaseConfig
+from advtransfer.datasets import released
+from advtransfer.datasets.regression import Regression, gaussian_mixture
+from advtransfer.models.mlp import OneHiddenLayer
+from advtransfer.records import Arrays, Tables, recorded
+from advtransfer.training import cached, fit_regression
+
+N_INPUTS, N_OUTPUTS = 50, 10  # n and d of section 4
+
+
+class Config(BaseConfig):
+    """Sizes of the synthetic experiment."""
+
+    PROFILES: ClassVar = {
+        "smoke": {"samples": 200, "width": 20, "directions": 3, "scales": 3, "train_steps": 50},
+        "quick": {"samples": 5000, "width": 100, "directions": 10, "scales": 11, "train_steps": 10_000},
+        "paper": {"samples": 5000, "width": 100, "directions": 50, "scales": 21, "train_steps": 10_000},
+    }
+
+    samples: int = Field(5000, ge=10, le=1_000_000, multiple_of=10, description="N, points of the Gaussian mixture")
+    width: int = Field(100, ge=10, le=10_000, description="m, hidden units of both networks")
+    directions: int = Field(10, ge=3, le=1000, description="random directions V")
+    scales: int = Field(11, ge=3, le=1001, description="scales t, evenly from 0 to 1")
+    train_steps: int = Field(10_000, ge=1, le=1_000_000, description="steps of gradient descent for the target")
+
+
+def inputs(config: Config) -> dict[str, str]:
+    """Checksums of the authors' released files, as far as they are there."""
+    return released.digests() or {"released": "missing"}
+
+
+def accumulated_scale(i: int) -> float:
+    """The t that the released loop has reached where it plots the scale i/10: it adds each scale to what is there."""
+    return i * (i + 1) / 20
+
+
+@recorded
+def run(config: Config) -> tuple[Tables, Arrays]:
+    """Sweep over V and t: tables ``target``, ``sources`` (a row a V and t), ``transfer`` and, if possible, ``released``."""
+    seeds = torch.Generator().manual_seed(config.seed)
+    data = gaussian_mixture(samples=config.samples, n=N_INPUTS, d=N_OUTPUTS, generator=seeds)
+    start = OneHiddenLayer.uniform(N_INPUTS, config.width, N_OUTPUTS, seeds)
+    directions = [OneHiddenLayer.uniform(N_INPUTS, config.width, N_OUTPUTS, seeds) for _ in range(config.directions)]
+    settings = config.model_dump(mode="json", include={"seed", "samples", "width", "train_steps"})
+    target = OneHiddenLayer(**cached(settings, lambda: fit_regression(start, data, steps=config.train_steps)._asdict()))
+
+    scan = Scan(target, data)
+    grid = sorted(
+        {round(float(t), 12) for t in np.linspace(0, 1, config.scales)} | {accumulated_scale(i) for i in range(10)}
+    )
+    sources, transfer = [], []
+    for (v, direction), t in product(enumerate(directions), grid):
+        row, rows = scan.source(target.moved(t, direction))
+        sources.append({"v": v, "t": t, **row})
+        transfer += [{"v": v, "t": t, **each} for each in rows]
+    tables = {
+        "target": pd.DataFrame([scan.summary()]),
+        "sources": pd.DataFrame(sources),
+        "transfer": pd.DataFrame(transfer),
+    }
+    if released.digests():
+        tables["released"] = recomputed()
+    return tables, {}
+
+
+class Scan:
+    """One target network, against which sources are held; its Jacobians and attacks are computed once."""
+
+    def __init__(self, target: OneHiddenLayer, data: Regression, levels: tuple[int, ...] = (0, 1)) -> None:
+        self.data, self.levels, self.output = data, levels, target(data.x)
+        self.jac = target.jacobian(data.x)  # (N, d, n)
+        self.attacks = spectral.singular_attacks(self.jac)
+
+    def summary(self) -> dict[str, float]:
+        """How good the target is, and how large its gradient."""
+        fit = self.output - self.data.y
+        centred = self.data.y - self.data.y.mean(0)
+        return {
+            "loss": _root_mean_square(fit),
+            "relative_loss": _root_mean_square(fit) / _root_mean_square(centred),
+            "gradient_norm": _root_mean_square(self.jac.flatten(1)),
+        }
+
+    def source(self, net: OneHiddenLayer) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """What is measured of one source, and the metrics of each direction and level."""
+        hidden = net.hidden(self.data.x)
+        output = torch.addmm(net.b2, hidden, net.w2.T)
+        jac = net.jacobian(self.data.x)
+        attacks = spectral.singular_attacks(jac)
+        loss = matching.transfer_loss(output, self.data.y)
+        row = {
+            "transfer_loss": loss.distance,  # equation 17
+            "relative_transfer_loss": loss.relative,
+            "hidden_transfer_loss": matching.transfer_loss(hidden, self.data.y).distance,  # the released refit
+            "surrogate_loss": matching.function_matching(self.output, output).distance,  # equation 16
+        }
+        rows = []
+        for name, (a, attacks_a), (b, attacks_b) in (
+            ("T→S", (self.jac, self.attacks), (jac, attacks)),
+            ("S→T", (jac, attacks), (self.jac, self.attacks)),
+        ):
+            ratio = matching.theorem_ratio(a, b, attacks=attacks_a)
+            distance = matching.gradient_matching(a, b)
+            for level in self.levels:
+                found = metrics.from_jacobians(a, b, level=level, attacks=(attacks_a, attacks_b))
+                rows.append(
+                    {
+                        "direction": name,
+                        "level": level,
+                        "alpha1": found.alpha1,
+                        "alpha2": found.alpha2,
+                        "alpha12": found.alpha12,
+                        "alpha2_unbiased": found.alpha2_unbiased,
+                        "alpha12_unbiased": found.alpha12_unbiased,
+                        "distance": distance.distance,
+                        "relative_distance": distance.relative,
+                        "rho": ratio.rho,
+                        "ratio": ratio.ratio,
+                        "ratio_first": ratio.ratio_first,
+                        "n": found.n,
+                    }
+                )
+        return row, rows
+
+
+def _root_mean_square(rows: Tensor) -> float:
+    return rows.double().square().sum(1).mean().sqrt().item()
+
+
+def released_columns(result: released.ReleasedResult, target: OneHiddenLayer, data: Regression) -> pd.DataFrame:
+    """One released CSV, recomputed: the same ten scales and columns, from the released data and weights."""
+    source, direction = released.network(result.source_m), released.direction(result.source_m, result.target_m)
+    like = data.x.dtype
+    target, source, direction = (OneHiddenLayer(*(w.to(like) for w in net)) for net in (target, source, direction))
+    jac_t = target.jacobian(data.x)
+    attacks_t = spectral.singular_attacks(jac_t, k=result.level + 1)
+    rows = []
+    for i in range(len(result.table)):
+        net = source.moved(accumulated_scale(i), direction)
+        jac_s = net.jacobian(data.x)
+        attacks_s = spectral.singular_attacks(jac_s, k=result.level + 1)
+        s_t = metrics.from_jacobians(jac_s, jac_t, level=result.level, attacks=(attacks_s, attacks_t))
+        t_s = metrics.from_jacobians(jac_t, jac_s, level=result.level, attacks=(attacks_t, attacks_s))
+        rows.append(
+            {
+                "scale": i / 10,
+                "alpha_S_T": s_t.alpha1,
+                "alpha_T_S": t_s.alpha1,
+                "gamma_S_T": s_t.alpha2,
+                "gamma_T_S": t_s.alpha2,
+                "alpha_gamma_combined_S_T": s_t.alpha12,
+                "alpha_gamma_combined_T_S": t_s.alpha12,
+                "loss_f_S": matching.transfer_loss(net.hidden(data.x), data.y).distance,
+                "loss_f_T": _root_mean_square(target(data.x) - data.y),
+                "gradient_loss": matching.gradient_matching(jac_t, jac_s).distance,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def recomputed() -> pd.DataFrame:
+    """Every value of every released CSV beside ours, one row a value."""
+    data, rows = released.data(), []
+    for result in released.results():
+        ours = released_columns(result, released.network(result.target_m), data)
+        for column in result.table.columns[1:]:
+            for scale, theirs, our in zip(result.table["scale"], result.table[column], ours[column], strict=True):
+                rows.append({"file": result.name, "scale": scale, "quantity": column, "released": theirs, "here": our})
+    return pd.DataFrame(rows)
