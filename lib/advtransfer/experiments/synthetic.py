@@ -52,7 +52,7 @@ def accumulated_scale(i: int) -> float:
 
 @recorded
 def run(config: Config) -> tuple[Tables, Arrays]:
-    """Sweep over V and t: tables ``target``, ``sources`` (a row a V and t), ``transfer`` and, if possible, ``released``."""
+    """Sweep over V and t: tables ``target``, ``sources`` (a row a V and t), ``transfer`` and maybe ``released``."""
     seeds = torch.Generator().manual_seed(config.seed)
     data = gaussian_mixture(samples=config.samples, n=N_INPUTS, d=N_OUTPUTS, generator=seeds)
     start = OneHiddenLayer.uniform(N_INPUTS, config.width, N_OUTPUTS, seeds)

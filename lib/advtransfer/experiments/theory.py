@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from advtransfer import attacks, metrics, spectral
+from advtransfer import attacks, matching, metrics, spectral
 from advtransfer.configs import Config as BaseConfig
 from advtransfer.experiments.counterexamples import counterexamples
 from advtransfer.experiments.statements import STATEMENTS, Case, random_case
@@ -41,6 +41,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
         "statements": _statements(config),
         "counterexamples": pd.DataFrame([found._asdict() for found in counterexamples()]),
         "growing_eps": _growing_eps(config),
+        "cross_entropy": _cross_entropy(config),
     }
     return tables, {}
 
@@ -112,6 +113,57 @@ def _growing_eps(config: Config) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def _cross_entropy(config: Config) -> pd.DataFrame:
+    """What changes for KL and cross-entropy, a row a network: H varies with x, and Definition 1 is a square."""
+    rows = []
+    for network in range(config.networks):
+        seed = int(np.random.SeedSequence([config.seed, network]).generate_state(1)[0])
+        case = random_case([6, 15, 3], [6, 15, 15, 4], config.samples, "I", seed)
+        h_a, h_b = _fisher(case.f_a(case.x)), _fisher(case.f_b(case.x))
+        first_a, first_b = (spectral.singular_attacks(jac, h, k=1) for jac, h in ((case.a, h_a), (case.b, h_b)))
+        moved = (spectral.matrix_root(h_b, case.b.shape[1]) @ case.b @ first_a.delta.mT).flatten(1).norm(dim=1)
+        a1 = moved / first_b.sigma[:, 0]
+        eps = 1e-3
+        by_a, by_b = (_kl(case.f_b, case.x, eps * found.delta[:, 0]) for found in (first_a, first_b))
+        constant = matching.gradient_matching(case.a, case.b).weight
+        best = matching.gradient_matching(case.a, case.b, h_a)
+        left = spectral.matrix_root(h_a, case.a.shape[1]) @ (case.a - constant @ case.b)
+        rows.append(
+            {
+                "network": network,
+                "a1": a1.mean().item(),
+                "a1_squared": a1.square().mean().item(),
+                "definition_1_kl": (by_a / by_b).mean().item(),
+                "excess": (left.square().sum((1, 2)).mean() / best.distance**2 - 1).item(),
+                "alpha1_above_one": _alpha1_above_one(case),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _fisher(logits: Tensor) -> Tensor:
+    """The Hessian at zero of KL between softmax outputs: diag(p) - p pᵀ, (N, d) -> (N, d, d)."""
+    p = logits.detach().softmax(1)
+    return torch.diag_embed(p) - p[:, :, None] * p[:, None]
+
+
+def _kl(model: Callable[[Tensor], Tensor], x: Tensor, delta: Tensor) -> Tensor:
+    """KL of the softmax outputs at x from those at x + δ, (N,)."""
+    with evaluating(model):
+        clean, moved = model(x).log_softmax(1), model(x + delta).log_softmax(1)
+    return (clean.exp() * (clean - moved)).sum(1)
+
+
+def _alpha1_above_one(case: Case) -> float:
+    """The share of samples with α1(x) > 1 for sign-PGD on cross-entropy, measured by ℓ2 deviations, as was run."""
+
+    def attack(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return attacks.pgd(model, x, eps=0.1, steps=20, bounds=None)
+
+    found = metrics.transferability(case.f_a, case.f_b, case.x, attack)
+    return (found.alpha1_samples > 1).double().mean().item()
 
 
 def _pgd(case: Case, eps: float, steps: int, seed: int) -> metrics.Transferability:

@@ -1,0 +1,51 @@
+"""Numbers as a reader meets them: tables in Markdown, intervals, and verdicts by a stated rule."""
+
+import math
+from typing import Literal
+
+import pandas as pd
+from IPython.display import Markdown
+
+Verdict = Literal["reproduced", "direction only", "not reproduced"]
+
+RULE = (
+    "*reproduced*: the 95% interval lies on the claimed side of zero; "
+    "*direction only*: the estimate does, the interval does not; "
+    "*not reproduced*: the estimate does not"
+)
+"""How `verdict` decides, in words for the page."""
+
+
+def verdict(estimate: float, low: float, high: float, *, claimed: Literal[1, -1] = 1) -> Verdict:
+    """Judge a claimed sign by an estimate and its interval, as `RULE` says."""
+    if not claimed * estimate > 0:
+        return "not reproduced"
+    return "reproduced" if claimed * (low if claimed > 0 else high) > 0 else "direction only"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number with `digits` decimals and a true minus sign; "–" for NaN."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def interval(value: float, low: float, high: float, digits: int = 2) -> str:
+    """An estimate with its interval, e.g. "0.54 [0.48, 0.60]"."""
+    return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def power(value: float) -> str:
+    """A small number as a power of ten for TeX, e.g. "$4.8 \\times 10^{-15}$"; "0" for zero."""
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return rf"${mantissa} \times 10^{{{int(exponent)}}}$"
+
+
+def markdown(table: pd.DataFrame, *, align: str = "") -> Markdown:
+    """A table for the page; its cells may hold Markdown and formulas.
+
+    `align` has a letter a column, l or r; by default text is set left and numbers right.
+    """
+    sides = {"l": "left", "r": "right"}
+    alignment = [sides[letter] for letter in align] or None
+    return Markdown(table.to_markdown(index=False, colalign=alignment, disable_numparse=True))
