@@ -88,8 +88,10 @@ def intervals(
     Raises
     ------
     ValueError
-        A batch that is empty or not finite, or shapes that do not match.
+        A batch that is empty or not finite, shapes that do not match, or a level that is not in (0, 1).
     """
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(f"resamples = {resamples}, level = {level}; expected at least 1, and a level between 0 and 1")
     alpha1, u, w = directions(d11, d12, d22)
     kept = ~torch.isnan(alpha1)
     alpha1, outer = alpha1[kept], torch.einsum("nd,nm->ndm", u, w)[kept].flatten(1)  # (N,), (N, d1 d2)
@@ -99,9 +101,9 @@ def intervals(
     generator = generator or torch.Generator().manual_seed(0)
     g2, g12 = outer, alpha1[:, None] * outer
     draws = []
-    for size in torch.full((-(-resamples // 100),), 100).tolist():  # 100 resamples at a time bound the memory
-        index = torch.randint(n, (size, n), generator=generator)
-        weight = torch.zeros(size, n, dtype=torch.float64).scatter_add_(1, index, torch.ones(size, n).double())
+    for _ in range(-(-resamples // 100)):  # 100 resamples at a time bound the memory
+        index = torch.randint(n, (100, n), generator=generator)
+        weight = torch.zeros(100, n, dtype=torch.float64).scatter_add_(1, index, torch.ones(100, n).double())
         weight = (weight / n).to(outer.device)
         draws.append(torch.stack([weight @ alpha1, *((weight @ g).square().sum(1) for g in (g2, g12))], 1))
     drawn = torch.cat(draws)[:resamples]  # (B, 3): α1, α2², (α1∗α2)²

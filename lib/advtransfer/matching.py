@@ -89,7 +89,8 @@ class GeneralizedTransferability:
         """
         k = attacks or self.sigma.shape[1]
         v = self.sigma_b[:, None] * self.sigma[:, :k] * self.a1[:, :k]  # v of Theorem 3.1  (N, k)
-        m = torch.einsum("nk,nkd,nkm->dm", v, self.own[:, :k], self.other[:, :k]) / len(v)
+        weighted = v[:, :, None] * self.own[:, :k]
+        m = weighted.flatten(0, 1).T @ self.other[:, :k].flatten(0, 1) / len(v)  # (d_a, d_b)
         return (torch.einsum("dm,mq,dq->", m, self.kernel, m) * self.kernel_norm / norm_a**2).item()
 
 
@@ -126,7 +127,7 @@ def gradient_matching(jac_a: Tensor, jac_b: Tensor, hessian_a: Tensor | None = N
     (tensor([[0.5000]], dtype=torch.float64), 0.5)
     """
     check_pair(jac_a, jac_b)
-    root = None if hessian_a is None else matrix_root(hessian_a, jac_a.shape[1], "hessian_a")
+    root = None if hessian_a is None else matrix_root(hessian_a, jac_a.shape[1], "hessian_a", samples=len(jac_a))
     a, b = jac_a.double(), jac_b.double()
     total = _norm(a, root)
     if total == 0:
@@ -176,7 +177,7 @@ def function_matching(f_a: Tensor, f_b: Tensor, hessian_a: Tensor | None = None)
     weight = a.T @ b @ pinv(b.T @ b)
     residual = a - b @ weight.T
     if hessian_a is not None:
-        root = matrix_root(hessian_a, a.shape[1], "hessian_a")
+        root = _constant_root(hessian_a, a.shape[1], "hessian_a")
         a, residual = a @ root, residual @ root
     distance, total = (residual.norm().item() / len(a) ** 0.5, a.norm().item() / len(a) ** 0.5)
     relative = distance / total if total > 0 else float("nan")
@@ -197,7 +198,7 @@ def generalized_transferability(
     hessian_a: Tensor | None = None,
     hessian_b: Tensor | None = None,
     *,
-    attacks: SingularAttacks | None = None,
+    attacks: tuple[SingularAttacks, SingularAttacks] | None = None,
 ) -> GeneralizedTransferability:
     """A1 (equation 11) and A2 (Theorem 3.1), with ⟨·,·⟩ of H_a as A2's first inner product.
 
@@ -206,9 +207,9 @@ def generalized_transferability(
     jac_a, jac_b
         Jacobians, shapes (N, d_a, n) and (N, d_b, n).
     hessian_a, hessian_b
-        H_a, positive semi-definite, and H_b, positive definite; identities if ``None``.
+        H_a, positive semi-definite, (d_a, d_a), and H_b, positive definite, (d_b, d_b); identities if ``None``.
     attacks
-        The singular attacks of model a in the H_a inner product, all of them, where they are known already.
+        The singular attacks of both models in their inner products, all of model a's, where they are known already.
 
     Raises
     ------
@@ -218,33 +219,37 @@ def generalized_transferability(
     check_pair(jac_a, jac_b)
     a, b = jac_a.double(), jac_b.double()
     (n_samples, d_a, n), d_b = a.shape, b.shape[1]
-    root_b = _positive_root(hessian_b, d_b, b)
-    sigma, delta = attacks or singular_attacks(a, hessian_a)
-    sigma, delta = sigma.double(), delta.double()
-    own = delta @ a.mT  # (J_a δ⁽ⁱ⁾)ᵀ  (N, k, d_a)
-    if hessian_a is not None:
-        own = own @ matrix_root(hessian_a, d_a, "hessian_a")
-    whitened = delta @ b.mT @ root_b  # (H_b^½ J_b δ⁽ⁱ⁾)ᵀ  (N, k, d_b)
-    sigma_b = torch.linalg.matrix_norm(root_b @ b, 2) if d_b > 1 else (root_b @ b).flatten(1).norm(dim=1)
-    moved = torch.where(sigma_b[:, None] > 0, whitened.norm(dim=2) / sigma_b[:, None], 0)  # (N, k)
-    inverse_root = torch.linalg.inv(root_b)
-    k_pinv = pinv(_mean_product(b, b))
-    norm = torch.linalg.matrix_norm(inverse_root @ k_pinv @ inverse_root, 2).item()
+    root_a = None if hessian_a is None else _constant_root(hessian_a, d_a, "hessian_a")
+    root_b = None if hessian_b is None else _positive_root(hessian_b, d_b)
+    attacks_a, attacks_b = attacks or (singular_attacks(a, hessian_a), singular_attacks(b, hessian_b, k=1))
+    sigma, delta, sigma_b = attacks_a.sigma.double(), attacks_a.delta.double(), attacks_b.sigma[:, 0].double()
+    own, other = delta @ a.mT, delta @ b.mT  # (J δ⁽ⁱ⁾)ᵀ  (N, k, d_a), (N, k, d_b)
+    whitened = other if root_b is None else other @ root_b
+    length = torch.linalg.vector_norm(whitened, dim=2)  # ‖Δ_ab⁽ⁱ⁾‖_H  (N, k)
+    moved = torch.where(sigma_b[:, None] > 0, length / sigma_b[:, None], 0)
+    kernel = pinv(_mean_product(b, b))
+    inverse_root = torch.eye(d_b).to(b) if root_b is None else torch.linalg.inv(root_b)
+    norm = torch.linalg.matrix_norm(inverse_root @ kernel @ inverse_root, 2).item()
     return GeneralizedTransferability(
         a1=torch.cat([moved, moved.new_zeros(n_samples, n - moved.shape[1])], 1),
         sigma=sigma,
         sigma_b=sigma_b,
-        own=unit_rows(own),
-        other=unit_rows(whitened) @ inverse_root,
-        kernel=k_pinv / norm if norm > 0 else k_pinv,
+        own=unit_rows(own if root_a is None else own @ root_a),
+        other=torch.where(length[..., None] > 0, other / length[..., None], 0),
+        kernel=kernel / norm if norm > 0 else kernel,
         kernel_norm=norm,
     )
 
 
-def _positive_root(hessian: Tensor | None, size: int, like: Tensor) -> Tensor:
-    if hessian is None:
-        return torch.eye(size, dtype=like.dtype, device=like.device)
-    root = matrix_root(hessian, size, "hessian_b")
+def _constant_root(hessian: Tensor, size: int, name: str) -> Tensor:
+    """The root of an H that is one matrix for all samples."""
+    if hessian.ndim != 2:
+        raise ValueError(f"{name} has shape {tuple(hessian.shape)}; expected one matrix ({size}, {size}) for all x")
+    return matrix_root(hessian, size, name)
+
+
+def _positive_root(hessian: Tensor, size: int) -> Tensor:
+    root = _constant_root(hessian, size, "hessian_b")
     smallest, largest = torch.linalg.eigvalsh(root)[[0, -1]].tolist()
     if smallest <= 1e-6 * largest:
         raise ValueError(
@@ -260,14 +265,14 @@ def theorem_ratio(
     hessian_a: Tensor | None = None,
     hessian_b: Tensor | None = None,
     *,
-    attacks: SingularAttacks | None = None,
+    attacks: tuple[SingularAttacks, SingularAttacks] | None = None,
 ) -> TheoremRatio:
     """The fraction inside equation 12, computed through A1 and A2 as Theorem 3.1 writes it.
 
     Parameters and errors as for :func:`generalized_transferability`; a model a without gradients is an error too.
     """
     parts = generalized_transferability(jac_a, jac_b, hessian_a, hessian_b, attacks=attacks)
-    root = None if hessian_a is None else matrix_root(hessian_a, jac_a.shape[1], "hessian_a")
+    root = None if hessian_a is None else _constant_root(hessian_a, jac_a.shape[1], "hessian_a")
     norm_a = _norm(jac_a.double(), root)
     if norm_a == 0:
         raise ValueError("model a has zero gradient at every sample (in the H_a norm); expected something to match")
@@ -292,16 +297,18 @@ def pairwise(jacs: Sequence[Tensor]) -> Tensor:
     Raises
     ------
     ValueError
-        No Jacobians, or shapes that do not match.
+        No Jacobians, shapes that do not match, or a model whose gradient is zero everywhere.
     """
     if not jacs:
         raise ValueError("no Jacobians were given; expected at least one")
-    for jac in jacs[1:]:
+    for jac in jacs:
         check_pair(jacs[0], jac)
     sizes = [jac.shape[1] for jac in jacs]
     stacked = torch.cat([jac.double() for jac in jacs], 1)  # (N, ΣD, n)
     gram = _mean_product(stacked, stacked)
     blocks = [row.split(sizes, 1) for row in gram.split(sizes, 0)]  # blocks[a][b] = E[J_a J_bᵀ]
+    if any(blocks[a][a].trace() == 0 for a in range(len(jacs))):
+        raise ValueError("a model has zero gradient at every sample; expected something to match")
     inverses = [pinv(blocks[b][b]) for b in range(len(jacs))]
     r2 = torch.stack(
         [

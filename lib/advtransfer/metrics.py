@@ -164,8 +164,10 @@ def from_jacobians(
     first, second = attacks or (singular_attacks(jac_1), singular_attacks(jac_2, k=1))
     if not 0 <= level < first.delta.shape[1]:
         raise ValueError(f"level = {level}; expected 0 to {first.delta.shape[1] - 1}")
-    delta_1, delta_2 = first.delta[:, level, None], second.delta[:, 0, None]  # (N, 1, n)
-    return from_deviations((jac_1 * delta_1).sum(2), (jac_2 * delta_1).sum(2), (jac_2 * delta_2).sum(2))
+    delta_1, delta_2 = (d.double()[:, None] for d in (first.delta[:, level], second.delta[:, 0]))  # (N, 1, n)
+    jac_1, jac_2 = jac_1.double(), jac_2.double()
+    d11, d12, d22 = ((d @ jac.mT).squeeze(1) for d, jac in ((delta_1, jac_1), (delta_1, jac_2), (delta_2, jac_2)))
+    return from_deviations(d11, d12, d22)
 
 
 def transferability(
@@ -180,7 +182,8 @@ def transferability(
     x
         Inputs (N, ...), or batches of inputs from an iterable, which are never held together.
     attack
-        ``attack(model, x)`` gives perturbations like x, e.g. ``partial(attacks.pgd, eps=8 / 255)``.
+        ``attack(model, x)``, called with the model in eval mode, gives perturbations like x, e.g.
+        ``partial(attacks.pgd, eps=8 / 255)``.
     batch_size
         Samples a pass when `x` is one tensor.
 
@@ -256,7 +259,8 @@ def _accumulate(
     totals = {pair: Accumulator() for pair in pairs}
     for batch in x.split(batch_size) if isinstance(x, Tensor) else x:
         check_batch("x", batch)
-        deltas = {i: attack(models[i], batch) for i in involved}
+        with evaluating(*(models[i] for i in involved), gradients=True):
+            deltas = {i: attack(models[i], batch) for i in involved}
         with evaluating(*(models[i] for i in involved)):
             clean = {i: outputs_of(models[i], batch) for i in involved}
             deviation = {(i, j): outputs_of(models[j], batch + deltas[i]) - clean[j] for i, j in forwards}

@@ -67,17 +67,20 @@ def _jacobian(model: Model, x: Tensor) -> Tensor:
     return torch.stack(rows, 1)  # (N, d, n)
 
 
-def matrix_root(hessian: Tensor, size: int, name: str = "hessian") -> Tensor:
-    """The symmetric square root of a positive semi-definite matrix, float64, shape (..., size, size).
+def matrix_root(hessian: Tensor, size: int, name: str = "hessian", *, samples: int | None = None) -> Tensor:
+    """The symmetric square root of a positive semi-definite matrix, float64.
+
+    One matrix (size, size), or one a sample (N, size, size); then N must be `samples`, where that is given.
 
     Raises
     ------
     ValueError
-        The matrix is not (..., size, size), not symmetric, or has a negative eigenvalue.
+        The matrix has another shape, is not symmetric (or not finite), or has a negative eigenvalue.
     """
     h = hessian.double()
-    if h.shape[-2:] != (size, size):
-        raise ValueError(f"{name} has shape {tuple(h.shape)}; expected ({size}, {size}) for {size} outputs")
+    if h.ndim not in (2, 3) or h.shape[-2:] != (size, size) or (h.ndim == 3 and samples not in (None, len(h))):
+        each = "N" if samples is None else samples
+        raise ValueError(f"{name} has shape {tuple(h.shape)}; expected ({size}, {size}) or ({each}, {size}, {size})")
     if not torch.allclose(h, h.mT, rtol=1e-6, atol=1e-9):
         raise ValueError(f"{name} is not symmetric (largest difference {(h - h.mT).abs().max():.2g})")
     values, vectors = torch.linalg.eigh(h)
@@ -136,7 +139,7 @@ def singular_attacks(jac: Tensor, hessian: Tensor | None = None, k: int | None =
         raise ValueError(f"k = {k}; expected 1 to min(d, n) = {most}")
     b = jac.double()
     if hessian is not None:
-        b = matrix_root(hessian, jac.shape[1]) @ b  # H^½ J  (N, d, n)
+        b = matrix_root(hessian, jac.shape[1], samples=len(jac)) @ b  # H^½ J  (N, d, n)
     squares, u = _eigh(b @ b.mT)  # ascending  (N, d), (N, d, d)
     sigma = squares[:, -k:].flip(1).clamp_min(0).sqrt()
     sigma = torch.where(sigma > RELATIVE_CUTOFF * sigma[:, :1], sigma, 0)

@@ -20,7 +20,7 @@ class Correlation(NamedTuple):
     high: float
     """Upper end."""
     p: float
-    """Two-sided permutation p: exact when n! is at most `resamples`, else drawn."""
+    """Two-sided permutation p, twice the smaller tail: exact when n! is at most `resamples`, else drawn."""
     n: int
     """Pairs."""
 
@@ -53,7 +53,8 @@ def correlate(
     Raises
     ------
     ValueError
-        An unknown method, lengths that differ, n < 3, a value that is not finite, or a constant sample.
+        An unknown method, lengths that differ, n < 3, a value that is not finite, a constant sample, no resamples, or
+        a level that is not between 0 and 1.
 
     Examples
     --------
@@ -64,6 +65,8 @@ def correlate(
     coefficient = {"pearson": _pearson, "spearman": _spearman, "kendall": _kendall}.get(method)
     if coefficient is None:
         raise ValueError(f"method = {method!r}; expected 'pearson', 'spearman' or 'kendall'")
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(f"resamples = {resamples}, level = {level}; expected at least 1, and a level between 0 and 1")
     a, b = np.asarray(x, float), np.asarray(y, float)
     if a.ndim != 1 or a.shape != b.shape or len(a) < 3:
         raise ValueError(f"x and y have shapes {a.shape} and {b.shape}; expected the same (n,) with n at least 3")
@@ -101,11 +104,11 @@ def _batches(total: int, size: int) -> list[int]:
 
 def _pearson(a: Floats, b: Floats) -> Floats:
     """Of each row, (..., n) and (..., n) -> (...); NaN where a row is constant."""
-    a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
-    scale = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+    varied = (np.ptp(a, axis=-1) > 0) & (np.ptp(b, axis=-1) > 0)  # exact, where a sum of squares is rounded
+    a, b = (v - v.mean(-1, keepdims=True) for v in (a, b))
     with np.errstate(invalid="ignore", divide="ignore"):
-        r = (a * b).sum(-1) / scale
-    return np.where(scale > 1e-14 * np.abs(a).max(initial=0) * np.abs(b).max(initial=0), np.clip(r, -1, 1), np.nan)
+        r = (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+    return np.where(varied, np.clip(r, -1, 1), np.nan)
 
 
 def _spearman(a: Floats, b: Floats) -> Floats:

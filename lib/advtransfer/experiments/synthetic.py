@@ -84,7 +84,7 @@ class Scan:
 
     def __init__(self, target: OneHiddenLayer, data: Regression, levels: tuple[int, ...] = (0, 1)) -> None:
         self.data, self.levels, self.output = data, levels, target(data.x)
-        self.jac = target.jacobian(data.x)  # (N, d, n)
+        self.jac = target.jacobian(data.x).double()  # (N, d, n)
         self.attacks = spectral.singular_attacks(self.jac)
 
     def summary(self) -> dict[str, float]:
@@ -101,7 +101,7 @@ class Scan:
         """What is measured of one source, and the metrics of each direction and level."""
         hidden = net.hidden(self.data.x)
         output = torch.addmm(net.b2, hidden, net.w2.T)
-        jac = net.jacobian(self.data.x)
+        jac = net.jacobian(self.data.x).double()
         attacks = spectral.singular_attacks(jac)
         loss = matching.transfer_loss(output, self.data.y)
         row = {
@@ -115,7 +115,7 @@ class Scan:
             ("T→S", (self.jac, self.attacks), (jac, attacks)),
             ("S→T", (jac, attacks), (self.jac, self.attacks)),
         ):
-            ratio = matching.theorem_ratio(a, b, attacks=attacks_a)
+            ratio = matching.theorem_ratio(a, b, attacks=(attacks_a, attacks_b))
             distance = matching.gradient_matching(a, b)
             for level in self.levels:
                 found = metrics.from_jacobians(a, b, level=level, attacks=(attacks_a, attacks_b))
@@ -148,12 +148,13 @@ def released_columns(result: released.ReleasedResult, target: OneHiddenLayer, da
     source, direction = released.network(result.source_m), released.direction(result.source_m, result.target_m)
     like = data.x.dtype
     target, source, direction = (OneHiddenLayer(*(w.to(like) for w in net)) for net in (target, source, direction))
-    jac_t = target.jacobian(data.x)
+    jac_t = target.jacobian(data.x).double()  # once, for all that follows sums in float64
     attacks_t = spectral.singular_attacks(jac_t, k=result.level + 1)
+    loss_t = _root_mean_square(target(data.x) - data.y)
     rows = []
     for i in range(len(result.table)):
         net = source.moved(accumulated_scale(i), direction)
-        jac_s = net.jacobian(data.x)
+        jac_s = net.jacobian(data.x).double()
         attacks_s = spectral.singular_attacks(jac_s, k=result.level + 1)
         s_t = metrics.from_jacobians(jac_s, jac_t, level=result.level, attacks=(attacks_s, attacks_t))
         t_s = metrics.from_jacobians(jac_t, jac_s, level=result.level, attacks=(attacks_t, attacks_s))
@@ -167,7 +168,7 @@ def released_columns(result: released.ReleasedResult, target: OneHiddenLayer, da
                 "alpha_gamma_combined_S_T": s_t.alpha12,
                 "alpha_gamma_combined_T_S": t_s.alpha12,
                 "loss_f_S": matching.transfer_loss(net.hidden(data.x), data.y).distance,
-                "loss_f_T": _root_mean_square(target(data.x) - data.y),
+                "loss_f_T": loss_t,
                 "gradient_loss": matching.gradient_matching(jac_t, jac_s).distance,
             }
         )
