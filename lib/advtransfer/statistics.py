@@ -62,7 +62,7 @@ def correlate(
     >>> round(result.r, 3), result.n
     (0.8, 5)
     """
-    coefficient = {"pearson": _pearson, "spearman": _spearman, "kendall": _kendall}.get(method)
+    coefficient = {"pearson": _pearson, "spearman": spearman_rows, "kendall": _kendall}.get(method)
     if coefficient is None:
         raise ValueError(f"method = {method!r}; expected 'pearson', 'spearman' or 'kendall'")
     if resamples < 1 or not 0 < level < 1:
@@ -111,7 +111,8 @@ def _pearson(a: Floats, b: Floats) -> Floats:
     return np.where(varied, np.clip(r, -1, 1), np.nan)
 
 
-def _spearman(a: Floats, b: Floats) -> Floats:
+def spearman_rows(a: Floats, b: Floats) -> Floats:
+    """Spearman's correlation of each row, (..., n) and (..., n) -> (...); NaN where a row is constant."""
     return _pearson(stats.rankdata(a, axis=-1), stats.rankdata(b, axis=-1))
 
 

@@ -19,6 +19,7 @@ from advtransfer.datasets import released
 from advtransfer.datasets.regression import Regression, gaussian_mixture
 from advtransfer.models.mlp import OneHiddenLayer
 from advtransfer.records import Arrays, Tables, recorded
+from advtransfer.statistics import spearman_rows
 from advtransfer.training import cached, fit_regression
 
 N_INPUTS, N_OUTPUTS = 50, 10  # n and d of section 4
@@ -74,6 +75,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
         "sources": pd.DataFrame(sources),
         "transfer": pd.DataFrame(transfer),
     }
+    tables["agreement"] = agreement(tables["sources"], tables["transfer"], seed=config.seed)
     if released.digests():
         tables["released"] = recomputed()
     return tables, {}
@@ -137,6 +139,50 @@ class Scan:
                     }
                 )
         return row, rows
+
+
+ALONG, AMONG = "along t, for one V", "among V, at one t"
+
+
+def agreement(sources: pd.DataFrame, transfer: pd.DataFrame, *, seed: int, resamples: int = 2000) -> pd.DataFrame:
+    """How well each predictor ranks sources by their transfer loss (17): mean Spearman correlations.
+
+    Two questions of unequal difficulty. Along t the scales of one direction V are ranked, and everything changes
+    monotonically. Among V the directions are ranked at one scale. Sources of one V are not independent, so the
+    intervals come from resampling directions.
+    """
+    rng = np.random.default_rng(seed)
+    inside = sources[(sources["t"] > 0) & (sources["t"] <= 1)]
+    loss = inside.pivot_table(index="v", columns="t", values="transfer_loss").to_numpy()  # (V, T)
+    draws = rng.integers(len(loss), size=(resamples, len(loss)))
+    rows = []
+    for direction, predictor in product(("T→S", "S→T"), ("alpha1", "alpha2", "alpha12", "distance")):
+        part = transfer[(transfer["direction"] == direction) & (transfer["level"] == 0)]
+        part = part[(part["t"] > 0) & (part["t"] <= 1)]
+        value = part.pivot_table(index="v", columns="t", values=predictor).to_numpy()  # (V, T)
+        along = spearman_rows(value, loss)  # (V,)
+        for question, r, drawn in (
+            (ALONG, along.mean(), along[draws].mean(1)),
+            (AMONG, spearman_rows(value.T, loss.T).mean(), _among(value, loss, draws)),
+        ):
+            low, high = np.nanquantile(drawn, [0.025, 0.975])
+            rows.append(
+                {
+                    "question": question,
+                    "predictor": predictor,
+                    "direction": direction,
+                    "r": float(r),
+                    "low": float(low),
+                    "high": float(high),
+                    "n": len(loss),
+                }
+            )
+    return pd.DataFrame(rows).sort_values("question", kind="stable", ignore_index=True)
+
+
+def _among(value: np.ndarray, loss: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Mean over scales of the correlation among resampled directions, (resamples,)."""
+    return np.array([spearman_rows(value[draw].T, loss[draw].T).mean() for draw in draws])
 
 
 def _root_mean_square(rows: Tensor) -> float:
