@@ -1,0 +1,331 @@
+"""The metrics against explicit loops, closed forms and invariances; and that they stream."""
+
+import doctest
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from advtransfer import metrics
+from advtransfer.attacks import pgd
+from advtransfer.estimators import unit_rows
+from advtransfer.metrics import Accumulator, from_deviations, from_jacobians, transfer_matrix, transferability
+from advtransfer.spectral import singular_attacks
+from cases import ConvNet, assert_no_trace, normal, orthogonal, refuses, seeded, seeds, trace
+
+NAMES = ("alpha1", "alpha2", "alpha12", "alpha2_unbiased", "alpha12_unbiased")
+sizes = st.integers(1, 5)
+
+
+def deviations(n=20, d1=3, d2=4, seed=0):
+    return normal(n, d1, seed=seed), normal(n, d2, seed=seed + 1), normal(n, d2, seed=seed + 2)
+
+
+def numbers(result):
+    return [getattr(result, name) for name in NAMES]
+
+
+def same(found, expected, tolerance=1e-12):
+    np.testing.assert_allclose(numbers(found), numbers(expected), rtol=0, atol=tolerance)
+    np.testing.assert_allclose(found.alpha1_samples, expected.alpha1_samples, rtol=0, atol=tolerance)
+    assert (found.n, found.undefined) == (expected.n, expected.undefined)
+
+
+# Definitions.
+
+
+def by_hand(d11, d12, d22):
+    """Definitions 1 and 2, the combined metric and the mean over different pairs, sample by sample."""
+    ratios, outer = [], []
+    for a, b, c in zip(d11.numpy(), d12.numpy(), d22.numpy(), strict=True):
+        if not c.any():
+            continue
+        ratios.append(np.linalg.norm(b) / np.linalg.norm(c))
+        unit = [v / np.linalg.norm(v) if v.any() else v for v in (a, b)]
+        outer.append(np.outer(*unit))
+    n, found = len(ratios), [np.mean(ratios)]
+    weighted = [r * g for r, g in zip(ratios, outer, strict=True)]
+    found += [np.linalg.norm(np.mean(g, axis=0)) for g in (outer, weighted)]
+    for g in (outer, weighted):
+        mean = np.mean([(g[i] * g[j]).sum() for i in range(n) for j in range(n) if i != j])
+        found.append(np.sign(mean) * abs(mean) ** 0.5)
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, n=st.integers(2, 12), d1=sizes, d2=sizes, zeros=st.integers(0, 3))
+def test_the_metrics_are_those_of_the_definitions(seed, n, d1, d2, zeros):
+    d11, d12, d22 = deviations(n + 3, d1, d2, seed)
+    # Attacks that move nothing: in turn of each of the three.
+    d22[:zeros], d11[2:3], d12[3:4] = 0, 0, 0
+    found = from_deviations(d11, d12, d22)
+    squares = [np.sign(v) * np.square(v) for v in (numbers(found), by_hand(d11, d12, d22))]
+    np.testing.assert_allclose(*squares, rtol=0, atol=1e-13)
+    assert (found.n, found.undefined) == (n + 3 - zeros, zeros)
+    assert found.alpha1_samples.isnan().tolist() == [i < zeros for i in range(n + 3)]
+
+
+def test_alpha2_is_the_mean_over_all_pairs():
+    """Proposition 2.1: θ the cosine between two samples' deviations, pairs of a sample with itself included."""
+    d11, d12, d22 = deviations()
+    u, w = unit_rows(d11), unit_rows(d12)
+    total = sum((u[i] @ u[j]) * (w[i] @ w[j]) for i in range(20) for j in range(20)) / 400
+    assert from_deviations(d11, d12, d22).alpha2 ** 2 == pytest.approx(total.item(), abs=1e-15)
+
+
+def test_a_batch_that_moves_nothing_has_no_metrics():
+    d11, d12, d22 = deviations(3)
+    found = from_deviations(d11, d12, 0 * d22)
+    assert np.isnan(numbers(found)).all()
+    assert (found.n, found.undefined) == (0, 3)
+    assert np.isnan(from_deviations(d11[:1], d12[:1], d22[:1]).alpha2_unbiased)
+
+
+# Closed forms and invariances.
+
+
+@pytest.mark.parametrize("m", [1, 2, 7])
+def test_isotropic_directions(m):
+    d = torch.eye(m).double().repeat(3, 1)
+    found = from_deviations(2 * d, 3 * d, 4 * d)
+    assert numbers(found)[:3] == pytest.approx([0.75, m**-0.5, 0.75 * m**-0.5], abs=1e-14)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, scale=st.floats(1e-6, 1e6))
+def test_scales_and_rotations_of_the_outputs_do_not_matter(seed, scale):
+    d11, d12, d22 = deviations(seed=seed)
+    expected = from_deviations(d11, d12, d22)
+    same(from_deviations(scale * d11, d12, d22), expected)
+    same(from_deviations(d11, scale * d12, scale * d22), expected, 1e-10)
+    one, two = orthogonal(3, seed), orthogonal(4, seed + 1)
+    same(from_deviations(d11 @ one, d12 @ two, d22 @ two), expected)
+
+
+@given(seed=seeds, d1=sizes, d2=sizes)
+def test_the_combined_metric_is_at_most_alpha1(seed, d1, d2):
+    found = from_deviations(*deviations(6, d1, d2, seed))
+    assert found.alpha12 <= found.alpha1 * (1 + 1e-12)
+    assert found.alpha2 <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("related", [True, False])
+def test_the_unbiased_estimates_are_right_on_average_and_the_plug_in_is_not(related):
+    """In ℝ³, α2² = ⅓ for equal isotropic directions and 0 for independent ones; α1(x) is uniform on (0, 1)."""
+    m, n, generator, squares = 3, 20, seeded(0), []
+    for _ in range(1500):
+        u, other = (unit_rows(torch.randn(n, m, generator=generator).double()) for _ in range(2))
+        size = torch.rand(n, 1, generator=generator).double()
+        found = from_deviations(u, size * (u if related else other), torch.eye(m).double()[[0] * n])
+        squares.append([v * abs(v) for v in numbers(found)[1:]])
+    mean, error = np.mean(squares, axis=0), np.std(squares, axis=0) / 1500**0.5
+    truth = np.array([1 / m, 1 / (4 * m)]) * related
+    bias = (np.array([1, 1 / 3]) - truth) / n  # E‖G‖² - ‖E G‖² over N, where E α1(x)² = ⅓
+    assert (abs(mean[2:] - truth) < 4 * error[2:]).all()
+    assert (abs(mean[:2] - truth - bias) < 4 * error[:2]).all()
+    assert (bias > 10 * error[:2]).all()  # the test would see it
+
+
+# Streaming.
+
+
+@pytest.mark.parametrize("batch", [1, 3, 19])
+def test_batches_add_up(batch):
+    d11, d12, d22 = deviations()
+    d22[5], d12[7] = 0, 0
+    total = Accumulator()
+    for parts in zip(*(d.split(batch) for d in (d11, d12, d22)), strict=True):
+        total.update(*parts)
+    same(total.compute(), from_deviations(d11, d12, d22))
+
+
+STREAM = """\
+import resource, torch
+from advtransfer.metrics import transferability
+
+generator = torch.Generator().manual_seed(0)
+one, two = (torch.randn(8, 10, generator=generator) for _ in range(2))
+direction = {one: torch.randn(8, generator=generator), two: torch.randn(8, generator=generator)}
+
+class Linear:
+    def __init__(self, weight): self.weight = weight
+    def __call__(self, x): return x @ self.weight
+
+def peak(samples):
+    batches = (torch.randn(5000, 8, generator=generator) for _ in range(samples // 5000))
+    found = transferability(Linear(one), Linear(two), batches, lambda model, x: direction[model.weight] * (1 + x))
+    assert found.n == samples == len(found.alpha1_samples), found
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+few = peak(5000)
+print((peak(1_000_000) - few) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of peak memory is another elsewhere")
+def test_a_million_samples_take_no_more_memory_than_one_batch():
+    """Beside α1(x) itself: 8 MB, and as much again while it is put together. Deviations would take 240 MB."""
+    found = subprocess.run([sys.executable, "-c", STREAM], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert int(found.stdout) < 40
+
+
+# Models.
+
+
+class Counted(torch.nn.Module):
+    """A tanh network of given output width that counts its forward passes."""
+
+    def __init__(self, seed, d):
+        super().__init__()
+        self.first, self.second, self.calls = normal(6, 8, seed=seed), normal(8, d, seed=seed + 1), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return torch.tanh(x @ self.first) @ self.second
+
+
+def nets(count=3):
+    return [Counted(7 * i, d=2 + i) for i in range(count)]
+
+
+X = normal(10, 6, seed=99)
+
+
+class Recorded:
+    """An attack that is a fixed direction of each model, and who was attacked."""
+
+    def __init__(self):
+        self.attacked = []
+
+    def __call__(self, model, x):
+        self.attacked.append(model)
+        return 0.1 * normal(6, seed=model.second.shape[1]) * (1 + x)
+
+
+@pytest.mark.parametrize("batch_size", [4, 256])
+def test_the_matrix_is_all_pairs_from_k_attacks(batch_size):
+    models, attack, batches = nets(), Recorded(), -(-10 // batch_size)
+    table = transfer_matrix(models, X, attack, batch_size=batch_size)
+    assert attack.attacked == models * batches  # K attacks
+    assert [net.calls for net in models] == [4 * batches] * 3  # K clean and K² attacked passes
+    assert table.alpha1_samples.shape == (3, 3, 10)
+    assert table.n.tolist() == [[10] * 3] * 3
+    assert table.undefined.sum() == 0
+    for i, first in enumerate(models):
+        for j, second in enumerate(models):
+            d1, d2 = Recorded()(first, X), Recorded()(second, X)
+            expected = from_deviations(*(f(X + d) - f(X) for f, d in ((first, d1), (second, d1), (second, d2))))
+            same(transferability(first, second, X, Recorded(), batch_size=batch_size), expected)
+            found = [getattr(table, name)[i, j].item() for name in NAMES]
+            np.testing.assert_allclose(found, numbers(expected), rtol=0, atol=1e-12)
+            np.testing.assert_allclose(table.alpha1_samples[i, j], expected.alpha1_samples, rtol=0, atol=1e-12)
+
+
+def test_a_pair_takes_two_attacks_and_five_passes():
+    (first, second), attack = nets(2), Recorded()
+    same(transferability(first, second, iter(X.split(3)), attack), transferability(first, second, X, Recorded()))
+    assert len(attack.attacked) == 8
+    assert (first.calls, second.calls) == (4 * 2 + 2, 4 * 3 + 3)
+
+
+def test_networks_in_train_mode_are_measured_in_eval_mode_without_a_trace():
+    first, second = ConvNet().train(), ConvNet().eval()
+    second[5].weight.data.mul_(-0.5)
+    x = torch.rand(5, 1, 3, 4, generator=seeded(3)).double()
+    expected = transferability(second.eval(), first.eval(), x, lambda model, x: 0.01 * model(x).mean() * x)
+    first.train(), second.train()
+    second[0].eval()
+    before = trace(first), trace(second)
+
+    def attack(model, x):
+        assert torch.is_grad_enabled()
+        return 0.01 * model(x).mean() * x  # a graph, and dropout if it were on
+
+    with torch.no_grad():
+        found = transferability(second, first, x, attack)
+    assert_no_trace(first, before[0])
+    assert_no_trace(second, before[1])
+    same(found, expected)
+
+
+# The small-ε regime.
+
+
+def test_jacobians_give_the_metrics_of_linear_models_under_exact_attacks():
+    first, second = normal(3, 6), normal(4, 6, seed=1)
+
+    def attack(weight, level):
+        return 1e-3 * singular_attacks(weight[None]).delta[0, level]
+
+    jac_1, jac_2 = first.expand(5, -1, -1), second.expand(5, -1, -1)
+    for level in range(3):
+        d1, d2 = attack(first, level), attack(second, 0)
+        expected = from_deviations(
+            *((weight @ d).expand(5, -1) for weight, d in ((first, d1), (second, d1), (second, d2)))
+        )
+        same(from_jacobians(jac_1, jac_2, level=level), expected, 1e-9)
+    known = singular_attacks(jac_1), singular_attacks(jac_2)
+    same(from_jacobians(jac_1, jac_2, level=2, attacks=known), expected, 1e-9)
+    values = np.linalg.svd(second.numpy(), compute_uv=False)
+    assert from_jacobians(jac_2, jac_2, level=3).alpha1 == pytest.approx(values[3] / values[0], rel=1e-12)
+
+
+def test_jacobians_of_any_precision_are_multiplied_in_double():
+    jac_1, jac_2 = normal(5, 3, 6, dtype=torch.float32), normal(5, 4, 6, seed=1)
+    same(from_jacobians(jac_1, jac_2), from_jacobians(jac_1.double(), jac_2), 1e-7)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cpu_and_gpu_agree():
+    jac_1, jac_2 = normal(5, 3, 6), normal(5, 4, 6, seed=1)
+    same(from_jacobians(jac_1.cuda(), jac_2.cuda()), from_jacobians(jac_1, jac_2))
+
+
+# Refusals.
+
+D = normal(4, 2)
+NET = nets(1)[0]
+IMAGES = torch.rand(3, 6, generator=seeded()).double()
+ATTACK = partial(pgd, eps=0.1)
+
+
+def updated_twice():
+    total = Accumulator()
+    total.update(D, D, D)
+    total.update(D[:, :1], D, D)
+
+
+@pytest.mark.parametrize(
+    ("message", "call"),
+    [
+        ("d11 is an empty batch of shape (0, 2)", lambda: from_deviations(D[:0], D, D)),
+        ("deviations have shapes (4, 2), (4, 2), (4, 1); expected (N, d1)", lambda: from_deviations(D, D, D[:, :1])),
+        ("deviations have widths (1, 2); expected (2, 2) as in the batches before", updated_twice),
+        ("no deviations were added", Accumulator().compute),
+        ("no deviations were added", lambda: transferability(NET, NET, [], Recorded())),
+        ("x is an empty batch of shape (0, 6)", lambda: transferability(NET, NET, X[:0], Recorded())),
+        ("x holds 60 values that are NaN", lambda: transferability(NET, NET, X * torch.nan, Recorded())),
+        ("d11 holds 20 values that are NaN", lambda: transferability(NET, NET, X, lambda m, x: x * torch.nan)),
+        ("model outputs have shape (10,)", lambda: transferability(NET, lambda x: x[:, 0], X, lambda m, x: x)),
+        ("x spans [-1, 2]; expected values within", lambda: transferability(NET, NET, IMAGES.round() * 3 - 1, ATTACK)),
+        ("eps is -1; expected", lambda: transferability(NET, NET, IMAGES, partial(pgd, eps=-1))),
+        ("batch_size = 0; expected at least 1 sample", lambda: transfer_matrix([NET], X, Recorded(), batch_size=0)),
+        ("no models were given; expected at least one", lambda: transfer_matrix([], X, Recorded())),
+        ("level = 3; expected 0 to 2", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 4), level=3)),
+        ("level = -1; expected 0 to 2", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 4), level=-1)),
+        ("Jacobians have shapes (2, 3, 4) and (2, 3, 5)", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 5))),
+        ("Jacobians have shapes (2, 3) and (2, 3, 5)", lambda: from_jacobians(normal(2, 3), normal(2, 3, 5))),
+    ],
+)
+def test_what_is_refused_is_said_in_one_line(message, call):
+    refuses(message, call)
+
+
+def test_examples():
+    assert doctest.testmod(metrics).failed == 0

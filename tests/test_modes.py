@@ -1,0 +1,85 @@
+"""Models are evaluated without a trace, and inputs are refused before any work."""
+
+import pytest
+import torch
+from torch import nn
+
+from advtransfer.checks import check_batch
+from advtransfer.modes import evaluating, outputs_of
+from cases import ConvNet, refuses
+
+
+def modes(*nets):
+    return [m.training for net in nets for m in net.modules()]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_every_module_is_in_eval_mode_inside_and_as_it_was_after(fails):
+    shared = nn.Dropout()
+    first, second = nn.Sequential(ConvNet(), shared).train(), nn.Sequential(shared, ConvNet()).train()
+    first[0][1].eval()  # modes are mixed
+    second.training = False
+    before = modes(first, second)
+    try:
+        with evaluating(first, torch.tanh, second):
+            assert not any(modes(first, second))
+            if fails:
+                raise KeyError
+    except KeyError:
+        assert fails
+    assert modes(first, second) == before
+    assert set(before) == {True, False}
+
+
+@pytest.mark.parametrize("outside", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_autograd_is_as_asked_inside_and_as_it_was_after(outside, gradients):
+    with outside():
+        state = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        with evaluating(torch.tanh, gradients=gradients):
+            assert torch.is_grad_enabled() is gradients
+            assert not torch.is_inference_mode_enabled()
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == state
+
+
+@pytest.mark.parametrize(
+    ("outputs", "given"),
+    [
+        (torch.zeros(5), "shape (5,)"),
+        (torch.zeros(5, 2, 2), "shape (5, 2, 2)"),
+        (torch.zeros(4, 2), "shape (4, 2)"),
+        ((torch.zeros(5, 2), None), "tuple"),
+    ],
+)
+def test_outputs_that_are_not_a_matrix_are_refused(outputs, given):
+    refuses(
+        f"model outputs have {given}; expected (N, d) with N = 5",
+        lambda: outputs_of(lambda x: outputs, torch.zeros(5, 3)),
+    )
+
+
+def with_values(*values):
+    x = torch.ones(3, 2)
+    x.view(-1)[: len(values)] = torch.tensor(values)
+    return x
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "x"),
+    [
+        (TypeError, "image is list; expected a floating-point tensor", [[1.0]]),
+        (TypeError, "image is torch.uint8; expected a floating-point tensor", torch.ones(3, 2, dtype=torch.uint8)),
+        (ValueError, "image has shape (3,); expected 2 axes", torch.ones(3)),
+        (ValueError, "image has shape (); expected 2 axes", torch.tensor(1.0)),
+        (ValueError, "image is an empty batch of shape (0, 2); expected at least one sample", torch.ones(0, 2)),
+        (ValueError, "image holds 1 values that are NaN or infinite", with_values(torch.nan)),
+        (ValueError, "image holds 3 values that are NaN or infinite", with_values(torch.inf, -torch.inf, torch.nan)),
+    ],
+)
+def test_a_bad_batch_is_refused(error, message, x):
+    refuses(message, lambda: check_batch("image", x, ndim=2), error)
+
+
+def test_large_values_are_no_infinity():
+    check_batch("x", torch.full((70_000, 2), 60_000.0).half())  # their sum overflows
+    refuses("x has shape (); expected at least 1 axes", lambda: check_batch("x", torch.tensor(1.0)))
