@@ -107,7 +107,7 @@ def _own_kernel() -> type:
 
     class OwnKernel(AsyncKernelManager):
         kernel_spec = KernelSpec(
-            argv=make_ipkernel_cmd(executable=sys.executable),
+            argv=make_ipkernel_cmd(executable=sys.executable, extra_arguments=["--log-level=CRITICAL"]),
             display_name="Python 3",
             language="python",
             env={"PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"},

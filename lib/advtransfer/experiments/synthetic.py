@@ -182,7 +182,7 @@ def agreement(sources: pd.DataFrame, transfer: pd.DataFrame, *, seed: int, resam
 
 def _among(value: np.ndarray, loss: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Mean over scales of the correlation among resampled directions, (resamples,)."""
-    return np.array([spearman_rows(value[draw].T, loss[draw].T).mean() for draw in draws])
+    return spearman_rows(value[draws].swapaxes(1, 2), loss[draws].swapaxes(1, 2)).mean(1)  # of (resamples, T, V)
 
 
 def _root_mean_square(rows: Tensor) -> float:

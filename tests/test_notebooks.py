@@ -1,0 +1,82 @@
+"""Every notebook of the book runs at smoke size, twice to the same bytes, and says what the first page quotes."""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from advtransfer import notebooks, runner
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.md"))
+QUOTED = re.compile(r"\{glue:text\}`/notebooks/(\w+)\.ipynb::(\w+):([^`]*)`")
+PAGES = [path for path in sorted((ROOT / "book").rglob("*.md")) if "_build" not in path.parts]
+
+
+@pytest.fixture(autouse=True)
+def _bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data, no cache, one thread: what a notebook shows then is what the code alone makes of it."""
+    monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def glued(node: nbformat.NotebookNode) -> dict[str, str]:
+    """What a notebook glued: key -> text."""
+    return {
+        output["metadata"]["scrapbook"]["name"].removeprefix("application/papermill.record/"): "".join(
+            next(iter(output["data"].values()))
+        )
+        for cell in node.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if "scrapbook" in output.get("metadata", {})
+    }
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_parameters_cell_is_the_config(path: Path) -> None:
+    assert notebooks.read(path).disagreements() == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs_at_smoke_size(path: Path, tmp_path: Path) -> None:
+    first = runner.run(path, {"profile": "smoke"}, out=tmp_path / "first")
+    assert first.executed
+    node = nbformat.read(first.path, as_version=4)
+    outputs = [output for cell in node.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
+    figures = [
+        cell
+        for cell in node.cells
+        if cell.cell_type == "code" and any("image" in k for o in cell.outputs for k in o.get("data", {}))
+    ]
+    for cell in figures:
+        about = cell.metadata.get("mystnb", {})
+        assert about.get("figure", {}).get("caption"), f"a figure of {path.name} has no caption"
+        assert about.get("image", {}).get("alt"), f"a figure of {path.name} has no alt text"
+    values = glued(node)
+    own = {key for page in PAGES for name, key, _ in QUOTED.findall(page.read_text()) if name == path.stem}
+    assert own <= set(values), f"quoted on a page, but not glued: {own - set(values)}"
+    # From the record kept by the first run the page comes out the same, byte for byte.
+    second = runner.run(path, {"profile": "smoke"}, out=tmp_path / "second")
+    assert second.executed
+    assert second.path.read_bytes() == first.path.read_bytes()
+
+
+def test_an_unknown_parameter_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean 'networks'") as refused:
+        runner.run(ROOT / "notebooks" / "theory_checks.md", {"network": 3}, out=tmp_path)
+    assert "\n" not in str(refused.value)
+    assert not list(tmp_path.glob("*.ipynb"))
+
+
+def test_without_data_the_image_page_says_so_and_still_builds(tmp_path: Path) -> None:
+    page = runner.run(ROOT / "notebooks" / "cifar_to_stl.md", {"profile": "quick"}, out=tmp_path)
+    text = json.dumps(json.loads(page.path.read_text())["cells"])
+    assert "admonition" in text
+    assert "advtransfer data fetch" in text
+    assert '"output_type": "error"' not in text
