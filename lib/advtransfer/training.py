@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from advtransfer import storage
 from advtransfer.datasets.regression import Regression
@@ -108,7 +108,7 @@ def fit_classifier(
     Returns
     -------
     nn.Module
-        `model`, in eval mode, its convolutions stored channels-last.
+        `model`, in eval mode; its convolutions are stored channels-last where that is safe.
 
     Raises
     ------
@@ -120,7 +120,8 @@ def fit_classifier(
     _check_images(x, y, batch_size)
     device = next(model.parameters()).device
     x, y = x.to(device), y.to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    memory_format = _memory_format(model, device)
+    model.to(memory_format=memory_format)  # type: ignore[call-overload]
     batches = len(x) // batch_size
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same order and shifts on every device
 
@@ -135,7 +136,7 @@ def fit_classifier(
             for index in order[: batches * batch_size].split(batch_size):
                 images = crop_and_flip(x[index], shift[index], flip[index]) if augment else x[index]
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    logits = model(images.float() / 255)
+                    logits = model((images.float() / 255).contiguous(memory_format=memory_format))
                 loss = F.cross_entropy(logits.float(), y[index])
                 optimiser.zero_grad()
                 loss.backward()
@@ -181,6 +182,18 @@ def crop_and_flip(x: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
     columns = shift[:, 1:] + torch.where(flip[:, None], across.flip(0), across)  # (N, W)
     each = torch.arange(n, device=x.device)[:, None, None]
     return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # from (N, H, W, C)
+
+
+def _memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """Channels-last, which is faster, unless oneDNN would write past its memory for it.
+
+    On the CPU the weights' gradient of a strided 1 × 1 convolution of few channels, held channels-last, is wrong or
+    crashes the process (https://github.com/uxlfoundation/oneDNN/issues/6035): below 8 channels with AVX2, and as
+    the cause is a block of channels that is not full, perhaps below 16 with AVX-512.
+    """
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    unsafe = any(conv.kernel_size == (1, 1) and max(conv.stride) > 1 and conv.in_channels < 16 for conv in convolutions)
+    return torch.contiguous_format if unsafe and device.type == "cpu" else torch.channels_last
 
 
 def _draw_augmentation(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
