@@ -64,7 +64,7 @@ def use_style() -> None:
 
 
 def growing_eps(table: pd.DataFrame) -> Figure:
-    """How far the metrics at radius ε are from their limit, and α1(ε) for the best attack and for PGD.
+    """How far the metrics at radius ε are from their limit, and α1(ε) over its limit for the best attack and for PGD.
 
     `table` is ``growing_eps`` of the theory record.
     """
@@ -80,12 +80,12 @@ def growing_eps(table: pd.DataFrame) -> Figure:
     left.legend()
     for name, style in (("best attack", "-"), ("PGD", "--")):
         part = table[table["attack"] == name]
-        _median_band(right, part, "eps", "alpha1", COLOURS["alpha1"], name, style)
-    limit = table["alpha1_limit"].median()
-    right.axhline(limit, color=COLOURS["other"], lw=1, ls=":", label=r"limit, $\varepsilon \to 0$")
-    right.set(xscale="log", xlabel=r"radius $\varepsilon$ (inputs have unit variance)", ylabel=SYMBOLS["alpha1"])
-    right.set(title="Past the limit's reach", ylim=(0, None))
-    right.legend(loc="lower right")
+        part = part.assign(share=part["alpha1"] / part["alpha1_limit"])
+        _median_band(right, part, "eps", "share", COLOURS["alpha1"], name, style)
+    right.axhline(1, color=COLOURS["other"], lw=1, ls=":", label=r"limit, $\varepsilon \to 0$")
+    right.set(xscale="log", xlabel=r"radius $\varepsilon$ (inputs have unit variance)", ylim=(0, None))
+    right.set(ylabel=r"$\alpha_1(\varepsilon)$ over its limit", title="Past the reach of the limit")
+    right.legend(loc="lower left")
     return figure
 
 
@@ -141,9 +141,59 @@ def rankings(agreement: pd.DataFrame) -> Figure:
             panel.plot([row["low"], row["high"]], [y, y], color=colour, lw=2)
             panel.plot(row["r"], y, "o" if row["direction"] == "T→S" else "s", color=colour, ms=6)
         panel.axvline(0, color=COLOURS["other"], lw=1)
-        panel.set(yticks=range(len(part)), yticklabels=part["label"], xlim=(-1.03, 1.03), title=question)
+        panel.set(yticks=range(len(part)), yticklabels=part["label"], xlim=(-1.09, 1.09), title=question)
         panel.set(xlabel="Spearman's rank correlation with the loss")
     panels[0].invert_yaxis()
+    return figure
+
+
+def sample_scatter(sources: pd.DataFrame, alpha1: np.ndarray, loss: np.ndarray) -> Figure:
+    """α1(x) against the loss after transfer, a panel a source model: appendix figure 4.
+
+    `sources` is the table of the vision record, `alpha1` and `loss` its arrays (sources, samples).
+    """
+    columns = min(3, len(sources))
+    rows = -(-len(sources) // columns)
+    figure, panels = plt.subplots(
+        rows, columns, figsize=(8.6, 2.9 * rows + 0.3), sharex=True, sharey=True, squeeze=False
+    )
+    for panel in panels.flat[len(sources) :]:
+        panel.set_axis_off()
+        panels.flat[panels.size - columns - 1].xaxis.set_tick_params(labelbottom=True)
+    for panel, (_, row), x, y in zip(panels.flat, sources.iterrows(), alpha1, loss, strict=False):
+        panel.plot(x, y, "o", color=COLOURS["alpha1"], ms=3, alpha=0.35, mew=0, rasterized=True)
+        kept = np.isfinite(x)
+        if np.isfinite(row["pearson"]):
+            slope, intercept = np.polyfit(x[kept], y[kept], 1)
+            ends = np.array([x[kept].min(), x[kept].max()])
+            panel.plot(ends, intercept + slope * ends, color=COLOURS["distance"], label="least squares")
+        panel.set_title(f"{row['label']}\nr = {row['pearson']:.2f}, n = {row['n']}".replace("-", "−"), fontsize=10.5)
+        panel.set_ylim(0, None)
+    for panel in panels[:, 0]:
+        panel.set_ylabel("loss after transfer")
+    figure.supxlabel(r"$\alpha_1(x)$ of the source model", fontsize=10.5)
+    panels[0, 0].legend(loc="upper right")
+    return figure
+
+
+def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
+    """Transfer accuracy against α1, a point a source model, a panel a table; intervals where the table has them."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(8.6, 3.7), squeeze=False)
+    markers = dict(zip(dict.fromkeys(label for table in panels.values() for label in table["label"]), "osD^vPX"))
+    for axis, (title, table) in zip(axes[0], panels.items(), strict=True):
+        for _, row in table.iterrows():
+            x, y = row["alpha1"], 100 * row["transfer_accuracy"]
+            if "alpha1_low" in row:
+                axis.hlines(y, row["alpha1_low"], row["alpha1_high"], color=COLOURS["alpha1"], lw=1.2)
+                axis.vlines(
+                    x, 100 * row["transfer_accuracy_low"], 100 * row["transfer_accuracy_high"],
+                    color=COLOURS["alpha1"], lw=1.2,
+                )  # fmt: skip
+            axis.plot(x, y, markers[row["label"]], color=COLOURS["alpha1"], ms=7, label=row["label"])
+        axis.set(title=title, xlabel=SYMBOLS["alpha1"])
+        axis.margins(0.12)
+    axes[0, 0].set_ylabel("accuracy after transfer (%)")
+    axes[0, 0].legend(loc="best")
     return figure
 
 

@@ -6,6 +6,8 @@ from typing import Literal
 import pandas as pd
 from IPython.display import Markdown
 
+from advtransfer.configs import Config
+
 Verdict = Literal["reproduced", "direction only", "not reproduced"]
 
 RULE = (
@@ -46,6 +48,26 @@ def markdown(table: pd.DataFrame, *, align: str = "") -> Markdown:
 
     `align` has a letter a column, l or r; by default text is set left and numbers right.
     """
+    table = table.map(lambda cell: cell.replace("|", r"\|") if isinstance(cell, str) else cell)  # no new column
     sides = {"l": "left", "r": "right"}
     alignment = [sides[letter] for letter in align] or None
     return Markdown(table.to_markdown(index=False, colalign=alignment, disable_numparse=True))
+
+
+def departures(config: Config) -> pd.DataFrame:
+    """The parameters in which a run differs from the paper's: their meaning, the paper's value and this run's."""
+    paper, ours = type(config).from_profile("paper").model_dump(), config.model_dump()
+    fields = type(config).model_fields
+    differing = [name for name in fields if ours[name] != paper[name] and name != "profile"]
+    return pd.DataFrame(
+        [
+            {
+                "parameter": f"`{name}`",
+                "meaning": fields[name].description,
+                "paper": paper[name],
+                "this run": ours[name],
+            }
+            for name in differing
+        ],
+        columns=["parameter", "meaning", "paper", "this run"],
+    ).astype(str)
