@@ -179,7 +179,9 @@ def sample_scatter(sources: pd.DataFrame, alpha1: np.ndarray, loss: np.ndarray) 
 def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
     """Transfer accuracy against α1, a point a source model, a panel a table; intervals where the table has them."""
     figure, axes = plt.subplots(1, len(panels), figsize=(8.6, 3.7), squeeze=False)
-    markers = dict(zip(dict.fromkeys(label for table in panels.values() for label in table["label"]), "osD^vPX"))
+    markers = dict(
+        zip(dict.fromkeys(label for table in panels.values() for label in table["label"]), "osD^vPX", strict=False)
+    )
     for axis, (title, table) in zip(axes[0], panels.items(), strict=True):
         for _, row in table.iterrows():
             x, y = row["alpha1"], 100 * row["transfer_accuracy"]

@@ -2,16 +2,19 @@
 
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from advtransfer import tables
 from advtransfer.statistics import Correlation, Method, correlate
 
 PRINTED = Path(__file__).parents[3] / "data" / "paper" / "table1.csv"
 METRICS = ("alpha1", "alpha2", "alpha12")
 SQUARES = ("alpha2_squared", "alpha12_squared")
+SIGNIFICANT = 0.05
 RANKS: tuple[Method, ...] = ("spearman", "kendall")  # a square ranks as its root does
 
 
@@ -64,3 +67,20 @@ def correlation(x: ArrayLike, y: ArrayLike, method: Method = "pearson", *, resam
 def prefixed(name: str, found: Correlation) -> dict[str, float]:
     """A correlation as columns: ``name``, ``name_low``, ``name_high`` and ``name_p``."""
     return {name: found.r, f"{name}_low": found.low, f"{name}_high": found.high, f"{name}_p": found.p}
+
+
+def verdict(found: Correlation, *, claimed: Literal[1, -1]) -> tables.Verdict:
+    """`tables.verdict` on a correlation over source models, with the permutation test as a second hurdle.
+
+    A bootstrap of five rows often repeats a few of them and then gives an interval that is too short.
+    """
+    judged = tables.verdict(found.r, found.low, found.high, claimed=claimed)
+    return "direction only" if judged == "reproduced" and found.p > SIGNIFICANT else judged
+
+
+def row(correlations: pd.DataFrame, **which: str) -> Correlation:
+    """The one correlation of the record's table with these values of where, outcome, metric and method."""
+    part = correlations[np.logical_and.reduce([correlations[name] == value for name, value in which.items()])]
+    if len(part) != 1:
+        raise ValueError(f"{which} matches {len(part)} rows; expected 1")
+    return Correlation(**part.iloc[0][list(Correlation._fields)])

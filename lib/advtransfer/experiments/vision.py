@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from advtransfer import attacks, estimators, metrics, storage
 from advtransfer.configs import Config as BaseConfig
 from advtransfer.configs import Epsilon
-from advtransfer.datasets import ImageDataset, available, generated, load, store
+from advtransfer.datasets import ImageDataset, generated, load, store
 from advtransfer.datasets.sources import source
 from advtransfer.experiments import table1
 from advtransfer.experiments.evaluation import PASS, accuracy, attacked, deviation, logits, metric_columns, pixels, size
@@ -35,13 +35,21 @@ Architecture = Literal["fully_connected", "lenet", "alexnet", "resnet18", "resne
 RESIDUAL = ("resnet18", "resnet50")  # with BatchNorm; the three others are plain
 TARGET_MODEL = "resnet18"
 
+TARGETS = {
+    "cifar10-shift": "CIFAR-10 under a shift of colour and blur, not STL-10",
+    "tiny-imagenet-10": "ten classes of Tiny ImageNet, not STL-10",
+    "stl10": "STL-10",
+    "generated": "made-up images",
+}
+"""What each target domain is, in words for the page."""
+
 
 class Config(BaseConfig):
     """The image experiment; what it leaves out of the released protocol is set by the profile."""
 
     PROFILES: ClassVar = {
         "smoke": {
-            "target": "generated", "width": 4, "plain_width": 16, "train_images": 400, "test_images": 100, "epochs": 4,
+            "target": "generated", "width": 4, "plain_width": 16, "train_images": 200, "test_images": 100, "epochs": 3,
             "target_epochs": 3, "finetune_epochs": 2, "batch_size": 20, "plain_lr": 0.05, "attack_steps": 3,
             "samples": 50,
         },
@@ -89,10 +97,14 @@ class Config(BaseConfig):
         return value
 
 
+def needed(config: Config) -> list[str]:
+    """The data sets that must be in the data root."""
+    return [] if config.target == "generated" else ["cifar10", source(config.target).derived_from or config.target]
+
+
 def inputs(config: Config) -> dict[str, str]:
     """The checksum of each data set's file, or ``"missing"``."""
-    names = [] if config.target == "generated" else ["cifar10", source(config.target).derived_from or config.target]
-    paths = {name: store.image_path(storage.data_root(), name) for name in names}
+    paths = {name: store.image_path(storage.data_root(), name) for name in needed(config)}
     return {name: storage.sha256(path) if path.is_file() else "missing" for name, path in paths.items()}
 
 
@@ -133,11 +145,6 @@ def _sample(config: Config, pool: Tensor, size: int, what: str) -> Tensor:
     """At most `size` of `pool`, drawn at random and in their order."""
     drawn = torch.randperm(len(pool), generator=torch.Generator().manual_seed(_seed(config, what)))
     return pool[drawn[:size].sort()[0]]
-
-
-def is_available(config: Config) -> bool:
-    """Whether `domains` finds what it needs."""
-    return config.target == "generated" or (available("cifar10") and available(config.target))
 
 
 @recorded
