@@ -87,7 +87,7 @@ def test_attacks_are_the_singular_vectors(seed, samples, d, n, kind):
     assert delta.shape == (samples, min(d, n), n)
     for found, vectors, one in zip(sigma.numpy(), delta.numpy(), jac, strict=True):
         values, right = svd(one, hessian)
-        clear = values > 1e-3 * values[0]  # below, the squares in the Gram matrix are rounded
+        clear = values > 1e-2 * values[0]  # below, the squares in the Gram matrix are rounded
         np.testing.assert_allclose(found[clear], values[clear], rtol=1e-9)
         np.testing.assert_allclose(found**2, values**2, rtol=0, atol=1e-13 * values[0] ** 2)
         np.testing.assert_allclose((vectors @ vectors.T)[np.ix_(clear, clear)], np.eye(clear.sum()), atol=1e-8)

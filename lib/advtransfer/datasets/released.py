@@ -69,6 +69,6 @@ def results(root: Path | None = None) -> list[ReleasedResult]:
     for path in sorted(folder(root).glob("result_scale-*.csv")):
         if match := _RESULT.fullmatch(path.name):
             source, target, level = match.groups()
-            table = pd.read_csv(path, float_precision="round_trip")
+            table = pd.read_csv(path)
             found.append(ReleasedResult(path.name, int(source or target), int(target), int(level), table))
     return found

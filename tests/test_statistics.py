@@ -1,0 +1,141 @@
+"""Correlations against scipy and plain enumeration, and intervals against the truth."""
+
+import doctest
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from advtransfer import statistics
+from advtransfer.statistics import correlate
+from cases import refuses, seeds
+
+SCIPY = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
+METHODS = sorted(SCIPY)
+
+
+def sample(seed, n, slope=0.5, ties=False):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(n)
+    y = slope * x + rng.standard_normal(n)
+    x[0], x[1] = -9, 9  # never constant, however it is rounded
+    y[0], y[1] = -9, 9
+    return (x.round(), y.round()) if ties else (x, y)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, n=st.integers(3, 30), ties=st.booleans(), method=st.sampled_from(METHODS))
+def test_the_coefficient_is_scipys(seed, n, ties, method):
+    x, y = sample(seed, n, ties=ties)
+    found = correlate(x, y, method=method, resamples=20)
+    assert found.r == pytest.approx(SCIPY[method](x, y).statistic, abs=1e-12)
+    assert found.n == n
+    assert -1 <= found.low <= found.high <= 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_five_pairs_are_tested_by_enumeration(method, ties, seed):
+    x, y = sample(seed, 5, ties=ties)
+    every = np.array([SCIPY[method](permuted, y).statistic for permuted in itertools.permutations(x)])
+    r = SCIPY[method](x, y).statistic
+    tails = np.mean(every >= r - 1e-12), np.mean(every <= r + 1e-12)
+    assert correlate(x, y, method=method, resamples=120).p == pytest.approx(min(1, 2 * min(tails)), abs=1e-12)
+
+
+def test_a_p_that_is_drawn_is_near_the_one_that_is_enumerated():
+    x, y = sample(1, 7)
+    exact, drawn = correlate(x, y, resamples=5040).p, correlate(x, y, resamples=5039).p
+    assert exact != drawn
+    assert abs(exact - drawn) < 5 * (exact / 5039) ** 0.5
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    """Binormal pairs with r = 0.6: of 300 intervals of 90%, percentiles at n = 40 hold it some 265 times."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(300):
+        x = rng.standard_normal(40)
+        found = correlate(x, 0.6 * x + 0.8 * rng.standard_normal(40), level=0.9, resamples=200)
+        hits += found.low <= 0.6 <= found.high
+    assert 245 <= hits <= 288
+
+
+def test_the_interval_is_that_of_resampled_pairs():
+    x, y = sample(2, 12)
+    rows = np.random.default_rng(7).integers(12, size=(50, 12))
+    expected = np.quantile([np.corrcoef(x[row], y[row])[0, 1] for row in rows], [0.25, 0.75])
+    assert correlate(x, y, level=0.5, resamples=50, seed=7)[1:3] == pytest.approx(expected, abs=1e-12)
+
+
+def test_resamples_that_are_constant_are_left_out():
+    """Of three pairs 1 resample in 9 is constant; far from zero its rounded sum of squares is not quite zero."""
+    for offset in (0.0, 1e8 + 0.1):
+        x, y = np.array([0.0, 1.0, 3.0]) + offset, np.array([0.3, 0.1, 0.7]) + offset
+        rows = np.random.default_rng(0).integers(3, size=(400, 3))
+        kept = [np.corrcoef(x[row], y[row])[0, 1] for row in rows if len(set(row)) > 1]
+        assert len(kept) < 380
+        found = correlate(x, y, level=0.6, resamples=400)
+        assert found[1:3] == pytest.approx(np.quantile(kept, [0.2, 0.8]), abs=1e-6)
+
+
+def test_in_portions_as_at_once():
+    """Long samples are resampled a few rows at a time: the draws are the same."""
+    x, y = sample(3, 700)
+    rows = np.random.default_rng(0).integers(700, size=(6000, 700))
+    expected = np.quantile([np.corrcoef(x[row], y[row])[0, 1] for row in rows], [0.025, 0.975])
+    assert 2_000_000 // 700 < 6000
+    assert correlate(x, y, resamples=6000)[1:3] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", ["spearman", "kendall"])
+def test_ranks_see_only_the_order(method):
+    x, y = sample(4, 15)
+    expected = correlate(x, y, method=method, resamples=100)
+    assert correlate(np.exp(x), y**3, method=method, resamples=100) == expected
+    flipped = correlate(-x, y, method=method, resamples=100)
+    assert flipped[:3] == pytest.approx((-expected.r, -expected.high, -expected.low), abs=1e-12)
+
+
+@given(scale=st.floats(1e-3, 1e3), shift=st.floats(-1e3, 1e3))
+def test_pearson_sees_no_unit(scale, shift):
+    x, y = sample(5, 15)
+    found, expected = correlate(scale * x + shift, y, resamples=50), correlate(x, y, resamples=50)
+    assert found[:3] == pytest.approx(expected[:3], abs=1e-8)
+
+
+def test_the_seed_decides():
+    x, y = sample(6, 12)
+    first = correlate(x, y, resamples=99)
+    np.random.seed(3)  # noqa: NPY002
+    assert correlate(list(x), tuple(y), resamples=99) == first
+    assert correlate(x, y, resamples=99, seed=1) != first
+
+
+GOOD = [1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("method = 'cosine'; expected 'pearson', 'spearman' or 'kendall'", {"method": "cosine"}),
+        ("x and y have shapes (2,) and (3,); expected the same (n,) with n at least 3", {"x": GOOD[:2]}),
+        ("x and y have shapes (2,) and (2,); expected the same", {"x": GOOD[:2], "y": GOOD[:2]}),
+        ("x and y have shapes (1, 3) and (1, 3); expected the same", {"x": [GOOD], "y": [GOOD]}),
+        ("y holds values that are NaN or infinite", {"y": [1, 2, np.nan]}),
+        ("x holds values that are NaN or infinite", {"x": [1, 2, np.inf]}),
+        ("x is constant (7); a correlation needs values that vary", {"x": [7, 7, 7]}),
+        ("y is constant (0.1); a correlation needs values that vary", {"y": [0.1] * 3}),
+        ("resamples = 0, level = 0.95; expected at least 1", {"resamples": 0}),
+        ("resamples = 9999, level = 1.0; expected at least 1, and a level between 0 and 1", {"level": 1.0}),
+    ],
+)
+def test_what_is_refused_is_said_in_one_line(message, arguments):
+    refuses(message, lambda: correlate(**{"x": GOOD, "y": GOOD} | arguments))
+
+
+def test_examples():
+    assert doctest.testmod(statistics).failed == 0
