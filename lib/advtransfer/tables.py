@@ -56,18 +56,11 @@ def markdown(table: pd.DataFrame, *, align: str = "") -> Markdown:
 
 def departures(config: Config) -> pd.DataFrame:
     """The parameters in which a run differs from the paper's: their meaning, the paper's value and this run's."""
-    paper, ours = type(config).from_profile("paper").model_dump(), config.model_dump()
-    fields = type(config).model_fields
-    differing = [name for name in fields if ours[name] != paper[name] and name != "profile"]
-    return pd.DataFrame(
-        [
-            {
-                "parameter": f"`{name}`",
-                "meaning": fields[name].description,
-                "paper": paper[name],
-                "this run": ours[name],
-            }
-            for name in differing
-        ],
-        columns=["parameter", "meaning", "paper", "this run"],
-    ).astype(str)
+    paper, ours = type(config).from_profile("paper"), config
+    rows = []
+    for name, field in type(config).model_fields.items():
+        values = [getattr(each, name) for each in (paper, ours)]
+        if name != "profile" and values[0] != values[1]:
+            shown = [f"{value:,}" if isinstance(value, int) else str(value) for value in values]
+            rows.append([f"`{name}`", field.description, *shown])
+    return pd.DataFrame(rows, columns=["parameter", "meaning", "paper", "this run"])

@@ -1,0 +1,41 @@
+"""Numbers on a page: formats that a reader can trust, and verdicts that follow from an interval."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from advtransfer import tables
+
+
+@pytest.mark.parametrize(
+    ("estimate", "low", "high", "claimed", "expected"),
+    [
+        (0.5, 0.1, 0.8, 1, "reproduced"),
+        (0.5, -0.1, 0.8, 1, "direction only"),
+        (-0.5, -0.8, -0.1, 1, "not reproduced"),
+        (-0.5, -0.8, -0.1, -1, "reproduced"),
+        (-0.5, -0.8, 0.1, -1, "direction only"),
+        (0.0, -0.2, 0.2, 1, "not reproduced"),
+        (math.nan, math.nan, math.nan, 1, "not reproduced"),
+    ],
+)
+def test_a_verdict_follows_from_the_interval(
+    estimate: float, low: float, high: float, claimed: int, expected: str
+) -> None:
+    assert tables.verdict(estimate, low, high, claimed=claimed) == expected  # type: ignore[arg-type]
+
+
+def test_numbers_are_set_as_in_print() -> None:
+    assert tables.number(-0.126) == "−0.13"
+    assert tables.number(math.nan) == "–"
+    assert tables.interval(0.5, -0.25, 1, digits=1) == "0.5 [−0.2, 1.0]"
+    assert tables.power(4.83e-15) == r"$4.8 \times 10^{-15}$"
+    assert tables.power(0.0) == "0"
+
+
+def test_a_table_keeps_its_columns_whatever_its_cells_hold() -> None:
+    shown = tables.markdown(pd.DataFrame({"norm": ["|x|", "‖x‖"], "n": [1, 2]}), align="lr").data
+    lines = shown.splitlines()
+    assert lines[1] == "|:-------|----:|"
+    assert [line.replace(r"\|", "").count("|") for line in lines] == [3, 3, 3, 3]
