@@ -73,6 +73,7 @@ def with_values(*values):
         (ValueError, "image has shape (); expected 2 axes", torch.tensor(1.0)),
         (ValueError, "image is an empty batch of shape (0, 2); expected at least one sample", torch.ones(0, 2)),
         (ValueError, "image holds 1 values that are NaN or infinite", with_values(torch.nan)),
+        (ValueError, "image holds 1 values that are NaN or infinite", with_values(torch.inf)),
         (ValueError, "image holds 3 values that are NaN or infinite", with_values(torch.inf, -torch.inf, torch.nan)),
     ],
 )
