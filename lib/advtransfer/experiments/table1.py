@@ -48,7 +48,7 @@ def correlations(sources: pd.DataFrame) -> pd.DataFrame:
                 continue
             pearson: list[tuple[str, Method]] = [(metric, "pearson") for metric in (*METRICS, *SQUARES)]
             for metric, method in [*pearson, *product(METRICS, RANKS)]:
-                found = correlation(table[metric], table[outcome], method, resamples=999)
+                found = correlation(table[metric], table[outcome], method, resamples=499)
                 rows.append({"where": where, "outcome": outcome, "metric": metric, "method": method, **found._asdict()})
     return pd.DataFrame(rows)
 

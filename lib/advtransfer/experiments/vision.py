@@ -50,13 +50,14 @@ class Config(BaseConfig):
     PROFILES: ClassVar = {
         "smoke": {
             "target": "generated", "width": 4, "plain_width": 16, "train_images": 200, "test_images": 100, "epochs": 3,
-            "target_epochs": 3, "finetune_epochs": 2, "batch_size": 20, "plain_lr": 0.05, "attack_steps": 3,
+            "target_epochs": 6, "finetune_epochs": 2, "batch_size": 20, "plain_lr": 0.05, "attack_steps": 3,
             "samples": 50,
         },
         "quick": {},
         "paper": {
-            "width": 64, "plain_width": 64, "train_images": 50_000, "test_images": 10_000, "epochs": 100,
-            "target_epochs": 100, "finetune_epochs": 10, "plain_lr": 0.1, "attack_steps": 50, "samples": 10_000,
+            "target": "stl10", "width": 64, "plain_width": 64, "train_images": 50_000, "test_images": 10_000,
+            "epochs": 100, "target_epochs": 100, "finetune_epochs": 10, "plain_lr": 0.1, "attack_steps": 50,
+            "samples": 10_000,
         },
     }  # fmt: skip
 
@@ -99,7 +100,9 @@ class Config(BaseConfig):
 
 def needed(config: Config) -> list[str]:
     """The data sets that must be in the data root."""
-    return [] if config.target == "generated" else ["cifar10", source(config.target).derived_from or config.target]
+    if config.target == "generated":
+        return []
+    return list(dict.fromkeys(["cifar10", source(config.target).derived_from or config.target]))
 
 
 def inputs(config: Config) -> dict[str, str]:
