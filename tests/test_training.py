@@ -1,0 +1,198 @@
+"""Training: it learns, it repeats to the last bit, it is done once, and it leaves no trace."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from advtransfer import training
+from advtransfer.datasets import generated
+from advtransfer.models import images
+from advtransfer.training import PADDING, TrainingError, cached, crop_and_flip, fit_classifier
+
+DATA = generated(seed=0, n_train=300, n_test=100)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def fitted(name="resnet18", width=4, **options):
+    model = images.build(name, width=width)
+    options = {"epochs": 2, "lr": 0.1, "batch_size": 20} | options
+    return fit_classifier(model, DATA.x_train, DATA.y_train, **options)
+
+
+def accuracy(model):
+    with torch.no_grad():
+        return (model(DATA.x_test / 255).argmax(1) == DATA.y_test).double().mean().item()
+
+
+def same(a, b):
+    return all(torch.equal(u, v) for u, v in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_learns():
+    assert accuracy(fitted(epochs=4)) > 0.9
+    assert accuracy(fitted("fully_connected", 16, epochs=8, lr=0.05, augment=False)) > 0.9
+
+
+def test_the_same_bits_twice_and_others_for_another_seed():
+    first = fitted(seed=1, epochs=1)
+    assert same(first, fitted(seed=1, epochs=1))
+    assert not same(first, fitted(seed=2, epochs=1))
+
+
+def test_bfloat16_is_close_to_float32_and_weights_stay_float32():
+    a, b = fitted("lenet", 64, epochs=1, lr=0.01), fitted("lenet", 64, epochs=1, lr=0.01, precision="bfloat16")
+    assert all(weight.dtype == torch.float32 for weight in b.parameters())
+    assert not same(a, b)
+    for u, v in zip(a.parameters(), b.parameters(), strict=True):
+        assert (u - v).norm() < 0.05 * u.norm()
+
+
+def test_leaves_no_trace():
+    model = images.build("lenet", width=16)
+    x, y = DATA.x_train[:100], DATA.y_train[:100]
+    model.head.weight.requires_grad_(False)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    with torch.no_grad():
+        fit_classifier(model, x, y, epochs=1, lr=0.01, batch_size=20)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+    assert all(weight.grad is None for weight in model.parameters())
+    assert not model.head.weight.requires_grad
+    assert model.body[0].weight.requires_grad
+    assert not any(module.training for module in model.modules())
+
+
+def test_random_layers_follow_the_seed():
+    def train():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3072, 10))
+        torch.manual_seed(int(torch.initial_seed()) + len(runs))
+        return fit_classifier(model, DATA.x_train, DATA.y_train, epochs=1, lr=0.01, seed=3)
+
+    runs: list[nn.Module] = []
+    runs.append(train())
+    runs.append(train())
+    assert same(*runs)
+
+
+@pytest.mark.parametrize("adapts", [True, False])
+def test_fine_tuning_changes_the_head_and_batchnorm_only_if_it_adapts(adapts):
+    model = fitted(epochs=1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fit_classifier(
+        model, DATA.x_train, DATA.y_train, epochs=1, lr=0.1, parameters=model.head.parameters(), adapt_norm=adapts
+    )
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    statistics = {name for name in before if "running_" in name or "num_batches" in name}
+    assert changed == {"head.weight", "head.bias"} | (statistics if adapts else set())
+
+
+def test_the_learning_rate_ends_at_zero(monkeypatch):
+    rates = []
+
+    class Watched(torch.optim.SGD):
+        def step(self):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step()
+
+    monkeypatch.setattr(torch.optim, "SGD", Watched)
+    fitted("lenet", 16, epochs=3, lr=0.01, batch_size=64)  # 300 images: 4 whole batches
+    steps = np.arange(12)
+    np.testing.assert_allclose(rates, 0.01 * (1 + np.cos(np.pi * steps / 12)) / 2, rtol=1e-9)
+
+
+def test_crop_and_flip_shift_and_mirror_and_do_nothing_else():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (40, 3, 6, 5), dtype=torch.uint8, generator=generator)
+    shift = torch.randint(2 * PADDING + 1, (40, 2), generator=generator)
+    flip = torch.rand(40, generator=generator) < 0.5
+    out = crop_and_flip(x, shift, flip)
+    assert out.dtype == torch.uint8
+    for n, c, row, column in np.ndindex(*x.shape):
+        i = row + int(shift[n, 0]) - PADDING
+        j = (4 - column if flip[n] else column) + int(shift[n, 1]) - PADDING
+        expected = int(x[n, c, i, j]) if 0 <= i < 6 and 0 <= j < 5 else 0
+        assert int(out[n, c, row, column]) == expected
+    still = torch.full((40, 2), PADDING)
+    assert torch.equal(crop_and_flip(x, still, torch.zeros(40, dtype=torch.bool)), x)
+
+
+def test_every_shift_and_both_flips_are_drawn():
+    shift, flip = training._draw_augmentation(2000, torch.Generator().manual_seed(0))
+    assert {tuple(pair) for pair in shift.tolist()} == set(np.ndindex(9, 9))
+    assert 900 < int(flip.sum()) < 1100
+
+
+def test_narrow_strided_convolutions_are_trained_safely():
+    """Channels-last, oneDNN writes past its memory here: wrong gradients, or a crash."""
+    conv = nn.Conv2d(4, 8, 1, stride=2, bias=False)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), conv, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    wide = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 8, 1, stride=2))
+    cpu = torch.device("cpu")
+    assert training._memory_format(model, cpu) == torch.contiguous_format
+    assert training._memory_format(model, torch.device("cuda")) == torch.channels_last
+    assert training._memory_format(wide, cpu) == torch.channels_last
+
+    start = [weight.detach().clone() for weight in model.parameters()]
+    x, y = DATA.x_train[:20], DATA.y_train[:20] % 8
+    fit_classifier(model, x, y, epochs=1, lr=0.5, momentum=0, weight_decay=0, batch_size=20, augment=False)
+    weights = [weight.double().requires_grad_() for weight in start]
+    hidden = nn.functional.conv2d(x.double() / 255, weights[0])
+    logits = nn.functional.conv2d(hidden, weights[1], stride=2).mean((2, 3))
+    gradients = torch.autograd.grad(nn.functional.cross_entropy(logits, y), weights)
+    for after, before, gradient in zip(model.parameters(), start, gradients, strict=True):
+        torch.testing.assert_close(after.double(), before.double() - 0.5 * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_diverging_loss_is_an_error():
+    with pytest.raises(TrainingError, match=r"trial: the loss is (nan|inf) in epoch \d of 3; .* below 1000000"):
+        fitted("lenet", 64, epochs=3, lr=1e6, label="trial")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error", "message"),
+    [
+        (DATA.x_train / 255, DATA.y_train, TypeError, "x is torch.float32 .* expected uint8 images"),
+        (DATA.x_train[0], DATA.y_train, TypeError, r"expected uint8 images \(N, C, H, W\)"),
+        (
+            DATA.x_train,
+            DATA.y_train[:5],
+            TypeError,
+            r"y is torch.int64 of shape \(5,\); expected int64 labels \(300,\)",
+        ),
+        (DATA.x_train[:7], DATA.y_train[:7], ValueError, "there are 7 images; expected at least one batch of 20"),
+    ],
+)
+def test_bad_images_are_refused(x, y, error, message):
+    with pytest.raises(error, match=message):
+        fit_classifier(images.build("lenet", width=16), x, y, epochs=1, lr=0.1, batch_size=20)
+
+
+def test_cached_trains_once_for_the_same_settings(cache):
+    calls = []
+
+    def train():
+        calls.append(1)
+        return fitted("lenet", 16, epochs=1).state_dict()
+
+    first, second = cached({"a": 1}, train), cached({"a": 1}, train)
+    assert len(calls) == 1
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    cached({"a": 2}, train)
+    assert len(calls) == 2
+    assert len(list(cache.rglob("*.safetensors"))) == 2
+
+
+def test_a_training_that_breaks_off_leaves_nothing(cache):
+    with pytest.raises(TrainingError):
+        cached({"a": 1}, lambda: fitted("lenet", 64, epochs=1, lr=1e6).state_dict())
+    assert not list(cache.rglob("*.safetensors"))
