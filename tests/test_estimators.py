@@ -13,6 +13,7 @@ from advtransfer.metrics import from_deviations
 from cases import normal, refuses, seeded, seeds
 
 
+@settings(deadline=None)
 @given(seed=seeds, n=st.integers(2, 9))
 def test_the_unbiased_square_is_the_mean_over_different_pairs(seed, n):
     g = normal(n, 3, 4, seed=seed)

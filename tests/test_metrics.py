@@ -23,7 +23,9 @@ sizes = st.integers(1, 5)
 
 
 def deviations(n=20, d1=3, d2=4, seed=0):
-    return normal(n, d1, seed=seed), normal(n, d2, seed=seed + 1), normal(n, d2, seed=seed + 2)
+    own = normal(n, d2, seed=seed + 2)
+    own *= 1 + 1 / own.norm(dim=1, keepdim=True)  # longer than 1: no α1(x) is so large that the others are rounded
+    return normal(n, d1, seed=seed), normal(n, d2, seed=seed + 1), own
 
 
 def numbers(result):
@@ -107,6 +109,7 @@ def test_scales_and_rotations_of_the_outputs_do_not_matter(seed, scale):
     same(from_deviations(d11 @ one, d12 @ two, d22 @ two), expected)
 
 
+@settings(deadline=None)
 @given(seed=seeds, d1=sizes, d2=sizes)
 def test_the_combined_metric_is_at_most_alpha1(seed, d1, d2):
     found = from_deviations(*deviations(6, d1, d2, seed))
