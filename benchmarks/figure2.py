@@ -79,7 +79,7 @@ def main() -> None:
     few = Regression(*(part[: options.samples] for part in exact))
     print(f"{options.threads} threads; median of {options.repeats} runs after two to warm up")
     for result in released.results():
-        target = released.network(result.target_m)
+        target = OneHiddenLayer(*released.network(result.target_m))
         run = lambda r=result, t=target: released_columns(r, t, data)  # noqa: E731
         ours = run()
         run()
@@ -87,7 +87,10 @@ def main() -> None:
         columns = result.table.columns[1:]
         difference = (ours[columns] - result.table[columns]).abs().to_numpy().max()
 
-        source, v = released.network(result.source_m), released.direction(result.source_m, result.target_m)
+        source, v = (
+            OneHiddenLayer(*w)
+            for w in (released.network(result.source_m), released.direction(result.source_m, result.target_m))
+        )
         moved = source.moved(accumulated_scale(1), v)
         plain = seconds(lambda t=target, s=moved, level=result.level: one_by_one(t, s, few, level))
         scaled = 10 * plain * len(exact.x) / len(few.x)

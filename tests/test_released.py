@@ -6,6 +6,7 @@ import torch
 
 from advtransfer.datasets import released
 from advtransfer.experiments import synthetic
+from advtransfer.models.mlp import OneHiddenLayer
 
 FILES = 6
 pytestmark = pytest.mark.skipif(
@@ -33,7 +34,7 @@ def test_data_and_weights_have_the_sizes_of_section_4(data):
 def test_every_published_column_is_reproduced_in_single_precision(data, number):
     result = released.results()[number]
     ours = synthetic.released_columns(
-        result, released.network(result.target_m), type(data)(data.x.float(), data.y.float())
+        result, OneHiddenLayer(*released.network(result.target_m)), type(data)(data.x.float(), data.y.float())
     )
     assert len(ours.columns) == 10
     for column in ours.columns:
@@ -58,12 +59,12 @@ COLUMNS = ("alpha1", "alpha2", "alpha12", "rho", "ratio", "ratio_first", "relati
 
 
 def test_the_golden_table(data):
-    scan = synthetic.Scan(released.network(100), data, levels=(0,))
+    scan = synthetic.Scan(OneHiddenLayer(*released.network(100)), data, levels=(0,))
     assert scan.summary()["gradient_norm"] == pytest.approx(0.91173, abs=5e-6)
-    v = released.direction(100, 100)
+    v = OneHiddenLayer(*released.direction(100, 100))
     for line in GOLDEN.split("\n")[1:-1]:
         t, direction, *printed = line.split()
-        losses, rows = scan.source(released.network(100).moved(float(t), v))
+        losses, rows = scan.source(OneHiddenLayer(*released.network(100)).moved(float(t), v))
         (row,) = [row for row in rows if row["direction"] == direction]
         for column, text in zip(COLUMNS, printed, strict=True):
             half_a_digit = 0.5 * 10.0 ** -len(text.lstrip("."))

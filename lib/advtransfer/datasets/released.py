@@ -11,14 +11,30 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from advtransfer.datasets.regression import Regression
-from advtransfer.models.mlp import OneHiddenLayer
 from advtransfer.storage import data_root, sha256
 
 DATA_FILE = "rbf-n-50-d-10-m-100-N-5000-num_centers-10.npz"
 _WEIGHTS = "model_weights-target-rbf-n-50-d-10-m-{m}-N-5000"
 _RESULT = re.compile(r"result_scale-(?:crossmodel-source_m-(\d+)-)?rbf-n-50-d-10-m-(\d+)-N-5000-attack_level-(\d)\.csv")
+
+
+_NAMES = ("W1", "b1", "W2", "b2")
+
+
+class Parameters(NamedTuple):
+    """Of a network with one hidden layer of m units, 50 inputs and 10 outputs."""
+
+    w1: Tensor
+    """(m, 50)"""
+    b1: Tensor
+    """(m,)"""
+    w2: Tensor
+    """(10, m)"""
+    b2: Tensor
+    """(10,)"""
 
 
 class ReleasedResult(NamedTuple):
@@ -47,20 +63,23 @@ def data(root: Path | None = None) -> Regression:
         return Regression(*(torch.from_numpy(np.ascontiguousarray(archive[key].T)) for key in ("X", "Y")))
 
 
-def network(m: int, root: Path | None = None) -> OneHiddenLayer:
-    """The released target network with m hidden units, float64."""
+def network(m: int, root: Path | None = None) -> Parameters:
+    """W1, b1, W2 and b2 of the released target network with m hidden units, float64."""
     state = torch.load(folder(root) / _WEIGHTS.format(m=m), weights_only=True)
-    return OneHiddenLayer(
-        *(state[key].double().squeeze(1) if key[0] == "b" else state[key].double() for key in ("W1", "b1", "W2", "b2"))
-    )
+    return Parameters(*(state[name].double().reshape(size) for name, size in zip(_NAMES, _sizes(m), strict=True)))
 
 
-def direction(source_m: int, target_m: int) -> OneHiddenLayer:
+def direction(source_m: int, target_m: int) -> Parameters:
     """The V of the released script: drawn after both networks' initial weights, under its seed 233; float64."""
     generator = torch.Generator().manual_seed(233)
-    for m in (target_m, source_m):
-        OneHiddenLayer.uniform(50, m, 10, generator)
-    return OneHiddenLayer(*(v.double() for v in OneHiddenLayer.uniform(50, source_m, 10, generator)))
+    drawn = [
+        [torch.rand(size, generator=generator) - 0.5 for size in _sizes(m)] for m in (target_m, source_m, source_m)
+    ]
+    return Parameters(*(v.double() for v in drawn[-1]))
+
+
+def _sizes(m: int) -> tuple[tuple[int, ...], ...]:
+    return (m, 50), (m,), (10, m), (10,)
 
 
 def results(root: Path | None = None) -> list[ReleasedResult]:

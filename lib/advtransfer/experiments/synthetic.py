@@ -191,7 +191,8 @@ def _root_mean_square(rows: Tensor) -> float:
 
 def released_columns(result: released.ReleasedResult, target: OneHiddenLayer, data: Regression) -> pd.DataFrame:
     """One released CSV, recomputed: the same ten scales and columns, from the released data and weights."""
-    source, direction = released.network(result.source_m), released.direction(result.source_m, result.target_m)
+    source = OneHiddenLayer(*released.network(result.source_m))
+    direction = OneHiddenLayer(*released.direction(result.source_m, result.target_m))
     like = data.x.dtype
     target, source, direction = (OneHiddenLayer(*(w.to(like) for w in net)) for net in (target, source, direction))
     jac_t = target.jacobian(data.x).double()  # once, for all that follows sums in float64
@@ -225,7 +226,7 @@ def recomputed() -> pd.DataFrame:
     """Every value of every released CSV beside ours, one row a value."""
     data, rows = released.data(), []
     for result in released.results():
-        ours = released_columns(result, released.network(result.target_m), data)
+        ours = released_columns(result, OneHiddenLayer(*released.network(result.target_m)), data)
         for column in result.table.columns[1:]:
             for scale, theirs, our in zip(result.table["scale"], result.table[column], ours[column], strict=True):
                 rows.append({"file": result.name, "scale": scale, "quantity": column, "released": theirs, "here": our})
