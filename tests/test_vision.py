@@ -138,6 +138,7 @@ def test_every_attack_stays_in_its_ball(options, reach):
         ({"target": "stl-10"}, "target: got 'stl-10'"),
         ({"samples": 3}, "samples: got 3; expected greater than or equal to 10"),
         ({"attack": "cw"}, "attack: got 'cw'"),
+        ({"batch_size": 64, "train_images": 40}, "batch_size: got 64; expected at most the 40 train_images"),
     ],
 )
 def test_wrong_parameters_are_refused(given, message):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import pandas as pd
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -50,14 +50,13 @@ class Config(BaseConfig):
     PROFILES: ClassVar = {
         "smoke": {
             "target": "generated", "width": 4, "plain_width": 16, "train_images": 200, "test_images": 100, "epochs": 3,
-            "target_epochs": 6, "finetune_epochs": 2, "batch_size": 20, "plain_lr": 0.05, "attack_steps": 3,
-            "samples": 50,
+            "target_epochs": 6, "finetune_epochs": 2, "batch_size": 20, "attack_steps": 3, "samples": 50,
         },
-        "quick": {},
+        "quick": {},  # the values below
         "paper": {
             "target": "stl10", "width": 64, "plain_width": 64, "train_images": 50_000, "test_images": 10_000,
-            "epochs": 100, "target_epochs": 100, "finetune_epochs": 10, "plain_lr": 0.1, "attack_steps": 50,
-            "samples": 10_000,
+            "epochs": 100, "target_epochs": 100, "finetune_epochs": 10, "batch_size": 64, "lr": 0.1, "plain_lr": 0.1,
+            "attack_steps": 50, "samples": 10_000,
         },
     }  # fmt: skip
 
@@ -71,12 +70,12 @@ class Config(BaseConfig):
     plain_width: int = Field(32, ge=1, le=256, description="size of the three other networks, of 64 as released")
     train_images: int = Field(6000, ge=10, description="source images to train on, at most")
     test_images: int = Field(4000, ge=10, description="test images of each domain, at most")
-    epochs: int = Field(5, ge=1, le=10_000, description="passes over the source images")
-    target_epochs: int = Field(8, ge=1, le=10_000, description="passes of the target model over its own images")
+    epochs: int = Field(4, ge=1, le=10_000, description="passes over the source images")
+    target_epochs: int = Field(6, ge=1, le=10_000, description="passes of the target model over its own images")
     finetune_epochs: int = Field(2, ge=1, le=10_000, description="passes of a new head over the target's images")
-    batch_size: int = Field(64, ge=1, description="images a step of training")
-    lr: float = Field(0.1, gt=0, description="first learning rate of the residual networks and of all new heads")
-    plain_lr: float = Field(0.02, gt=0, description="first learning rate of the networks without BatchNorm")
+    batch_size: int = Field(32, ge=2, description="images a step of training")
+    lr: float = Field(0.05, gt=0, description="first learning rate of the residual networks and of all new heads")
+    plain_lr: float = Field(0.05, gt=0, description="first learning rate of the networks without BatchNorm")
     batchnorm_adapts: bool = Field(True, description="let BatchNorm adapt to the target in fine-tuning, as released")
     precision: Precision = Field("float32", description="arithmetic of training: float32 or bfloat16")
     eps: Epsilon = Field(0.1, description="radius of the attack, for pixels in [0, 1]")
@@ -95,6 +94,13 @@ class Config(BaseConfig):
     def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):
             raise ValueError("each architecture once")
+        return value
+
+    @field_validator("batch_size")
+    @classmethod
+    def _one_batch(cls, value: int, info: ValidationInfo) -> int:
+        if value > info.data.get("train_images", value):
+            raise ValueError(f"at most the {info.data['train_images']} train_images")
         return value
 
 
@@ -246,8 +252,9 @@ def _trained(config: Config, name: str, data: ImageDataset, role: Literal["sourc
     settings = _settings(config, name, data, role)
     generator = torch.Generator().manual_seed(_seed(config, "weights", role, name))
     model = images.build(name, num_classes=len(data.classes), width=settings["width"], generator=generator)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     fit = partial(
-        fit_classifier, model.to(_device()), data.x_train, data.y_train,
+        fit_classifier, model, data.x_train, data.y_train,
         epochs=settings["epochs"], lr=settings["lr"], batch_size=config.batch_size, precision=config.precision,
         seed=_seed(config, role, name), label=f"{images.LABELS[name]}, {role}",
     )  # fmt: skip
@@ -293,7 +300,3 @@ def _settings(config: Config, name: str, data: ImageDataset, role: Literal["sour
 def _seed(config: Config, *what: str) -> int:
     """A seed for each random thing, so that leaving one out changes no other."""
     return int.from_bytes(hashlib.sha256(repr((config.seed, *what)).encode()).digest()[:4])
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
