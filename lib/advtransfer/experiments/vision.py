@@ -106,9 +106,8 @@ class Config(BaseConfig):
 
 def needed(config: Config) -> list[str]:
     """The data sets that must be in the data root."""
-    if config.target == "generated":
-        return []
-    return list(dict.fromkeys(["cifar10", source(config.target).derived_from or config.target]))
+    real = config.target != "generated"
+    return list(dict.fromkeys(["cifar10", source(config.target).derived_from or config.target])) if real else []
 
 
 def inputs(config: Config) -> dict[str, str]:
@@ -224,10 +223,9 @@ def attack_of(config: Config) -> metrics.Attack:
         options |= {"steps": config.attack_steps, "step_size": config.step_size * config.eps}
     options["random_start"] = config.attack == "pgd" or config.attack_loss == "deviation"
     method = getattr(attacks, config.attack)
-    seed = _seed(config, "attack")
 
     def attack(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(_seed(config, "attack"))
         return torch.cat([method(model, part, generator=generator, **options) for part in x.split(PASS)])
 
     return attack
