@@ -5,6 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Tests are small: one thread is faster, and a sum then has one order on every machine."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -13,14 +13,6 @@ from advtransfer.training import PADDING, TrainingError, cached, crop_and_flip, 
 DATA = generated(seed=0, n_train=300, n_test=100)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def fitted(name="resnet18", width=4, **options):
     model = images.build(name, width=width)
     options = {"epochs": 2, "lr": 0.1, "batch_size": 20} | options

@@ -14,14 +14,6 @@ from advtransfer.statistics import Correlation
 SMALL = {"architectures": ("lenet", "fully_connected"), "target_epochs": 4}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory):
     """A record at smoke size, with what was called for it."""
