@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from advtransfer.checks import check_batch
-from advtransfer.modes import evaluating, outputs_of
+from advtransfer.modes import evaluating, one_thread, outputs_of
 from cases import ConvNet, refuses
 
 
@@ -84,3 +84,14 @@ def test_a_bad_batch_is_refused(error, message, x):
 def test_large_values_are_no_infinity():
     check_batch("x", torch.full((70_000, 2), 60_000.0).half())  # their sum overflows
     refuses("x has shape (); expected at least 1 axes", lambda: check_batch("x", torch.tensor(1.0)))
+
+
+def test_one_thread_is_one_thread_and_gives_them_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 Model = Callable[[Tensor], Tensor]
@@ -41,3 +42,18 @@ def outputs_of(model: Model, x: Tensor) -> Tensor:
         given = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ValueError(f"model outputs have {given}; expected (N, d) with N = {len(x)}")
     return outputs
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread inside the block: small tensors lose more by being shared out than they gain.
+
+    On a busy machine the loss is tenfold and more; and a sum then has one order on every machine.
+    """
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with threadpool_limits(1):  # numpy's and scipy's
+            yield
+    finally:
+        torch.set_num_threads(before)

@@ -14,7 +14,7 @@ from advtransfer import attacks, matching, metrics, spectral
 from advtransfer.configs import Config as BaseConfig
 from advtransfer.experiments.counterexamples import counterexamples
 from advtransfer.experiments.statements import STATEMENTS, Case, random_case
-from advtransfer.modes import evaluating
+from advtransfer.modes import evaluating, one_thread
 from advtransfer.records import Arrays, Tables, recorded
 
 
@@ -35,6 +35,7 @@ class Config(BaseConfig):
 
 
 @recorded
+@one_thread()
 def run(config: Config) -> tuple[Tables, Arrays]:
     """Verify everything once; see the tables' columns for what is measured."""
     tables = {
