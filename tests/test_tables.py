@@ -29,7 +29,7 @@ def test_a_verdict_follows_from_the_interval(
 def test_numbers_are_set_as_in_print() -> None:
     assert tables.number(-0.126) == "−0.13"
     assert tables.number(math.nan) == "–"
-    assert tables.interval(0.5, -0.25, 1, digits=1) == "0.5 [−0.2, 1.0]"
+    assert tables.interval(0.5, -0.25, 1, digits=1) == "0.5 [−0.2,\N{NO-BREAK SPACE}1.0]"
     assert tables.power(4.83e-15) == r"$4.8 \times 10^{-15}$"
     assert tables.power(0.0) == "0"
 
