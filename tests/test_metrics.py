@@ -314,7 +314,10 @@ def updated_twice():
         ("no deviations were added", lambda: transferability(NET, NET, [], Recorded())),
         ("x is an empty batch of shape (0, 6)", lambda: transferability(NET, NET, X[:0], Recorded())),
         ("x holds 60 values that are NaN", lambda: transferability(NET, NET, X * torch.nan, Recorded())),
-        ("d11 holds 20 values that are NaN", lambda: transferability(NET, NET, X, lambda m, x: x * torch.nan)),
+        (
+            "the attack's perturbation holds 60 values that are NaN",
+            lambda: transferability(NET, NET, X, lambda m, x: x * torch.nan),
+        ),
         ("model outputs have shape (10,)", lambda: transferability(NET, lambda x: x[:, 0], X, lambda m, x: x)),
         ("x spans [-1, 2]; expected values within", lambda: transferability(NET, NET, IMAGES.round() * 3 - 1, ATTACK)),
         ("eps is -1; expected", lambda: transferability(NET, NET, IMAGES, partial(pgd, eps=-1))),
@@ -332,3 +335,19 @@ def test_what_is_refused_is_said_in_one_line(message, call):
 
 def test_examples():
     assert doctest.testmod(metrics).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (lambda model, x: None, "the attack gave NoneType"),
+        (lambda model, x: x[:1], r"of shape \(1, 3\); expected a perturbation like x"),
+        (lambda model, x: x.double(), "torch.float64 of shape"),
+        (lambda model, x: x * float("nan"), "the attack's perturbation holds 12 values"),
+    ],
+)
+def test_an_attack_must_give_a_perturbation_like_x(attack, message) -> None:
+    model = torch.nn.Linear(3, 2)
+    with pytest.raises(ValueError, match=message) as refused:
+        metrics.transferability(model, model, torch.rand(4, 3), attack)
+    assert "\n" not in str(refused.value)

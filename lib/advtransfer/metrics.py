@@ -260,10 +260,19 @@ def _accumulate(
     for batch in x.split(batch_size) if isinstance(x, Tensor) else x:
         check_batch("x", batch)
         with evaluating(*(models[i] for i in involved), gradients=True):
-            deltas = {i: attack(models[i], batch) for i in involved}
+            deltas = {i: _perturbation(attack(models[i], batch), batch) for i in involved}
         with evaluating(*(models[i] for i in involved)):
             clean = {i: outputs_of(models[i], batch) for i in involved}
             deviation = {(i, j): outputs_of(models[j], batch + deltas[i]) - clean[j] for i, j in forwards}
         for i, j in pairs:
             totals[i, j].update(deviation[i, i], deviation[i, j], deviation[j, j])
     return {pair: total.compute() for pair, total in totals.items()}
+
+
+def _perturbation(delta: Tensor, x: Tensor) -> Tensor:
+    """What an attack gave, checked to be a perturbation like x: nothing is broadcast or converted in silence."""
+    if not isinstance(delta, Tensor) or delta.shape != x.shape or delta.dtype != x.dtype:
+        given = f"{delta.dtype} of shape {tuple(delta.shape)}" if isinstance(delta, Tensor) else type(delta).__name__
+        raise ValueError(f"the attack gave {given}; expected a perturbation like x, {x.dtype} of {tuple(x.shape)}")
+    check_batch("the attack's perturbation", delta)
+    return delta
