@@ -1,6 +1,7 @@
 """The command line: ``python -m advtransfer``."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -15,8 +16,13 @@ NOTEBOOKS = Path("notebooks")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return 0 if all went well, 1 if a run failed, 2 if what was asked cannot be done."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parsed = _parser(arguments).parse_args(arguments)
+    parser = _parser(arguments)
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and not hasattr(parsed, "p"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
+        if rest:
+            parsed.p = [*parsed.p, *_pairs(rest)]
         return parsed.func(parsed)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -29,14 +35,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("advtransfer", description="Re-execute the notebooks of the book; fetch its data.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="run | data")
+    commands = parser.add_subparsers(required=True, metavar="run | publish | data")
     run = commands.add_parser("run", help="execute a notebook, or all, where something changed")
     run.add_argument("notebook", nargs="?", metavar="NOTEBOOK", help="a name such as synthetic, or a path")
     run.add_argument("--all", action="store_true", help="every notebook, in the order of the book")
-    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
-    run.add_argument("--profile", help="size of the run: smoke, quick or paper")
     run.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: beside the notebook)")
     run.set_defaults(func=_run)
+    put = commands.add_parser("publish", help="compute the record of a notebook, and put it into data/results")
+    put.add_argument("notebook", metavar="NOTEBOOK", help="a name such as cifar_to_stl, or a path")
+    put.add_argument("--name", required=True, help="what the record is called, such as full-seed0")
+    put.set_defaults(func=_publish)
+    for command in (run, put):
+        command.add_argument(
+            "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+            help="set a parameter; --NAME VALUE does the same",
+        )  # fmt: skip
+        command.add_argument("--profile", help="size of the run: smoke, quick or paper")
+        command.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     if arguments[:1] == ["data"]:  # imported only when asked for, so that --help and run start at once
         from advtransfer.datasets.commands import add_parser
 
@@ -46,18 +61,51 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    from advtransfer.runner import RunError, in_toc_order, run
+def _pairs(rest: list[str]) -> list[list[str]]:
+    """``--name value`` and ``--name=value`` as pairs of parameters."""
+    words = [part for word in rest for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    names, values = words[::2], words[1::2]
+    if len(names) != len(values) or not all(name.startswith("--") for name in names):
+        raise ValueError(f"got {' '.join(rest)}; expected parameters as --NAME VALUE")
+    return [[name[2:].replace("-", "_"), value] for name, value in zip(names, values, strict=True)]
 
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The parameters asked for; the device is made known to whatever computes."""
     given: dict[str, Any] = dict(arguments.p)
     if len(given) < len(arguments.p):
         raise ValueError("a parameter was set twice; expected -p NAME VALUE once for each name")
-    if arguments.all == bool(arguments.notebook):
-        raise ValueError("expected one of NOTEBOOK and --all")
-    if arguments.all and given:
-        raise ValueError("-p sets the parameter of one notebook; expected NOTEBOOK instead of --all")
     if arguments.profile:
         given["profile"] = arguments.profile
+    if arguments.device:
+        from advtransfer.provenance import device  # here, as it loads torch
+
+        os.environ["ADVTRANSFER_DEVICE"] = arguments.device
+        device()
+    return given
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from advtransfer import notebooks, records
+
+    source = notebooks.read(_path(arguments.notebook))
+    given = _given(arguments)
+    source.resolve(given)
+    if not hasattr(source.experiment_module, "derive"):
+        raise ValueError(f"{source.path.stem} has no per-sample data to publish; expected an image experiment")
+    record = source.experiment_module.run(source.config_type.from_profile(**given))
+    print(records.publish(record, arguments.name))
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from advtransfer.runner import RunError, in_toc_order, run
+
+    given = _given(arguments)
+    if arguments.all == bool(arguments.notebook):
+        raise ValueError("expected one of NOTEBOOK and --all")
+    if arguments.all and arguments.p:
+        raise ValueError("-p sets the parameter of one notebook; expected NOTEBOOK instead of --all")
     failures = 0
     for path in in_toc_order(NOTEBOOKS) if arguments.all else [_path(arguments.notebook)]:
         start = time.perf_counter()

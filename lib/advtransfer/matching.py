@@ -280,13 +280,41 @@ def theorem_ratio(
     return TheoremRatio(parts.ratio(norm_a), parts.ratio(norm_a, attacks=1), rho)
 
 
-def pairwise(jacs: Sequence[Tensor]) -> Tensor:
-    """All relative gradient matching distances of K models, from one Gram matrix of their stacked Jacobians.
+def gram(jacs: Sequence[Tensor]) -> Tensor:
+    """E[J_a J_bᵀ] of all pairs of K models in one matrix: all that gradient matching needs of them.
 
     Parameters
     ----------
     jacs
         K Jacobians at the same samples, shapes (N, d_k, n).
+
+    Returns
+    -------
+    Tensor
+        (ΣD, ΣD), float64, with D the sum of the d_k.
+
+    Raises
+    ------
+    ValueError
+        No Jacobians, or shapes that do not match.
+    """
+    if not jacs:
+        raise ValueError("no Jacobians were given; expected at least one")
+    for jac in jacs:
+        check_pair(jacs[0], jac)
+    stacked = torch.cat([jac.double() for jac in jacs], 1)  # (N, ΣD, n)
+    return _mean_product(stacked, stacked)
+
+
+def distances(gram: Tensor, sizes: Sequence[int]) -> Tensor:
+    """All relative gradient matching distances of K models from their :func:`gram` matrix.
+
+    Parameters
+    ----------
+    gram
+        (ΣD, ΣD).
+    sizes
+        The K output dimensions d_k.
 
     Returns
     -------
@@ -297,28 +325,27 @@ def pairwise(jacs: Sequence[Tensor]) -> Tensor:
     Raises
     ------
     ValueError
-        No Jacobians, shapes that do not match, or a model whose gradient is zero everywhere.
+        Sizes that do not add up, or a model whose gradient is zero everywhere.
     """
-    if not jacs:
-        raise ValueError("no Jacobians were given; expected at least one")
-    for jac in jacs:
-        check_pair(jacs[0], jac)
-    sizes = [jac.shape[1] for jac in jacs]
-    stacked = torch.cat([jac.double() for jac in jacs], 1)  # (N, ΣD, n)
-    gram = _mean_product(stacked, stacked)
-    blocks = [row.split(sizes, 1) for row in gram.split(sizes, 0)]  # blocks[a][b] = E[J_a J_bᵀ]
-    if any(blocks[a][a].trace() == 0 for a in range(len(jacs))):
+    if gram.shape != (sum(sizes), sum(sizes)):
+        raise ValueError(f"gram has shape {tuple(gram.shape)}; expected sides of {sum(sizes)}, the sum of {sizes}")
+    gram = gram.double()
+    blocks = [row.split(list(sizes), 1) for row in gram.split(list(sizes), 0)]  # blocks[a][b] = E[J_a J_bᵀ]
+    if any(row[a].trace() == 0 for a, row in enumerate(blocks)):
         raise ValueError("a model has zero gradient at every sample; expected something to match")
-    inverses = [pinv(blocks[b][b]) for b in range(len(jacs))]
+    inverses = [pinv(row[b]) for b, row in enumerate(blocks)]
     r2 = torch.stack(
         [
-            torch.stack(
-                [(p @ inverse * p).sum() / blocks[a][a].trace() for p, inverse in zip(row, inverses, strict=True)]
-            )
+            torch.stack([(p @ inverse * p).sum() / row[a].trace() for p, inverse in zip(row, inverses, strict=True)])
             for a, row in enumerate(blocks)
         ]
     )
     return (1 - r2).clamp_min(0).sqrt()
+
+
+def pairwise(jacs: Sequence[Tensor]) -> Tensor:
+    """All relative gradient matching distances of K models at the same samples: :func:`distances` of their `gram`."""
+    return distances(gram(jacs), [jac.shape[1] for jac in jacs])
 
 
 def check_pair(jac_a: Tensor, jac_b: Tensor) -> None:

@@ -11,7 +11,7 @@ For an attack δ1 made against model 1 and δ2 against model 2, with the deviati
 None is squared. A sample that model 2's own attack does not move has no α1: it is left out, and counted.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -241,6 +241,53 @@ def transfer_matrix(
         return stacked.unflatten(0, (size, size))
 
     return TransferMatrix(**{field.name: table(field.name) for field in fields(TransferMatrix)})
+
+
+def deviations(
+    models: Sequence[Model], x: Tensor, attack: Attack, *, pairs: Collection[tuple[int, int]] | None = None,
+    batch_size: int = 256,
+) -> dict[tuple[int, int], Tensor]:
+    """How the attacks on each of K models move each of them: K attacks, K clean and at most K² attacked forward passes.
+
+    What :func:`transfer_matrix` needs and does not keep, for whoever wants single samples or intervals of them.
+
+    Parameters
+    ----------
+    models, attack
+        As for :func:`transfer_matrix`; `attack` is called once a model, with all of `x`.
+    x
+        Inputs (N, ...).
+    pairs
+        Which (attacked, evaluated) to give; by default all. An attack on model i is made if i is attacked in some pair.
+    batch_size
+        Samples a forward pass.
+
+    Returns
+    -------
+    dict
+        (i, j) -> (N, d_j): f_j(x + δ_i) - f_j(x).
+
+    Raises
+    ------
+    ValueError
+        No model, no pair, an empty batch, or outputs and perturbations that are not as described.
+    """
+    if not models or batch_size < 1:
+        raise ValueError(f"{len(models)} models, batch_size = {batch_size}; expected at least one of each")
+    check_batch("x", x)
+    wanted = sorted({(i, j) for i in range(len(models)) for j in range(len(models))} if pairs is None else set(pairs))
+    if not wanted:
+        raise ValueError("no pairs were given; expected at least one")
+    with evaluating(*models, gradients=True):
+        deltas = {i: _perturbation(attack(models[i], x), x) for i in sorted({i for i, _ in wanted})}
+    with evaluating(*models):
+        moved = {i: (x + delta).split(batch_size) for i, delta in deltas.items()}
+        clean = {j: _outputs(models[j], x.split(batch_size)) for j in sorted({j for _, j in wanted})}
+        return {(i, j): _outputs(models[j], moved[i]) - clean[j] for i, j in wanted}
+
+
+def _outputs(model: Model, batches: Iterable[Tensor]) -> Tensor:
+    return torch.cat([outputs_of(model, batch) for batch in batches])
 
 
 def _accumulate(

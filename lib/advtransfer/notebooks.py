@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jupytext
@@ -54,9 +55,16 @@ class Notebook:
 
     @cached_property
     def config_type(self) -> type[Config]:
-        """The Config of its experiment; importing it takes a moment."""
+        """The Config of its experiment."""
+        return self.experiment_module.Config
+
+    @cached_property
+    def experiment_module(self) -> ModuleType:
+        """Its experiment; importing it takes a moment."""
         try:
-            return importlib.import_module(self.experiment).Config
+            module = importlib.import_module(self.experiment)
+            module.Config  # noqa: B018 - every experiment has one
+            return module
         except (ModuleNotFoundError, AttributeError) as error:
             raise NotebookError(f"{self.path}: experiment {self.experiment!r}: {error}") from None
 

@@ -19,6 +19,8 @@ COLOURS = {
     "other": "#555555",
 }
 
+MARKERS = "osD^vPX"  # of what has no colour of its own
+
 SYMBOLS = {
     "alpha1": r"$\alpha_1$",
     "alpha2": r"$\alpha_2$",
@@ -147,31 +149,31 @@ def rankings(agreement: pd.DataFrame) -> Figure:
     return figure
 
 
-def sample_scatter(sources: pd.DataFrame, alpha1: np.ndarray, loss: np.ndarray) -> Figure:
-    """α1(x) against the loss after transfer, a panel a source model: appendix figure 4.
+def sample_scatter(labels: Sequence[str], scores: pd.DataFrame, alpha1: np.ndarray, loss: np.ndarray) -> Figure:
+    """α1(x) against the loss after transfer, a panel a source model: appendix figures 4 and 8.
 
-    `sources` is the table of the vision record, `alpha1` and `loss` its arrays (sources, samples).
+    `scores` holds Pearson's r and n of each source in the order of `labels`; `alpha1` and `loss` are (sources, samples).
     """
-    columns = min(3, len(sources))
-    rows = -(-len(sources) // columns)
+    columns = min(3, len(labels))
+    rows = -(-len(labels) // columns)
     figure, panels = plt.subplots(
         rows, columns, figsize=(8.6, 2.9 * rows + 0.3), sharex=True, sharey=True, squeeze=False
     )
-    for panel in panels.flat[len(sources) :]:
+    for panel in panels.flat[len(labels) :]:
         panel.set_axis_off()
         panels.flat[panels.size - columns - 1].xaxis.set_tick_params(labelbottom=True)
-    for panel, (_, row), x, y in zip(panels.flat, sources.iterrows(), alpha1, loss, strict=False):
+    for panel, label, (_, row), x, y in zip(panels.flat, labels, scores.iterrows(), alpha1, loss, strict=False):
         panel.plot(x, y, "o", color=COLOURS["alpha1"], ms=3, alpha=0.35, mew=0, rasterized=True)
         kept = np.isfinite(x)
-        if np.isfinite(row["pearson"]):
+        if np.isfinite(row["r"]):
             slope, intercept = np.polyfit(x[kept], y[kept], 1)
             ends = np.array([x[kept].min(), x[kept].max()])
             panel.plot(ends, intercept + slope * ends, color=COLOURS["distance"], label="least squares")
-        panel.set_title(f"{row['label']}\nr = {row['pearson']:.2f}, n = {row['n']}".replace("-", "−"), fontsize=10.5)
+        panel.set_title(f"{label}\nr = {row['r']:.2f}, n = {row['n']}".replace("-", "−"), fontsize=10.5)
         panel.set_ylim(0, None)
     for panel in panels[:, 0]:
         panel.set_ylabel("loss after transfer")
-    figure.supxlabel(r"$\alpha_1(x)$ of the source model", fontsize=10.5)
+    figure.supxlabel(r"$\alpha_1(x)$", fontsize=10.5)
     panels[0, 0].legend(loc="upper right")
     return figure
 
@@ -179,9 +181,8 @@ def sample_scatter(sources: pd.DataFrame, alpha1: np.ndarray, loss: np.ndarray) 
 def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
     """Transfer accuracy against α1, a point a source model, a panel a table; intervals where the table has them."""
     figure, axes = plt.subplots(1, len(panels), figsize=(8.6, 3.7), squeeze=False)
-    markers = dict(
-        zip(dict.fromkeys(label for table in panels.values() for label in table["label"]), "osD^vPX", strict=False)
-    )
+    labels = dict.fromkeys(label for table in panels.values() for label in table["label"])
+    markers = dict(zip(labels, MARKERS, strict=False))
     for axis, (title, table) in zip(axes[0], panels.items(), strict=True):
         for _, row in table.iterrows():
             x, y = row["alpha1"], 100 * row["transfer_accuracy"]
@@ -196,6 +197,116 @@ def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
         axis.margins(0.12)
     axes[0, 0].set_ylabel("accuracy after transfer (%)")
     axes[0, 0].legend(loc="best")
+    return figure
+
+
+def pool(table: pd.DataFrame) -> Figure:
+    """Accuracy after transfer against each predictor, a point a source model, a marker an architecture.
+
+    `table` has the columns label, transfer_accuracy, source_accuracy, alpha1, alpha2, alpha12 and distance.
+    """
+    names = {"source_accuracy": "accuracy on the source's own images", **SYMBOLS}
+    figure, panels = plt.subplots(2, 3, figsize=(8.6, 5.6), sharey=True)
+    markers = dict(zip(dict.fromkeys(table["label"]), MARKERS, strict=False))
+    for panel, predictor in zip(panels.flat, ("source_accuracy", "alpha1", "alpha2", "alpha12", "distance"), strict=False):
+        colour = COLOURS.get(predictor, COLOURS["other"])
+        for label, part in table.groupby("label", sort=False):
+            y = 100 * part["transfer_accuracy"]
+            panel.plot(part[predictor], y, markers[label], color=colour, ms=5.5, mec="white", mew=0.5)
+        panel.set(xlabel=names[predictor])
+    for panel in panels[:, 0]:
+        panel.set_ylabel("accuracy after transfer (%)")
+    panels[0, 2].xaxis.set_tick_params(labelbottom=True)
+    legend = panels.flat[-1]
+    legend.set_axis_off()
+    for label, marker in markers.items():
+        legend.plot([], [], marker, color=COLOURS["other"], ms=6, label=label)
+    legend.legend(loc="center", title="source model")
+    return figure
+
+
+def curves(tables: dict[str, pd.DataFrame], labels: dict[str, str]) -> Figure:
+    """α1 of each source against what a study varies, a panel a study, with a band where the table has intervals.
+
+    `tables` maps the label of the horizontal axis to rows with value, setting, architecture, alpha1, alpha1_low and
+    alpha1_high; values that are places of settings, not numbers, are marked by the label's ending "(kind)".
+    """
+    figure, panels = plt.subplots(1, len(tables), figsize=(8.6, 3.9), sharey=True, squeeze=False)
+    shades = dict(zip(labels, sns.color_palette("crest", len(labels)), strict=True))
+    for panel, (name, table) in zip(panels[0], tables.items(), strict=True):
+        for (architecture, label), marker in zip(labels.items(), MARKERS, strict=False):
+            part = table[table["architecture"] == architecture].sort_values("value")
+            panel.plot(part["value"], part["alpha1"], f"{marker}-", color=shades[architecture], ms=4.5, label=label)
+            panel.fill_between(
+                part["value"], part["alpha1_low"], part["alpha1_high"], color=shades[architecture], alpha=0.15, lw=0
+            )
+        panel.set(xlabel=name, xscale="log")
+        ticks = table.drop_duplicates("value").sort_values("value")
+        panel.set_xticks(ticks["value"], ticks["setting"], fontsize=8.5)
+        panel.minorticks_off()
+        panel.set_ylim(0, None)
+    panels[0, 0].set_ylabel(r"$\alpha_1$, T→S")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(labels))
+    return figure
+
+
+def settings(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """α1 of each source under each setting of studies that vary a kind, a panel a study.
+
+    `table` has study, setting, architecture, label, alpha1, alpha1_low and alpha1_high.
+    """
+    sizes = [table[table["study"] == study]["setting"].nunique() for study in titles]
+    figure, panels = plt.subplots(
+        len(titles), 1, figsize=(8.6, 0.42 * sum(sizes) + 0.75 * len(titles) + 0.8), sharex=True, squeeze=False,
+        gridspec_kw={"height_ratios": sizes},
+    )  # fmt: skip
+    labels = list(dict.fromkeys(table["label"]))
+    shades = sns.color_palette("crest", len(labels))
+    for panel, (study, title) in zip(panels[:, 0], titles.items(), strict=True):
+        part = table[table["study"] == study]
+        names = list(dict.fromkeys(part["setting"]))
+        for k, (label, marker) in enumerate(zip(labels, MARKERS, strict=False)):
+            own = part[part["label"] == label]
+            y = np.array([names.index(name) for name in own["setting"]]) + 0.13 * (k - (len(labels) - 1) / 2)
+            panel.hlines(y, own["alpha1_low"], own["alpha1_high"], color=shades[k], lw=1.4)
+            panel.plot(own["alpha1"], y, marker, color=shades[k], ms=5, label=label)
+        panel.set(yticks=range(len(names)), yticklabels=names, title=title, ylim=(len(names) - 0.5, -0.5))
+    panels[-1, 0].set(xlabel=r"$\alpha_1$, T→S")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(labels))
+    return figure
+
+
+def switches(table: pd.DataFrame) -> Figure:
+    """What each switch of the protocol does to the correlation of accuracy with each metric, and over samples.
+
+    `table` has setting, metric, r, low and high, and pearson_samples with pearson_samples_low and _high.
+    """
+    names = list(dict.fromkeys(table["setting"]))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(8.6, 0.62 * len(names) + 1.5), sharey=True, gridspec_kw={"width_ratios": [3, 2]}
+    )
+    drawn = (
+        ("alpha1", "alpha1", "o"),
+        ("alpha2", "alpha2", "o"),
+        ("alpha2_squared", "alpha2", "s"),
+        ("alpha12", "alpha12", "o"),
+        ("alpha12_squared", "alpha12", "s"),
+    )
+    for k, (metric, colour, marker) in enumerate(drawn):
+        part = table[table["metric"] == metric]
+        y = np.array([names.index(name) for name in part["setting"]]) + 0.14 * (k - 2)
+        label = f"{SYMBOLS[colour]}{', squared' if marker == 's' else ''}"
+        left.hlines(y, part["low"], part["high"], color=COLOURS[colour], lw=1.4)
+        left.plot(part["r"], y, marker, color=COLOURS[colour], ms=5, label=label)
+    once = table.drop_duplicates("setting")
+    y = range(len(once))
+    right.hlines(y, once["pearson_samples_low"], once["pearson_samples_high"], color=COLOURS["alpha1"], lw=1.4)
+    right.plot(once["pearson_samples"], y, "o", color=COLOURS["alpha1"], ms=5)
+    for panel, title in ((left, "over source models: accuracy"), (right, r"over images: loss with $\alpha_1(x)$")):
+        panel.axvline(0, color=COLOURS["other"], lw=1)
+        panel.set(xlim=(-1.05, 1.05), xlabel="Pearson's r", title=title)
+    left.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
 

@@ -2,16 +2,20 @@
 
 import hashlib
 import json
+import os
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grimp
 
 from advtransfer import __version__
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("numpy", "scipy", "pandas", "torch", "torchvision", "transformers")
 
@@ -44,15 +48,34 @@ def environment() -> dict[str, Any]:
     """Describe this machine: Python, platform, package versions, device and threads."""
     import torch  # here, because a check of what is fresh should not have to wait for it
 
-    on_gpu = torch.cuda.is_available()
+    chosen = device()
     return {
         "advtransfer": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if on_gpu else f"cpu ({platform.machine()})",
+        "device": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{chosen} ({platform.machine()})",
         "threads": torch.get_num_threads(),
     }
+
+
+def device() -> "torch.device":
+    """The device to compute on: ``$ADVTRANSFER_DEVICE`` (cpu, cuda, cuda:1, …), else a GPU if there is one.
+
+    Raises
+    ------
+    ValueError
+        It names none that PyTorch knows, or one that is not here.
+    """
+    import torch
+
+    name = os.environ.get("ADVTRANSFER_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device is {name!r}; expected cpu, or a GPU that PyTorch can use here ({reason})") from None
+    return torch.device(name)
 
 
 @cache

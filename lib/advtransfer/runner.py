@@ -1,9 +1,11 @@
 """Execute a notebook with papermill, strictly: checked before, clean after, and only when something changed."""
 
 import json
+import os
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,10 +112,17 @@ def _own_kernel() -> type:
             argv=make_ipkernel_cmd(executable=sys.executable, extra_arguments=["--log-level=CRITICAL"]),
             display_name="Python 3",
             language="python",
-            env={"PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"},
+            env={"PYTHONHASHSEED": "0", "TQDM_DISABLE": "1", **_terminal()},
         )
 
     return OwnKernel
+
+
+def _terminal() -> dict[str, str]:
+    """Tell a kernel where its progress bars can be seen, if somebody watches."""
+    with suppress(OSError, ValueError):
+        return {"ADVTRANSFER_TERMINAL": os.ttyname(sys.stderr.fileno())}
+    return {}
 
 
 def _settled(node: nbformat.NotebookNode) -> nbformat.NotebookNode:

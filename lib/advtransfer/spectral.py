@@ -146,3 +146,46 @@ def singular_attacks(jac: Tensor, hessian: Tensor | None = None, k: int | None =
     delta = u[:, :, -k:].flip(2).mT @ b  # σ δ  (N, k, n)
     delta = torch.where(sigma[:, :, None] > 0, delta / sigma[:, :, None], 0)
     return SingularAttacks(sigma.to(jac.dtype), delta.to(jac.dtype))
+
+
+def first_attack(
+    model: Model, x: Tensor, *, eps: float, bounds: tuple[float, float] | None = (0.0, 1.0), chunk_size: int | None = 25
+) -> Tensor:
+    """The exact ℓ2 attack of the small-ε regime (equation 5): ε times the leading right singular vector.
+
+    The vector has no sign of its own; at each sample the sign is taken that moves the model further.
+
+    Parameters
+    ----------
+    model
+        As for :func:`jacobian`.
+    x
+        Inputs (N, ...).
+    eps
+        Radius of the ℓ2 ball, in the units of `x`.
+    bounds
+        The box that x + δ is cut to; None means no box.
+    chunk_size
+        Samples a pass of the Jacobian.
+
+    Returns
+    -------
+    Tensor
+        δ like `x`, with ‖δ‖₂ ≤ eps.
+
+    Raises
+    ------
+    ValueError
+        A radius that is negative or not finite, and as for :func:`jacobian`.
+    """
+    if not 0 <= eps < float("inf"):
+        raise ValueError(f"eps is {eps}; expected a finite number, at least 0")
+    jac = jacobian(model, x, chunk_size=chunk_size)
+    leading = singular_attacks(jac, k=1).delta[:, 0].view_as(x)
+    low, high = bounds or (-float("inf"), float("inf"))
+    with evaluating(model):
+        clean = outputs_of(model, x)
+        both = [(x + sign * eps * leading).clamp(low, high) for sign in (1, -1)]
+        moved = torch.stack([(outputs_of(model, moved) - clean).norm(dim=1) for moved in both])  # (2, N)
+    forwards = (moved[0] >= moved[1]).view(-1, *[1] * (x.ndim - 1))
+    return torch.where(forwards, both[0], both[1]) - x

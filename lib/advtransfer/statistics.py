@@ -1,5 +1,6 @@
 """Correlations with what a reader needs to judge them: an interval, a permutation p and n."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Method = Literal["pearson", "spearman", "kendall"]
+METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall")
 Floats = NDArray[np.float64]
 
 
@@ -29,6 +31,8 @@ def correlate(
     x: ArrayLike,
     y: ArrayLike,
     *,
+    given: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     method: Method = "pearson",
     level: float = 0.95,
     resamples: int = 9999,
@@ -40,6 +44,12 @@ def correlate(
     ----------
     x, y
         Shape (n,), n ≥ 3, neither constant.
+    given
+        Shape (n,): what to hold fixed; the coefficient is then the partial one (of ranks for Spearman, of τ for Kendall),
+        and p permutes the residuals of x after a linear fit on `given` (Freedman and Lane 1983).
+    groups
+        Shape (n,): labels of what belongs together, such as seeds of one recipe, and is no independent evidence. The
+        bootstrap then draws whole groups, and p permutes the means of the groups.
     method
         ``"pearson"``, ``"spearman"`` or ``"kendall"`` (τ-b, which allows for ties).
     level
@@ -53,8 +63,8 @@ def correlate(
     Raises
     ------
     ValueError
-        An unknown method, lengths that differ, n < 3, a value that is not finite, a constant sample, no resamples, or
-        a level that is not between 0 and 1.
+        An unknown method, lengths that differ, n < 3, a value that is not finite, a constant sample, fewer than three
+        groups, no resamples, or a level that is not between 0 and 1.
 
     Examples
     --------
@@ -62,40 +72,95 @@ def correlate(
     >>> round(result.r, 3), result.n
     (0.8, 5)
     """
-    coefficient = {"pearson": _pearson, "spearman": spearman_rows, "kendall": _kendall}.get(method)
-    if coefficient is None:
+    plain = {"pearson": _pearson, "spearman": spearman_rows, "kendall": _kendall}.get(method)
+    if plain is None:
         raise ValueError(f"method = {method!r}; expected 'pearson', 'spearman' or 'kendall'")
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples = {resamples}, level = {level}; expected at least 1, and a level between 0 and 1")
-    a, b = np.asarray(x, float), np.asarray(y, float)
-    if a.ndim != 1 or a.shape != b.shape or len(a) < 3:
-        raise ValueError(f"x and y have shapes {a.shape} and {b.shape}; expected the same (n,) with n at least 3")
-    for name, values in (("x", a), ("y", b)):
+    columns = {"x": np.asarray(x, float), "y": np.asarray(y, float)}
+    if given is not None:
+        columns["given"] = np.asarray(given, float)
+    _check(columns)
+    n = len(columns["x"])
+    coefficient = plain if given is None else _partial(plain)
+    values = list(columns.values())
+    rows = max(1, 2_000_000 // n)  # resamples at a time, to bound the memory
+    rng = np.random.default_rng(seed)
+    members = [np.array([k]) for k in range(n)] if groups is None else _members(groups, n)
+    draws = []
+    for size in _batches(resamples, rows):
+        picked = rng.integers(len(members), size=(size, len(members)))
+        if groups is None:
+            draws.append(coefficient(*(v[picked] for v in values)))
+        else:  # groups may differ in size
+            index = (np.concatenate([members[g] for g in row]) for row in picked)
+            draws += [coefficient(*(v[i][None] for v in values)) for i in index]
+    low, high = np.nanquantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])
+    r = float(coefficient(*(v[None] for v in values))[0])
+    averaged = [np.array([v[m].mean() for m in members]) for v in values]
+    return Correlation(r, float(low), float(high), _permutation_p(coefficient, averaged, method, resamples, seed), n)
+
+
+def _permutation_p(
+    coefficient: Callable[..., Floats], values: list[Floats], method: Method, resamples: int, seed: int
+) -> float:
+    """Two-sided p of x against y under permutation; NaN where one of them is constant."""
+    if method == "spearman":
+        values = [stats.rankdata(v) for v in values]
+    a, b, *rest = values
+    fitted = np.zeros_like(a)
+    if rest:  # what `given` says of x stays in place, and the rest of x is exchanged
+        fitted = np.polynomial.Polynomial.fit(rest[0], a, 1)(rest[0]) if np.ptp(rest[0]) else np.full_like(a, a.mean())
+    if np.ptp(a - fitted) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    test = stats.permutation_test(
+        (a - fitted,),
+        lambda permuted, axis: coefficient(
+            permuted + fitted, *(np.broadcast_to(v, permuted.shape) for v in (b, *rest))
+        ),
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, 2_000_000 // len(a)),
+        rng=np.random.default_rng(seed),
+    )
+    return float(test.pvalue)
+
+
+def _partial(plain: Callable[[Floats, Floats], Floats]) -> Callable[[Floats, Floats, Floats], Floats]:
+    """The coefficient of x and y with z held, from the three plain ones."""
+
+    def partial(x: Floats, y: Floats, z: Floats) -> Floats:
+        xy, xz, yz = plain(x, y), plain(x, z), plain(y, z)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            r = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+        return np.where(np.isfinite(r), np.clip(r, -1, 1), np.nan)
+
+    return partial
+
+
+def _check(columns: dict[str, Floats]) -> None:
+    shapes = {name: values.shape for name, values in columns.items()}
+    first = shapes["x"]
+    if len(first) != 1 or first[0] < 3 or set(shapes.values()) != {first}:
+        told = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"the shapes are {told}; expected the same (n,) with n at least 3")
+    for name, values in columns.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{name} holds values that are NaN or infinite; expected finite values")
         if np.ptp(values) == 0:
             raise ValueError(f"{name} is constant ({values[0]:g}); a correlation needs values that vary")
-    rows = max(1, 2_000_000 // len(a))  # resamples at a time, to bound the memory
-    rng = np.random.default_rng(seed)
-    draws = np.concatenate(
-        [
-            coefficient(a[index], b[index])
-            for size in _batches(resamples, rows)
-            for index in [rng.integers(len(a), size=(size, len(a)))]
-        ]
-    )
-    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    test = stats.permutation_test(
-        (a,),
-        lambda permuted, axis: coefficient(permuted, np.broadcast_to(b, permuted.shape)),
-        permutation_type="pairings",
-        vectorized=True,
-        n_resamples=resamples,
-        batch=rows,
-        rng=np.random.default_rng(seed),
-    )
-    r = float(coefficient(a[None], b[None])[0])
-    return Correlation(r, float(low), float(high), float(test.pvalue), len(a))
+
+
+def _members(groups: ArrayLike, n: int) -> list[NDArray[np.int64]]:
+    """The positions of each group's pairs."""
+    labels = np.asarray(groups)
+    if labels.shape != (n,):
+        raise ValueError(f"groups has shape {labels.shape}; expected ({n},)")
+    names = list(dict.fromkeys(labels.tolist()))
+    if len(names) < 3:
+        raise ValueError(f"there are {len(names)} groups; expected at least 3")
+    return [np.flatnonzero(labels == name) for name in names]
 
 
 def _batches(total: int, size: int) -> list[int]:
@@ -117,5 +182,13 @@ def spearman_rows(a: Floats, b: Floats) -> Floats:
 
 
 def _kendall(a: Floats, b: Floats) -> Floats:
-    flat = zip(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), strict=True)
-    return np.array([stats.kendalltau(u, v).statistic for u, v in flat]).reshape(a.shape[:-1])
+    """Kendall's τ-b of each row: pairs in the same order less those in opposite order, over the pairs that differ."""
+    a, b = np.broadcast_arrays(a, b)
+    shape, n = a.shape[:-1], a.shape[-1]
+    a, b = a.reshape(-1, n), b.reshape(-1, n)
+    found = []
+    for part in np.array_split(np.arange(len(a)), max(1, len(a) * n * n // 4_000_000)):  # to bound the memory
+        s, t = (np.sign(v[part, :, None] - v[part, None, :]).reshape(len(part), -1) for v in (a, b))
+        with np.errstate(invalid="ignore"):
+            found.append((s * t).sum(1) / np.sqrt(np.abs(s).sum(1) * np.abs(t).sum(1)))
+    return np.concatenate(found).reshape(shape)

@@ -1,62 +1,45 @@
-"""Training, with its result kept: the same settings and source never train twice."""
+"""Training of image classifiers: data on the device, one loop, and a state it can go on from."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from advtransfer import storage
-from advtransfer.datasets.regression import Regression
-from advtransfer.models.mlp import OneHiddenLayer
-from advtransfer.provenance import digest, source_hash
+from advtransfer.modes import evaluating
 
 Weights = dict[str, Tensor]
 Precision = Literal["float32", "bfloat16"]
-
-
-def cached(settings: dict[str, Any], train: Callable[[], Weights]) -> Weights:
-    """The weights that `train` gives, from the cache if the same settings and source were trained before.
-
-    Parameters
-    ----------
-    settings
-        Everything the result depends on, as JSON values.
-    train
-        Trains and returns the weights.
-    """
-    key = digest({"settings": settings, "source": source_hash(__name__)})
-    path = storage.cache_root() / "weights" / key[:2] / f"{key}.safetensors"
-    if path.exists():
-        return load_file(path)
-    storage.writable_folder(path.parent)
-    weights = {name: tensor.detach().contiguous().cpu() for name, tensor in train().items()}
-    with storage.replacing(path) as draft:
-        save_file(weights, draft)
-    return weights
-
-
-def fit_regression(
-    net: OneHiddenLayer, data: Regression, *, steps: int, lr: float = 0.2, momentum: float = 0.9
-) -> OneHiddenLayer:
-    """Full-batch gradient descent with momentum on the mean squared error, as for the networks of section 4."""
-    parameters = [w.clone().requires_grad_() for w in net]
-    optimiser = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
-    with torch.enable_grad():
-        for _ in range(steps):
-            loss = torch.nn.functional.mse_loss(OneHiddenLayer(*parameters)(data.x), data.y)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    return OneHiddenLayer(*(w.detach() for w in parameters))
+TERMINAL = "ADVTRANSFER_TERMINAL"  # the terminal of whoever waits for a notebook: its kernel's own output is captured
 
 
 class TrainingError(RuntimeError):
     """Training that cannot go on."""
+
+
+class Checkpoint(Protocol):
+    """Where a training under way keeps its state after each epoch (see `weights.Checkpoint`)."""
+
+    def load(self) -> dict[str, Any] | None:
+        """The state kept last, or None."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep a state of tensors, numbers and containers of them."""
+
+
+class Fit(NamedTuple):
+    """What training gave, on the CPU."""
+
+    last: Weights
+    """The state of the model after the last epoch."""
+    best: Weights
+    """Its state after the epoch with the best accuracy on `watch`, the earliest of equals; `last` without `watch`."""
+    accuracy: Tensor
+    """(epochs,) float64: accuracy on `watch` after each epoch; empty without."""
 
 
 def fit_classifier(
@@ -73,24 +56,31 @@ def fit_classifier(
     parameters: Iterable[nn.Parameter] | None = None,
     adapt_norm: bool = True,
     precision: Precision = "float32",
+    watch: tuple[Tensor, Tensor] | None = None,
+    checkpoint: Checkpoint | None = None,
+    compiled: bool | None = None,
     seed: int = 0,
     label: str = "training",
-) -> nn.Module:
-    """Train a classifier of images in place: cross-entropy, SGD, a learning rate that falls to 0 along a cosine.
+) -> Fit:
+    """Train a classifier in place, by SGD with momentum and a cosine schedule that ends at zero.
 
-    Equal calls give equal weights, bit for bit, on one machine, and the global random state is left alone.
-    A last batch that would be smaller than the others is left out of its epoch.
+    Images stay uint8 on the model's device and are augmented there, a batch at once. Each epoch sees the images in a
+    new order and leaves out the rest that fills no batch. The global random state is left as it was.
 
     Parameters
     ----------
     model : nn.Module
-        Pixels in [0, 1], (N, 3, H, W), to logits. Train it where it is: on the CPU or on a GPU.
-    x : Tensor, (N, 3, H, W) uint8
-        Images; they are moved to the model's device whole, once.
-    y : Tensor, (N,) int64
+        Maps pixels (N, C, H, W) in [0, 1] to logits (N, classes).
+    x : Tensor, (N, C, H, W), uint8
+        Images.
+    y : Tensor, (N,), int64
         Labels.
-    epochs, lr, momentum, weight_decay, batch_size
-        Of SGD; the learning rate is lowered after every batch.
+    epochs : int
+        Passes over the images.
+    lr, momentum, weight_decay : float
+        Of SGD; `lr` is the first rate.
+    batch_size : int
+        Images a step.
     augment : bool
         Shift each image by up to 4 pixels, with black moving in, and mirror every other one.
     parameters : iterable of Parameter, optional
@@ -100,6 +90,12 @@ def fit_classifier(
         else it stays in eval mode.
     precision : {"float32", "bfloat16"}
         ``"bfloat16"`` computes in mixed precision; weights stay in float32.
+    watch : (Tensor, Tensor), optional
+        Images and labels like `x` and `y`, on which accuracy is measured after each epoch.
+    checkpoint : Checkpoint, optional
+        Keeps the state after each epoch. If it holds one, training goes on from there, to the same result.
+    compiled : bool, optional
+        Compile the model with `torch.compile`; by default on a GPU.
     seed : int
         Of the order of images, of `augment` and of any random layer.
     label : str
@@ -107,8 +103,8 @@ def fit_classifier(
 
     Returns
     -------
-    nn.Module
-        `model`, in eval mode; its convolutions are stored channels-last where that is safe.
+    Fit
+        `model` itself holds the last state, in eval mode; its convolutions are stored channels-last where that is safe.
 
     Raises
     ------
@@ -117,41 +113,53 @@ def fit_classifier(
     TrainingError
         The loss is no longer finite; noticed at the end of the epoch.
     """
-    _check_images(x, y, batch_size)
+    for name, images, labels in (("x", x, y), *([("watch", *watch)] if watch else [])):
+        _check_images(name, images, labels)
+    if len(x) < batch_size:
+        raise ValueError(f"there are {len(x)} images; expected at least one batch of {batch_size}")
     device = next(model.parameters()).device
     x, y = x.to(device), y.to(device)
+    seen = tuple(part.to(device) for part in watch) if watch else None
     memory_format = _memory_format(model, device)
     model.to(memory_format=memory_format)  # type: ignore[call-overload]
+    forward = torch.compile(model) if (device.type == "cuda" if compiled is None else compiled) else model
     batches = len(x) // batch_size
-    generator = torch.Generator().manual_seed(seed)  # on the CPU: the same order and shifts on every device
+    order_and_shifts = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
 
-    with _training(model, parameters, adapt_norm, seed) as trained:
-        optimiser = torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    with _training(model, parameters, adapt_norm, seed) as trained, _progress(epochs * batches, label) as bar:
+        fused = device.type == "cuda"
+        optimiser = torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * batches)
-        progress = tqdm(total=epochs * batches, desc=label, leave=False, unit="batch")
-        for epoch in range(1, epochs + 1):
-            order = torch.randperm(len(x), generator=generator).to(device)
-            shift, flip = (draw.to(device) for draw in _draw_augmentation(len(x), generator))
+        parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
+        best, accuracy = _resumed(checkpoint, parts, order_and_shifts, device)
+        bar.update(len(accuracy) * batches)
+        for epoch in range(len(accuracy) + 1, epochs + 1):
+            order = torch.randperm(len(x), generator=order_and_shifts).to(device)
+            shift, flip = (draw.to(device) for draw in _draw_augmentation(len(x), order_and_shifts))
             total = torch.zeros((), device=device)  # summed here, and read once an epoch
             for index in order[: batches * batch_size].split(batch_size):
                 images = crop_and_flip(x[index], shift[index], flip[index]) if augment else x[index]
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    logits = model((images.float() / 255).contiguous(memory_format=memory_format))
+                    logits = forward((images.float() / 255).contiguous(memory_format=memory_format))
                 loss = F.cross_entropy(logits.float(), y[index])
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 schedule.step()
                 total += loss.detach()
-                progress.update()
+                bar.update()
             if not total.isfinite():
-                progress.close()
                 raise TrainingError(
                     f"{label}: the loss is {total.item()} in epoch {epoch} of {epochs}; expected it to stay finite: "
                     f"try a learning rate below {lr}"
                 )
-        progress.close()
-    return model
+            accuracy.append(_accuracy(model, *seen, precision, memory_format) if seen else float("nan"))
+            if seen and accuracy[-1] > max(accuracy[:-1], default=-1.0):
+                best = _weights(model)
+            if checkpoint and epoch < epochs:
+                checkpoint.save(_state(parts, order_and_shifts, device, best, accuracy))
+    last = _weights(model)
+    return Fit(last, best if seen else last, torch.tensor(accuracy if seen else [], dtype=torch.float64))
 
 
 PADDING = 4  # black pixels around an image, from which it is cropped again
@@ -182,6 +190,67 @@ def crop_and_flip(x: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
     columns = shift[:, 1:] + torch.where(flip[:, None], across.flip(0), across)  # (N, W)
     each = torch.arange(n, device=x.device)[:, None, None]
     return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # from (N, H, W, C)
+
+
+# The state between two epochs.
+
+
+def _state(
+    parts: dict[str, Any], generator: torch.Generator, device: torch.device, best: Weights, accuracy: list[float]
+) -> dict[str, Any]:
+    return {
+        **{name: part.state_dict() for name, part in parts.items()},
+        "order_and_shifts": generator.get_state(),
+        "layers": torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state(),
+        "best": best,
+        "accuracy": accuracy,
+    }
+
+
+def _resumed(
+    checkpoint: Checkpoint | None, parts: dict[str, Any], generator: torch.Generator, device: torch.device
+) -> tuple[Weights, list[float]]:
+    """Put everything where a kept state left it; its best weights, and the accuracy after each epoch done."""
+    state = checkpoint.load() if checkpoint else None
+    if state is None:
+        return {}, []
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    generator.set_state(state["order_and_shifts"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["layers"], device)
+    else:
+        torch.set_rng_state(state["layers"])
+    return state["best"], list(state["accuracy"])
+
+
+def _weights(model: nn.Module) -> Weights:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def _accuracy(
+    model: nn.Module, x: Tensor, y: Tensor, precision: Precision, memory_format: torch.memory_format, size: int = 500
+) -> float:
+    """The share of images classified correctly, computed as in training but in eval mode."""
+    with evaluating(model), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        right = [
+            (model((a.float() / 255).contiguous(memory_format=memory_format)).argmax(1) == b).sum()
+            for a, b in zip(x.split(size), y.split(size), strict=True)
+        ]
+    return int(torch.stack(right).sum()) / len(y)
+
+
+# How the model is held meanwhile.
+
+
+@contextmanager
+def _progress(total: int, label: str) -> Iterator[tqdm]:
+    """A bar with what is left, on the terminal of whoever waits."""
+    with ExitStack() as stack:
+        there: dict[str, Any] = {}
+        with suppress(KeyError, OSError):
+            there = {"file": stack.enter_context(open(os.environ[TERMINAL], "w", encoding="utf-8")), "disable": False}
+        yield stack.enter_context(tqdm(total=total, desc=label, leave=False, unit="batch", dynamic_ncols=True, **there))
 
 
 def _memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
@@ -231,10 +300,8 @@ def _training(
         model.eval()
 
 
-def _check_images(x: Tensor, y: Tensor, batch_size: int) -> None:
+def _check_images(name: str, x: Tensor, y: Tensor) -> None:
     if x.dtype != torch.uint8 or x.ndim != 4:
-        raise TypeError(f"x is {x.dtype} of shape {tuple(x.shape)}; expected uint8 images (N, C, H, W)")
+        raise TypeError(f"{name} is {x.dtype} of shape {tuple(x.shape)}; expected uint8 images (N, C, H, W)")
     if y.dtype != torch.int64 or y.shape != x.shape[:1]:
-        raise TypeError(f"y is {y.dtype} of shape {tuple(y.shape)}; expected int64 labels ({len(x)},)")
-    if len(x) < batch_size:
-        raise ValueError(f"there are {len(x)} images; expected at least one batch of {batch_size}")
+        raise TypeError(f"{name}'s labels are {y.dtype} of shape {tuple(y.shape)}; expected int64 labels ({len(x)},)")

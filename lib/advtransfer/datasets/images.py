@@ -1,6 +1,7 @@
 """Image data sets as tensors, read from the data root; nothing here downloads."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -51,6 +52,27 @@ class ImageDataset:
         x_train, x_test = (x.permute(0, 2, 3, 1).numpy() for x in (self.x_train, self.x_test))
         y_train, y_test = (y.to(torch.uint8).numpy() for y in (self.y_train, self.y_test))
         return store.content_digest(Arrays(x_train, y_train, x_test, y_test))
+
+    def only(self, classes: Sequence[str]) -> "ImageDataset":
+        """The images of some classes, labelled 0, 1, … in the order given.
+
+        Raises
+        ------
+        ValueError
+            Fewer than two classes, one twice, or one that is not there.
+        """
+        chosen = tuple(classes)
+        if len(set(chosen)) < max(2, len(chosen)):
+            raise ValueError(f"classes are {chosen}; expected at least two different ones to tell apart")
+        if unknown := [name for name in chosen if name not in self.classes]:
+            raise ValueError(f"{self.name} has no class {unknown[0]!r}; expected some of {', '.join(self.classes)}")
+        label = torch.full((len(self.classes),), -1)
+        label[[self.classes.index(name) for name in chosen]] = torch.arange(len(chosen))
+        y_train, y_test = label[self.y_train], label[self.y_test]
+        a, b = y_train >= 0, y_test >= 0
+        return replace(
+            self, x_train=self.x_train[a], y_train=y_train[a], x_test=self.x_test[b], y_test=y_test[b], classes=chosen
+        )
 
     def __repr__(self) -> str:
         sizes = f"{len(self.x_train):,} training and {len(self.x_test):,} test images"

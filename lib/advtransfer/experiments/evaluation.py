@@ -1,14 +1,138 @@
-"""What is measured of an image model: logits, how attacks move them, and rows of a table. Results are on the CPU."""
+"""What is measured of a target model and its sources, as arrays of single samples, and the tables that follow from these.
 
+The arrays of one target: ``target_right`` (test images) of the target model, ``transfer_right`` and ``transfer_loss``
+(S, test images) of the fine-tuned sources, and, for the target model (place 0) and its sources (1 to S), K = 1 + S,
+``index`` (N,) of the images attacked, ``deviations`` (K, K, N, d) and ``gram`` (K d, K d).
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
 import torch
 from scipy import stats
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from advtransfer.estimators import Intervals
-from advtransfer.metrics import Attack, Transferability
+from advtransfer import estimators, matching, metrics, spectral
+from advtransfer.datasets import ImageDataset
+from advtransfer.experiments import conclusions, protocol
+from advtransfer.experiments.protocol import ImageConfig
+from advtransfer.models.images import ImageModel
 from advtransfer.modes import evaluating
+from advtransfer.prepare import prepare
+from advtransfer.provenance import device
+from advtransfer.records import Arrays, Tables
 
-PASS = 250  # images a pass
+FORWARD = 250  # images a forward pass
+BACKWARD = 25  # images a pass of a Jacobian, which keeps the graph
+Direction = Literal["T→S", "S→T"]
+
+
+def measure(
+    config: ImageConfig,
+    target_model: ImageModel,
+    sources: dict[str, ImageModel],
+    data: ImageDataset,
+    *,
+    only_star: bool = False,
+) -> Arrays:
+    """Fine-tune each source to the target's images, attack every model, and show each attack to every model.
+
+    Parameters
+    ----------
+    config
+        How to fine-tune and attack.
+    target_model, sources
+        Trained models; the sources, by name, as they were before fine-tuning.
+    data
+        The target's images.
+    only_star
+        Show the target's attack to all, and a source's to itself alone: what the direction T→S needs.
+
+    Raises
+    ------
+    TrainingError
+        The target model classifies too few images correctly.
+    """
+    tuned = [prepare(protocol.fine_tuned(config, model, name, data)) for name, model in sources.items()]
+    transferred = torch.stack([logits(model, data.x_test) for model in tuned])  # (S, test images, classes)
+    models = prepared(target_model, sources)
+    target_right = logits(models[0], data.x_test).argmax(1) == data.y_test
+    index = protocol.attackable(config, target_right, len(data.classes))
+    x = data.x_test[index]
+    return {
+        "target_right": target_right.numpy(),
+        "transfer_right": (transferred.argmax(2) == data.y_test).numpy(),
+        "transfer_loss": torch.stack([F.cross_entropy(z, data.y_test, reduction="none") for z in transferred]).numpy(),
+        "index": index.numpy(),
+        "deviations": deviations(models, x, protocol.attack_of(config), star(len(models)) if only_star else None),
+        "gram": gram(models, x[: config.gradients]),
+    }
+
+
+def prepared(target_model: ImageModel, sources: dict[str, ImageModel]) -> list[nn.Module]:
+    """The target model and its sources, in this order, ready to attack."""
+    return [prepare(model) for model in (target_model, *sources.values())]
+
+
+def star(size: int) -> set[tuple[int, int]]:
+    """The pairs that the direction T→S needs of K models: the target's attack on all, and each source's on itself."""
+    return {(0, j) for j in range(size)} | {(j, j) for j in range(size)}
+
+
+def tables(about: pd.DataFrame, arrays: Arrays, direction: Direction) -> Tables:
+    """Tables of one target from its arrays alone.
+
+    Parameters
+    ----------
+    about
+        A row a source, in the order of the arrays; its first column names them.
+    arrays
+        As `measure` gives them.
+    direction
+        Of the attacks in ``sources``.
+
+    Returns
+    -------
+    dict
+        ``sources`` (`about` with transfer, metrics, and the distance of the target model from the nearest map of the
+        source), ``transfers`` (each attacked with each evaluated model) and ``samples`` (correlations over samples).
+    """
+    names = [str(name) for name in about.iloc[:, 0]]
+    losses, matched = arrays["transfer_loss"].astype(float), distances(arrays["gram"], 1 + len(names))
+    pairs = [(0, place) if direction == "T→S" else (place, 0) for place in range(1, 1 + len(names))]
+    rows = [
+        {
+            **accuracy("transfer_accuracy", right),
+            "transfer_loss": loss.mean(),
+            **metric_columns(arrays, *pair),
+            "distance": matched[0, max(pair)],
+        }
+        for pair, right, loss in zip(pairs, arrays["transfer_right"], losses, strict=True)
+    ]
+    return {
+        "sources": pd.concat([about.reset_index(drop=True), pd.DataFrame(rows)], axis=1),
+        "transfers": _transfers(["target", *names], arrays["deviations"], matched),
+        "samples": conclusions.over_samples(
+            names, np.stack([alpha1(arrays, *pair) for pair in pairs]), losses[:, arrays["index"]]
+        ),
+    }
+
+
+def _transfers(names: Sequence[str], kept: np.ndarray, matched: np.ndarray) -> pd.DataFrame:
+    """Every ordered pair whose attack was shown: its metrics and the distance of the attacked from the evaluated."""
+    shown = [(i, j) for i, j in np.ndindex(len(names), len(names)) if kept[i, j].any()]
+    found = [metrics.from_deviations(*triple(kept, i, j)) for i, j in shown]
+    columns = {name: [getattr(each, name) for each in found] for name in (*conclusions.METRICS, "n", "undefined")}
+    ends = {"attacked": [names[i] for i, _ in shown], "evaluated": [names[j] for _, j in shown]}
+    return pd.DataFrame({**ends, **columns, "distance": [matched[pair] for pair in shown]})
+
+
+def learnt(right: np.ndarray, classes: int) -> bool:
+    """Whether an accuracy is above chance, beyond the doubt of its interval."""
+    return accuracy("right", right)["right_low"] > 1 / classes
 
 
 def pixels(x: Tensor) -> Tensor:
@@ -17,41 +141,73 @@ def pixels(x: Tensor) -> Tensor:
 
 
 def logits(model: nn.Module, x: Tensor) -> Tensor:
-    """Logits (N, classes) of uint8 images (N, 3, H, W)."""
-    device = next(model.parameters()).device
+    """Logits (N, classes) of uint8 images (N, 3, H, W), on the CPU."""
+    there = next(model.parameters()).device
     with evaluating(model):
-        return torch.cat([model(pixels(part.to(device))).cpu() for part in x.split(PASS)])
+        return torch.cat([model(pixels(part.to(there))).cpu() for part in x.split(FORWARD)])
 
 
-def attacked(model: nn.Module, attack: Attack, x: Tensor) -> Tensor:
-    """The perturbations δ of images in [0, 1], like them."""
-    return attack(model, x.to(next(model.parameters()).device)).cpu()
+def deviations(
+    models: Sequence[nn.Module],
+    x: Tensor,
+    attack: metrics.Attack,
+    pairs: Collection[tuple[int, int]] | None = None,
+) -> np.ndarray:
+    """f_j(x + δ_i) − f_j(x) of K models at uint8 images as half floats (K, K, N, d).
+
+    Narrower outputs are filled up with zeros, which change no norm, and pairs that were not asked for are zero. The
+    tables are computed from these numbers as they are kept, rounding included.
+    """
+    found = metrics.deviations(models, pixels(x).to(device()), attack, pairs=pairs, batch_size=FORWARD)
+    kept = np.zeros((len(models), len(models), len(x), max(d.shape[1] for d in found.values())), np.float16)
+    for (i, j), d in found.items():
+        kept[i, j, :, : d.shape[1]] = d.cpu().numpy()
+    return kept
 
 
-def deviation(model: nn.Module, x: Tensor, delta: Tensor) -> Tensor:
-    """f(x + δ) − f(x), (N, classes)."""
-    device = next(model.parameters()).device
-    parts = zip(x.to(device).split(PASS), delta.to(device).split(PASS), strict=True)
-    with evaluating(model):
-        return torch.cat([(model(part + moved) - model(part)).cpu() for part, moved in parts])
+def triple(kept: np.ndarray, i: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Δ₁₁, Δ₁₂ and Δ₂₂ of the pair of an attacked and an evaluated model, for `metrics.from_deviations`."""
+    d11, d12, d22 = (torch.from_numpy(kept[a, b]).double() for a, b in ((i, i), (i, j), (j, j)))
+    return d11, d12, d22
 
 
-def accuracy(name: str, outputs: Tensor, y: Tensor) -> dict[str, float]:
+def gram(models: Sequence[nn.Module], x: Tensor) -> np.ndarray:
+    """`matching.gram` of the models' logits at uint8 images, averaged over passes of a bounded number of images."""
+    total = None
+    for part in pixels(x).to(device()).split(BACKWARD):
+        product = len(part) * matching.gram([spectral.jacobian(model, part) for model in models]).cpu()
+        total = product if total is None else total + product
+    assert total is not None  # there are images
+    return (total / len(x)).numpy()
+
+
+def distances(gram: np.ndarray, models: int) -> np.ndarray:
+    """Relative gradient matching distances (K, K) of models with equally many outputs."""
+    return matching.distances(torch.from_numpy(gram), [len(gram) // models] * models).numpy()
+
+
+def accuracy(name: str, right: np.ndarray) -> dict[str, float]:
     """The share of right answers as columns: ``name`` and Wilson's 95% interval, ``name_low`` and ``name_high``."""
-    right = int((outputs.argmax(1) == y).sum())
-    low, high = stats.binomtest(right, len(y)).proportion_ci(method="wilson")
-    return {name: right / len(y), f"{name}_low": float(low), f"{name}_high": float(high)}
+    low, high = stats.binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    return {name: right.mean(), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
-def metric_columns(found: Transferability, ranges: Intervals) -> dict[str, float]:
-    """α1, α2 and α1∗α2 as columns: the estimate, the unbiased one where it differs, and the bootstrap interval."""
+def metric_columns(arrays: Arrays, i: int, j: int) -> dict[str, float]:
+    """α1, α2 and α1∗α2 of a pair as columns: estimates, the unbiased where they differ, bootstrap intervals, n."""
+    three = triple(arrays["deviations"], i, j)
+    found = metrics.from_deviations(*three)
     row: dict[str, float] = {}
-    for name, interval in ranges._asdict().items():
+    for name, interval in estimators.intervals(*three)._asdict().items():
         row[name] = getattr(found, name)
         if name != "alpha1":
             row[f"{name}_unbiased"] = getattr(found, f"{name}_unbiased")
         row[f"{name}_low"], row[f"{name}_high"] = interval
-    return row
+    return {**row, "n": found.n, "undefined": found.undefined}
+
+
+def alpha1(arrays: Arrays, i: int, j: int) -> np.ndarray:
+    """α1(x) (N,) of an attack on model i evaluated on model j; NaN where it is undefined."""
+    return metrics.from_deviations(*triple(arrays["deviations"], i, j)).alpha1_samples.numpy()
 
 
 def size(model: nn.Module) -> int:

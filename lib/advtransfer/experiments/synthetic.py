@@ -20,9 +20,10 @@ from advtransfer.datasets.regression import Regression, gaussian_mixture
 from advtransfer.models.mlp import OneHiddenLayer
 from advtransfer.records import Arrays, Tables, recorded
 from advtransfer.statistics import spearman_rows
-from advtransfer.training import cached, fit_regression
+from advtransfer.weights import cached
 
 N_INPUTS, N_OUTPUTS = 50, 10  # n and d of section 4
+CODE = ("advtransfer.models.mlp", "advtransfer.datasets.regression")  # what the target network depends on
 
 
 class Config(BaseConfig):
@@ -59,7 +60,8 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     start = OneHiddenLayer.uniform(N_INPUTS, config.width, N_OUTPUTS, seeds)
     directions = [OneHiddenLayer.uniform(N_INPUTS, config.width, N_OUTPUTS, seeds) for _ in range(config.directions)]
     settings = config.model_dump(mode="json", include={"seed", "samples", "width", "train_steps"})
-    target = OneHiddenLayer(**cached(settings, lambda: fit_regression(start, data, steps=config.train_steps)._asdict()))
+    weights = cached(settings, lambda _: start.fitted(*data, steps=config.train_steps)._asdict(), code=CODE)
+    target = OneHiddenLayer(**weights)
 
     scan = Scan(target, data)
     grid = sorted(

@@ -47,6 +47,20 @@ class OneHiddenLayer(NamedTuple):
         """W + tV for all four parameters."""
         return OneHiddenLayer(*(w + t * v for w, v in zip(self, direction, strict=True)))
 
+    def fitted(
+        self, x: Tensor, y: Tensor, *, steps: int, lr: float = 0.2, momentum: float = 0.9
+    ) -> "OneHiddenLayer":
+        """After full-batch gradient descent with momentum on the mean squared error, from here, as in section 4."""
+        parameters = [w.clone().requires_grad_() for w in self]
+        optimiser = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
+        with torch.enable_grad():
+            for _ in range(steps):
+                loss = nn.functional.mse_loss(OneHiddenLayer(*parameters)(x), y)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+        return OneHiddenLayer(*(w.detach() for w in parameters))
+
 
 def tanh_network(sizes: list[int], generator: torch.Generator) -> nn.Sequential:
     """A float64 network with tanh between its linear layers, weights N(0, 1 / inputs of the layer).

@@ -1,0 +1,75 @@
+"""What rows of models show: correlations of transfer with each metric, here and in print, and verdicts by rule."""
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from advtransfer import tables
+from advtransfer.statistics import METHODS, Correlation, Method, correlate
+
+METRICS = ("alpha1", "alpha2", "alpha12")
+SQUARES = ("alpha2_squared", "alpha12_squared")
+SIGNIFICANT = 0.05
+RULE = f"{tables.RULE}. Over source models, *reproduced* also asks for a permutation p of at most {SIGNIFICANT:g}"
+"""How `verdict` decides, in words for the page."""
+
+
+def squared(sources: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the squares of α2 and α1∗α2, as the paper prints them."""
+    return sources.assign(**{f"{name}_squared": sources[name] ** 2 for name in ("alpha2", "alpha12")})
+
+
+def over_sources(sources: pd.DataFrame, where: str, resamples: int = 499) -> pd.DataFrame:
+    """Accuracy and loss after transfer against each metric, over source models: a row a metric and method.
+
+    A square ranks as its root does, so squares have a Pearson score alone.
+    """
+    table, rows = squared(sources), []
+    asked: list[tuple[str, Method]] = [*product(METRICS, METHODS), *product(SQUARES, METHODS[:1])]
+    for outcome in ("transfer_accuracy", "transfer_loss"):
+        for metric, method in asked if outcome in table else []:
+            found = correlation(table[metric], table[outcome], method, resamples=resamples)
+            rows.append({"where": where, "outcome": outcome, "metric": metric, "method": method, **found._asdict()})
+    return pd.DataFrame(rows)
+
+
+def over_samples(names: Iterable[str], alpha1: np.ndarray, loss: np.ndarray) -> pd.DataFrame:
+    """α1(x) against the loss after transfer, over the samples of each source model: a row a model and method."""
+    rows = []
+    for name, x, y in zip(names, alpha1, loss, strict=True):
+        for method in METHODS:
+            found = correlation(x, y, method, resamples=9999 if method == "pearson" else 999)
+            rows.append({"source": name, "method": method, **found._asdict()})
+    return pd.DataFrame(rows)
+
+
+def correlation(x: ArrayLike, y: ArrayLike, method: Method = "pearson", *, resamples: int = 9999) -> Correlation:
+    """`correlate` over the pairs that are defined; NaN with no p where fewer than three differ."""
+    a, b = np.asarray(x, float), np.asarray(y, float)
+    kept = np.isfinite(a) & np.isfinite(b)
+    a, b = a[kept], b[kept]
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        nan = float("nan")
+        return Correlation(nan, nan, nan, nan, len(a))
+    return correlate(a, b, method=method, resamples=resamples)
+
+
+def verdict(found: Correlation, *, claimed: Literal[1, -1]) -> tables.Verdict:
+    """`tables.verdict` on a correlation over source models, with the permutation test as a second hurdle.
+
+    A bootstrap of five rows often repeats a few of them and then gives an interval that is too short.
+    """
+    judged = tables.verdict(found.r, found.low, found.high, claimed=claimed)
+    return "direction only" if judged == "reproduced" and not found.p <= SIGNIFICANT else judged
+
+
+def row(correlations: pd.DataFrame, **which: str) -> Correlation:
+    """The one correlation of a table with these values of its other columns."""
+    part = correlations[np.logical_and.reduce([correlations[name] == value for name, value in which.items()])]
+    if len(part) != 1:
+        raise ValueError(f"{which} matches {len(part)} rows; expected 1")
+    return Correlation(**part.iloc[0][list(Correlation._fields)])

@@ -1,0 +1,42 @@
+"""The image tables as printed, with the names of our columns: accuracy as a share, norms beside the printed squares."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+PAPER = Path(__file__).parents[3] / "data" / "paper"
+
+
+def table1() -> pd.DataFrame:
+    """Table 1: a row an architecture."""
+    return _rows("table1").rename(columns={"model": "label"})
+
+
+def table3() -> pd.DataFrame:
+    """Table 3: a row a similarity in per cent."""
+    table = _rows("table3")
+    return table.assign(similarity=table["similarity"].str.rstrip("%").astype(int))
+
+
+def table5() -> pd.DataFrame:
+    """Table 5: a row an attack and an architecture."""
+    return _rows("table5").rename(columns={"model": "label"})
+
+
+def pearson(table: str, attack: str | None = None) -> float:
+    """The Pearson score in the caption of a table, over samples."""
+    scores = pd.read_csv(PAPER / "pearson.csv")
+    chosen = scores[(scores["table"] == table) & (scores["attack"].isna() if attack is None else scores["attack"] == attack)]
+    return float(chosen["pearson"].item())
+
+
+def _rows(name: str) -> pd.DataFrame:
+    table = pd.read_csv(PAPER / f"{name}.csv")
+    return table.assign(
+        transfer_accuracy=table["knowledge_transfer"] / 100,
+        alpha2=np.sqrt(table["alpha2"]),
+        alpha12=np.sqrt(table["alpha12"]),
+        alpha2_squared=table["alpha2"],
+        alpha12_squared=table["alpha12"],
+    ).drop(columns="knowledge_transfer")

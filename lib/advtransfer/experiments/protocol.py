@@ -1,0 +1,284 @@
+"""How the image experiments are run: their shared parameters, and models trained, fine-tuned and attacked by them.
+
+The released protocol, with a switch wherever text and code disagree. Weights are kept by content, so experiments that
+agree in what a model depends on share it.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from advtransfer import attacks, metrics, storage, weights
+from advtransfer.configs import Config as BaseConfig
+from advtransfer.configs import Epsilon
+from advtransfer.datasets import ImageDataset, generated, load, store
+from advtransfer.datasets.sources import source
+from advtransfer.models import images
+from advtransfer.models.images import ImageModel
+from advtransfer.modes import Model
+from advtransfer.provenance import device
+from advtransfer.training import Precision, TrainingError, fit_classifier
+
+Architecture = Literal["fully_connected", "lenet", "alexnet", "resnet18", "resnet50"]
+Target = Literal["cifar10-shift", "tiny-imagenet-10", "stl10", "generated"]
+RESIDUAL = ("resnet18", "resnet50")  # with BatchNorm; the three others are plain
+TARGET_MODEL: Architecture = "resnet18"
+CODE = ("advtransfer.training", "advtransfer.models.images")  # what trained weights depend on
+PASS = 100  # images a pass of an attack
+
+TARGETS = {
+    "cifar10-shift": "CIFAR-10 under a shift of colour and blur, not STL-10",
+    "tiny-imagenet-10": "ten classes of Tiny ImageNet, not STL-10",
+    "stl10": "STL-10",
+    "generated": "made-up images",
+}
+"""What each target domain is, in words for the page."""
+
+SMOKE = {
+    "target": "generated", "width": 4, "target_width": 4, "plain_width": 16, "train_images": 200, "test_images": 100,
+    "epochs": 3, "plain_epochs": 3, "target_epochs": 6, "finetune_epochs": 2, "batch_size": 20, "attack_steps": 3,
+    "samples": 50, "gradients": 10,
+}  # fmt: skip
+PAPER = {
+    "target": "stl10", "width": 64, "target_width": 64, "plain_width": 64, "train_images": 50_000,
+    "test_images": 10_000, "epochs": 100, "plain_epochs": 100, "target_epochs": 100, "finetune_epochs": 10,
+    "batch_size": 64, "lr": 0.1, "plain_lr": 0.1, "checkpoint": "best", "precision": "bfloat16", "attack_steps": 50,
+    "samples": 10_000, "gradients": 500,
+}  # fmt: skip
+
+
+class ImageConfig(BaseConfig):
+    """What all image experiments are told; what it leaves out of the released protocol is set by the profile."""
+
+    target: Target = Field(
+        "cifar10-shift", description="data set to transfer to; generated: made-up images for both domains"
+    )
+    width: int = Field(8, ge=1, le=256, description="channels of the residual sources' first stage; released: 64")
+    target_width: int = Field(8, ge=1, le=256, description="channels of the target model's first stage; released: 64")
+    plain_width: int = Field(32, ge=1, le=256, description="size of the three other networks, of 64 as released")
+    train_images: int = Field(6000, ge=10, description="source images to train on, at most")
+    test_images: int = Field(4000, ge=10, description="test images of each domain, at most")
+    epochs: int = Field(4, ge=1, le=10_000, description="passes of the residual sources over the source images")
+    plain_epochs: int = Field(4, ge=1, le=10_000, description="passes of the sources without BatchNorm")
+    target_epochs: int = Field(6, ge=1, le=10_000, description="passes of the target model over its own images")
+    finetune_epochs: int = Field(2, ge=1, le=10_000, description="passes of a new head over the target's images")
+    batch_size: int = Field(32, ge=2, description="images a step of training")
+    lr: float = Field(0.05, gt=0, description="first learning rate of the residual networks and of all new heads")
+    plain_lr: float = Field(0.05, gt=0, description="first learning rate of the networks without BatchNorm")
+    checkpoint: Literal["last", "best"] = Field(
+        "last", description="weights kept: of the last epoch, or, as released, of the best test accuracy"
+    )
+    batchnorm_adapts: bool = Field(True, description="let BatchNorm adapt to the target in fine-tuning, as released")
+    precision: Precision = Field("float32", description="arithmetic of training and attacks: float32 or bfloat16")
+    eps: Epsilon = Field(0.1, description="radius of the attack, for pixels in [0, 1]")
+    attack: Literal["pgd", "mi_fgsm", "fgsm"] = Field("pgd", description="pgd, mi_fgsm or fgsm")
+    norm: Literal["linf", "l2"] = Field("linf", description="norm of the ball: linf or l2")
+    attack_steps: int = Field(10, ge=1, le=10_000, description="steps of the attack; fgsm has one")
+    step_size: float = Field(0.1, gt=0, le=10, description="length of a step as a multiple of eps")
+    attack_loss: Literal["cross_entropy", "deviation"] = Field(
+        "cross_entropy", description="what attacks climb: cross_entropy or deviation (equation 3)"
+    )
+    samples: int = Field(500, ge=10, description="target test images to attack, at most")
+    only_correct: bool = Field(True, description="attack only images that the target model classifies correctly")
+    gradients: int = Field(50, ge=10, description="attacked images whose Jacobians are matched, at most")
+
+    @field_validator("batch_size")
+    @classmethod
+    def _one_batch(cls, value: int, info: ValidationInfo) -> int:
+        if value > info.data.get("train_images", value):
+            raise ValueError(f"at most the {info.data['train_images']} train_images")
+        return value
+
+
+def needed(config: ImageConfig) -> list[str]:
+    """The data sets that must be in the data root."""
+    real = config.target != "generated"
+    return list(dict.fromkeys(["cifar10", source(config.target).derived_from or config.target])) if real else []
+
+
+def inputs(config: ImageConfig) -> dict[str, str]:
+    """The checksum of each data set's file, or ``"missing"``."""
+    paths = {name: store.image_path(storage.data_root(), name) for name in needed(config)}
+    return {name: storage.sha256(path) if path.is_file() else "missing" for name, path in paths.items()}
+
+
+class Domains(NamedTuple):
+    """Where the source models come from, and where they go."""
+
+    source: ImageDataset
+    target: ImageDataset
+
+
+def domains(config: ImageConfig) -> Domains:
+    """Load both data sets, whole, or make them up.
+
+    Raises
+    ------
+    DataUnavailable
+        One is not in the data root; the message gives the command that fetches it.
+    """
+    if config.target == "generated":
+        make = partial(generated, seed=config.seed, n_train=config.train_images, n_test=config.test_images)
+        return Domains(make(), make(shift=True))
+    held_out = config.target if source(config.target).derived_from == "cifar10" else None
+    return Domains(load("cifar10", without=held_out), load(config.target))
+
+
+def drawn(config: ImageConfig, data: ImageDataset, *, train: int | None = None) -> ImageDataset:
+    """At most `train` images to train on (None: all) and `test_images` others, drawn at random and in their order."""
+    a = sample(config, torch.arange(len(data.x_train)), train or len(data.x_train), "training images")
+    b = sample(config, torch.arange(len(data.x_test)), config.test_images, "test images")
+    return replace(data, x_train=data.x_train[a], y_train=data.y_train[a], x_test=data.x_test[b], y_test=data.y_test[b])
+
+
+def sample(config: ImageConfig, pool: Tensor, size: int, what: str) -> Tensor:
+    """At most `size` of `pool`, drawn at random and in their order."""
+    order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed(config, what)))
+    return pool[order[:size].sort()[0]]
+
+
+def seed(config: ImageConfig, *what: str) -> int:
+    """A seed for each random thing, so that leaving one out changes no other."""
+    return int.from_bytes(hashlib.sha256(repr((config.seed, *what)).encode()).digest()[:4])
+
+
+# Training.
+
+
+class Recipe(NamedTuple):
+    """How a model is made: its architecture, its size, and how long and how fast it learns."""
+
+    architecture: Architecture
+    width: int
+    epochs: int
+    lr: float
+    role: str
+
+
+def source_recipe(config: ImageConfig, architecture: Architecture, role: str = "source") -> Recipe:
+    """How `config` wants a source model made."""
+    if architecture in RESIDUAL:
+        return Recipe(architecture, config.width, config.epochs, config.lr, role)
+    return Recipe(architecture, config.plain_width, config.plain_epochs, config.plain_lr, role)
+
+
+def target_recipe(config: ImageConfig, role: str = "target") -> Recipe:
+    """How `config` wants the target model made."""
+    return Recipe(TARGET_MODEL, config.target_width, config.target_epochs, config.lr, role)
+
+
+def trained(config: ImageConfig, recipe: Recipe, data: ImageDataset) -> ImageModel:
+    """A model trained on `data`, at its last or its best epoch, on the device.
+
+    Raises
+    ------
+    TrainingError
+        Its loss did not stay finite.
+    """
+    seeds = [seed(config, what, recipe.role, recipe.architecture) for what in ("weights", "order")]
+    generator = torch.Generator().manual_seed(seeds[0])
+    model = images.build(
+        recipe.architecture, num_classes=len(data.classes), width=recipe.width, generator=generator
+    ).to(device())
+    fit = partial(
+        fit_classifier, model, data.x_train, data.y_train, watch=(data.x_test, data.y_test), epochs=recipe.epochs,
+        lr=recipe.lr, batch_size=config.batch_size, precision=config.precision, seed=seeds[1],
+        label=f"{images.LABELS[recipe.architecture]}, {recipe.role}",
+    )  # fmt: skip
+    settings = {
+        **recipe._asdict(),
+        "seeds": seeds,
+        "data": data.digest,
+        **config.model_dump(mode="json", include={"batch_size", "precision"}),
+    }
+    return _kept(config, model, settings, fit)
+
+
+def fine_tuned(config: ImageConfig, model: ImageModel, name: str, data: ImageDataset) -> ImageModel:
+    """A copy of a source model with a new head, fitted to the target's training images; the rest is not trained."""
+    seeds = [seed(config, what, name) for what in ("head", "fine-tuning")]
+    tuned = images.with_new_head(model, len(data.classes), torch.Generator().manual_seed(seeds[0]))
+    fit = partial(
+        fit_classifier, tuned, data.x_train, data.y_train, watch=(data.x_test, data.y_test),
+        parameters=list(tuned.head.parameters()), adapt_norm=config.batchnorm_adapts, epochs=config.finetune_epochs,
+        lr=config.lr, batch_size=config.batch_size, precision=config.precision, seed=seeds[1],
+        label=f"{images.LABELS.get(name, name)}, new head",
+    )  # fmt: skip
+    settings = {
+        "source": weights.content(model.state_dict()),
+        "seeds": seeds,
+        "data": data.digest,
+        "epochs": config.finetune_epochs,
+        **config.model_dump(mode="json", include={"lr", "batch_size", "precision", "batchnorm_adapts"}),
+    }
+    return _kept(config, tuned, settings, fit)
+
+
+def _kept(config: ImageConfig, model: ImageModel, settings: dict[str, Any], fit: Callable[..., Any]) -> ImageModel:
+    """`model` with the weights that `config` keeps of those that `fit` gives, from the cache where they are there."""
+
+    def train(checkpoint: weights.Checkpoint) -> weights.Weights:
+        found = fit(checkpoint=checkpoint)
+        states = {f"{which}/{n}": t for which in ("last", "best") for n, t in getattr(found, which).items()}
+        return {**states, "accuracy": found.accuracy}
+
+    both = weights.cached(settings, train, code=CODE)
+    chosen = {n.partition("/")[2]: t for n, t in both.items() if n.startswith(f"{config.checkpoint}/")}
+    weights.restore(model, chosen)
+    return model.eval()
+
+
+# Attacks.
+
+
+def attack_of(config: ImageConfig, **options: Any) -> metrics.Attack:
+    """The attack that `config` describes, with `options` of the attack changed; its random start is every model's."""
+    settings: dict[str, Any] = {"eps": config.eps, "norm": config.norm, "loss": config.attack_loss}
+    if config.attack != "fgsm":
+        settings |= {"steps": config.attack_steps, "step_size": config.step_size * config.eps}
+    settings["random_start"] = config.attack == "pgd" or config.attack_loss == "deviation"
+    return climbing(config, getattr(attacks, config.attack), **settings | options)
+
+
+def climbing(config: ImageConfig, method: Callable[..., Tensor], **options: Any) -> metrics.Attack:
+    """One of `attacks` as a function of model and images: in parts, in the precision of `config`, on its device."""
+
+    def attack(model: Model, x: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(seed(config, "attack"))
+        climbed = _in_bfloat16(model) if config.precision == "bfloat16" else model
+        return torch.cat([method(climbed, part, generator=generator, **options) for part in x.split(PASS)])
+
+    return attack
+
+
+def _in_bfloat16(model: Model) -> Model:
+    def mixed(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return model(x).float()
+
+    return mixed
+
+
+def attackable(config: ImageConfig, correct: Tensor, outputs: int) -> Tensor:
+    """Positions of the test images to attack, in order: drawn among all or among those classified correctly.
+
+    Raises
+    ------
+    TrainingError
+        There are fewer of them than the model has outputs.
+    """
+    pool = correct.nonzero().squeeze(1) if config.only_correct else torch.arange(len(correct))
+    if len(pool) < outputs:
+        raise TrainingError(
+            f"the target model classifies {len(pool)} of {len(correct)} test images correctly; expected at least as "
+            f"many samples as outputs ({outputs}): train it longer, or set only_correct=False"
+        )
+    return sample(config, pool, config.samples, "samples")
