@@ -244,7 +244,11 @@ def transfer_matrix(
 
 
 def deviations(
-    models: Sequence[Model], x: Tensor, attack: Attack, *, pairs: Collection[tuple[int, int]] | None = None,
+    models: Sequence[Model],
+    x: Tensor,
+    attack: Attack,
+    *,
+    pairs: Collection[tuple[int, int]] | None = None,
     batch_size: int = 256,
 ) -> dict[tuple[int, int], Tensor]:
     """How the attacks on each of K models move each of them: K attacks, K clean and at most K² attacked forward passes.

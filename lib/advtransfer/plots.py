@@ -152,7 +152,8 @@ def rankings(agreement: pd.DataFrame) -> Figure:
 def sample_scatter(labels: Sequence[str], scores: pd.DataFrame, alpha1: np.ndarray, loss: np.ndarray) -> Figure:
     """α1(x) against the loss after transfer, a panel a source model: appendix figures 4 and 8.
 
-    `scores` holds Pearson's r and n of each source in the order of `labels`; `alpha1` and `loss` are (sources, samples).
+    `scores` holds Pearson's r and n of each source, in the order of `labels`; `alpha1` and `loss` are
+    (sources, samples).
     """
     columns = min(3, len(labels))
     rows = -(-len(labels) // columns)
@@ -208,7 +209,9 @@ def pool(table: pd.DataFrame) -> Figure:
     names = {"source_accuracy": "accuracy on the source's own images", **SYMBOLS}
     figure, panels = plt.subplots(2, 3, figsize=(8.6, 5.6), sharey=True)
     markers = dict(zip(dict.fromkeys(table["label"]), MARKERS, strict=False))
-    for panel, predictor in zip(panels.flat, ("source_accuracy", "alpha1", "alpha2", "alpha12", "distance"), strict=False):
+    for panel, predictor in zip(
+        panels.flat, ("source_accuracy", "alpha1", "alpha2", "alpha12", "distance"), strict=False
+    ):
         colour = COLOURS.get(predictor, COLOURS["other"])
         for label, part in table.groupby("label", sort=False):
             y = 100 * part["transfer_accuracy"]
@@ -299,9 +302,9 @@ def switches(table: pd.DataFrame) -> Figure:
         left.hlines(y, part["low"], part["high"], color=COLOURS[colour], lw=1.4)
         left.plot(part["r"], y, marker, color=COLOURS[colour], ms=5, label=label)
     once = table.drop_duplicates("setting")
-    y = range(len(once))
-    right.hlines(y, once["pearson_samples_low"], once["pearson_samples_high"], color=COLOURS["alpha1"], lw=1.4)
-    right.plot(once["pearson_samples"], y, "o", color=COLOURS["alpha1"], ms=5)
+    places = np.arange(len(once))
+    right.hlines(places, once["pearson_samples_low"], once["pearson_samples_high"], color=COLOURS["alpha1"], lw=1.4)
+    right.plot(once["pearson_samples"], places, "o", color=COLOURS["alpha1"], ms=5)
     for panel, title in ((left, "over source models: accuracy"), (right, r"over images: loss with $\alpha_1(x)$")):
         panel.axvline(0, color=COLOURS["other"], lw=1)
         panel.set(xlim=(-1.05, 1.05), xlabel="Pearson's r", title=title)

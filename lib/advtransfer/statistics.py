@@ -45,8 +45,8 @@ def correlate(
     x, y
         Shape (n,), n ≥ 3, neither constant.
     given
-        Shape (n,): what to hold fixed; the coefficient is then the partial one (of ranks for Spearman, of τ for Kendall),
-        and p permutes the residuals of x after a linear fit on `given` (Freedman and Lane 1983).
+        Shape (n,): what to hold fixed; the coefficient is then the partial one (of ranks for Spearman, of τ for
+        Kendall), and p permutes the residuals of x after a linear fit on `given` (Freedman and Lane 1983).
     groups
         Shape (n,): labels of what belongs together, such as seeds of one recipe, and is no independent evidence. The
         bootstrap then draws whole groups, and p permutes the means of the groups.

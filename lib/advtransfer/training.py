@@ -119,7 +119,7 @@ def fit_classifier(
         raise ValueError(f"there are {len(x)} images; expected at least one batch of {batch_size}")
     device = next(model.parameters()).device
     x, y = x.to(device), y.to(device)
-    seen = tuple(part.to(device) for part in watch) if watch else None
+    seen = (watch[0].to(device), watch[1].to(device)) if watch else None
     memory_format = _memory_format(model, device)
     model.to(memory_format=memory_format)  # type: ignore[call-overload]
     forward = torch.compile(model) if (device.type == "cuda" if compiled is None else compiled) else model

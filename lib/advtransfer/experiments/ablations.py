@@ -103,9 +103,7 @@ def settings(config: Config) -> list[Setting]:
             ("singular vector, ℓ2", 4, partial(spectral.first_attack, eps=1.0)),
         ],
         "eps": [(f"{255 * eps:g}/255", 255 * eps, radius(eps)) for eps in config.radii],
-        "steps": [
-            (str(n), n, protocol.climbing(config, attacks.pgd, eps=config.eps, steps=n)) for n in config.counts
-        ],
+        "steps": [(str(n), n, protocol.climbing(config, attacks.pgd, eps=config.eps, steps=n)) for n in config.counts],
         "start": [("random", 0, pgd()), ("the image", 1, pgd(random_start=False))],
         "loss": [("cross-entropy", 0, pgd(loss="cross_entropy")), ("deviation", 1, pgd(loss="deviation"))],
         "temperature": [(f"{t:g}", t, _tempered(pgd(), t)) for t in config.temperatures],
@@ -187,15 +185,13 @@ def derive(config: Config, arrays: Arrays) -> Tables:
     for setting, flat in zip(settings(config), arrays.get("deviations", ()), strict=True):
         own = {"deviations": _starred(flat)}
         about = {"study": setting.study, "setting": setting.label, "value": float(setting.value)}
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 **about,
                 "architecture": name,
                 **accuracy[place],
                 **evaluation.metric_columns(own, 0, 1 + place),
-                "pearson": conclusions.correlation(
-                    evaluation.alpha1(own, 0, 1 + place), losses[place], resamples=99
-                ).r,
+                "pearson": conclusions.correlation(evaluation.alpha1(own, 0, 1 + place), losses[place], resamples=99).r,
             }
             for place, name in enumerate(names)
         ]

@@ -1,4 +1,4 @@
-"""What is measured of a target model and its sources, as arrays of single samples, and the tables that follow from these.
+"""What is measured of a target model and its sources, as arrays of single samples, and what tables follow from these.
 
 The arrays of one target: ``target_right`` (test images) of the target model, ``transfer_right`` and ``transfer_loss``
 (S, test images) of the fine-tuned sources, and, for the target model (place 0) and its sources (1 to S), K = 1 + S,

@@ -4,6 +4,7 @@ A published record is called STUDY-seedK: the records of a study agree in everyt
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from advtransfer.experiments import conclusions
 from advtransfer.records import Record
 from advtransfer.statistics import METHODS, correlate
 
-PREDICTORS = {
+PREDICTORS: dict[str, Literal[1, -1]] = {
     "source_accuracy": 1,
     "alpha1": 1,
     "alpha2": 1,

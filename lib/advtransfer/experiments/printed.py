@@ -27,7 +27,9 @@ def table5() -> pd.DataFrame:
 def pearson(table: str, attack: str | None = None) -> float:
     """The Pearson score in the caption of a table, over samples."""
     scores = pd.read_csv(PAPER / "pearson.csv")
-    chosen = scores[(scores["table"] == table) & (scores["attack"].isna() if attack is None else scores["attack"] == attack)]
+    chosen = scores[
+        (scores["table"] == table) & (scores["attack"].isna() if attack is None else scores["attack"] == attack)
+    ]
     return float(chosen["pearson"].item())
 
 

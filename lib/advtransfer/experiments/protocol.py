@@ -5,8 +5,7 @@ agree in what a model depends on share it.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -14,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
-from torch.nn import functional as F
 
 from advtransfer import attacks, metrics, storage, weights
 from advtransfer.configs import Config as BaseConfig

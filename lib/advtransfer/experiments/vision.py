@@ -96,7 +96,7 @@ def trained(config: Config, data: Domains) -> Models:
 
 
 def measured(config: Config, data: Domains, *, star: bool = False) -> Arrays:
-    """Everything that is measured of single samples: `Models.about`, and for the sources what `evaluation.measure` gives.
+    """Everything that is measured of single samples: `Models.about`, and what `evaluation.measure` gives.
 
     Raises
     ------

@@ -47,9 +47,7 @@ class OneHiddenLayer(NamedTuple):
         """W + tV for all four parameters."""
         return OneHiddenLayer(*(w + t * v for w, v in zip(self, direction, strict=True)))
 
-    def fitted(
-        self, x: Tensor, y: Tensor, *, steps: int, lr: float = 0.2, momentum: float = 0.9
-    ) -> "OneHiddenLayer":
+    def fitted(self, x: Tensor, y: Tensor, *, steps: int, lr: float = 0.2, momentum: float = 0.9) -> "OneHiddenLayer":
         """After full-batch gradient descent with momentum on the mean squared error, from here, as in section 4."""
         parameters = [w.clone().requires_grad_() for w in self]
         optimiser = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
