@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advtransfer.records import Record, RecordError, published
+from advtransfer.configs import ConfigError
+from advtransfer.records import RESULTS, Record, RecordError, publish, published, rederived
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 ROWS = st.lists(st.tuples(TEXT, st.floats(), st.booleans(), st.integers(-(2**63), 2**63 - 1)))
@@ -155,5 +156,48 @@ def test_an_unwritable_cache_is_told_before_computing(toys, tmp_path):
 def test_published_records_come_in_the_order_of_their_names(tmp_path):
     for name, eps in [("b", 2), ("a", 1)]:
         Record("echo", {"eps": eps}, {}, {}, {}).save(tmp_path / "echo" / name)
-    assert [r.config["eps"] for r in published("echo", tmp_path)] == [1, 2]
-    assert published("nothing", tmp_path) == []
+    found = published("echo", tmp_path)
+    assert list(found) == ["a", "b"]
+    assert [record.config["eps"] for record in found.values()] == [1, 2]
+    assert published("nothing", tmp_path) == {}
+
+
+def test_what_has_no_per_sample_data_cannot_be_published(toys, tmp_path):
+    from toys import echo
+
+    with pytest.raises(RecordError, match=r"toys.echo has no derive\(config, arrays\)"):
+        publish(echo.run(echo.Config()), "echo-seed0", results=tmp_path / "results")
+    with pytest.raises(ValueError, match=r"name is '\.\./x'; expected letters"):
+        publish(echo.run(echo.Config()), "../x", results=tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+PUBLISHED = sorted(RESULTS.glob("*/*/record.json"))
+
+
+@pytest.mark.parametrize("head", PUBLISHED, ids=lambda head: "/".join(head.parts[-3:-1]))
+def test_every_published_table_follows_from_its_samples(head):
+    record = Record.load(head.parent)
+    tables = rederived(record)  # fails if the config no longer parses
+    assert tables.keys() == record.tables.keys()
+    for name, table in tables.items():
+        pd.testing.assert_frame_equal(table, record.tables[name], rtol=1e-6, atol=1e-9)
+    assert max(file.stat().st_size for file in head.parent.rglob("*") if file.is_file()) < 2**20
+    assert {"seconds", "device", "inputs", "source", "advtransfer"} <= record.provenance.keys()
+
+
+def test_a_published_table_that_was_touched_up_is_found_out(tmp_path):
+    if not PUBLISHED:
+        pytest.skip("nothing is published")
+    record = Record.load(PUBLISHED[0].parent)
+    name, table = next((n, t) for n, t in record.tables.items() if "alpha1" in t)
+    better = Record(
+        record.experiment, record.config, {**record.tables, name: table.assign(alpha1=table["alpha1"] + 0.01)},
+        record.arrays, record.provenance,
+    )  # fmt: skip
+    better.save(tmp_path / "touched")
+    with pytest.raises(AssertionError, match="alpha1"):
+        pd.testing.assert_frame_equal(rederived(Record.load(tmp_path / "touched"))[name], better.tables[name])
+    old = Record(record.experiment, {**record.config, "gone": 1}, record.tables, record.arrays, record.provenance)
+    with pytest.raises(ConfigError, match="unknown parameter 'gone'"):
+        rederived(old)

@@ -8,7 +8,8 @@ from torch import nn
 from advtransfer import training
 from advtransfer.datasets import generated
 from advtransfer.models import images
-from advtransfer.training import PADDING, TrainingError, cached, crop_and_flip, fit_classifier
+from advtransfer.training import PADDING, TrainingError, crop_and_flip, fit_classifier
+from advtransfer.weights import Checkpoint, cached, content, restore
 
 DATA = generated(seed=0, n_train=300, n_test=100)
 
@@ -16,7 +17,8 @@ DATA = generated(seed=0, n_train=300, n_test=100)
 def fitted(name="resnet18", width=4, **options):
     model = images.build(name, width=width)
     options = {"epochs": 2, "lr": 0.1, "batch_size": 20} | options
-    return fit_classifier(model, DATA.x_train, DATA.y_train, **options)
+    fit_classifier(model, DATA.x_train, DATA.y_train, **options)
+    return model
 
 
 def accuracy(model):
@@ -68,7 +70,8 @@ def test_random_layers_follow_the_seed():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3072, 10))
         torch.manual_seed(int(torch.initial_seed()) + len(runs))
-        return fit_classifier(model, DATA.x_train, DATA.y_train, epochs=1, lr=0.01, seed=3)
+        fit_classifier(model, DATA.x_train, DATA.y_train, epochs=1, lr=0.01, seed=3)
+        return model
 
     runs: list[nn.Module] = []
     runs.append(train())
@@ -159,7 +162,7 @@ def test_a_diverging_loss_is_an_error():
             DATA.x_train,
             DATA.y_train[:5],
             TypeError,
-            r"y is torch.int64 of shape \(5,\); expected int64 labels \(300,\)",
+            r"x's labels are torch.int64 of shape \(5,\); expected int64 labels \(300,\)",
         ),
         (DATA.x_train[:7], DATA.y_train[:7], ValueError, "there are 7 images; expected at least one batch of 20"),
     ],
@@ -169,22 +172,138 @@ def test_bad_images_are_refused(x, y, error, message):
         fit_classifier(images.build("lenet", width=16), x, y, epochs=1, lr=0.1, batch_size=20)
 
 
+WATCH = (DATA.x_test, DATA.y_test)
+CODE = ("advtransfer.training", "advtransfer.models.images")
+
+
+def test_watching_measures_each_epoch_and_keeps_the_best(monkeypatch):
+    seen = iter([0.2, 0.6, 0.6, 0.5])
+    monkeypatch.setattr(training, "_accuracy", lambda *_: next(seen))
+    states = []
+    monkeypatch.setattr(training, "_weights", lambda model: states.append(len(states)) or {"n": len(states)})
+    fit = fit_classifier(images.build("lenet", width=16), DATA.x_train, DATA.y_train, epochs=4, lr=0.01, watch=WATCH)
+    assert fit.accuracy.tolist() == [0.2, 0.6, 0.6, 0.5]
+    assert (fit.best, fit.last) == ({"n": 2}, {"n": 3})  # after epochs 2 (not 3, its equal) and 4
+
+
+def test_what_is_watched_is_the_accuracy_of_the_model_and_changes_nothing():
+    model, alone = images.build("resnet18", width=4), fitted(epochs=2)
+    fit = fit_classifier(model, DATA.x_train, DATA.y_train, epochs=2, lr=0.1, batch_size=20, watch=WATCH)
+    assert same(model, alone)
+    assert fit.accuracy[-1].item() == pytest.approx(accuracy(model), abs=0.011)  # a tie may round differently
+    assert content(fit.last) == content(model.state_dict())
+    plain = fit_classifier(images.build("lenet", width=16), DATA.x_train, DATA.y_train, epochs=1, lr=0.01)
+    assert plain.accuracy.numel() == 0
+    assert content(plain.best) == content(plain.last)
+
+
+class Killed(Checkpoint):
+    """A checkpoint in whose training somebody pulls the plug after some epochs."""
+
+    def __init__(self, path, after):
+        super().__init__(path)
+        self.after = after
+
+    def save(self, state):
+        super().save(state)
+        if len(state["accuracy"]) == self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("watch", [WATCH, None])
+def test_killed_and_started_again_it_ends_in_the_same_bits(tmp_path, monkeypatch, after, watch):
+    def train(checkpoint=None):
+        torch.manual_seed(0)
+        model = nn.Sequential(images.build("resnet18", width=4), nn.Dropout(0.2))
+        options = {"epochs": 4, "lr": 0.1, "batch_size": 20, "watch": watch}
+        return fit_classifier(model, DATA.x_train, DATA.y_train, checkpoint=checkpoint, **options)
+
+    whole = train()
+    with pytest.raises(KeyboardInterrupt):
+        train(Killed(tmp_path / "state", after))
+    epochs = []
+    draw = training._draw_augmentation
+    monkeypatch.setattr(training, "_draw_augmentation", lambda *a: epochs.append(1) or draw(*a))
+    again = train(Checkpoint(tmp_path / "state"))
+    assert len(epochs) == 4 - after  # not an epoch more than was lost
+    assert content(again.last) == content(whole.last)
+    assert content(again.best) == content(whole.best)
+    assert torch.equal(again.accuracy, whole.accuracy)
+
+
+def test_a_damaged_checkpoint_is_told_and_training_starts_anew(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "state")
+    checkpoint.save({"epoch": 3})
+    assert checkpoint.load() == {"epoch": 3}
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="is damaged .* training from the start"):
+        assert checkpoint.load() is None
+
+
 def test_cached_trains_once_for_the_same_settings(cache):
     calls = []
 
-    def train():
-        calls.append(1)
+    def train(checkpoint):
+        calls.append(checkpoint.path)
+        checkpoint.save({"epoch": 1})
         return fitted("lenet", 16, epochs=1).state_dict()
 
-    first, second = cached({"a": 1}, train), cached({"a": 1}, train)
+    first, second = cached({"a": 1}, train, code=CODE), cached({"a": 1}, train, code=CODE)
     assert len(calls) == 1
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    cached({"a": 2}, train)
+    assert content(first) == content(second)
+    cached({"a": 2}, train, code=CODE)
     assert len(calls) == 2
-    assert len(list(cache.rglob("*.safetensors"))) == 2
+    assert [path.suffix for path in cache.rglob("*") if path.is_file()] == [".safetensors"] * 2  # no state is left
 
 
 def test_a_training_that_breaks_off_leaves_nothing(cache):
     with pytest.raises(TrainingError):
-        cached({"a": 1}, lambda: fitted("lenet", 64, epochs=1, lr=1e6).state_dict())
+        cached({"a": 1}, lambda _: fitted("lenet", 64, epochs=1, lr=1e6).state_dict(), code=CODE)
     assert not list(cache.rglob("*.safetensors"))
+
+
+def test_a_full_disk_is_an_error_and_nothing_is_half_written(cache, monkeypatch):
+    def full(self, data):
+        with self.open("wb") as file:
+            file.write(bytes(data[:10]))
+        raise OSError(28, "No space left on device", str(self))
+
+    old = Checkpoint(cache / "state")
+    old.save({"epoch": 1})
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        old.save({"epoch": 2})
+    with pytest.raises(OSError, match="No space left on device"):
+        cached({"a": 1}, lambda _: {"w": torch.zeros(3)}, code=CODE)
+    monkeypatch.undo()
+    assert old.load() == {"epoch": 1}
+    assert [p.name for p in cache.rglob("*") if p.is_file()] == ["state"]
+
+
+def test_a_damaged_cache_is_told_and_trained_anew(cache):
+    cached({"a": 1}, lambda _: {"w": torch.zeros(3)}, code=CODE)
+    (path,) = cache.rglob("*.safetensors")
+    path.write_bytes(b"no weights")
+    with pytest.warns(UserWarning, match="is damaged .* training it anew"):
+        again = cached({"a": 1}, lambda _: {"w": torch.ones(3)}, code=CODE)
+    assert again["w"].sum() == 3
+
+
+def test_weights_of_another_architecture_are_refused():
+    lenet, narrow, alexnet = (
+        images.build(name, width=w) for name, w in (("lenet", 32), ("lenet", 16), ("alexnet", 16))
+    )
+    for other in (narrow, alexnet):
+        before = content(lenet.state_dict())
+        with pytest.raises(ValueError, match=r"of another architecture: body\.\d\.weight is \(\d+, .*expected \("):
+            restore(lenet, other.state_dict())
+        assert content(lenet.state_dict()) == before
+    restore(lenet, images.build("lenet", width=32, generator=torch.Generator().manual_seed(1)).state_dict())
+
+
+def test_content_tells_every_bit():
+    a = {"w": torch.zeros(2), "b": torch.zeros(0)}
+    assert content(a) == content({"b": torch.zeros(0), "w": torch.zeros(2)})
+    for other in ({"w": torch.zeros(2)}, {**a, "w": torch.tensor([0.0, -0.0])}, {**a, "w": torch.zeros(2).double()}):
+        assert content(other) != content(a)

@@ -1,24 +1,38 @@
-"""The image experiment at smoke size: what it counts, what it repeats and what it refuses."""
+"""The image experiments at smoke size: what they count, what they repeat and what they refuse."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from advtransfer import datasets, estimators, metrics, tables, training
+from advtransfer import datasets, estimators, matching, metrics, records, spectral, tables, training
 from advtransfer.configs import ConfigError
-from advtransfer.experiments import evaluation, table1, vision
+from advtransfer.experiments import ablations, conclusions, evaluation, pool, printed, protocol, similarity, vision
 from advtransfer.experiments.vision import Config
+from advtransfer.models import images
 from advtransfer.prepare import prepare
-from advtransfer.statistics import Correlation
+from advtransfer.statistics import Correlation, correlate
 
 SMALL = {"architectures": ("lenet", "fully_connected"), "target_epochs": 4}
+
+
+class Counting(torch.nn.Module):
+    """A model that counts the rows it is shown."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.rows = model, 0
+
+    def forward(self, x):
+        self.rows += len(x)
+        return self.model(x)
 
 
 @pytest.fixture(scope="module")
 def counted(tmp_path_factory):
     """A record at smoke size, with what was called for it."""
-    calls = {"fit": [], "attack": []}
-    fit, attack_of = vision.fit_classifier, vision.attack_of
+    calls = {"fit": [], "attack": [], "forward": []}
+    fit, attack_of, prepared = protocol.fit_classifier, protocol.attack_of, evaluation.prepared
 
     def counting_fit(*args, **options):
         calls["fit"].append(options["label"])
@@ -28,15 +42,24 @@ def counted(tmp_path_factory):
         attack = attack_of(config)
 
         def counting(model, x):
+            before = model.rows
+            delta = attack(model, x)
             calls["attack"].append(len(x))
-            return attack(model, x)
+            model.rows = before
+            return delta
 
         return counting
 
+    def counting_prepared(*args):
+        calls["forward"].append([Counting(model) for model in prepared(*args)])
+        return calls["forward"][-1]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADVTRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(vision, "fit_classifier", counting_fit)
-        patch.setattr(vision, "attack_of", counting_attack_of)
+        patch.setattr(protocol, "fit_classifier", counting_fit)
+        patch.setattr(protocol, "attack_of", counting_attack_of)
+        patch.setattr(evaluation, "prepared", counting_prepared)
+        patch.setattr(evaluation, "gram", lambda models, x: np.eye(10 * len(models)))  # counted on its own
         config = Config.from_profile("smoke", **SMALL)
         first = vision.run(config, cache=False)
         after_first = {name: list(made) for name, made in calls.items()}
@@ -54,50 +77,199 @@ def test_the_same_record_twice_without_training_twice(counted):
     )
 
 
-def test_from_an_empty_cache_the_same_record(counted, cache):
-    config, first, *_ = counted
+def test_k_attacks_and_k_squared_forward_passes_and_no_more(counted):
+    config, record, _, after_first, _ = counted
+    n = record.arrays["index"].size
+    assert after_first["attack"] == [n] * 3  # the target model and two sources, each once
+    (models,) = after_first["forward"]
+    tests = config.test_images
+    assert [model.rows for model in models] == [tests + 4 * n, 4 * n, 4 * n]  # one clean and three attacked passes each
+    assert len(record.tables["transfers"]) == 9
+
+
+def test_from_an_empty_cache_the_same_record(cache):
+    config = Config.from_profile("smoke", **SMALL)
+    first = vision.run(config, cache=False)
+    for file in cache.rglob("*.safetensors"):
+        file.unlink()
     assert vision.run(config).digest == first.digest
 
 
-def test_each_model_is_attacked_once(counted):
-    _, record, _, after_first, _ = counted
-    n = record.arrays["index"].size
-    assert after_first["attack"] == [n] * 3  # the target model and two sources
-
-
-def test_rows_follow_from_the_arrays_and_from_the_ground_floor(counted, monkeypatch, cache):
-    config, record, *_ = counted
-    sources, target = record.tables["sources"], record.tables["target"].iloc[0]
+def test_rows_follow_from_the_arrays_and_from_the_ground_floor(cache):
+    config = Config.from_profile("smoke", **SMALL)
+    record = vision.run(config)
+    sources, arrays = record.tables["sources"], record.arrays
     assert list(sources["architecture"]) == list(config.architectures)
-    assert record.arrays["alpha1"].shape == record.arrays["loss"].shape == (2, target["attacked"])
-    np.testing.assert_allclose(sources["alpha1"], record.arrays["alpha1"].mean(1), rtol=1e-12)
-    for row, alpha1, loss in zip(sources.itertuples(), record.arrays["alpha1"], record.arrays["loss"], strict=True):
-        assert row.pearson == pytest.approx(np.corrcoef(alpha1, loss)[0, 1])
+    pearson = record.tables["samples"].query("method == 'pearson'").set_index("source")["r"]
+    for place, row in enumerate(sources.itertuples()):
+        alpha1 = evaluation.alpha1(arrays, 0, 1 + place)
+        loss = arrays["transfer_loss"][place][arrays["index"]]
+        assert row.alpha1 == pytest.approx(alpha1.mean(), rel=1e-12)
+        assert pearson[row.architecture] == pytest.approx(np.corrcoef(alpha1, loss)[0, 1])
         assert row.n == len(alpha1)
-        for name in ("alpha1", "alpha2", "alpha12", "transfer_accuracy", "source_accuracy", "pearson"):
+        for name in ("alpha1", "alpha2", "alpha12", "transfer_accuracy", "source_accuracy"):
             assert getattr(row, f"{name}_low") <= getattr(row, f"{name}_high")
 
-    # The same α through the library's own road, with the weights trained here again.
-    data = vision.domains(config)
-    target_model = prepare(vision._trained(config, "resnet18", data.target, "target"))
-    x = evaluation.pixels(data.target.x_test[record.arrays["index"]])
-    correct = target_model(x).argmax(1) == data.target.y_test[record.arrays["index"]]
-    assert correct.all()
-    source_model = prepare(vision._trained(config, "lenet", data.source, "source"))
-    found = metrics.transferability(target_model, source_model, x, vision.attack_of(config))
-    for name in ("alpha1", "alpha2", "alpha12", "alpha2_unbiased", "alpha12_unbiased"):
-        assert sources[name].iloc[0] == pytest.approx(getattr(found, name), abs=1e-6)
+    # The same α and distance through the library's own road, with the weights read again; α is kept in half precision.
+    data = vision.loaded(config)
+    models = vision.trained(config, data)
+    target, source = prepare(models.target), prepare(models.sources["lenet"])
+    x = evaluation.pixels(data.target.x_test[arrays["index"]])
+    assert (target(x).argmax(1) == data.target.y_test[arrays["index"]]).all()
+    attack = protocol.attack_of(config)
+    for direction, pair in (("T→S", (target, source)), ("S→T", (source, target))):
+        found = metrics.transferability(*pair, x, attack)
+        ends = ("target", "lenet") if direction == "T→S" else ("lenet", "target")
+        row = record.tables["transfers"].set_index(["attacked", "evaluated"]).loc[ends]
+        for name in ("alpha1", "alpha2", "alpha12"):
+            assert row[name] == pytest.approx(getattr(found, name), rel=2e-3)
+    jacs = [spectral.jacobian(model, x[: config.gradients]) for model in (target, source)]
+    expected = matching.gradient_matching(*jacs).relative
+    assert sources.set_index("architecture").loc["lenet", "distance"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_source_at_chance_is_marked(cache):
-    config = Config.from_profile("smoke", architectures="alexnet", plain_lr=1e-6, target_epochs=4)
-    row = vision.run(config).tables["sources"].iloc[0]
-    assert row["source_accuracy_low"] < 0.1
-    assert not row["trained"]
-    config = config.model_copy(update={"architectures": ("fully_connected",), "plain_lr": 0.05, "epochs": 4})
-    row = vision.run(config).tables["sources"].iloc[0]
-    assert row["source_accuracy_low"] > 0.1
-    assert row["trained"]
+def test_a_source_at_chance_or_diverged_is_reported_and_left_out(cache, monkeypatch):
+    config = Config.from_profile(
+        "smoke", architectures="fully_connected, alexnet, lenet", plain_lr=0.05, plain_epochs=4, target_epochs=4
+    )
+    trained = protocol.trained
+
+    def failing(config, recipe, data):
+        if recipe.architecture == "lenet":
+            raise training.TrainingError("the loss is nan")
+        return trained(config, recipe._replace(lr=1e-6) if recipe.architecture == "alexnet" else recipe, data)
+
+    monkeypatch.setattr(protocol, "trained", failing)
+    tables = vision.run(config).tables
+    models = tables["models"].query("role == 'source'").set_index("architecture")
+    assert models["learnt"].to_dict() == {"fully_connected": True, "alexnet": False, "lenet": False}
+    assert models.loc["lenet", ["parameters", "accuracy"]].tolist() == [0, 0]
+    assert list(tables["sources"]["architecture"]) == ["fully_connected"]
+    monkeypatch.setattr(protocol, "trained", lambda c, r, d: trained(c, r._replace(lr=1e-9), d))
+    with pytest.raises(training.TrainingError, match="none of alexnet has learnt its images"):
+        vision.run(Config.from_profile("smoke", architectures="alexnet"))
+
+
+def test_table_3_shares_its_sources_between_both_targets(cache, monkeypatch):
+    labels = []
+    fit = protocol.fit_classifier
+    monkeypatch.setattr(protocol, "fit_classifier", lambda *a, **o: labels.append(o["label"]) or fit(*a, **o))
+    config = similarity.Config.from_profile("smoke")
+    record = similarity.run(config)
+    sources = record.tables["sources"]
+    learnt = int(record.tables["models"]["learnt"].sum())
+    assert learnt >= 3
+    assert len([name for name in labels if "source" in name]) == 5
+    assert len([name for name in labels if "target" in name]) == 2
+    assert len(labels) == 7 + 2 * learnt
+    assert (
+        sources["similarity"] == sources["animals"].where(sources["domain"] == "animals", 4 - sources["animals"]) * 25
+    ).all()
+    assert record.arrays["vehicles_deviations"].shape[:2] == (1 + learnt,) * 2
+    # In this direction the source is attacked.
+    own = {name.removeprefix("animals_"): array for name, array in record.arrays.items() if name.startswith("animals_")}
+    kept = np.flatnonzero(record.arrays["kept"])
+    for place, animals in enumerate(kept):
+        row = sources.query("domain == 'animals' and animals == @animals").iloc[0]
+        assert row["alpha1"] == pytest.approx(evaluation.alpha1(own, 1 + place, 0).mean())
+
+
+@pytest.mark.parametrize("target", ["cifar10-shift", "stl10", "tiny-imagenet-10"])
+def test_the_classes_of_table_3_are_those_of_the_text_and_of_the_code(target):
+    classes = datasets.sources.source(target).classes
+    animals, vehicles = ([classes[k] for k in similarity.TARGET_CLASSES[target][d]] for d in ("animals", "vehicles"))
+    assert animals == ["bird", "cat", "antelope" if target.startswith("tiny") else "deer", "dog"]
+    assert vehicles[2:] == ["ship", "truck"]
+    assert vehicles[0] in ("airplane", "bus")
+    assert vehicles[1] in ("automobile", "car")
+    cifar = datasets.sources.source("cifar10").classes
+    counts = [sum(cifar[k] in ("bird", "cat", "deer", "dog") for k in subset) for subset in similarity.SUBSETS]
+    assert counts == list(similarity.ANIMALS)
+    assert [similarity.similarity(k, "vehicles") for k in counts] == [100, 75, 50, 25, 0]
+
+
+def test_a_target_of_one_class_is_refused():
+    data = datasets.generated(seed=0, n_train=40, n_test=20)
+    some = data.only(["pattern 3", "pattern 1"])
+    assert torch.equal(some.x_train[some.y_train == 0], data.x_train[data.y_train == 3])
+    assert torch.equal(some.x_test[some.y_test == 1], data.x_test[data.y_test == 1])
+    assert some.classes == ("pattern 3", "pattern 1")
+    for classes in (["pattern 3"], [], ["pattern 3"] * 2):
+        with pytest.raises(ValueError, match="expected at least two different ones"):
+            data.only(classes)
+    with pytest.raises(ValueError, match="has no class 'cat'"):
+        data.only(["cat", "pattern 1"])
+
+
+def test_ablations_attack_each_model_once_a_setting_and_agree_with_table_1(cache):
+    options = {"architectures": ("fully_connected", "lenet"), "plain_epochs": 4}
+    config = ablations.Config.from_profile("smoke", **options, studies="attack, protocol")
+    record = ablations.run(config)
+    table1 = vision.run(Config.from_profile("smoke", **options)).tables["sources"].set_index("architecture")
+    curves = record.tables["curves"].set_index(["setting", "architecture"])
+    assert len(curves) == 5 * len(table1)
+    for name in table1.index:  # PGD is the run's own attack
+        for metric in ("alpha1", "alpha2", "alpha12", "alpha1_low", "transfer_accuracy"):
+            assert curves.loc[("PGD", name), metric] == pytest.approx(table1.loc[name, metric], rel=1e-12)
+    claims = record.tables["claims"]
+    assert list(claims.query("study == 'protocol'")["setting"].unique()) == list(ablations.SWITCHES)
+    assert (
+        ablations._flat(ablations._starred(record.arrays["deviations"][0])).tolist()
+        == record.arrays["deviations"][0].tolist()
+    )
+
+
+def test_switches_change_one_point_each():
+    config = ablations.Config.from_profile("smoke")
+    first, *others = ablations.switched(config)
+    assert first == config
+    changed = [{name for name, value in other if value != getattr(config, name)} for other in others]
+    assert changed == [{"batchnorm_adapts"}, {"checkpoint"}, {"attack_loss"}, {"only_correct"}]
+
+
+def test_publishing_thins_the_samples_and_derives_the_tables_anew(cache, tmp_path):
+    record = vision.run(Config.from_profile("smoke", **SMALL))
+    path = records.publish(record, "smoke-seed0", samples=20, results=tmp_path)
+    thin = records.Record.load(path)
+    assert thin.arrays["deviations"].shape[2] == len(thin.arrays["index"]) == 20
+    assert set(thin.arrays["index"]) < set(record.arrays["index"])
+    assert (thin.tables["sources"]["n"] == 20).all()
+    assert thin.tables["sources"]["transfer_accuracy"].equals(record.tables["sources"]["transfer_accuracy"])
+    for name, table in records.rederived(thin).items():
+        pd.testing.assert_frame_equal(table, thin.tables[name])
+
+
+def test_rows_over_seeds_have_students_interval():
+    table = pd.DataFrame({"label": ["a"] * 3 + ["b"], "v": [1.0, 2.0, 6.0, 5.0]})
+    found = pool.over_seeds(table, ["label"], ["v"]).set_index("label")
+    half = 4.302652729911275 * np.std([1, 2, 6], ddof=1) / np.sqrt(3)
+    assert found.loc["a", ["v", "v_low", "v_high", "seeds"]].tolist() == pytest.approx([3, 3 - half, 3 + half, 3])
+    assert np.isnan(found.loc["b", "v_low"])
+
+
+def test_a_metric_that_only_knows_the_better_source_is_found_out():
+    rng = np.random.default_rng(0)
+    accuracy = np.repeat(rng.uniform(0.3, 0.9, 12), 3) + rng.normal(0, 0.01, 36)
+    noise = lambda size: rng.normal(0, size, 36)  # noqa: E731
+    true = np.repeat(rng.normal(0, 0.1, 12), 3)
+    table = pd.DataFrame(
+        {
+            "recipe": np.repeat([f"r{k}" for k in range(12)], 3),
+            "source_accuracy": accuracy,
+            "transfer_accuracy": accuracy + true + noise(0.005),
+            "alpha1": accuracy + noise(0.05),  # a proxy
+            "alpha2": accuracy + true + noise(0.005),  # knows more
+            "alpha12": accuracy + noise(0.05),
+            "distance": -accuracy + noise(0.05),
+        }
+    )
+    found = pool.forecasts(table, resamples=499).set_index(["predictor", "given", "method"])
+    assert found.loc[("alpha1", "", "pearson"), "verdict"] == "reproduced"
+    assert found.loc[("alpha1", "source_accuracy", "pearson"), "verdict"] != "reproduced"
+    assert found.loc[("alpha2", "source_accuracy", "pearson"), "verdict"] == "reproduced"
+    assert found.loc[("distance", "", "spearman"), "verdict"] == "reproduced"
+    held = correlate(table["alpha1"], table["transfer_accuracy"], given=accuracy, groups=table["recipe"], resamples=499)
+    assert found.loc[("alpha1", "source_accuracy", "pearson"), "r"] == held.r
 
 
 @pytest.mark.parametrize(
@@ -112,12 +284,12 @@ def test_a_source_at_chance_is_marked(cache):
 def test_every_attack_stays_in_its_ball(options, reach):
     config = Config.from_profile("smoke", **options)
     x = datasets.generated(seed=0, n_train=10, n_test=10).x_test / 255
-    model = prepare(vision.images.build("lenet", width=16))
-    delta = vision.attack_of(config)(model, x)
+    model = prepare(images.build("lenet", width=16))
+    delta = protocol.attack_of(config)(model, x)
     size = delta.flatten(1).norm(p=2 if config.norm == "l2" else torch.inf, dim=1)
     assert (size <= reach * (1 + 1e-5)).all()
     assert (size > 0.2 * reach).all()
-    assert torch.equal(delta, vision.attack_of(config)(model, x))
+    assert torch.equal(delta, protocol.attack_of(config)(model, x))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +315,7 @@ def test_the_paper_profile_is_the_released_protocol():
     assert (config.epochs, config.target_epochs, config.finetune_epochs, config.batch_size) == (100, 100, 10, 64)
     assert (config.lr, config.plain_lr, config.width, config.plain_width) == (0.1, 0.1, 64, 64)
     assert (config.eps, config.attack_steps, config.step_size, config.attack) == (0.1, 50, 0.1, "pgd")
-    assert (config.only_correct, config.batchnorm_adapts, config.precision) == (True, True, "float32")
+    assert (config.only_correct, config.batchnorm_adapts, config.precision) == (True, True, "bfloat16")
     assert tables.departures(config).empty
     assert list(tables.departures(Config.from_profile("paper", eps="4/255"))["parameter"]) == ["`eps`"]
 
@@ -151,7 +323,7 @@ def test_the_paper_profile_is_the_released_protocol():
 @pytest.mark.parametrize("target", ["cifar10-shift", "stl10", "tiny-imagenet-10"])
 def test_missing_images_stop_it_before_any_training(target, tmp_path, monkeypatch, cache):
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "empty"))
-    monkeypatch.setattr(vision, "fit_classifier", lambda *_, **__: pytest.fail("it trained"))
+    monkeypatch.setattr(protocol, "fit_classifier", lambda *_, **__: pytest.fail("it trained"))
     config = Config(target=target)
     assert set(vision.inputs(config).values()) == {"missing"}
     with pytest.raises(datasets.DataUnavailable, match="python -m advtransfer data fetch"):
@@ -171,15 +343,15 @@ def test_inputs_are_the_checksums_of_the_files(tmp_path, monkeypatch):
 
 def test_a_target_model_that_gets_nothing_right_is_an_error():
     config = Config.from_profile("smoke")
-    with pytest.raises(training.TrainingError, match="classifies 2 of 50 test images correctly; expected at least 3"):
-        vision._chosen(config, torch.arange(50) < 2)
-    assert len(vision._chosen(config.model_copy(update={"only_correct": False}), torch.zeros(40) > 0)) == 40
+    with pytest.raises(training.TrainingError, match="classifies 9 of 50 .* as many samples as outputs .10."):
+        protocol.attackable(config, torch.arange(50) < 9, 10)
+    assert len(protocol.attackable(config.model_copy(update={"only_correct": False}), torch.zeros(40) > 0, 10)) == 40
 
 
 def test_samples_are_drawn_among_the_correct_ones():
     config = Config.from_profile("smoke", samples=20)
     correct = torch.arange(100) % 3 == 0
-    chosen = vision._chosen(config, correct)
+    chosen = protocol.attackable(config, correct, 10)
     assert len(chosen) == 20
     assert correct[chosen].all()
     assert (chosen.diff() > 0).all()
@@ -187,8 +359,7 @@ def test_samples_are_drawn_among_the_correct_ones():
 
 
 def test_wilson_interval_against_its_closed_form():
-    outputs = torch.eye(3)[torch.tensor([0] * 7 + [1] * 5)]
-    found = evaluation.accuracy("share", outputs, torch.zeros(12, dtype=torch.int64))
+    found = evaluation.accuracy("share", np.array([True] * 7 + [False] * 5))
     p, n, z = 7 / 12, 12, 1.959963984540054
     middle, half = (p + z * z / (2 * n)), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     assert found["share"] == p
@@ -199,18 +370,20 @@ def test_wilson_interval_against_its_closed_form():
 def test_metric_columns_are_the_estimates_and_intervals():
     generator = torch.Generator().manual_seed(0)
     d11, d12, d22 = (torch.randn(200, 3, generator=generator) + 1 for _ in range(3))
-    found, ranges = metrics.from_deviations(d11, d12, d22), estimators.intervals(d11, d12, d22)
-    columns = evaluation.metric_columns(found, ranges)
+    kept = np.stack([torch.stack([d11, d12]), torch.stack([torch.zeros_like(d22), d22])]).astype(np.float16)
+    three = evaluation.triple(kept, 0, 1)
+    found, ranges = metrics.from_deviations(*three), estimators.intervals(*three)
+    columns = evaluation.metric_columns({"deviations": kept}, 0, 1)
     assert columns["alpha2_unbiased"] == found.alpha2_unbiased
     assert (columns["alpha12_low"], columns["alpha12_high"]) == ranges.alpha12
-    assert len(columns) == 11
+    assert len(columns) == 13
 
 
 def test_printed_rows_and_their_correlation():
-    printed = table1.printed()
-    assert list(printed["label"]) == list(vision.images.LABELS.values())
-    np.testing.assert_allclose(printed["alpha2"] ** 2, printed["alpha2_squared"])
-    found = table1.correlation(printed["alpha1"], printed["transfer_accuracy"])
+    table = printed.table1()
+    assert list(table["label"]) == list(images.LABELS.values())
+    np.testing.assert_allclose(table["alpha2"] ** 2, table["alpha2_squared"])
+    found = conclusions.correlation(table["alpha1"], table["transfer_accuracy"])
     assert found.r == pytest.approx(0.86, abs=0.005)
     assert found.p == pytest.approx(round(found.p * 120) / 120), "an exact p over 5! orders"
 
@@ -218,20 +391,20 @@ def test_printed_rows_and_their_correlation():
 def test_correlations_of_a_record_hold_both_tables(counted):
     table = counted[1].tables["correlations"]
     assert len(table) == 3 * (5 + 2 * 3)
-    here = table1.row(table, where="here", outcome="transfer_loss", metric="alpha1", method="spearman")
-    paper = table1.row(table, where="paper", outcome="transfer_accuracy", metric="alpha12", method="spearman")
+    here = conclusions.row(table, where="here", outcome="transfer_loss", metric="alpha1", method="spearman")
+    paper = conclusions.row(table, where="paper", outcome="transfer_accuracy", metric="alpha12", method="spearman")
     assert (here.n, paper.n) == (2, 5)
     assert np.isnan(here.r), "two points have no correlation"
     assert paper.r == pytest.approx(0.9)
     with pytest.raises(ValueError, match="matches 0 rows"):
-        table1.row(table, where="there", outcome="transfer_loss", metric="alpha1", method="pearson")
+        conclusions.row(table, where="there", outcome="transfer_loss", metric="alpha1", method="pearson")
 
 
 def test_correlation_of_too_few_or_constant_values_is_nan():
     nan = float("nan")
     for x, y in [([1, 2], [2, 1]), ([1, 1, 1], [1, 2, 3]), ([1, 2, nan, nan], [1, 2, 3, 4])]:
-        assert np.isnan(table1.correlation(x, y).r)
-    assert table1.correlation([1, 2, nan, 4], [1, 2, 3, 4]).n == 3
+        assert np.isnan(conclusions.correlation(x, y).r)
+    assert conclusions.correlation([1, 2, nan, 4], [1, 2, 3, 4]).n == 3
 
 
 @pytest.mark.parametrize(
@@ -246,4 +419,4 @@ def test_correlation_of_too_few_or_constant_values_is_nan():
     ],
 )
 def test_verdict_over_models_asks_for_interval_and_p(found, claimed, expected):
-    assert table1.verdict(found, claimed=claimed) == expected
+    assert conclusions.verdict(found, claimed=claimed) == expected
