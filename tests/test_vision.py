@@ -170,7 +170,7 @@ def test_table_3_shares_its_sources_between_both_targets(cache, monkeypatch):
     own = {name.removeprefix("animals_"): array for name, array in record.arrays.items() if name.startswith("animals_")}
     kept = np.flatnonzero(record.arrays["kept"])
     for place, animals in enumerate(kept):
-        row = sources.query("domain == 'animals' and animals == @animals").iloc[0]
+        row = sources[(sources["domain"] == "animals") & (sources["animals"] == animals)].iloc[0]
         assert row["alpha1"] == pytest.approx(evaluation.alpha1(own, 1 + place, 0).mean())
 
 
@@ -343,7 +343,7 @@ def test_inputs_are_the_checksums_of_the_files(tmp_path, monkeypatch):
 
 def test_a_target_model_that_gets_nothing_right_is_an_error():
     config = Config.from_profile("smoke")
-    with pytest.raises(training.TrainingError, match="classifies 9 of 50 .* as many samples as outputs .10."):
+    with pytest.raises(training.TrainingError, match=r"classifies 9 of 50 .* as many samples as outputs \(10\)"):
         protocol.attackable(config, torch.arange(50) < 9, 10)
     assert len(protocol.attackable(config.model_copy(update={"only_correct": False}), torch.zeros(40) > 0, 10)) == 40
 
