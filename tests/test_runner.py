@@ -186,6 +186,27 @@ def test_the_command_line(notebook, monkeypatch, capsys):
     assert "ADVTRANSFER_CACHE" in capsys.readouterr().err
 
 
+def test_parameters_and_device_as_options(notebook, monkeypatch, capsys):
+    monkeypatch.chdir(notebook.parents[1])
+    monkeypatch.setenv("ADVTRANSFER_DEVICE", "")
+    assert main(["run", "powers", "--profile", "smoke", "--device", "cpu", "--eps", "4/255", "--steps=3"]) == 0
+    assert os.environ["ADVTRANSFER_DEVICE"] == "cpu"
+    made = json.loads(notebook.with_suffix(".ipynb").read_text())["metadata"]["advtransfer"]["parameters"]
+    assert made == {"profile": "smoke", "eps": 4 / 255, "steps": 3}
+    for wrong, told in (
+        (["--epz", "1"], "did you mean 'eps'"),
+        (["--eps"], "expected parameters as --NAME VALUE"),
+        (["--eps", "1", "-p", "eps", "2"], "a parameter was set twice"),
+        (["--device", "abacus"], "device is 'abacus'; expected cpu, or a GPU"),
+    ):
+        assert main(["run", "powers", *wrong]) == 2
+        assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["data", "list", "--eps", "1"])
+    assert main(["publish", "powers", "--name", "powers-seed0"]) == 2
+    assert "no per-sample data to publish" in capsys.readouterr().err
+
+
 def test_finding_everything_fresh_is_quick_and_needs_no_torch(notebook):
     command = [sys.executable, "-X", "importtime", "-m", "advtransfer", "run", "--all"]
     environment = dict(os.environ)

@@ -45,6 +45,7 @@ SMOKE = {
     "epochs": 3, "plain_epochs": 3, "target_epochs": 6, "finetune_epochs": 2, "batch_size": 20, "attack_steps": 3,
     "samples": 50, "gradients": 10,
 }  # fmt: skip
+# The released protocol, in mixed precision where the released code computes in float32.
 PAPER = {
     "target": "stl10", "width": 64, "target_width": 64, "plain_width": 64, "train_images": 50_000,
     "test_images": 10_000, "epochs": 100, "plain_epochs": 100, "target_epochs": 100, "finetune_epochs": 10,
