@@ -247,7 +247,7 @@ def curves(tables: dict[str, pd.DataFrame], labels: dict[str, str]) -> Figure:
         ticks = table.drop_duplicates("value").sort_values("value")
         panel.set_xticks(ticks["value"], ticks["setting"], fontsize=8.5)
         panel.minorticks_off()
-        panel.set_ylim(0, None)
+    panels[0, 0].set_ylim(0, None)
     panels[0, 0].set_ylabel(r"$\alpha_1$, T→S")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(labels))
     return figure

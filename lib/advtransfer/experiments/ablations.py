@@ -51,7 +51,12 @@ class Config(vision.Config):
     PROFILES: ClassVar = {
         "smoke": protocol.SMOKE
         | {"architectures": ("fully_connected", "lenet", "resnet18"), "radii": (1 / 255, 8 / 255), "counts": (1, 3)},
-        "quick": {"samples": 100},
+        "quick": {
+            "samples": 60,
+            "gradients": 10,
+            "radii": tuple(k / 255 for k in (1, 4, 16, 32)),
+            "counts": (1, 5, 20),
+        },
         "paper": protocol.PAPER | {"samples": 1000},
     }
 

@@ -39,7 +39,11 @@ TARGET_CLASSES = {"cifar10-shift": _CIFAR, "generated": _CIFAR, "stl10": _STL, "
 class Config(ImageConfig):
     """The image experiment of Table 3."""
 
-    PROFILES: ClassVar = {"smoke": protocol.SMOKE | {"train_images": 400}, "quick": {}, "paper": protocol.PAPER}
+    PROFILES: ClassVar = {
+        "smoke": protocol.SMOKE | {"train_images": 400},
+        "quick": {"train_images": 2000, "test_images": 1000, "target_epochs": 8, "samples": 200, "gradients": 20},
+        "paper": protocol.PAPER,
+    }
 
     target_domains: tuple[DomainName, ...] = Field(
         DOMAINS, min_length=1, description="vehicles, as the text says, and animals, as released"
