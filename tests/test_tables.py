@@ -39,3 +39,9 @@ def test_a_table_keeps_its_columns_whatever_its_cells_hold() -> None:
     lines = shown.splitlines()
     assert lines[1] == "|:-------|----:|"
     assert [line.replace(r"\|", "").count("|") for line in lines] == [3, 3, 3, 3]
+
+
+def test_an_estimate_without_an_interval_stands_alone():
+    nan = float("nan")
+    assert tables.interval(0.5, nan, nan) == "0.50"
+    assert tables.interval(nan, nan, nan) == "–"

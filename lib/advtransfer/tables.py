@@ -31,7 +31,9 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def interval(value: float, low: float, high: float, digits: int = 2) -> str:
-    """An estimate with its interval, e.g. "0.54 [0.48, 0.60]"."""
+    """An estimate with its interval, e.g. "0.54 [0.48, 0.60]"; alone where there is none."""
+    if math.isnan(low) and math.isnan(high):
+        return number(value, digits)
     no_break = "\N{NO-BREAK SPACE}"
     return f"{number(value, digits)} [{number(low, digits)},{no_break}{number(high, digits)}]"
 
