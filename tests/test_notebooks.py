@@ -1,13 +1,20 @@
 """Every notebook of the book runs at smoke size, twice to the same bytes, and says what the first page quotes."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from advtransfer import notebooks, runner
+from advtransfer.experiments import vision
+from advtransfer.records import Record
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.md"))
@@ -80,3 +87,25 @@ def test_without_data_the_image_page_says_so_and_still_builds(tmp_path: Path) ->
     assert "admonition" in text
     assert "advtransfer data fetch" in text
     assert '"output_type": "error"' not in text
+
+
+def test_killed_at_any_moment_and_typed_again_it_ends_in_the_same_record(tmp_path: Path) -> None:
+    """Killed twice, each time a little later, then left alone: the record is that of a run that nobody stopped."""
+    sizes = {"architectures": "lenet,resnet18", "epochs": "12", "target_epochs": "12"}
+    command = [sys.executable, "-m", "advtransfer", "run", "cifar_to_stl", "--profile", "smoke", "--out", str(tmp_path)]
+    command += [part for name, value in sizes.items() for part in (f"--{name}", value)]
+    cache, halfway = tmp_path / "cache", 0
+    for kept in (1, 2):  # the states or weights that are there when the kill comes
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while len(list(cache.glob("weights/*/*"))) < kept and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        halfway += bool(list(cache.glob("weights/*/*.checkpoint")))
+        assert not list(cache.glob("records/*/*/*/record.json"))
+    assert halfway  # a state in mid-training was left, and read by the next
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (head,) = cache.glob("records/vision/*/*/record.json")
+    config = vision.Config.from_profile("smoke", **sizes)
+    os.environ["ADVTRANSFER_CACHE"] = str(tmp_path / "another")  # put back by the fixture
+    assert Record.load(head.parent).digest == vision.run(config).digest

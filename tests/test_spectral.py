@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advtransfer import spectral
-from advtransfer.spectral import jacobian, matrix_root, singular_attacks
+from advtransfer.spectral import first_attack, jacobian, matrix_root, singular_attacks
 from cases import ConvNet, assert_no_trace, inner_product, normal, orthogonal, refuses, seeds, trace
 
 # Jacobians.
@@ -213,3 +213,36 @@ def test_what_is_refused_is_said_in_one_line(message, call):
 
 def test_examples():
     assert doctest.testmod(spectral, extraglobs={"torch": torch}).failed == 0
+
+
+# The exact first attack.
+
+
+def test_the_first_attack_of_a_linear_model_is_numpys_first_singular_vector():
+    weight, x = normal(3, 12, seed=4), pixels() * 0.01
+    delta = first_attack(lambda z: z.flatten(1) @ weight.T, x, eps=0.3, bounds=None)
+    leading = torch.from_numpy(np.linalg.svd(weight.numpy())[2][0])
+    cosine = delta.flatten(1) @ leading / 0.3
+    torch.testing.assert_close(cosine.abs(), torch.ones_like(cosine), rtol=1e-12, atol=0)
+
+
+def test_of_the_two_signs_it_takes_the_one_that_moves_further():
+    """f(x) = x + x²: from x = ±1 the way outwards from −½ is the further one."""
+    x = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    delta = first_attack(lambda z: z + z.square(), x, eps=0.1, bounds=None)
+    torch.testing.assert_close(delta, 0.1 * x, rtol=1e-12, atol=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=seeds, eps=st.floats(0, 2))
+def test_it_stays_in_the_ball_and_in_the_box(seed, eps):
+    net, x = ConvNet(torch.float64), torch.rand(4, 1, 3, 4, generator=torch.Generator().manual_seed(seed)).double()
+    delta = first_attack(net, x, eps=eps)
+    assert delta.flatten(1).norm(dim=1).max() <= eps + 1e-12
+    assert (x + delta).min() >= -1e-15
+    assert (x + delta).max() <= 1 + 1e-15
+
+
+@pytest.mark.parametrize("eps", [-0.1, float("nan"), float("inf")])
+def test_a_radius_that_is_none_is_refused(eps):
+    refuses(f"eps is {eps}", lambda: first_attack(ConvNet(torch.float64), pixels(), eps=eps))

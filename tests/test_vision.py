@@ -298,7 +298,7 @@ def test_every_attack_stays_in_its_ball(options, reach):
         ({"eps": -0.1}, "eps: got -0.1; expected greater than 0"),
         ({"epsilon": 0.1}, "unknown parameter 'epsilon'; did you mean"),
         ({"architectures": "lenet, vgg"}, "architectures: got 'vgg'"),
-        ({"architectures": "lenet, lenet"}, "architectures: .* expected each architecture once"),
+        ({"architectures": "lenet, lenet"}, "architectures: .* expected each once"),
         ({"target": "stl-10"}, "target: got 'stl-10'"),
         ({"samples": 3}, "samples: got 3; expected greater than or equal to 10"),
         ({"attack": "cw"}, "attack: got 'cw'"),

@@ -1,6 +1,7 @@
 """Numbers as a reader meets them: tables in Markdown, intervals, and verdicts by a stated rule."""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import pandas as pd
@@ -36,6 +37,29 @@ def interval(value: float, low: float, high: float, digits: int = 2) -> str:
         return number(value, digits)
     no_break = "\N{NO-BREAK SPACE}"
     return f"{number(value, digits)} [{number(low, digits)},{no_break}{number(high, digits)}]"
+
+
+def estimate(row: Mapping[str, float] | pd.Series, name: str, *, scale: float = 1, digits: int = 2) -> str:
+    """The column `name` of a row, `scale` times, with the interval of ``name_low`` and ``name_high`` if it has them."""
+    low, high = (scale * row.get(f"{name}_{end}", math.nan) for end in ("low", "high"))
+    return interval(scale * row[name], low, high, digits)
+
+
+def percent(row: Mapping[str, float] | pd.Series, name: str) -> str:
+    """A share with its interval, in per cent."""
+    return estimate(row, name, scale=100, digits=1)
+
+
+def missing(names: Iterable[str]) -> Markdown:
+    """A box that says which data sets a page could not find, and how they come."""
+    wanted = list(names)
+    commands = "\n".join(f"python -m advtransfer data fetch {name}" for name in wanted)
+    return Markdown(
+        ":::{admonition} The data are not here\n:class: warning\n"
+        f"This run needs {' and '.join(wanted)}, which could not be found when the book was built. So the columns of "
+        "this run are empty; those of the paper and of the published runs are not. From the folder of the book, fetch "
+        f"the data and build it again:\n\n```bash\n{commands}\nmake book\n```\n:::"
+    )
 
 
 def power(value: float) -> str:

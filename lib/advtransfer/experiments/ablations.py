@@ -145,10 +145,10 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     under the target's attack, and each source's under its own. ``switchK_…`` are the arrays of `vision.measured`.
     """
     data = vision.loaded(config)
-    base = vision.measured(config, data, star=True)
+    models = vision.trained(config, data)
+    base = vision.measured(config, data, models, star=True)
     arrays = {name: base[name] for name in ("kept", "transfer_right", "transfer_loss", "index")}
     if found := settings(config):
-        models = vision.trained(config, data)
         ready = evaluation.prepared(models.target, models.sources)
         x = data.target.x_test[base["index"]]
         star = evaluation.star(len(ready))
@@ -156,7 +156,8 @@ def run(config: Config) -> tuple[Tables, Arrays]:
         arrays["deviations"] = np.stack([_flat(kept) for kept in each])
     if "protocol" in config.studies:
         for k, other in enumerate(switched(config)):
-            measured = base if other == config else vision.measured(other, data, star=True)
+            own = models if other.checkpoint == config.checkpoint else vision.trained(other, data)
+            measured = base if other == config else vision.measured(other, data, own, star=True)
             arrays |= {f"switch{k}_{name}": array for name, array in measured.items()}
     return derive(config, arrays), arrays
 

@@ -1,6 +1,6 @@
 """Published runs taken together: rows over seeds, and every source model in one table.
 
-A published record is called STUDY-seedK: the records of a study agree in everything but the seed.
+A published record is called SERIES-seedK: the records of a series agree in everything but the seed.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ PREDICTORS: dict[str, Literal[1, -1]] = {
 
 
 def rows(records: dict[str, Record], table: str = "sources") -> pd.DataFrame:
-    """One table of all records, with columns study, seed, target and recipe (what differs in more than the seed)."""
+    """One table of all records, with columns series, seed, target and recipe (what differs in more than the seed)."""
     parts = []
     for name, record in records.items():
         part = record.tables[table].assign(
-            study=name.rpartition("-seed")[0], seed=record.config["seed"], target=record.config["target"]
+            series=name.rpartition("-seed")[0], seed=record.config["seed"], target=record.config["target"]
         )
         if "architecture" in part:
-            part["recipe"] = part["study"] + " " + part["architecture"]
+            part["recipe"] = part["series"] + " " + part["architecture"]
         parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

@@ -1,9 +1,11 @@
-"""The image tables as printed, with the names of our columns: accuracy as a share, norms beside the printed squares."""
+"""The image tables as printed, and accuracies as others state them, under our names: shares, norms beside squares."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from advtransfer.models import images
 
 PAPER = Path(__file__).parents[3] / "data" / "paper"
 
@@ -31,6 +33,12 @@ def pearson(table: str, attack: str | None = None) -> float:
         (scores["table"] == table) & (scores["attack"].isna() if attack is None else scores["attack"] == attack)
     ]
     return float(chosen["pearson"].item())
+
+
+def known_accuracies() -> pd.DataFrame:
+    """What others state for a source architecture on CIFAR-10: ``accuracy``, ``epochs``, ``source`` (a citation)."""
+    table = pd.read_csv(PAPER.parent / "known_accuracies.csv")
+    return table.assign(accuracy=table["accuracy"] / 100, label=table["architecture"].map(images.LABELS))
 
 
 def _rows(name: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from advtransfer import attacks, metrics, storage, weights
@@ -39,6 +39,13 @@ TARGETS = {
     "generated": "made-up images",
 }
 """What each target domain is, in words for the page."""
+SHORT = {
+    "cifar10-shift": "shifted CIFAR-10",
+    "tiny-imagenet-10": "Tiny ImageNet",
+    "stl10": "STL-10",
+    "generated": "made-up images",
+}
+"""Its name, for the head of a column."""
 
 SMOKE = {
     "target": "generated", "width": 4, "target_width": 4, "plain_width": 16, "train_images": 200, "test_images": 100,
@@ -52,6 +59,15 @@ PAPER = {
     "batch_size": 64, "lr": 0.1, "plain_lr": 0.1, "checkpoint": "best", "precision": "bfloat16", "attack_steps": 50,
     "samples": 10_000, "gradients": 500,
 }  # fmt: skip
+
+
+def _once(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("each once")
+    return values
+
+
+Once = AfterValidator(_once)
 
 
 class ImageConfig(BaseConfig):

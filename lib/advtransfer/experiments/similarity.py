@@ -5,11 +5,11 @@ that the target is the vehicles of STL-10, the released code takes four of its a
 both: what is 25% similar to the animals is 75% similar to the vehicles.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from advtransfer.datasets import ImageDataset
 from advtransfer.experiments import conclusions, evaluation, printed, protocol
@@ -45,16 +45,9 @@ class Config(ImageConfig):
         "paper": protocol.PAPER,
     }
 
-    target_domains: tuple[DomainName, ...] = Field(
+    target_domains: Annotated[tuple[DomainName, ...], protocol.Once] = Field(
         DOMAINS, min_length=1, description="vehicles, as the text says, and animals, as released"
     )
-
-    @field_validator("target_domains")
-    @classmethod
-    def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("each domain once")
-        return value
 
 
 def similarity(animals: int, domain: DomainName) -> int:

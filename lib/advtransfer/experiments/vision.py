@@ -5,11 +5,11 @@ over to each source model as it was before fine-tuning; knowledge transfers by a
 features. Each model is attacked once, and each attack is shown once to each model: the rest is arithmetic.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from advtransfer.experiments import conclusions, evaluation, printed, protocol
 from advtransfer.experiments.protocol import Architecture, Domains, ImageConfig, inputs
@@ -30,22 +30,16 @@ class Config(ImageConfig):
 
     PROFILES: ClassVar = {"smoke": protocol.SMOKE, "quick": {}, "paper": protocol.PAPER}
 
-    architectures: tuple[Architecture, ...] = Field(
+    architectures: Annotated[tuple[Architecture, ...], protocol.Once] = Field(
         ("fully_connected", "lenet", "alexnet", "resnet18", "resnet50"), min_length=1, description="the source models"
     )
-
-    @field_validator("architectures")
-    @classmethod
-    def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("each architecture once")
-        return value
 
 
 @recorded
 def run(config: Config) -> tuple[Tables, Arrays]:
     """Train, transfer and attack; the tables are what `derive` says of the arrays."""
-    arrays = measured(config, loaded(config))
+    data = loaded(config)
+    arrays = measured(config, data, trained(config, data))
     return derive(config, arrays), arrays
 
 
@@ -95,15 +89,14 @@ def trained(config: Config, data: Domains) -> Models:
     return Models(target_model, sources, about)
 
 
-def measured(config: Config, data: Domains, *, star: bool = False) -> Arrays:
+def measured(config: Config, data: Domains, models: Models, *, star: bool = False) -> Arrays:
     """Everything that is measured of single samples: `Models.about`, and what `evaluation.measure` gives.
 
     Raises
     ------
     TrainingError
-        No source has learnt its images, or the target model too little.
+        The target model has learnt too little.
     """
-    models = trained(config, data)
     return {**models.about, **evaluation.measure(config, models.target, models.sources, data.target, only_star=star)}
 
 
