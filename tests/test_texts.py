@@ -259,6 +259,23 @@ def test_empty_texts_are_left_out_and_counted(tmp_path):
     assert repr(data) == "TextDataset('imdb': 2 training and 1 test texts, 2 classes, 2 empty ones left out)"
 
 
+def test_a_note_is_of_the_files_that_it_counts(tmp_path):
+    put(tmp_path, "train", {"text": ["a", ""], "label": [1, 0]})
+    put(tmp_path, "test", {"text": ["c"], "label": [1]})
+    info = tmp_path / "text" / "INFO.json"
+    for noted, told in [
+        ({"train": 2, "test": 1, "source": "mine"}, "mine"),
+        ({"source": "mine"}, "mine"),
+        ({"train": 25_000, "test": 25_000, "source": "official"}, "not noted"),
+    ]:
+        info.write_text(json.dumps({"imdb": noted}))
+        assert datasets.load_texts("imdb", tmp_path).note == told
+    for rubbish in ("[", "[]", '{"imdb": 3}'):
+        info.write_text(rubbish)
+        with pytest.raises(datasets.DataUnavailable, match=r"INFO.json is damaged \("):
+            datasets.load_texts("imdb", tmp_path)
+
+
 @given(st.lists(st.tuples(st.text("ab \n0", max_size=4), st.integers(0, 1)), max_size=4), st.integers(0, 4))
 def test_different_corpora_have_different_digests(rows, cut):
     def digest(rows, cut):

@@ -47,21 +47,34 @@ def folder(root: Path, name: str) -> Path:
 
 
 def note(root: Path, name: str) -> dict:
-    """What ``text/INFO.json`` says of a corpus: source, licence, counts; empty if nothing."""
+    """What ``text/INFO.json`` says of a corpus: source, licence, counts; empty if nothing.
+
+    Raises
+    ------
+    DataUnavailable
+        The file is not an object of objects in JSON.
+    """
+    try:
+        return dict(_notes(root).get(name, {}))
+    except (AttributeError, TypeError, ValueError) as error:
+        path = root / "text" / "INFO.json"
+        raise DataUnavailable(f"{path} is damaged ({error}); expected an object for each corpus, in JSON") from error
+
+
+def _notes(root: Path) -> dict:
     path = root / "text" / "INFO.json"
-    return json.loads(path.read_text("utf-8")).get(name, {}) if path.is_file() else {}
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def write(root: Path, source: Source, corpus: Corpus) -> Path:
     """Write a corpus, whole or not at all, and note its checksums and what it is; return its folder."""
-    place = folder(root, source.name)
+    noted, place = _notes(root), folder(root, source.name)
     with replacing(place) as draft:
         draft.mkdir()
         for split, texts, y in (("train", corpus.train, corpus.y_train), ("test", corpus.test, corpus.y_test)):
             table = pa.table({"text": pa.array(texts, pa.large_string()), "label": pa.array(y, pa.int64())})
             pq.write_table(table, draft / f"{split}.parquet", compression="zstd")
     info = root / "text" / "INFO.json"
-    noted = json.loads(info.read_text("utf-8")) if info.is_file() else {}
     noted[source.name] = {
         "train": len(corpus.train),
         "test": len(corpus.test),
@@ -86,7 +99,10 @@ def read(root: Path, source: Source) -> tuple[Corpus, int]:
     """
     parts = {split: _split(folder(root, source.name) / f"{split}.parquet", source) for split in SPLITS}
     (train, y_train, lost), (test, y_test, lost_too) = parts["train"], parts["test"]
-    told = note(root, source.name).get("source", "not noted")
+    noted = note(root, source.name)
+    counts = (len(train) + lost, len(test) + lost_too)
+    holds = counts == (noted.get("train", counts[0]), noted.get("test", counts[1]))  # else it is of other files
+    told = noted.get("source", "not noted") if holds else "not noted"
     return Corpus(train, y_train, test, y_test, told), lost + lost_too
 
 
