@@ -48,8 +48,10 @@ clean:  ## remove the pages and the executed notebooks (not .venv, not the cache
 	@touch $@
 
 data: .venv/ready
-	@echo "book: looking for CIFAR-10"
-	@$(BIN)/python -m advtransfer data fetch cifar10 || echo "book: going on without it; its page will say so"
+	@for name in cifar10 mr imdb minilm-l6; do \
+	    echo "book: looking for $$name"; \
+	    $(BIN)/python -m advtransfer data fetch $$name || echo "book: going on without it; its page will say so"; \
+	done
 
 notebooks: .venv/ready data
 	@echo "book: executing the notebooks that changed"

@@ -140,7 +140,7 @@ def small_root(tmp_path, monkeypatch):
     """A data root with a CIFAR-10 of 50 + 20 images, of which cifar10-shift holds out two a class."""
     known = dict(sources.sources())
     known["cifar10"] = archives.small("cifar10", train=50, test=20)
-    monkeypatch.setattr(sources, "sources", lambda: known)
+    monkeypatch.setattr(sources, "_all_sources", lambda: known)
     monkeypatch.setattr(shift, "HELD_OUT", 2)
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path))
     store.write(tmp_path, known["cifar10"], archives.random_arrays(50, 20))

@@ -15,7 +15,7 @@ import requests
 
 import image_archives as archives
 from advtransfer import datasets
-from advtransfer.datasets import commands, fetching, sources, store
+from advtransfer.datasets import commands, fetching, formats, sources, store, textformats
 from advtransfer.datasets.download import download
 
 BODY = np.random.default_rng(0).bytes(1_000_000)
@@ -252,12 +252,14 @@ def test_a_root_that_cannot_be_written_is_known_before_anything_is_asked(small, 
 
 def test_every_source_can_be_read_and_says_what_it_must():
     for entry in sources.sources().values():
-        assert len(entry.classes) == 10
+        assert len(entry.classes) == 10 or entry.kind != "images"
         assert entry.licence
         assert entry.citation
-        assert entry.origins or entry.derived_from in sources.sources()
-        assert all(bool(origin.url) != bool(origin.npm) for origin in entry.origins)
-        assert all(origin.format in fetching.READERS for origin in entry.origins)
+        assert entry.origins or entry.derived_from in sources.sources() or entry.kind == "text"
+        assert all([origin.url, origin.npm, origin.pip].count(None) == 2 for origin in entry.origins)
+        readers = {"images": formats.READERS, "text": textformats.READERS, "models": ["wheel"]}[entry.kind]
+        assert all(origin.format in readers for origin in entry.origins)
+        assert all(origin.note for origin in entry.origins) or entry.kind != "text"
     synsets = sources.source("tiny-imagenet-10").synsets
     assert tuple(synsets) == sources.source("tiny-imagenet-10").classes
     assert len({synset for group in synsets.values() for synset in group}) == 29
@@ -277,8 +279,8 @@ def run(*arguments):
 def root(small, tmp_path, monkeypatch):
     """A data root in which `small` stands for CIFAR-10."""
     known = sources.sources() | {"cifar10": small}
-    monkeypatch.setattr(sources, "sources", lambda: known)
-    monkeypatch.setattr(commands, "sources", lambda: {"cifar10": small, "stl10": known["stl10"]})
+    del known["cifar10-shift"]  # it would be made from the small one, to other content than its own
+    monkeypatch.setattr(sources, "_all_sources", lambda: known)
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path))
     return tmp_path
 

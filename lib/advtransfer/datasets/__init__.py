@@ -1,4 +1,4 @@
-"""Things with examples: the image data sets of the book, fetched, verified and loaded.
+"""Things with examples: the images, texts and encoder of the book, fetched, verified and loaded.
 
 >>> from advtransfer import datasets
 >>> made_up = datasets.generated(seed=0, n_train=100, n_test=20)
@@ -6,9 +6,24 @@
 torch.Size([100, 3, 32, 32])
 """
 
+from advtransfer.datasets.encoders import encoder_path
 from advtransfer.datasets.fetching import fetch
 from advtransfer.datasets.generated import generated
+from advtransfer.datasets.generated_texts import GENERATED_WORDS, generated_texts
 from advtransfer.datasets.images import ImageDataset, available, load
 from advtransfer.datasets.sources import DataUnavailable
+from advtransfer.datasets.texts import TextDataset, load_texts
 
-__all__ = ["DataUnavailable", "ImageDataset", "available", "fetch", "generated", "load"]
+__all__ = [
+    "GENERATED_WORDS",
+    "DataUnavailable",
+    "ImageDataset",
+    "TextDataset",
+    "available",
+    "encoder_path",
+    "fetch",
+    "generated",
+    "generated_texts",
+    "load",
+    "load_texts",
+]

@@ -1,7 +1,6 @@
 """``python -m advtransfer data list | fetch NAME… | verify``."""
 
 import argparse
-import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -9,10 +8,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from advtransfer.datasets import store
+from advtransfer.datasets import encoders, store, textstore
 from advtransfer.datasets.fetching import fetch
 from advtransfer.datasets.images import available, load
 from advtransfer.datasets.sources import DataUnavailable, Source, source, sources
+from advtransfer.datasets.texts import load_texts
 from advtransfer.storage import data_root, sha256
 
 Row = tuple[str, str, str, str, str]
@@ -20,7 +20,7 @@ Row = tuple[str, str, str, str, str]
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add ``data`` and its sub-commands; each sets `func`, which takes the namespace and returns an exit code."""
-    data = subparsers.add_parser("data", help="list, fetch and verify the data sets")
+    data = subparsers.add_parser("data", help="list, fetch and verify the data sets and the encoder")
     actions = data.add_subparsers(required=True, metavar="list | fetch | verify")
     actions.add_parser("list", help="what there is, and what is here").set_defaults(func=_told(list_data))
     getter = actions.add_parser("fetch", help="bring data sets here, checked")
@@ -43,11 +43,10 @@ def _told(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Na
 
 
 def list_data(arguments: argparse.Namespace) -> int:
-    """Print a table of the data sets: name, here or not, examples, licence, where from."""
+    """Print a table of the data sets and the encoder: name, here or not, examples, licence, where from."""
     root = data_root()
     rows: list[Row] = [("NAME", "HERE", "TRAIN + TEST", "LICENCE", "FROM")]
-    rows += [_image_row(entry, root) for entry in sources().values()]
-    rows += _text_rows(root)
+    rows += [_row(entry, root) for entry in sources().values()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(f"data root: {root}")
     for row in rows:
@@ -55,24 +54,26 @@ def list_data(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _image_row(entry: Source, root: Path) -> Row:
+def _row(entry: Source, root: Path) -> Row:
     origin = f"made from {entry.derived_from}" if entry.derived_from else ", ".join(map(str, entry.origins))
-    here = "yes" if available(entry.name, root) else "no"
-    return entry.name, here, f"{entry.train:,} + {entry.test:,}", entry.licence, origin
+    counts = f"{entry.train:,} + {entry.test:,}" if entry.train else "-"
+    if entry.kind == "images":
+        return entry.name, "yes" if available(entry.name, root) else "no", counts, entry.licence, origin
+    files = _files(entry, root)
+    if not all(path.is_file() for path in files):
+        return entry.name, "no", counts, entry.licence, origin or f"by hand; see {entry.page}"
+    if entry.kind == "text":  # what lies here may be another split than a fetch gives
+        counts = " + ".join(f"{pq.read_metadata(path).num_rows:,}" for path in files)
+        noted = textstore.note(root, entry.name).get("source", "not noted")
+        origin = textwrap.shorten(noted, 150, placeholder=" …")
+    return entry.name, "yes", counts, entry.licence, origin
 
 
-def _text_rows(root: Path) -> list[Row]:
-    """The text corpora that lie in the root: ``text/<name>/{train,test}.parquet``."""
-    notes = root / "text" / "INFO.json"
-    info = json.loads(notes.read_text("utf-8")) if notes.is_file() else {}
-    rows: list[Row] = []
-    for train in sorted(root.glob("text/*/train.parquet")):
-        sizes = [pq.read_metadata(path).num_rows for path in (train, train.with_name("test.parquet"))]
-        told = info.get(train.parent.name, {})
-        counts = " + ".join(f"{size:,}" for size in sizes)
-        origin = textwrap.shorten(told.get("source", "not noted"), 72, placeholder=" …")
-        rows.append((train.parent.name, "yes", counts, told.get("licence", "not noted"), origin))
-    return rows
+def _files(entry: Source, root: Path) -> list[Path]:
+    """The files of a text corpus or an encoder."""
+    if entry.kind == "text":
+        return [textstore.folder(root, entry.name) / f"{split}.parquet" for split in textstore.SPLITS]
+    return [encoders.folder(root, entry.name) / member for member in entry.members]
 
 
 def fetch_data(arguments: argparse.Namespace) -> int:
@@ -85,7 +86,7 @@ def fetch_data(arguments: argparse.Namespace) -> int:
 
 
 def verify_data(arguments: argparse.Namespace) -> int:
-    """Check the files of ``SHA256SUMS`` and the content of the images, a line each; 1 if anything is wrong."""
+    """Check the files of ``SHA256SUMS`` and the content of what is here, a line each; 1 if anything is wrong."""
     root = data_root()
     verdicts = [*_file_verdicts(root), *_content_verdicts(root)]
     if not verdicts:
@@ -107,12 +108,12 @@ def _file_verdicts(root: Path) -> Iterator[tuple[bool, str]]:
 
 def _content_verdicts(root: Path) -> Iterator[tuple[bool, str]]:
     for entry in sources().values():
-        if not available(entry.name, root):
-            continue
         try:
-            digest = load(entry.name, root).digest
+            digest = _digest(entry, root)
         except DataUnavailable as error:
             yield False, f"{entry.name}: {error}"
+            continue
+        if digest is None:
             continue
         if digest in entry.contents:
             yield True, f"{entry.name}: content {digest}, as expected"
@@ -120,3 +121,15 @@ def _content_verdicts(root: Path) -> Iterator[tuple[bool, str]]:
             yield False, f"{entry.name}: content {digest}, expected {' or '.join(sorted(entry.contents))}"
         else:
             yield True, f"{entry.name}: content {digest} (no known digest to compare it with)"
+
+
+def _digest(entry: Source, root: Path) -> str | None:
+    """The content digest of what is here; None if nothing is, or if its files are its content."""
+    if entry.kind == "images":
+        return load(entry.name, root).digest if available(entry.name, root) else None
+    if not any(path.is_file() for path in _files(entry, root)):
+        return None
+    if entry.kind == "text":
+        return load_texts(entry.name, root).digest
+    encoders.encoder_path(entry.name, root)
+    return None

