@@ -33,7 +33,11 @@ def test_a_vocabulary_holds_the_most_frequent_words(words, size):
 def test_a_vocabulary_keeps_to_what_is_allowed():
     pieces = {"[CLS]": 0, "[": 1, "]": 2, "dog": 3, "##s": 4, "Cat": 5, "-": 6, "[UNK]": 7}
     assert whole_words(pieces) == {"[", "]", "dog", "-"}
-    assert Vocabulary.of("dogs dog [ ##s cat [CLS]".split(), allowed=whole_words(pieces)).words == ("[UNK]", "[", "dog")
+    assert Vocabulary.of(["dogs", "dog", "[", "##s", "cat", "[CLS]"], allowed=whole_words(pieces)).words == (
+        "[UNK]",
+        "[",
+        "dog",
+    )
 
 
 def test_bad_vocabularies_are_refused():
