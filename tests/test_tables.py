@@ -28,6 +28,11 @@ def test_a_verdict_follows_from_the_interval(
 
 def test_numbers_are_set_as_in_print() -> None:
     assert tables.number(-0.126) == "−0.13"
+    assert tables.number(-0.001) == "0.00"
+    assert [tables.probability(p) for p in (0.0001, 0.001, 0.05)] == ["< 0.001", "0.001", "0.050"]
+    row = {"a": 0.5, "a_low": 0.25, "a_high": 0.75, "b": 0.5}
+    assert tables.percent(row, "a") == "50.0 [25.0,\N{NO-BREAK SPACE}75.0]"
+    assert tables.estimate(row, "b", digits=1) == "0.5"
     assert tables.number(math.nan) == "–"
     assert tables.interval(0.5, -0.25, 1, digits=1) == "0.5 [−0.2,\N{NO-BREAK SPACE}1.0]"
     assert tables.power(4.83e-15) == r"$4.8 \times 10^{-15}$"

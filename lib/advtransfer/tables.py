@@ -28,7 +28,12 @@ def verdict(estimate: float, low: float, high: float, *, claimed: Literal[1, -1]
 
 def number(value: float, digits: int = 2) -> str:
     """A number with `digits` decimals and a true minus sign; "–" for NaN."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+    return "–" if math.isnan(value) else f"{value:z.{digits}f}".replace("-", "−")
+
+
+def probability(value: float) -> str:
+    """A p value with three decimals, or the bound below which they are all zero."""
+    return "< 0.001" if value < 0.001 else number(value, 3)
 
 
 def interval(value: float, low: float, high: float, digits: int = 2) -> str:
