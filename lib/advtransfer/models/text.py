@@ -1,0 +1,184 @@
+"""The text classifiers of Tables 2 and 4: BERT on word embeddings.
+
+A model maps word embeddings (N, L, h), not ids, to logits: embeddings are what an attack can move.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+from transformers.utils import logging
+
+from advtransfer.models.images import _check_positive, _initialised_by
+from advtransfer.models.tokens import Tokens, by_length, check_vocabulary, load_tokenizer
+from advtransfer.modes import evaluating
+
+
+class TextClassifier(nn.Module):
+    """A BERT encoder with pooler, and a linear head on its dropped-out pooled output."""
+
+    def __init__(self, encoder: BertModel, num_classes: int) -> None:
+        super().__init__()
+        config = encoder.config
+        self.encoder = encoder
+        self.dropout = nn.Dropout(_first(config.classifier_dropout, config.hidden_dropout_prob))
+        self.head = _head(config, num_classes)
+
+    @property
+    def word_embeddings(self) -> Tensor:
+        """(V, h), a row a token of the vocabulary."""
+        return self.encoder.embeddings.word_embeddings.weight
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Word embeddings (N, L, h) of ids (N, L): before position, type and LayerNorm."""
+        return self.encoder.embeddings.word_embeddings(ids)
+
+    def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """Logits (N, classes) of word embeddings (N, L, h), of which only those in `mask` (N, L) matter.
+
+        Raises
+        ------
+        ValueError
+            The shapes do not match, or L is more than the encoder has positions for.
+        """
+        if embeddings.ndim != 3 or mask.shape != embeddings.shape[:2]:
+            given = f"embeddings are {tuple(embeddings.shape)}, mask is {tuple(mask.shape)}"
+            raise ValueError(f"{given}; expected (N, L, h) and (N, L): embeddings and mask of the same texts")
+        longest = self.encoder.config.max_position_embeddings
+        if mask.shape[1] > longest:
+            raise ValueError(
+                f"the texts have {mask.shape[1]} tokens; expected at most {longest}, the model's positions"
+            )
+        encoded = self.encoder(inputs_embeds=embeddings, attention_mask=mask)
+        return self.head(self.dropout(encoded.pooler_output))
+
+    def on(self, mask: Tensor) -> "OnTexts":
+        """The classifier of texts with this mask (N, L): a model of embeddings alone, as attacks take it."""
+        return OnTexts(self, mask)
+
+
+class OnTexts(nn.Module):
+    """A classifier with the mask of a batch: maps the batch's embeddings (N, L, h) to logits (N, classes).
+
+    It takes the whole batch only. Padding does not change the logits and has zero gradient, so an attack by gradients
+    leaves it where it is; a random start does move it, and spends part of the radius on it.
+    """
+
+    mask: Tensor
+
+    def __init__(self, classifier: TextClassifier, mask: Tensor) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.register_buffer("mask", mask.to(classifier.word_embeddings.device), persistent=False)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Logits (N, classes) of word embeddings (N, L, h)."""
+        return self.classifier(embeddings, self.mask)
+
+
+def build(checkpoint: Path | BertConfig, num_classes: int, generator: torch.Generator | None = None) -> TextClassifier:
+    """Build a classifier on a pretrained encoder, or on a random one.
+
+    Parameters
+    ----------
+    checkpoint : Path or BertConfig
+        A folder with `config.json`, `vocab.txt` (or `tokenizer.json`) and `model.safetensors` (or
+        `pytorch_model.bin`, of which nothing but tensors is read); or the sizes of an encoder with random weights.
+    num_classes : int
+        Number of logits.
+    generator : torch.Generator, optional
+        Source of the random weights; the global random state is left alone. By default a fresh one with seed 0.
+
+    Returns
+    -------
+    TextClassifier
+        In float32 on the CPU, in train mode.
+
+    Raises
+    ------
+    ValueError
+        The folder holds no BERT, lacks weights, or its vocabulary is not the model's; or `num_classes` is below 1.
+    """
+    _check_positive("num_classes", num_classes)
+    with _initialised_by(generator):
+        encoder = BertModel(checkpoint) if isinstance(checkpoint, BertConfig) else _pretrained(checkpoint)
+        return TextClassifier(encoder, num_classes).train()
+
+
+def with_new_head(model: TextClassifier, num_classes: int, generator: torch.Generator | None = None) -> TextClassifier:
+    """Copy a classifier and give the copy a freshly initialised head, as transfer to another task begins.
+
+    Parameters and errors are those of :func:`advtransfer.models.images.with_new_head`.
+    """
+    _check_positive("num_classes", num_classes)
+    tuned = copy.deepcopy(model)
+    with _initialised_by(generator):
+        head = _head(model.encoder.config, num_classes)
+    tuned.head = head.to(model.head.weight).train(model.head.training)
+    return tuned
+
+
+def logits(model: TextClassifier, tokens: Tokens, *, batch_size: int = 64) -> Tensor:
+    """Logits (N, classes) of texts, in eval mode and in their order, on the model's device."""
+    device = model.word_embeddings.device
+    with evaluating(model):
+        batches = by_length(tokens.mask, batch_size)
+        parts = [tokens.take(rows).to(device) for rows in batches]
+        outputs = torch.cat([model(model.embed(part.ids), part.mask) for part in parts])
+    return outputs[torch.cat(batches).argsort().to(device)]
+
+
+def _first(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
+def _head(config: BertConfig, num_classes: int) -> nn.Linear:
+    """A linear layer with the initialisation of BERT's own."""
+    head = nn.Linear(config.hidden_size, num_classes)
+    nn.init.normal_(head.weight, std=config.initializer_range)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def _pretrained(folder: Path) -> BertModel:
+    try:
+        settings, _ = BertConfig.get_config_dict(folder, local_files_only=True)
+    except OSError:
+        settings = {}
+    if settings.get("model_type") != "bert":
+        kind = settings.get("model_type", "missing")
+        raise ValueError(f"{folder} holds no BERT: the model_type of its config.json is {kind}, expected bert")
+    config = BertConfig.from_dict(settings)
+    check_vocabulary(load_tokenizer(folder), config)
+    options: Any = {"config": config, "local_files_only": True, "weights_only": True, "dtype": torch.float32}
+    try:
+        with _quiet():
+            loaded: Any = BertModel.from_pretrained(folder, output_loading_info=True, **options)
+            encoder, found = loaded
+    except Exception as error:  # a missing or damaged file raises anything
+        said = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"the weights in {folder} cannot be read; expected those of its config.json ({said})"
+        ) from None
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"the weights in {folder} lack {len(missing)} tensors of a BERT, such as {missing[0]}")
+    return encoder
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar and no report of loading: what matters of it is an error."""
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    try:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

@@ -1,0 +1,160 @@
+"""Training of text classifiers: AdamW with a linear warm-up and decay, and a state it can go on from."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import get_linear_schedule_with_warmup
+
+from advtransfer.models.text import TextClassifier, logits
+from advtransfer.models.tokens import Tokens
+from advtransfer.training import (
+    Checkpoint,
+    Fit,
+    Precision,
+    TrainingError,
+    _progress,
+    _resumed,
+    _state,
+    _training,
+    _weights,
+)
+
+WINDOW = 16  # batches among which texts are sorted by length
+
+
+def fit_text(
+    model: TextClassifier,
+    tokens: Tokens,
+    labels: Tensor,
+    *,
+    epochs: int,
+    lr: float = 5e-5,
+    batch_size: int = 32,
+    warmup: float = 0.1,
+    weight_decay: float = 0.01,
+    parameters: Iterable[nn.Parameter] | None = None,
+    precision: Precision = "float32",
+    watch: tuple[Tokens, Tensor] | None = None,
+    checkpoint: Checkpoint | None = None,
+    seed: int = 0,
+    label: str = "training",
+) -> Fit:
+    """Train a text classifier in place, by AdamW with a linear warm-up and a linear decay to zero.
+
+    Each epoch sees every text once, in a new order and in batches of similar length, padded to the longest of the
+    batch. Biases and LayerNorm do not decay. The global random state is left as it was.
+
+    Parameters
+    ----------
+    model : TextClassifier
+        What to train, on its device.
+    tokens : Tokens
+        N texts.
+    labels : Tensor, (N,), int64
+        Their classes.
+    epochs : int
+        Passes over the texts.
+    lr, weight_decay : float
+        Of AdamW; `lr` is the highest rate.
+    batch_size : int
+        Texts a step.
+    warmup : float
+        Share of the steps in which the rate rises from zero.
+    parameters : iterable of Parameter, optional
+        What to train, e.g. ``model.head.parameters()``; by default everything. The rest has no gradient meanwhile.
+    precision : {"float32", "bfloat16"}
+        ``"bfloat16"`` computes in mixed precision; weights stay as they are.
+    watch : (Tokens, Tensor), optional
+        Texts and labels on which accuracy is measured after each epoch.
+    checkpoint : Checkpoint, optional
+        Keeps the state after each epoch. If it holds one, training goes on from there, to the same result.
+    seed : int
+        Of the order of texts and of dropout.
+    label : str
+        What the progress bar calls this.
+
+    Returns
+    -------
+    Fit
+        `model` itself holds the last state, in eval mode.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Labels that are not one class a text, or a number out of range; before training.
+    TrainingError
+        The loss is NaN or infinite after an epoch.
+    """
+    if min(epochs, batch_size) < 1 or not 0 <= warmup <= 1:
+        given = f"epochs is {epochs}, batch_size {batch_size}, warmup {warmup}"
+        raise ValueError(f"{given}; expected at least 1 of the first two and a share in [0, 1]")
+    classes = model.head.out_features
+    for name, (texts, y) in {"tokens": (tokens, labels), **({"watch": watch} if watch else {})}.items():
+        _check_labels(name, len(texts.ids), y, classes)
+    device = model.word_embeddings.device
+    labels = labels.to(device)
+    lengths = tokens.mask.sum(1).cpu()
+    steps = epochs * -(-len(labels) // batch_size)
+    orders = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
+
+    with _training(model, parameters, True, seed) as trained, _progress(steps, label) as bar:
+        groups = [
+            {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": weight_decay},
+            {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimiser = torch.optim.AdamW(groups, lr=lr, fused=True)
+        schedule = get_linear_schedule_with_warmup(optimiser, round(warmup * steps), steps)
+        parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
+        best, accuracy = _resumed(checkpoint, parts, orders, device)
+        bar.update(len(accuracy) * steps // epochs)
+        for epoch in range(len(accuracy) + 1, epochs + 1):
+            total = torch.zeros((), device=device)  # summed here, and read once an epoch
+            for rows in _batches(lengths, batch_size, orders):
+                part = tokens.take(rows).to(device)
+                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                    outputs = model(model.embed(part.ids), part.mask)
+                loss = F.cross_entropy(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), labels[rows])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                total += loss.detach()
+                bar.update()
+            if not total.isfinite():
+                raise TrainingError(
+                    f"{label}: the loss is {total.item()} in epoch {epoch} of {epochs}; expected it to stay finite: "
+                    f"try a learning rate below {lr}"
+                )
+            accuracy.append(_accuracy(model, *watch, precision) if watch else float("nan"))
+            if watch and accuracy[-1] > max(accuracy[:-1], default=-1.0):
+                best = _weights(model)
+            if checkpoint and epoch < epochs:
+                checkpoint.save(_state(parts, orders, device, best, accuracy))
+    last = _weights(model)
+    return Fit(last, best if watch else last, torch.tensor(accuracy if watch else [], dtype=torch.float64))
+
+
+def _batches(lengths: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+    """Every index once, in random batches of similar lengths: sorted within windows of a random order."""
+    windows = torch.randperm(len(lengths), generator=generator).split(WINDOW * batch_size)
+    batches = [part for rows in windows for part in rows[lengths[rows].argsort(stable=True)].split(batch_size)]
+    return [batches[k] for k in torch.randperm(len(batches), generator=generator)]
+
+
+def _accuracy(model: TextClassifier, tokens: Tokens, labels: Tensor, precision: Precision) -> float:
+    with torch.autocast(model.word_embeddings.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        predicted = logits(model, tokens).argmax(1).cpu()
+    return int((predicted == labels.cpu()).sum()) / len(labels)
+
+
+def _check_labels(name: str, n: int, labels: Tensor, classes: int) -> None:
+    if n == 0:
+        raise ValueError(f"{name} holds no texts; expected at least one")
+    if labels.dtype != torch.int64 or labels.shape != (n,):
+        given = f"{labels.dtype} of shape {tuple(labels.shape)}"
+        raise TypeError(f"the labels of {name} are {given}; expected int64 labels ({n},)")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        spans = f"[{int(labels.min())}, {int(labels.max())}]"
+        raise ValueError(f"the labels of {name} span {spans}; expected [0, {classes - 1}], the model's classes")
