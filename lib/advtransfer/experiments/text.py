@@ -1,0 +1,244 @@
+"""Tables 2 and 4: BERT classifiers of several corpora, transferred to film reviews and attacked, in both directions.
+
+The target model has learnt IMDB. Every model is attacked on IMDB's test texts: by words, as in the paper, and in an
+ℓ2 ball around the word embeddings, where the theory holds. Each attack is shown once to each model; knowledge
+transfers by a new head, with all weights fine-tuned on IMDB.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import BertTokenizer
+
+from advtransfer import attacks, matching, metrics, spectral
+from advtransfer.datasets import TextDataset
+from advtransfer.experiments import conclusions, evaluation, text_protocol
+from advtransfer.experiments.text_protocol import LABELS, TARGET, Read, TextConfig, inputs, seed
+from advtransfer.models.text import TextClassifier, logits
+from advtransfer.models.tokens import Tokens
+from advtransfer.modes import Model
+from advtransfer.provenance import device
+from advtransfer.records import Arrays, Tables, recorded
+from advtransfer.sentences import marked
+from advtransfer.text_attacks import word_attack
+
+__all__ = ["SAMPLE_AXES", "Config", "derive", "inputs", "run"]
+
+VIEWS = {"word": "words (T3)", "embedding": "embeddings (PGD, ℓ2)", "singular": "embeddings (first singular vector)"}
+"""How the models are attacked, in words for the page."""
+WORDS = ("flipped", "changed", "distance", "roundtrip")
+"""What is kept of the word attack on each text."""
+SAMPLE_AXES = {
+    "index": 0,
+    **{f"{view}_deviations": 2 for view in VIEWS},
+    **{f"word_{name}": 1 for name in WORDS},
+}
+"""The arrays that a published record may thin out, and their axis of samples."""
+PASS = 32  # texts an attack on embeddings
+EXAMPLES = 12  # texts kept to be read
+SHUFFLES = 20
+
+
+class Config(TextConfig):
+    """The text experiment."""
+
+    PROFILES: ClassVar = {"smoke": text_protocol.SMOKE, "quick": {}, "paper": text_protocol.PAPER}
+
+
+@recorded
+def run(config: Config) -> tuple[Tables, Arrays]:
+    """Train, transfer and attack; the tables are what `derive` says of the arrays.
+
+    Raises
+    ------
+    DataUnavailable
+        A corpus or the encoder is not in the data root.
+    TrainingError
+        A loss did not stay finite.
+    """
+    spoken = text_protocol.language(config)
+    datasets = [text_protocol.corpus(config, name) for name in (TARGET, *config.sources)]
+    corpora = [text_protocol.read(config, spoken, data) for data in datasets]
+    models = [text_protocol.trained(config, spoken, *each) for each in zip(datasets, corpora, strict=True)]
+    arrays = _about(datasets, corpora, models) | _transfer(config, models[1:], datasets[0], corpora[0])
+    chosen = torch.from_numpy(arrays["index"])
+    attacked = corpora[0].test.take(chosen)
+    return derive(config, arrays | (more := _attacked(config, spoken.tokenizer, models, attacked))), arrays | more
+
+
+def _about(datasets: Sequence[TextDataset], corpora: Sequence[Read], models: Sequence[TextClassifier]) -> Arrays:
+    """Of each model its corpus, and which of its own test texts it gets right."""
+    arrays = {
+        "sizes": np.array([[len(part.y_train), len(part.y_test), part.empty] for part in corpora]),
+        "truncated": np.array([part.test.truncated.double().mean().item() for part in corpora]),
+        "outputs": np.array([len(data.classes) for data in datasets]),
+        "majority": np.array([part.y_test.bincount().max().item() / len(part.y_test) for part in corpora]),
+    }
+    for k, (part, model) in enumerate(zip(corpora, models, strict=True)):
+        arrays[f"right_{k}"] = (logits(model, part.test).argmax(1).cpu() == part.y_test).numpy()
+    return arrays
+
+
+def _transfer(config: Config, sources: Sequence[TextClassifier], data: TextDataset, tokens: Read) -> Arrays:
+    """What each transferred source says of the target's test texts, and which of them are attacked."""
+    outputs = []
+    for name, model in zip(config.sources, sources, strict=True):
+        tuned = text_protocol.transferred(config, model, name, data, tokens)
+        outputs.append(logits(tuned, tokens.test).float().cpu())
+    order = torch.randperm(len(tokens.y_test), generator=torch.Generator().manual_seed(seed(config, "samples")))
+    return {
+        "transfer_right": torch.stack([z.argmax(1) == tokens.y_test for z in outputs]).numpy(),
+        "transfer_loss": torch.stack([F.cross_entropy(z, tokens.y_test, reduction="none") for z in outputs]).numpy(),
+        "index": order[: config.samples].sort()[0].numpy(),
+    }
+
+
+def _attacked(config: Config, tokenizer: BertTokenizer, models: Sequence[TextClassifier], tokens: Tokens) -> Arrays:
+    """How every attack on each of K models moves each of them, and what became of the words."""
+    attack = partial(
+        word_attack, steps=config.word_steps, patience=config.patience, precision=config.precision,
+    )  # fmt: skip
+    found = [attack(model, tokens, tokenizer) for model in models]
+    clean = [logits(model, tokens) for model in models]
+    moved = [
+        [logits(model, tokens._replace(ids=each.ids)) - z for model, z in zip(models, clean, strict=True)]
+        for each in found
+    ]
+    told = {f"word_{name}": torch.stack([getattr(each, name) for each in found]).numpy() for name in WORDS}
+    shown = zip(tokens.ids, tokens.mask, found[0].ids, range(EXAMPLES), strict=False)
+    arrays = {
+        "word_deviations": _filled({(i, j): d for i, row in enumerate(moved) for j, d in enumerate(row)}),
+        **told,
+        "examples": np.array([marked(before[kept], after[kept], tokenizer) for before, kept, after, _ in shown]),
+    }
+    parts: dict[str, list[np.ndarray]] = {"embedding_deviations": [], "singular_deviations": []}
+    pgd = partial(attacks.pgd, eps=config.eps, steps=config.embedding_steps, norm="l2", bounds=None, random_start=False)
+    exact = partial(spectral.first_attack, eps=config.eps, bounds=None, chunk_size=None)
+    grams, matched = [], 0
+    for rows in torch.arange(len(tokens.ids)).split(PASS):
+        part = tokens.take(rows).to(device())
+        displaced = [_displaced(model, part) for model in models]
+        still = torch.zeros_like(models[0].embed(part.ids))
+        for name, climb in (("embedding_deviations", pgd), ("singular_deviations", exact)):
+            parts[name].append(_filled(metrics.deviations(displaced, still, climb)))
+        if matched < config.gradients:
+            grams.append(len(rows) * matching.gram([spectral.jacobian(model, still) for model in displaced]).cpu())
+            matched += len(rows)
+    return {
+        **arrays,
+        **{name: np.concatenate(each, 2) for name, each in parts.items()},
+        "gram": (torch.stack(grams).sum(0) / matched).numpy(),
+    }
+
+
+def _displaced(model: TextClassifier, tokens: Tokens) -> Model:
+    """The classifier as a function of a displacement (N, L, h) of these texts' word embeddings."""
+    words = model.embed(tokens.ids)
+    return lambda delta: model(words + delta, tokens.mask)
+
+
+def _filled(found: dict[tuple[int, int], Tensor]) -> np.ndarray:
+    """Deviations of all pairs as half floats (K, K, N, d), narrower outputs filled up with zeros."""
+    size, width = 1 + max(i for i, _ in found), max(d.shape[1] for d in found.values())
+    kept = np.zeros((size, size, len(found[0, 0]), width), np.float16)
+    for (i, j), d in found.items():
+        kept[i, j, :, : d.shape[1]] = d.float().cpu().numpy()
+    return kept
+
+
+def derive(config: Config, arrays: Arrays) -> Tables:
+    """The tables of a record from its arrays alone.
+
+    ``models`` (corpora and accuracies), ``attacks`` (what the word attack did), ``examples``; and, each with columns
+    ``view`` and ``direction``, ``sources`` (the rows of Tables 2 and 4), ``samples`` (α1(x) against the confidence of
+    the transferred model in the true label) and ``correlations`` (over sources).
+    """
+    names = list(config.sources)
+    matched = matching.distances(torch.from_numpy(arrays["gram"]), arrays["outputs"].tolist()).numpy()
+    confidence = np.exp(-arrays["transfer_loss"].astype(float))[:, arrays["index"]]
+    sources, samples, correlations = [], [], []
+    for view in VIEWS:
+        own = {"deviations": arrays[f"{view}_deviations"]}
+        for direction in ("T→S", "S→T"):
+            pairs = [(0, k) if direction == "T→S" else (k, 0) for k in range(1, 1 + len(names))]
+            about = {"view": view, "direction": direction}
+            rows = [
+                {
+                    **about,
+                    "source": name,
+                    "label": LABELS[name],
+                    **evaluation.accuracy("transfer_accuracy", right),
+                    "transfer_loss": loss.mean(),
+                    **evaluation.metric_columns(own, *pair),
+                    "floor": shuffled(own, *pair),
+                    "distance": matched[0, max(pair)],
+                }
+                for name, right, loss, pair in zip(
+                    names, arrays["transfer_right"], arrays["transfer_loss"].astype(float), pairs, strict=True
+                )
+            ]
+            sources.append(pd.DataFrame(rows))
+            alpha1 = np.stack([evaluation.alpha1(own, *pair) for pair in pairs])
+            samples.append(conclusions.over_samples(names, alpha1, confidence).assign(**about))
+            correlations.append(conclusions.over_sources(sources[-1], "here").assign(**about))
+    return {
+        "models": _models(config, arrays),
+        "attacks": _attacks(config, arrays),
+        "examples": pd.DataFrame(arrays["examples"], columns=["before", "after"]),
+        "sources": pd.concat(sources, ignore_index=True),
+        "samples": pd.concat(samples, ignore_index=True),
+        "correlations": pd.concat(correlations, ignore_index=True),
+    }
+
+
+def shuffled(arrays: Arrays, i: int, j: int) -> float:
+    """The plug-in α2² that is left when the evaluated model's deviations are dealt to other texts: its noise floor."""
+    d11, d12, d22 = evaluation.triple(arrays["deviations"], i, j)
+    generator = torch.Generator().manual_seed(0)
+    squares = []
+    for _ in range(SHUFFLES):
+        order = torch.randperm(len(d12), generator=generator)
+        squares.append(metrics.from_deviations(d11, d12[order], d22[order]).alpha2 ** 2)
+    return float(np.mean(squares))
+
+
+def _models(config: Config, arrays: Arrays) -> pd.DataFrame:
+    names = (TARGET, *config.sources)
+    return pd.DataFrame(
+        [
+            {
+                "corpus": name,
+                "label": LABELS[name],
+                "role": "source" if k else "target",
+                "classes": int(arrays["outputs"][k]),
+                "train_texts": int(arrays["sizes"][k, 0]),
+                "test_texts": int(arrays["sizes"][k, 1]),
+                "empty": int(arrays["sizes"][k, 2]),
+                "truncated": float(arrays["truncated"][k]),
+                "majority": float(arrays["majority"][k]),
+                **evaluation.accuracy("accuracy", arrays[f"right_{k}"]),
+            }
+            for k, name in enumerate(names)
+        ]
+    )
+
+
+def _attacks(config: Config, arrays: Arrays) -> pd.DataFrame:
+    """What the word attack did to each model: share flipped, words changed and distance, over all texts."""
+    rows = []
+    for k, name in enumerate((TARGET, *config.sources)):
+        row: dict[str, Any] = {"corpus": name, "label": LABELS[name]}
+        row |= evaluation.accuracy("flipped", arrays["word_flipped"][k])
+        row |= evaluation.accuracy("roundtrip", arrays["word_roundtrip"][k])
+        for what in ("changed", "distance"):
+            values = arrays[f"word_{what}"][k].astype(float)
+            half = 1.96 * values.std(ddof=1) / len(values) ** 0.5
+            row |= {what: values.mean(), f"{what}_low": values.mean() - half, f"{what}_high": values.mean() + half}
+        rows.append({**row, "n": len(arrays["index"])})
+    return pd.DataFrame(rows)

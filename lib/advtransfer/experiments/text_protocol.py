@@ -1,0 +1,246 @@
+"""How the text experiment is run: its parameters, its corpora, and classifiers trained on them and transferred."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from transformers import BertConfig, BertTokenizer
+
+from advtransfer import storage, weights
+from advtransfer.configs import Config as BaseConfig
+from advtransfer.configs import Epsilon
+from advtransfer.datasets import TextDataset, encoders, generated_texts, load_texts, textstore
+from advtransfer.datasets.generated_texts import GENERATED_WORDS
+from advtransfer.experiments.protocol import Once
+from advtransfer.models import text as models
+from advtransfer.models.text import TextClassifier
+from advtransfer.models.tokens import Tokens, load_tokenizer, tiny_tokenizer, tokenise
+from advtransfer.provenance import device
+from advtransfer.text_training import fit_text
+from advtransfer.training import Precision
+
+Source = Literal["mr", "yelp", "ag", "fake", "ag-two"]
+LABELS: dict[str, str] = {
+    "imdb": "IMDB",
+    "mr": "MR",
+    "yelp": "Yelp",
+    "ag": "AG",
+    "fake": "Fake",
+    "ag-two": "AG, two classes",
+}
+TARGET = "imdb"
+TWO = {"ag-two": ("ag", 2)}
+"""Variants of a corpus cut to its first classes, as the three others have two."""
+CODE = ("advtransfer.text_training", "advtransfer.models.text")  # what trained weights depend on
+TINY = "tiny"
+
+RELEASED = {"mr": (1, 128, 32), "ag": (1, 128, 32), "ag-two": (1, 128, 32), "yelp": (2, 128, 32), "imdb": (3, 256, 32),
+            "fake": (1, 256, 16)}  # fmt: skip
+"""Epochs, most tokens and batch of each corpus in the released code."""
+
+
+class TextConfig(BaseConfig):
+    """What the text experiment is told."""
+
+    encoder: str = Field(
+        "minilm-l6", description="pretrained BERT: a name in the data root, a folder, or tiny (random, made-up texts)"
+    )
+    sources: Annotated[tuple[Source, ...], Once] = Field(
+        ("mr", "yelp", "ag", "fake", "ag-two"), min_length=1, description="corpora of the source models"
+    )
+    train_texts: int = Field(400, ge=10, description="training texts of a corpus, at most")
+    test_texts: int = Field(500, ge=10, description="test texts of a corpus, at most")
+    max_length: int = Field(64, ge=0, le=512, description="tokens of a text, at most; 0: as released, 128 or 256")
+    epochs: int = Field(3, ge=0, le=1000, description="passes over a corpus; 0: as released, 1 to 3 by corpus")
+    transfer_epochs: int = Field(1, ge=1, le=1000, description="passes of a transferred model over the target's texts")
+    batch_size: int = Field(16, ge=0, description="texts a step of training; 0: as released, 32 (Fake 16)")
+    lr: float = Field(1e-4, gt=0, description="highest learning rate of AdamW")
+    precision: Precision = Field("bfloat16", description="arithmetic of training and word attacks: float32 or bfloat16")
+    samples: int = Field(32, ge=10, description="target test texts to attack, at most")
+    word_steps: int = Field(30, ge=1, le=10_000, description="gradients a text in the word-level attack")
+    patience: int = Field(10, ge=1, description="steps after which a flipped text is left, if none nearer was found")
+    eps: Epsilon = Field(0.5, description="radius of the attack on embeddings, l2 over all of a text")
+    embedding_steps: int = Field(5, ge=1, le=10_000, description="steps of PGD on embeddings")
+    gradients: int = Field(16, ge=10, description="attacked texts whose Jacobians are matched, at most")
+
+
+SMOKE = {
+    "encoder": TINY, "sources": ("mr", "yelp", "ag-two"), "train_texts": 200, "test_texts": 60, "max_length": 40,
+    "epochs": 8, "transfer_epochs": 2, "batch_size": 8, "lr": 3e-3, "precision": "float32", "samples": 20,
+    "word_steps": 5, "embedding_steps": 3, "gradients": 10,
+}  # fmt: skip
+PAPER = {
+    "encoder": "bert-base-uncased", "sources": ("mr", "yelp", "ag", "fake"), "train_texts": 1_000_000,
+    "test_texts": 25_000, "max_length": 0, "epochs": 0, "transfer_epochs": 1, "batch_size": 0, "lr": 5e-5,
+    "precision": "float32", "samples": 100, "word_steps": 100, "patience": 100, "embedding_steps": 20, "gradients": 100,
+}  # fmt: skip
+
+
+def corpora(config: TextConfig) -> list[str]:
+    """The corpora that must be in the data root."""
+    if config.encoder == TINY:
+        return []
+    return list(dict.fromkeys(TWO.get(name, (name, 0))[0] for name in (*config.sources, TARGET)))
+
+
+def needed(config: TextConfig) -> list[str]:
+    """All that must be in the data root: corpora and, if it is one of its names, the encoder."""
+    named = config.encoder != TINY and not Path(config.encoder).is_dir()
+    return [*corpora(config), *([config.encoder] if named else [])]
+
+
+def present(config: TextConfig) -> tuple[Source, ...]:
+    """The sources whose corpus is in the data root; all, if there is nothing to read."""
+    there = {name for name in corpora(config) if textstore.folder(storage.data_root(), name).is_dir()}
+    return tuple(name for name in config.sources if config.encoder == TINY or TWO.get(name, (name, 0))[0] in there)
+
+
+def inputs(config: TextConfig) -> dict[str, str]:
+    """The checksum of each file that is read, or ``"missing"``."""
+    root = storage.data_root()
+    paths = {
+        f"{name}/{split}": textstore.folder(root, name) / f"{split}.parquet"
+        for name in corpora(config)
+        for split in textstore.SPLITS
+    }
+    if config.encoder != TINY:
+        folder = Path(config.encoder) if Path(config.encoder).is_dir() else encoders.folder(root, config.encoder)
+        paths["encoder"] = folder / "model.safetensors"
+    return {name: storage.sha256(path) if path.is_file() else "missing" for name, path in paths.items()}
+
+
+class Language(NamedTuple):
+    """A tokenizer and the encoder that goes with it."""
+
+    tokenizer: BertTokenizer
+    checkpoint: Path | BertConfig
+    content: str
+    """What the encoder's weights are: a checksum, or how they are made."""
+
+
+def language(config: TextConfig) -> Language:
+    """The encoder that `config` names.
+
+    Raises
+    ------
+    DataUnavailable
+        It is not in the data root; the message gives the command that fetches it.
+    """
+    if config.encoder == TINY:
+        tokenizer = tiny_tokenizer(GENERATED_WORDS)
+        sizes = BertConfig(
+            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=64, max_position_embeddings=64,
+        )  # fmt: skip
+        return Language(tokenizer, sizes, TINY)
+    folder = Path(config.encoder) if Path(config.encoder).is_dir() else encoders.encoder_path(config.encoder)
+    return Language(load_tokenizer(folder), folder, inputs(config)["encoder"])
+
+
+def corpus(config: TextConfig, name: str) -> TextDataset:
+    """The texts of a corpus that `config` draws, other ones for each seed.
+
+    Raises
+    ------
+    DataUnavailable
+        It is not in the data root.
+    """
+    if config.encoder == TINY:
+        whole = generated_texts(
+            seed=seed(config, name), n_train=config.train_texts, n_test=config.test_texts, shift=name != TARGET
+        )
+        return replace(whole, name=name)
+    origin, classes = TWO.get(name, (name, None))
+    whole = load_texts(origin)
+    if classes:
+        a, b = whole.y_train < classes, whole.y_test < classes
+        whole = replace(
+            whole, name=name, train=_some(whole.train, a), y_train=whole.y_train[a], test=_some(whole.test, b),
+            y_test=whole.y_test[b], classes=whole.classes[:classes],
+        )  # fmt: skip
+    sizes = {"train": min(config.train_texts, len(whole.train)), "test": min(config.test_texts, len(whole.test))}
+    return whole.sample(**sizes, seed=seed(config, name))
+
+
+def _some(texts: tuple[str, ...], kept: Tensor) -> tuple[str, ...]:
+    return tuple(text for text, keep in zip(texts, kept.tolist(), strict=True) if keep)
+
+
+def seed(config: TextConfig, *what: str) -> int:
+    """A seed for each random thing, so that leaving one out changes no other."""
+    return int.from_bytes(hashlib.sha256(repr((config.seed, *what)).encode()).digest()[:4])
+
+
+def sizes(config: TextConfig, name: str) -> tuple[int, int, int]:
+    """Epochs, most tokens and batch of a corpus."""
+    told = (config.epochs, config.max_length, config.batch_size)
+    epochs, length, batch = (own or released for own, released in zip(told, RELEASED[name], strict=True))
+    return epochs, length, batch
+
+
+class Read(NamedTuple):
+    """A corpus as tokens; texts without a word are left out, and counted."""
+
+    train: Tokens
+    y_train: Tensor
+    test: Tokens
+    y_test: Tensor
+    empty: int
+
+
+def read(config: TextConfig, spoken: Language, data: TextDataset) -> Read:
+    """Tokens of a corpus, as many of a text as `config` says."""
+    length = sizes(config, data.name)[1]
+    train, test = (tokenise(spoken.tokenizer, texts, length) for texts in (data.train, data.test))
+    empty = int(train.empty.sum() + test.empty.sum())
+    return Read(
+        train.take(~train.empty), data.y_train[~train.empty], test.take(~test.empty), data.y_test[~test.empty], empty
+    )
+
+
+def trained(config: TextConfig, spoken: Language, data: TextDataset, tokens: Read) -> TextClassifier:
+    """A classifier fine-tuned on a corpus.
+
+    Raises
+    ------
+    TrainingError
+        Its loss did not stay finite.
+    """
+    generator = torch.Generator().manual_seed(seed(config, "head", data.name))
+    model = models.build(spoken.checkpoint, len(data.classes), generator).to(device())
+    epochs = sizes(config, data.name)[0]
+    return _kept(config, model, data, tokens, epochs, {"encoder": spoken.content, "role": "own"})
+
+
+def transferred(
+    config: TextConfig, model: TextClassifier, name: str, data: TextDataset, tokens: Read
+) -> TextClassifier:
+    """A copy of a source model with a new head, all of it fine-tuned on the target's training texts."""
+    generator = torch.Generator().manual_seed(seed(config, "new head", name))
+    tuned = models.with_new_head(model, len(data.classes), generator)
+    settings = {"source": weights.content(model.state_dict()), "role": f"from {name}"}
+    return _kept(config, tuned, data, tokens, config.transfer_epochs, settings)
+
+
+def _kept(
+    config: TextConfig, model: TextClassifier, data: TextDataset, tokens: Read, epochs: int, settings: dict[str, Any]
+) -> TextClassifier:
+    """`model` as trained, from the cache where it is there."""
+    _, length, batch = sizes(config, data.name)
+    own = seed(config, "order", data.name, settings["role"])
+    fit: Callable[..., Any] = partial(
+        fit_text, model, tokens.train, tokens.y_train, epochs=epochs, lr=config.lr, batch_size=batch,
+        precision=config.precision, seed=own, label=f"{data.name}, {settings['role']}",
+    )  # fmt: skip
+    settings |= {
+        "data": data.digest, "length": length, "epochs": epochs, "batch": batch, "lr": config.lr,
+        "precision": config.precision, "seed": own, "head": len(data.classes), "run": config.seed,
+    }  # fmt: skip
+    weights.restore(model, weights.cached(settings, lambda checkpoint: fit(checkpoint=checkpoint).last, code=CODE))
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,124 @@
+"""The text experiment at smoke size: what follows from what, what it counts and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from advtransfer import metrics, records
+from advtransfer.configs import ConfigError
+from advtransfer.datasets import DataUnavailable
+from advtransfer.experiments import evaluation, printed, text, text_protocol
+from advtransfer.experiments.text import Config
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A record, and the folder of its cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADVTRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield text.run(Config.from_profile("smoke"))
+
+
+def test_the_tables_follow_from_the_arrays_and_the_record_from_the_config(made, tmp_path):
+    config = Config(**made.config)
+    for name, table in records.rederived(made).items():
+        assert table.equals(made.tables[name]), name
+    records.publish(made, "minilm-seed0", samples=12, results=tmp_path)
+    (thin,) = records.published("text", tmp_path).values()
+    assert thin.arrays["word_deviations"].shape[2] == 12
+    assert set(records.rederived(thin)) == set(made.tables)
+    assert text.run(config, cache=False).digest == made.digest
+
+
+def test_the_models_have_learnt_and_are_attacked_as_the_tables_say(made):
+    models, attacks = made.tables["models"], made.tables["attacks"]
+    assert models["accuracy"][0] > models["majority"][0] + 0.2
+    assert (attacks["flipped"] > 0.5).any()
+    assert (attacks["changed"] > 0).all()
+    assert made.arrays["word_roundtrip"].all()  # every attacked text is read as the tokens that were attacked
+    changed = [line.count("<mark>") for line in made.tables["examples"]["after"]]
+    assert (
+        changed == made.arrays["word_changed"][0][: len(changed)].tolist()
+    )  # no word of many pieces in this vocabulary
+
+
+def test_rows_are_those_of_the_metrics(made):
+    arrays, sources = made.arrays, made.tables["sources"]
+    for view in text.VIEWS:
+        kept = torch.from_numpy(arrays[f"{view}_deviations"]).double()
+        for direction, (i, j) in {"T→S": (0, 2), "S→T": (2, 0)}.items():
+            found = metrics.from_deviations(kept[i, i], kept[i, j], kept[j, j])
+            rows = sources[(sources["view"] == view) & (sources["direction"] == direction)]
+            row = rows.set_index("source").loc["yelp"]
+            assert row.alpha1 == pytest.approx(found.alpha1, rel=1e-12)
+            assert row.alpha2_unbiased == pytest.approx(found.alpha2_unbiased, rel=1e-12, abs=1e-12)
+    confidence = np.exp(-arrays["transfer_loss"].astype(float))[1][arrays["index"]]
+    alpha1 = evaluation.alpha1({"deviations": arrays["word_deviations"]}, 0, 2)
+    pearson = made.tables["samples"].query("view == 'word' and direction == 'T→S' and source == 'yelp'")["r"].iloc[0]
+    assert pearson == pytest.approx(np.corrcoef(alpha1, confidence)[0, 1])
+
+
+def test_the_deviations_are_those_of_the_models_read_again(made, monkeypatch):
+    """The embedding attack by hand, in one pass, on a trained pair."""
+    config = Config(**made.config)
+    spoken = text_protocol.language(config)
+    names = ("imdb", "mr")
+    data = [text_protocol.corpus(config, name) for name in names]
+    read = [text_protocol.read(config, spoken, each) for each in data]
+    target, source = (text_protocol.trained(config, spoken, d, r) for d, r in zip(data, read, strict=True))
+    tokens = read[0].test.take(torch.from_numpy(made.arrays["index"]))
+    words = target.embed(tokens.ids)
+    delta = torch.zeros_like(words)
+    label = target(words, tokens.mask).argmax(1)
+    for _ in range(config.embedding_steps):
+        moved = (words + delta).detach().requires_grad_()
+        (grad,) = torch.autograd.grad(F.cross_entropy(target(moved, tokens.mask), label, reduction="sum"), moved)
+        step = 2.5 * config.eps / config.embedding_steps * grad / grad.flatten(1).norm(dim=1)[:, None, None]
+        delta = delta + step
+        delta = delta * (config.eps / delta.flatten(1).norm(dim=1).clamp_min(1e-12)).clamp(max=1)[:, None, None]
+    own = source.embed(tokens.ids)
+    expected = source(own + delta, tokens.mask) - source(own, tokens.mask)
+    found = torch.from_numpy(made.arrays["embedding_deviations"][0, 1, :, :2]).float()
+    torch.testing.assert_close(found, expected.detach(), rtol=2e-3, atol=2e-3)  # kept in half precision
+
+
+def test_the_floor_is_one_over_n_for_unrelated_directions():
+    generator = torch.Generator().manual_seed(0)
+    d = torch.randn(2, 2, 400, 3, generator=generator, dtype=torch.float64).numpy()
+    assert text.shuffled({"deviations": d}, 0, 1) == pytest.approx(1 / 400, rel=0.5)
+    same = np.ones((2, 2, 400, 3))
+    assert text.shuffled({"deviations": same}, 0, 1) == pytest.approx(1)
+
+
+def test_without_its_corpora_it_says_what_to_fetch_and_which_sources_are_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path))
+    config = Config.from_profile("quick")
+    assert text_protocol.present(config) == ()
+    assert text_protocol.needed(config) == ["mr", "yelp", "ag", "fake", "imdb", "minilm-l6"]
+    assert set(text_protocol.inputs(config).values()) == {"missing"}
+    with pytest.raises(DataUnavailable, match="data fetch minilm-l6"):
+        text.run(config)
+    (tmp_path / "text" / "ag").mkdir(parents=True)
+    assert text_protocol.present(config) == ("ag", "ag-two")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sources": "mr, mr"}, "expected each once"),
+        ({"sources": "imbd"}, "sources: .* expected 'mr', 'yelp'"),
+        ({"max_length": "600"}, "max_length: .* less than or equal to 512"),
+        ({"samples": "5"}, "samples: .* greater than or equal to 10"),
+    ],
+)
+def test_wrong_parameters_are_refused(wrong, message):
+    with pytest.raises(ConfigError, match=message) as refused:
+        Config.from_profile("smoke", **wrong)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_printed_tables():
+    for table, best in ((printed.table2(), "MR"), (printed.table4(), "Yelp")):
+        assert list(table["label"]) == ["MR", "Yelp", "AG", "Fake"]
+        assert table.set_index("label")["alpha1"].idxmax() == best
