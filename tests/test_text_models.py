@@ -1,0 +1,150 @@
+"""Text classifiers and their tokens: the library's own logits, padding that does not matter, and clear refusals."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from transformers import BertForSequenceClassification
+
+from advtransfer.attacks import pgd
+from advtransfer.models.text import build, logits, with_new_head
+from advtransfer.models.tokens import load_tokenizer, tiny_tokenizer, tokenise, untokenise
+from advtransfer.spectral import jacobian
+from cases import assert_no_trace, normal, refuses, seeded, trace
+from text_cases import CONFIG, TOKENIZER, reviews, tiny
+
+TOKENS, _ = reviews(5)
+
+
+def test_it_is_the_librarys_classifier():
+    ours = tiny(3)
+    theirs = BertForSequenceClassification(CONFIG).double().eval()
+    theirs.num_labels, theirs.classifier = 3, nn.Linear(16, 3).double()
+    theirs.bert.load_state_dict(ours.encoder.state_dict())
+    theirs.classifier.load_state_dict(ours.head.state_dict())
+    with torch.no_grad():
+        expected = theirs(input_ids=TOKENS.ids, attention_mask=TOKENS.mask.long()).logits
+    torch.testing.assert_close(ours(ours.embed(TOKENS.ids), TOKENS.mask), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(logits(ours, TOKENS, batch_size=2), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_padding_does_not_matter_and_is_not_moved():
+    model, x = tiny(), tiny().embed(TOKENS.ids).detach()
+    padding = ~TOKENS.mask
+    assert padding.any()
+    on = model.on(TOKENS.mask)
+    noise = normal(*x.shape) * padding[:, :, None]
+    assert on(x + noise).equal(on(x))
+    delta = pgd(on, x, eps=1.0, norm="l2", bounds=None, random_start=False)
+    assert delta[TOKENS.mask].abs().amax(1).gt(0).all()
+    assert delta[padding].eq(0).all()
+
+
+def test_attacks_and_jacobians_take_it_and_leave_no_trace():
+    model = tiny().train()
+    before, x = trace(model), model.embed(TOKENS.ids).detach()
+    on = model.on(TOKENS.mask)
+    jac = jacobian(on, x)
+    pgd(on, x, eps=0.1, norm="l2", bounds=None, random_start=False)
+    logits(model, TOKENS)
+    assert_no_trace(model, before)
+    on.eval()
+    step = 1e-6 * normal(*x.shape, seed=1)
+    change = (on(x + step) - on(x - step)).detach() / 2
+    torch.testing.assert_close((jac @ step.flatten(1)[:, :, None]).squeeze(2), change, rtol=1e-5, atol=1e-11)
+
+
+def test_a_model_is_its_seed_and_a_new_head_changes_nothing_else():
+    state = torch.get_rng_state()
+    a, b, c = tiny(seed=1), tiny(seed=1), tiny(seed=2)
+    assert all(u.equal(v) for u, v in zip(a.parameters(), b.parameters(), strict=True))
+    assert not a.head.weight.equal(c.head.weight)
+    tuned = with_new_head(a, 4, seeded(3))
+    assert torch.get_rng_state().equal(state)
+    assert tuned.head.weight.shape == (4, 16)
+    assert tuned.head.weight.dtype == torch.float64
+    assert all(u.equal(v) for u, v in zip(a.encoder.parameters(), tuned.encoder.parameters(), strict=True))
+    tuned.word_embeddings.data.zero_()
+    assert a.word_embeddings.any()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    model = tiny(dtype=torch.float32)
+    model.encoder.save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_text("\n".join(TOKENIZER.convert_ids_to_tokens(range(len(TOKENIZER)))))
+    return tmp_path
+
+
+def test_a_folder_gives_its_weights_back_as_safetensors_or_as_plain_tensors(folder):
+    expected = tiny(dtype=torch.float32).encoder.state_dict()
+    read = build(folder, 2)
+    assert read.training
+    assert read.encoder.state_dict().keys() == expected.keys()
+    assert all(weight.equal(expected[name]) for name, weight in read.encoder.state_dict().items())
+    (folder / "model.safetensors").unlink()
+    torch.save(expected, folder / "pytorch_model.bin")
+    assert build(folder, 2).word_embeddings.equal(read.word_embeddings)
+    assert tokenise(load_tokenizer(folder), ["The unable café."], 9).ids.equal(
+        tokenise(TOKENIZER, ["The unable café."], 9).ids
+    )
+
+
+class Trap:
+    def __reduce__(self):
+        return (pytest.fail, ("code of a checkpoint was run",))
+
+
+def test_folders_that_are_no_bert_are_refused(folder, tmp_path):
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    refuses("holds no BERT", lambda: build(tmp_path / "nowhere", 2))
+    whole = weights.read_bytes()
+    weights.unlink()
+    refuses("cannot be read", lambda: build(folder, 2))
+    torch.save({"a": Trap()}, folder / "pytorch_model.bin")
+    refuses("cannot be read", lambda: build(folder, 2))
+    state = tiny(dtype=torch.float32).encoder.state_dict()
+    del state["pooler.dense.weight"]
+    torch.save(state, folder / "pytorch_model.bin")
+    refuses("lack 1 tensors of a BERT, such as pooler.dense.weight", lambda: build(folder, 2))
+    weights.write_bytes(whole[:1000])
+    refuses("cannot be read", lambda: build(folder, 2))
+    settings = json.loads(config.read_text())
+    config.write_text(json.dumps(settings | {"vocab_size": 7}))
+    refuses(f"the tokenizer knows {len(TOKENIZER)} tokens and the model 7", lambda: build(folder, 2))
+    config.write_text(json.dumps(settings | {"model_type": "roberta"}))
+    refuses("its config.json is roberta, expected bert", lambda: build(folder, 2))
+    (folder / "vocab.txt").unlink()
+    refuses("has no vocabulary", lambda: load_tokenizer(folder))
+    refuses("num_classes is 0", lambda: build(CONFIG, 0))
+
+
+def test_tokens_are_what_was_written_cut_and_padded():
+    small = tiny_tokenizer(["a", "play", "##ing", "do", "not"])
+    tokens = tokenise(small, ["A playing b", "", "[SEP] [MASK]", "a a a a a"], 6)
+    first, last, pad, unk, mask = 2, 3, 0, 1, 4
+    assert tokens.ids.tolist() == [
+        [first, 5, 6, 7, unk, last],
+        [first, last, pad, pad, pad, pad],
+        [first, last, mask, last, pad, pad],
+        [first, 5, 5, 5, 5, last],
+    ]
+    assert tokens.mask.sum(1).tolist() == [6, 2, 4, 6]
+    assert tokens.special.sum(1).tolist() == [2, 6, 6, 2]  # [UNK] is a word
+    assert tokens.truncated.tolist() == [False, False, False, True]
+    assert tokens.empty.tolist() == [False, True, True, False]
+    assert untokenise(small, tokens.ids, tokens.mask) == ["a playing [UNK]", "", "[SEP] [MASK]", "a a a a"]
+    assert tokens.take(torch.tensor([1, 2])).ids.shape == (2, 4)
+    assert untokenise(small, *tokenise(small, ["do not"], 9)[:2]) == ["do not"]
+
+
+def test_bad_texts_are_refused():
+    refuses("expected a sequence of strings", lambda: tokenise(TOKENIZER, "one text", 9), TypeError)
+    refuses("texts is list of NoneType, str", lambda: tokenise(TOKENIZER, ["a", None], 9), TypeError)
+    refuses("0 texts and max_length 9", lambda: tokenise(TOKENIZER, [], 9))
+    refuses("max_length 2; expected", lambda: tokenise(TOKENIZER, ["a"], 2))
+    model = tiny()
+    long = torch.zeros(1, 25, dtype=torch.int64)
+    refuses("25 tokens; expected at most 24", lambda: model(model.embed(long), long == 0))
+    refuses("expected (N, L, h) and (N, L)", lambda: model.on(TOKENS.mask)(model.embed(TOKENS.ids[:2])))
