@@ -112,7 +112,8 @@ def _own_kernel() -> type:
             argv=make_ipkernel_cmd(executable=sys.executable, extra_arguments=["--log-level=CRITICAL"]),
             display_name="Python 3",
             language="python",
-            env={"PYTHONHASHSEED": "0", "TQDM_DISABLE": "1", **_terminal()},
+            # tqdm.auto, which transformers imports, misses a widget that no page would show.
+            env={"PYTHONHASHSEED": "0", "TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress", **_terminal()},
         )
 
     return OwnKernel

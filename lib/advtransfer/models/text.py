@@ -113,7 +113,7 @@ def build(checkpoint: Path | BertConfig, num_classes: int, generator: torch.Gene
 def with_new_head(model: TextClassifier, num_classes: int, generator: torch.Generator | None = None) -> TextClassifier:
     """Copy a classifier and give the copy a freshly initialised head, as transfer to another task begins.
 
-    Parameters and errors are those of :func:`advtransfer.models.images.with_new_head`.
+    Parameters and errors are those of ``advtransfer.models.images.with_new_head``.
     """
     _check_positive("num_classes", num_classes)
     tuned = copy.deepcopy(model)
