@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from advtransfer import metrics, records
 from advtransfer.configs import ConfigError
 from advtransfer.datasets import DataUnavailable
-from advtransfer.experiments import evaluation, printed, text, text_protocol
+from advtransfer.datasets.parsing import Tree
+from advtransfer.experiments import evaluation, printed, text, text_protocol, text_sentences
 from advtransfer.experiments.text import Config
 
 
@@ -33,6 +34,7 @@ def test_the_tables_follow_from_the_arrays_and_the_record_from_the_config(made, 
 
 def test_the_models_have_learnt_and_are_attacked_as_the_tables_say(made):
     models, attacks = made.tables["models"], made.tables["attacks"]
+    assert set(attacks["view"]) == {"word"}  # the attack on sentences has to be asked for
     assert models["accuracy"][0] > models["majority"][0] + 0.2
     assert (attacks["flipped"] > 0.5).any()
     assert (attacks["changed"] > 0).all()
@@ -45,7 +47,7 @@ def test_the_models_have_learnt_and_are_attacked_as_the_tables_say(made):
 
 def test_rows_are_those_of_the_metrics(made):
     arrays, sources = made.arrays, made.tables["sources"]
-    for view in text.VIEWS:
+    for view in sources["view"].unique():
         kept = torch.from_numpy(arrays[f"{view}_deviations"]).double()
         for direction, (i, j) in {"T→S": (0, 2), "S→T": (2, 0)}.items():
             found = metrics.from_deviations(kept[i, i], kept[i, j], kept[j, j])
@@ -122,3 +124,22 @@ def test_the_printed_tables():
     for table, best in ((printed.table2(), "MR"), (printed.table4(), "Yelp")):
         assert list(table["label"]) == ["MR", "Yelp", "AG", "Fake"]
         assert table.set_index("label")["alpha1"].idxmax() == best
+
+
+def test_the_attack_on_sentences_is_measured_from_what_the_autoencoder_writes(cache, monkeypatch):
+    """With a parser of its own, in which each word hangs on the one before: spaCy is not asked for."""
+
+    def chain(texts, max_words):
+        lines = [text.split()[:max_words] for text in texts]
+        return [Tree(tuple(w), ("ROOT", *["next"] * (len(w) - 1)), tuple(range(-1, len(w) - 1))) for w in lines]
+
+    monkeypatch.setattr(text_sentences, "parse", chain)
+    sizes = {"sentence_steps": 3, "sentence_words": 6, "sentence_epochs": 2, "sources": "mr", "train_texts": 100}
+    config = Config.from_profile("smoke", **sizes)
+    record = text.run(config, cache=False)
+    found, n = record.tables["attacks"].query("view == 'sentence'"), len(record.arrays["index"])
+    assert list(found["corpus"]) == ["imdb", "mr"]
+    assert ((found["changed"] >= 0) & (found["changed"] <= 6)).all()
+    assert record.arrays["sentence_deviations"].shape == (2, 2, n, 2)
+    assert set(record.tables["sources"]["view"]) == set(text.VIEWS)
+    assert text.run(config, cache=False).digest == record.digest

@@ -18,10 +18,10 @@ from transformers import BertTokenizer
 
 from advtransfer import attacks, matching, metrics, spectral
 from advtransfer.datasets import TextDataset
-from advtransfer.experiments import conclusions, evaluation, text_protocol
+from advtransfer.experiments import conclusions, evaluation, text_protocol, text_sentences
 from advtransfer.experiments.text_protocol import LABELS, TARGET, Read, TextConfig, inputs, seed
 from advtransfer.models.text import TextClassifier, logits
-from advtransfer.models.tokens import Tokens
+from advtransfer.models.tokens import Tokens, untokenise
 from advtransfer.modes import Model
 from advtransfer.provenance import device
 from advtransfer.records import Arrays, Tables, recorded
@@ -30,14 +30,20 @@ from advtransfer.text_attacks import word_attack
 
 __all__ = ["SAMPLE_AXES", "Config", "derive", "inputs", "run"]
 
-VIEWS = {"word": "words (T3)", "embedding": "embeddings (PGD, ℓ2)", "singular": "embeddings (first singular vector)"}
+VIEWS = {
+    "word": "words (T3)",
+    "sentence": "sentences (T3)",
+    "embedding": "embeddings (PGD, ℓ2)",
+    "singular": "embeddings (first singular vector)",
+}
 """How the models are attacked, in words for the page."""
 WORDS = ("flipped", "changed", "distance", "roundtrip")
-"""What is kept of the word attack on each text."""
+"""What is kept of the attacks on words, by words or sentences, of each text."""
 SAMPLE_AXES = {
     "index": 0,
     **{f"{view}_deviations": 2 for view in VIEWS},
-    **{f"word_{name}": 1 for name in WORDS},
+    **{f"{view}_{name}": 1 for view in ("word", "sentence") for name in WORDS},
+    "sentence_unperturbed": 1,
 }
 """The arrays that a published record may thin out, and their axis of samples."""
 PASS = 32  # texts an attack on embeddings
@@ -69,7 +75,12 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     arrays = _about(datasets, corpora, models) | _transfer(config, models[1:], datasets[0], corpora[0])
     chosen = torch.from_numpy(arrays["index"])
     attacked = corpora[0].test.take(chosen)
-    return derive(config, arrays | (more := _attacked(config, spoken.tokenizer, models, attacked))), arrays | more
+    arrays |= _attacked(config, spoken.tokenizer, models, attacked)
+    if config.sentence_steps:
+        texts = untokenise(spoken.tokenizer, attacked.ids, attacked.mask)
+        found, moved = text_sentences.attacked(config, spoken, models, datasets[0], texts)
+        arrays |= {**found, "sentence_deviations": _table(moved)}
+    return derive(config, arrays), arrays
 
 
 def _about(datasets: Sequence[TextDataset], corpora: Sequence[Read], models: Sequence[TextClassifier]) -> Arrays:
@@ -113,7 +124,7 @@ def _attacked(config: Config, tokenizer: BertTokenizer, models: Sequence[TextCla
     told = {f"word_{name}": torch.stack([getattr(each, name) for each in found]).numpy() for name in WORDS}
     shown = zip(tokens.ids, tokens.mask, found[0].ids, range(EXAMPLES), strict=False)
     arrays = {
-        "word_deviations": _filled({(i, j): d for i, row in enumerate(moved) for j, d in enumerate(row)}),
+        "word_deviations": _table(moved),
         **told,
         "examples": np.array([marked(before[kept], after[kept], tokenizer) for before, kept, after, _ in shown]),
     }
@@ -143,6 +154,10 @@ def _displaced(model: TextClassifier, tokens: Tokens) -> Model:
     return lambda delta: model(words + delta, tokens.mask)
 
 
+def _table(found: Sequence[Sequence[Tensor]]) -> np.ndarray:
+    return _filled({(i, j): d for i, row in enumerate(found) for j, d in enumerate(row)})
+
+
 def _filled(found: dict[tuple[int, int], Tensor]) -> np.ndarray:
     """Deviations of all pairs as half floats (K, K, N, d), narrower outputs filled up with zeros."""
     size, width = 1 + max(i for i, _ in found), max(d.shape[1] for d in found.values())
@@ -163,7 +178,7 @@ def derive(config: Config, arrays: Arrays) -> Tables:
     matched = matching.distances(torch.from_numpy(arrays["gram"]), arrays["outputs"].tolist()).numpy()
     confidence = np.exp(-arrays["transfer_loss"].astype(float))[:, arrays["index"]]
     sources, samples, correlations = [], [], []
-    for view in VIEWS:
+    for view in (view for view in VIEWS if f"{view}_deviations" in arrays):
         own = {"deviations": arrays[f"{view}_deviations"]}
         for direction in ("T→S", "S→T"):
             pairs = [(0, k) if direction == "T→S" else (k, 0) for k in range(1, 1 + len(names))]
@@ -230,15 +245,17 @@ def _models(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def _attacks(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """What the word attack did to each model: share flipped, words changed and distance, over all texts."""
+    """What the attacks on words and sentences did to each model: share flipped, words changed, distance, all texts."""
     rows = []
-    for k, name in enumerate((TARGET, *config.sources)):
-        row: dict[str, Any] = {"corpus": name, "label": LABELS[name]}
-        row |= evaluation.accuracy("flipped", arrays["word_flipped"][k])
-        row |= evaluation.accuracy("roundtrip", arrays["word_roundtrip"][k])
-        for what in ("changed", "distance"):
-            values = arrays[f"word_{what}"][k].astype(float)
-            half = 1.96 * values.std(ddof=1) / len(values) ** 0.5
-            row |= {what: values.mean(), f"{what}_low": values.mean() - half, f"{what}_high": values.mean() + half}
-        rows.append({**row, "n": len(arrays["index"])})
+    for view in (view for view in ("word", "sentence") if f"{view}_deviations" in arrays):
+        for k, name in enumerate((TARGET, *config.sources)):
+            row: dict[str, Any] = {"view": view, "corpus": name, "label": LABELS[name]}
+            for what in ("flipped", "roundtrip", "unperturbed"):
+                if f"{view}_{what}" in arrays:
+                    row |= evaluation.accuracy(what, arrays[f"{view}_{what}"][k])
+            for what in ("changed", "distance"):
+                values = arrays[f"{view}_{what}"][k].astype(float)
+                half = 1.96 * values.std(ddof=1) / len(values) ** 0.5
+                row |= {what: values.mean(), f"{what}_low": values.mean() - half, f"{what}_high": values.mean() + half}
+            rows.append({**row, "n": len(arrays["index"])})
     return pd.DataFrame(rows)

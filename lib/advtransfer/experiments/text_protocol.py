@@ -65,6 +65,11 @@ class TextConfig(BaseConfig):
     samples: int = Field(32, ge=10, description="target test texts to attack, at most")
     word_steps: int = Field(30, ge=1, le=10_000, description="gradients a text in the word-level attack")
     patience: int = Field(10, ge=1, description="steps after which a flipped text is left, if none nearer was found")
+    sentence_steps: int = Field(
+        0, ge=0, le=10_000, description="gradients a text in the sentence-level attack; 0: none, for it needs spaCy"
+    )
+    sentence_words: int = Field(30, ge=2, le=100, description="words of a text that the autoencoder learns, at most")
+    sentence_epochs: int = Field(8, ge=1, le=1000, description="passes of the autoencoder over the target's texts")
     eps: Epsilon = Field(0.5, description="radius of the attack on embeddings, l2 over all of a text")
     embedding_steps: int = Field(5, ge=1, le=10_000, description="steps of PGD on embeddings")
     gradients: int = Field(16, ge=10, description="attacked texts whose Jacobians are matched, at most")
@@ -78,7 +83,8 @@ SMOKE = {
 PAPER = {
     "encoder": "bert-base-uncased", "sources": ("mr", "yelp", "ag", "fake"), "train_texts": 1_000_000,
     "test_texts": 25_000, "max_length": 0, "epochs": 0, "transfer_epochs": 1, "batch_size": 0, "lr": 5e-5,
-    "precision": "float32", "samples": 100, "word_steps": 100, "patience": 100, "embedding_steps": 20, "gradients": 100,
+    "precision": "float32", "samples": 100, "word_steps": 100, "patience": 100, "sentence_steps": 100,
+    "sentence_words": 100, "embedding_steps": 20, "gradients": 100,
 }  # fmt: skip
 
 
