@@ -6,8 +6,8 @@ from torch.nn import functional as F
 from transformers import get_linear_schedule_with_warmup
 
 from advtransfer import text_training
+from advtransfer.fitting import TrainingError
 from advtransfer.text_training import fit_text
-from advtransfer.training import TrainingError
 from advtransfer.weights import Checkpoint, content
 from cases import seeded
 from text_cases import reviews, tiny

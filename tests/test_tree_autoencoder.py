@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from advtransfer.fitting import TrainingError
 from advtransfer.models import tree_autoencoder
 from advtransfer.models.tree_autoencoder import TEMPERATURE, TreeAutoencoder, plant, straight_through
-from advtransfer.training import TrainingError
 from advtransfer.tree_training import fit_autoencoder, reconstructed
 from advtransfer.weights import Checkpoint, content
 

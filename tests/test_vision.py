@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from advtransfer import datasets, estimators, matching, metrics, records, spectral, tables, training
+from advtransfer import datasets, estimators, fitting, matching, metrics, records, spectral, tables
 from advtransfer.configs import ConfigError
 from advtransfer.experiments import ablations, conclusions, evaluation, pool, printed, protocol, similarity, vision
 from advtransfer.experiments.vision import Config
@@ -136,7 +136,7 @@ def test_a_source_at_chance_or_diverged_is_reported_and_left_out(cache, monkeypa
 
     def failing(config, recipe, data):
         if recipe.architecture == "lenet":
-            raise training.TrainingError("the loss is nan")
+            raise fitting.TrainingError("the loss is nan")
         return trained(config, recipe._replace(lr=1e-6) if recipe.architecture == "alexnet" else recipe, data)
 
     monkeypatch.setattr(protocol, "trained", failing)
@@ -146,7 +146,7 @@ def test_a_source_at_chance_or_diverged_is_reported_and_left_out(cache, monkeypa
     assert models.loc["lenet", ["parameters", "accuracy"]].tolist() == [0, 0]
     assert list(tables["sources"]["architecture"]) == ["fully_connected"]
     monkeypatch.setattr(protocol, "trained", lambda c, r, d: trained(c, r._replace(lr=1e-9), d))
-    with pytest.raises(training.TrainingError, match="none of alexnet has learnt its images"):
+    with pytest.raises(fitting.TrainingError, match="none of alexnet has learnt its images"):
         vision.run(Config.from_profile("smoke", architectures="alexnet"))
 
 
@@ -343,7 +343,7 @@ def test_inputs_are_the_checksums_of_the_files(tmp_path, monkeypatch):
 
 def test_a_target_model_that_gets_nothing_right_is_an_error():
     config = Config.from_profile("smoke")
-    with pytest.raises(training.TrainingError, match=r"classifies 9 of 50 .* as many samples as outputs \(10\)"):
+    with pytest.raises(fitting.TrainingError, match=r"classifies 9 of 50 .* as many samples as outputs \(10\)"):
         protocol.attackable(config, torch.arange(50) < 9, 10)
     assert len(protocol.attackable(config.model_copy(update={"only_correct": False}), torch.zeros(40) > 0, 10)) == 40
 

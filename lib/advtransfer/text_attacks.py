@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from transformers import BertTokenizer
 
+from advtransfer.fitting import Precision
 from advtransfer.metrics import Attack
 from advtransfer.models.text import OnTexts, TextClassifier
 from advtransfer.models.tokens import Tokens, by_length, check_vocabulary, untokenise
 from advtransfer.modes import Model, evaluating
 from advtransfer.sentences import NearestSentence, reads_back
-from advtransfer.training import Precision
 
 
 class WordAttack(NamedTuple):

@@ -7,19 +7,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import get_linear_schedule_with_warmup
 
-from advtransfer.models.text import TextClassifier, logits
-from advtransfer.models.tokens import Tokens
-from advtransfer.training import (
+from advtransfer.fitting import (
     Checkpoint,
     Fit,
     Precision,
     TrainingError,
-    _progress,
-    _resumed,
-    _state,
-    _training,
-    _weights,
+    progress,
+    resumed,
+    state_of,
+    trained_alone,
+    weights_of,
 )
+from advtransfer.models.text import TextClassifier, logits
+from advtransfer.models.tokens import Tokens
 
 WINDOW = 16  # batches among which texts are sorted by length
 
@@ -99,7 +99,7 @@ def fit_text(
     steps = epochs * -(-len(labels) // batch_size)
     orders = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
 
-    with _training(model, parameters, True, seed) as trained, _progress(steps, label) as bar:
+    with trained_alone(model, parameters, True, seed) as trained, progress(steps, label) as bar:
         groups = [
             {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": weight_decay},
             {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
@@ -107,7 +107,7 @@ def fit_text(
         optimiser = torch.optim.AdamW(groups, lr=lr, fused=True)
         schedule = get_linear_schedule_with_warmup(optimiser, round(warmup * steps), steps)
         parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
-        best, accuracy = _resumed(checkpoint, parts, orders, device)
+        best, accuracy = resumed(checkpoint, parts, orders, device)
         bar.update(len(accuracy) * steps // epochs)
         for epoch in range(len(accuracy) + 1, epochs + 1):
             total = torch.zeros((), device=device)  # summed here, and read once an epoch
@@ -129,10 +129,10 @@ def fit_text(
                 )
             accuracy.append(_accuracy(model, *watch, precision) if watch else float("nan"))
             if watch and accuracy[-1] > max(accuracy[:-1], default=-1.0):
-                best = _weights(model)
+                best = weights_of(model)
             if checkpoint and epoch < epochs:
-                checkpoint.save(_state(parts, orders, device, best, accuracy))
-    last = _weights(model)
+                checkpoint.save(state_of(parts, orders, device, best, accuracy))
+    last = weights_of(model)
     return Fit(last, best if watch else last, torch.tensor(accuracy if watch else [], dtype=torch.float64))
 
 

@@ -1,45 +1,23 @@
 """Training of image classifiers: data on the device, one loop, and a state it can go on from."""
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
+from advtransfer.fitting import (
+    Checkpoint,
+    Fit,
+    Precision,
+    TrainingError,
+    progress,
+    resumed,
+    state_of,
+    trained_alone,
+    weights_of,
+)
 from advtransfer.modes import evaluating
-
-Weights = dict[str, Tensor]
-Precision = Literal["float32", "bfloat16"]
-TERMINAL = "ADVTRANSFER_TERMINAL"  # the terminal of whoever waits for a notebook: its kernel's own output is captured
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on."""
-
-
-class Checkpoint(Protocol):
-    """Where a training under way keeps its state after each epoch (see `weights.Checkpoint`)."""
-
-    def load(self) -> dict[str, Any] | None:
-        """The state kept last, or None."""
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Keep a state of tensors, numbers and containers of them."""
-
-
-class Fit(NamedTuple):
-    """What training gave, on the CPU."""
-
-    last: Weights
-    """The state of the model after the last epoch."""
-    best: Weights
-    """Its state after the epoch with the best accuracy on `watch`, the earliest of equals; `last` without `watch`."""
-    accuracy: Tensor
-    """(epochs,) float64: accuracy on `watch` after each epoch; empty without."""
 
 
 def fit_classifier(
@@ -126,12 +104,12 @@ def fit_classifier(
     batches = len(x) // batch_size
     order_and_shifts = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
 
-    with _training(model, parameters, adapt_norm, seed) as trained, _progress(epochs * batches, label) as bar:
+    with trained_alone(model, parameters, adapt_norm, seed) as trained, progress(epochs * batches, label) as bar:
         fused = device.type == "cuda"
         optimiser = torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * batches)
         parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
-        best, accuracy = _resumed(checkpoint, parts, order_and_shifts, device)
+        best, accuracy = resumed(checkpoint, parts, order_and_shifts, device)
         bar.update(len(accuracy) * batches)
         for epoch in range(len(accuracy) + 1, epochs + 1):
             order = torch.randperm(len(x), generator=order_and_shifts).to(device)
@@ -155,10 +133,10 @@ def fit_classifier(
                 )
             accuracy.append(_accuracy(model, *seen, precision, memory_format) if seen else float("nan"))
             if seen and accuracy[-1] > max(accuracy[:-1], default=-1.0):
-                best = _weights(model)
+                best = weights_of(model)
             if checkpoint and epoch < epochs:
-                checkpoint.save(_state(parts, order_and_shifts, device, best, accuracy))
-    last = _weights(model)
+                checkpoint.save(state_of(parts, order_and_shifts, device, best, accuracy))
+    last = weights_of(model)
     return Fit(last, best if seen else last, torch.tensor(accuracy if seen else [], dtype=torch.float64))
 
 
@@ -192,42 +170,6 @@ def crop_and_flip(x: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
     return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # from (N, H, W, C)
 
 
-# The state between two epochs.
-
-
-def _state(
-    parts: dict[str, Any], generator: torch.Generator, device: torch.device, best: Weights, accuracy: list[float]
-) -> dict[str, Any]:
-    return {
-        **{name: part.state_dict() for name, part in parts.items()},
-        "order_and_shifts": generator.get_state(),
-        "layers": torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state(),
-        "best": best,
-        "accuracy": accuracy,
-    }
-
-
-def _resumed(
-    checkpoint: Checkpoint | None, parts: dict[str, Any], generator: torch.Generator, device: torch.device
-) -> tuple[Weights, list[float]]:
-    """Put everything where a kept state left it; its best weights, and the accuracy after each epoch done."""
-    state = checkpoint.load() if checkpoint else None
-    if state is None:
-        return {}, []
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    generator.set_state(state["order_and_shifts"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["layers"], device)
-    else:
-        torch.set_rng_state(state["layers"])
-    return state["best"], list(state["accuracy"])
-
-
-def _weights(model: nn.Module) -> Weights:
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
 def _accuracy(
     model: nn.Module, x: Tensor, y: Tensor, precision: Precision, memory_format: torch.memory_format, size: int = 500
 ) -> float:
@@ -238,19 +180,6 @@ def _accuracy(
             for a, b in zip(x.split(size), y.split(size), strict=True)
         ]
     return int(torch.stack(right).sum()) / len(y)
-
-
-# How the model is held meanwhile.
-
-
-@contextmanager
-def _progress(total: int, label: str) -> Iterator[tqdm]:
-    """A bar with what is left, on the terminal of whoever waits."""
-    with ExitStack() as stack:
-        there: dict[str, Any] = {}
-        with suppress(KeyError, OSError):
-            there = {"file": stack.enter_context(open(os.environ[TERMINAL], "w", encoding="utf-8")), "disable": False}
-        yield stack.enter_context(tqdm(total=total, desc=label, leave=False, unit="batch", dynamic_ncols=True, **there))
 
 
 def _memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
@@ -269,35 +198,6 @@ def _draw_augmentation(n: int, generator: torch.Generator) -> tuple[Tensor, Tens
     """Shifts (n, 2) and flips (n,) for `crop_and_flip`."""
     shift = torch.randint(2 * PADDING + 1, (n, 2), generator=generator)
     return shift, torch.rand(n, generator=generator) < 0.5
-
-
-@contextmanager
-def _training(
-    model: nn.Module, parameters: Iterable[nn.Parameter] | None, adapt_norm: bool, seed: int
-) -> Iterator[list[nn.Parameter]]:
-    """Train mode and gradients for what is trained, and for nothing else; afterwards eval mode and all as it was."""
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    trained = [parameter for parameter, _ in before] if parameters is None else list(parameters)
-    chosen = set(map(id, trained))
-    device = before[0][0].device
-    try:
-        for parameter, _ in before:
-            parameter.requires_grad_(id(parameter) in chosen)
-        for module in model.modules():
-            module.training = adapt_norm or not isinstance(module, nn.modules.batchnorm._BatchNorm)
-        with (
-            torch.random.fork_rng([device] if device.type == "cuda" else []),
-            torch.backends.cudnn.flags(deterministic=True, benchmark=False),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-        ):
-            torch.manual_seed(seed)
-            yield trained
-    finally:
-        for parameter, required in before:
-            parameter.requires_grad_(required)
-            parameter.grad = None
-        model.eval()
 
 
 def _check_images(name: str, x: Tensor, y: Tensor) -> None:

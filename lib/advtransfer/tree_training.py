@@ -6,10 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advtransfer import training
+from advtransfer.fitting import (
+    Checkpoint,
+    TrainingError,
+    Weights,
+    progress,
+    resumed,
+    state_of,
+    trained_alone,
+    weights_of,
+)
 from advtransfer.models.tree_autoencoder import Forest, TreeAutoencoder
 from advtransfer.modes import evaluating
-from advtransfer.training import Checkpoint, TrainingError, Weights
 
 UNKNOWN = 0  # the number of the unknown word (see `datasets.parsing.Vocabulary`)
 
@@ -77,10 +85,10 @@ def fit_autoencoder(
     batches = -(-n_trees // batch_size)
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
 
-    with training._training(model, None, True, seed) as trained, training._progress(epochs * batches, label) as bar:
+    with trained_alone(model, None, True, seed) as trained, progress(epochs * batches, label) as bar:
         optimiser = torch.optim.Adam(trained, lr=lr)
         parts = {"model": model, "optimiser": optimiser}
-        _, accuracy = training._resumed(checkpoint, parts, generator, device)
+        _, accuracy = resumed(checkpoint, parts, generator, device)
         bar.update(len(accuracy) * batches)
         for epoch in range(len(accuracy) + 1, epochs + 1):
             total = torch.zeros((), device=device)  # summed here, and read once an epoch
@@ -100,9 +108,9 @@ def fit_autoencoder(
                 )
             accuracy.append(float(reconstructed(model, held_out).double().mean()) if held_out else float("nan"))
             if checkpoint and epoch < epochs:
-                checkpoint.save(training._state(parts, generator, device, {}, accuracy))
+                checkpoint.save(state_of(parts, generator, device, {}, accuracy))
     measured = torch.tensor(accuracy if held_out else [], dtype=torch.float64)
-    return AutoencoderFit(training._weights(model), measured)
+    return AutoencoderFit(weights_of(model), measured)
 
 
 def reconstructed(model: TreeAutoencoder, forest: Forest, *, batch_size: int = 100) -> Tensor:

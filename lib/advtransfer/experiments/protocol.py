@@ -19,11 +19,12 @@ from advtransfer.configs import Config as BaseConfig
 from advtransfer.configs import Epsilon
 from advtransfer.datasets import ImageDataset, generated, load, store
 from advtransfer.datasets.sources import source
+from advtransfer.fitting import Precision, TrainingError
 from advtransfer.models import images
 from advtransfer.models.images import ImageModel
 from advtransfer.modes import Model
 from advtransfer.provenance import device
-from advtransfer.training import Precision, TrainingError, fit_classifier
+from advtransfer.training import fit_classifier
 
 Architecture = Literal["fully_connected", "lenet", "alexnet", "resnet18", "resnet50"]
 Target = Literal["cifar10-shift", "tiny-imagenet-10", "stl10", "generated"]

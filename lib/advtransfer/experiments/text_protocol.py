@@ -18,12 +18,12 @@ from advtransfer.configs import Epsilon
 from advtransfer.datasets import TextDataset, encoders, generated_texts, load_texts, textstore
 from advtransfer.datasets.generated_texts import GENERATED_WORDS
 from advtransfer.experiments.protocol import Once
+from advtransfer.fitting import Precision
 from advtransfer.models import text as models
 from advtransfer.models.text import TextClassifier
 from advtransfer.models.tokens import Tokens, load_tokenizer, tiny_tokenizer, tokenise
 from advtransfer.provenance import device
 from advtransfer.text_training import fit_text
-from advtransfer.training import Precision
 
 Source = Literal["mr", "yelp", "ag", "fake", "ag-two"]
 LABELS: dict[str, str] = {

@@ -13,11 +13,11 @@ from pydantic import Field
 
 from advtransfer.experiments import conclusions, evaluation, printed, protocol
 from advtransfer.experiments.protocol import Architecture, Domains, ImageConfig, inputs
+from advtransfer.fitting import TrainingError
 from advtransfer.models import images
 from advtransfer.models.images import ImageModel
 from advtransfer.prepare import prepare
 from advtransfer.records import Arrays, Tables, recorded
-from advtransfer.training import TrainingError
 
 __all__ = ["SAMPLE_AXES", "Config", "derive", "inputs", "run"]
 

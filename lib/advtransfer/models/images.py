@@ -5,13 +5,14 @@
 
 import copy
 import difflib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+
+from advtransfer.models.initialisation import check_positive, initialised_by
 
 LABELS = {
     "fully_connected": "Fully Connected",
@@ -85,14 +86,14 @@ def build(
         near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"architecture is {name!r}; expected one of {', '.join(ARCHITECTURES)}{hint}")
-    _check_positive("num_classes", num_classes)
+    check_positive("num_classes", num_classes)
     if width is not None:
-        _check_positive("width", width)
+        check_positive("width", width)
 
     def scale(channels: int) -> int:
         return channels if width is None else max(4, round(channels * width / 64))
 
-    with _initialised_by(generator):
+    with initialised_by(generator):
         body, n_features = _BODIES[name](scale)
         return ImageModel(body, n_features, num_classes)
 
@@ -119,27 +120,12 @@ def with_new_head(model: ImageModel, num_classes: int, generator: torch.Generato
     ValueError
         `num_classes` is below 1.
     """
-    _check_positive("num_classes", num_classes)
+    check_positive("num_classes", num_classes)
     tuned = copy.deepcopy(model)
-    with _initialised_by(generator):
+    with initialised_by(generator):
         head = nn.Linear(model.head.in_features, num_classes)
     tuned.head = head.to(model.head.weight).train(model.head.training)
     return tuned
-
-
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} is {value}; expected at least 1")
-
-
-@contextmanager
-def _initialised_by(generator: torch.Generator | None) -> Iterator[None]:
-    """Let the layers built inside draw their weights from `generator`, on the CPU whatever the default device."""
-    generator = generator or torch.Generator().manual_seed(0)
-    seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs as well
-        yield
 
 
 # Bodies: each a module to features (N, k), and k.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 from transformers.utils import logging
 
-from advtransfer.models.images import _check_positive, _initialised_by
+from advtransfer.models.initialisation import check_positive, initialised_by
 from advtransfer.models.tokens import Tokens, by_length, check_vocabulary, load_tokenizer
 from advtransfer.modes import evaluating
 
@@ -104,8 +104,8 @@ def build(checkpoint: Path | BertConfig, num_classes: int, generator: torch.Gene
     ValueError
         The folder holds no BERT, lacks weights, or its vocabulary is not the model's; or `num_classes` is below 1.
     """
-    _check_positive("num_classes", num_classes)
-    with _initialised_by(generator):
+    check_positive("num_classes", num_classes)
+    with initialised_by(generator):
         encoder = BertModel(checkpoint) if isinstance(checkpoint, BertConfig) else _pretrained(checkpoint)
         return TextClassifier(encoder, num_classes).train()
 
@@ -115,9 +115,9 @@ def with_new_head(model: TextClassifier, num_classes: int, generator: torch.Gene
 
     Parameters and errors are those of ``advtransfer.models.images.with_new_head``.
     """
-    _check_positive("num_classes", num_classes)
+    check_positive("num_classes", num_classes)
     tuned = copy.deepcopy(model)
-    with _initialised_by(generator):
+    with initialised_by(generator):
         head = _head(model.encoder.config, num_classes)
     tuned.head = head.to(model.head.weight).train(model.head.training)
     return tuned

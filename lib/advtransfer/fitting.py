@@ -1,0 +1,119 @@
+"""What every training loop shares: its results, the state it can go on from, its bar, and how the model is held."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+Weights = dict[str, Tensor]
+Precision = Literal["float32", "bfloat16"]
+TERMINAL = "ADVTRANSFER_TERMINAL"  # the terminal of whoever waits for a notebook: its kernel's own output is captured
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on."""
+
+
+class Checkpoint(Protocol):
+    """Where a training under way keeps its state after each epoch (see `weights.Checkpoint`)."""
+
+    def load(self) -> dict[str, Any] | None:
+        """The state kept last, or None."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep a state of tensors, numbers and containers of them."""
+
+
+class Fit(NamedTuple):
+    """What training gave, on the CPU."""
+
+    last: Weights
+    """The state of the model after the last epoch."""
+    best: Weights
+    """Its state after the epoch with the best accuracy on `watch`, the earliest of equals; `last` without `watch`."""
+    accuracy: Tensor
+    """(epochs,) float64: accuracy on `watch` after each epoch; empty without."""
+
+
+# The state between two epochs.
+
+
+def state_of(
+    parts: dict[str, Any], generator: torch.Generator, device: torch.device, best: Weights, accuracy: list[float]
+) -> dict[str, Any]:
+    """What training needs to go on after an epoch: its parts, random streams, best weights and accuracies."""
+    return {
+        **{name: part.state_dict() for name, part in parts.items()},
+        "order_and_shifts": generator.get_state(),
+        "layers": torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state(),
+        "best": best,
+        "accuracy": accuracy,
+    }
+
+
+def resumed(
+    checkpoint: Checkpoint | None, parts: dict[str, Any], generator: torch.Generator, device: torch.device
+) -> tuple[Weights, list[float]]:
+    """Put everything where a kept state left it; its best weights, and the accuracy after each epoch done."""
+    state = checkpoint.load() if checkpoint else None
+    if state is None:
+        return {}, []
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    generator.set_state(state["order_and_shifts"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["layers"], device)
+    else:
+        torch.set_rng_state(state["layers"])
+    return state["best"], list(state["accuracy"])
+
+
+def weights_of(model: nn.Module) -> Weights:
+    """A copy of the model's state on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+# How the model is held meanwhile.
+
+
+@contextmanager
+def progress(total: int, label: str) -> Iterator[tqdm]:
+    """A bar with what is left, on the terminal of whoever waits."""
+    with ExitStack() as stack:
+        there: dict[str, Any] = {}
+        with suppress(KeyError, OSError):
+            there = {"file": stack.enter_context(open(os.environ[TERMINAL], "w", encoding="utf-8")), "disable": False}
+        yield stack.enter_context(tqdm(total=total, desc=label, leave=False, unit="batch", dynamic_ncols=True, **there))
+
+
+@contextmanager
+def trained_alone(
+    model: nn.Module, parameters: Iterable[nn.Parameter] | None, adapt_norm: bool, seed: int
+) -> Iterator[list[nn.Parameter]]:
+    """Train mode and gradients for what is trained, and for nothing else; afterwards eval mode and all as it was."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    trained = [parameter for parameter, _ in before] if parameters is None else list(parameters)
+    chosen = set(map(id, trained))
+    device = before[0][0].device
+    try:
+        for parameter, _ in before:
+            parameter.requires_grad_(id(parameter) in chosen)
+        for module in model.modules():
+            module.training = adapt_norm or not isinstance(module, nn.modules.batchnorm._BatchNorm)
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            torch.backends.cudnn.flags(deterministic=True, benchmark=False),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
+            torch.manual_seed(seed)
+            yield trained
+    finally:
+        for parameter, required in before:
+            parameter.requires_grad_(required)
+            parameter.grad = None
+        model.eval()

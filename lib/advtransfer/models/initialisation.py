@@ -1,0 +1,22 @@
+"""How models draw their first weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def check_positive(name: str, value: int) -> None:
+    """Raise a ValueError unless a size is at least 1."""
+    if value < 1:
+        raise ValueError(f"{name} is {value}; expected at least 1")
+
+
+@contextmanager
+def initialised_by(generator: torch.Generator | None) -> Iterator[None]:
+    """Let the layers built inside draw their weights from `generator`, on the CPU whatever the default device."""
+    generator = generator or torch.Generator().manual_seed(0)
+    seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs as well
+        yield
