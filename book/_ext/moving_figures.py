@@ -23,7 +23,7 @@ SCRIPTS = {
 SHOWN = ["label", "width", "epochs", "seed", "transfer_accuracy", *pool.PREDICTORS]
 
 
-class moving(nodes.General, nodes.Element):  # noqa: N801 - docutils names nodes so
+class moving(nodes.General, nodes.Element):
     """A figure's place; its children are shown until the script replaces them."""
 
 

@@ -98,6 +98,7 @@
       const x = scale(xs, EDGE.left, width - EDGE.right), y = scale(ys, height - EDGE.bottom, EDGE.top);
       const across = ticks(x.low, x.high, Math.min(7, width / 80)), up = ticks(y.low, y.high, 5);
       const unit = (of, said) => (held ? `rank of ${said}, less what own accuracy gives` : `${said}${PERCENT.has(of) ? " (%)" : ""}`);
+      const focused = this.picture.contains(document.activeElement);
       this.order = xs.map((_, i) => i).sort((i, j) => xs[i] - xs[j] || ys[i] - ys[j]);
       this.points = this.rows.map((row, i) => this.point(row, i, x.at(xs[i]), y.at(ys[i]), key));
       this.picture.replaceChildren(
@@ -110,7 +111,7 @@
           svg("text", { transform: `translate(12 ${(EDGE.top + height - EDGE.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" },
             held ? "rank of transfer, less the same" : "accuracy after transfer (%)")),
         ...this.order.map((i) => this.points[i]));
-      this.choose(this.current, false);
+      this.choose(this.current, focused);
     }
 
     point(row, i, x, y, key) {

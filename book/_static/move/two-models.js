@@ -3,7 +3,7 @@
 
 (() => {
   const { html, svg, symbol, label, number } = Dom;
-  const BOX = 1.8; // half the side of a panel
+  const BOX = 1.6; // half the side of a panel
   const REACH = 1.2; // how far a column can be dragged, across and up
   const STEP = 0.05; // of an arrow key; with Shift five times as much
   const INPUTS = ["p", "q"], MODELS = ["a", "b"];
@@ -11,12 +11,12 @@
   const EXAMPLES = [
     ["start", "Two models with something in common", "The first attack on the one moves the other most of the way, at both inputs. Drag any ringed end."],
     ["equal", "The same model twice", "All three metrics are 1 and the distance is 0."],
-    ["rotated", "The same, its outputs turned", "f_b is f_a with its output plane turned. An affine map turns it back: nothing changes, though the outputs look different."],
-    ["pushed", "Other directions, no distance", "Here it is the inputs that are turned. The attack carries less far, yet a linear map still makes f_a of f_b: the distance stays 0. So it is for any two linear models, if f_b is invertible."],
-    ["far", "All metrics 1, large distance", "f_b knows nothing of the second input coordinate, and the first attack does not ask for it. The second attack on f_a would: ρ is little more than a half."],
-    ["near", "Metric near 0, distance 0", "f_b holds all of f_a, but is itself moved far more by something else."],
-    ["onlyAlpha1", "Only α₁ is large", "The attack moves f_b as far as it goes, once forwards and once backwards. An affine map can use none of it, and α₂ says so."],
-    ["onlyAlpha2", "Only α₂ is large", "f_b always answers the same way, but weakly: it is nearly all the other coordinate. α₁ says so."],
+    ["rotated", "The same, its outputs turned", "The second model is the first with its output plane turned. An affine map turns it back: nothing changes, though the outputs look different."],
+    ["pushed", "Other directions, no distance", "Here the inputs are turned. The attack carries less far, yet a linear map still undoes the turn: the distance stays 0, as for any two linear models of which the second is invertible."],
+    ["far", "All metrics 1, large distance", "The second model knows nothing of direction 2, and the first attack does not ask for it. The second attack would: ρ is little more than a half."],
+    ["near", "Metric near 0, distance 0", "The second model holds all of the first, but something else moves it far more."],
+    ["onlyAlpha1", "Only α₁ is large", "The attack moves the second model as far as it goes, forwards at p and backwards at q. An affine map can use none of it, and α₂ says so."],
+    ["onlyAlpha2", "Only α₂ is large", "The second model always answers the same way, but weakly: it is nearly all direction 2. α₁ says so."],
     ["itself", "A model and itself, α₂ below 1", "The deviations point in two directions alike, so α₂ is 1/√2 for a perfect match."],
     ["overshoot", "First attacks say too much", "R₁, from the first attacks alone, is four times R: the second attacks cancel half of what the first ones add."],
   ];
@@ -34,7 +34,8 @@
 
   class Panel {
     /* One plane: the image of the unit circle, arrows, and the ends that can be dragged. */
-    constructor(title) {
+    constructor(title, movable) {
+      this.movable = movable;
       this.picture = svg("svg", { viewBox: `${-BOX} ${-BOX} ${2 * BOX} ${2 * BOX}` });
       this.back = svg("g", { "aria-hidden": "true" });
       this.picture.append(
@@ -48,12 +49,14 @@
         return `${jac[0][0] * x + jac[0][1] * y} ${-(jac[1][0] * x + jac[1][1] * y)}`;
       };
       const points = Array.from({ length: 73 }, (_, k) => at((k * Math.PI) / 36));
-      this.back.replaceChildren(svg("path", { class: "image", d: `M${points.join("L")}Z` }), ...arrows.flatMap(drawn));
+      const taken = this.movable ? [[jac[0][0], -jac[1][0]], [jac[0][1], -jac[1][1]]] : []; // places of other marks
+      this.back.replaceChildren(svg("path", { class: "image", d: `M${points.join("L")}Z` }),
+        ...arrows.flatMap((arrow) => drawn(arrow, taken)));
     }
   }
 
-  /* An arrow and, fainter, its opposite, which is as good an attack; the name at the end that `side` says. */
-  function drawn({ end: [x, up], kind, name, side }) {
+  /* An arrow and, fainter, its opposite, which is as good an attack; the name at an end, where there is room. */
+  function drawn({ end: [x, up], kind, below }, taken) {
     const y = -up, length = Math.hypot(x, y);
     if (!(length > 0)) return [];
     const [ux, uy] = [x / length, y / length], size = Math.min(0.16, length);
@@ -61,13 +64,19 @@
       const back = [sign * (x - size * ux), sign * (y - size * uy)], half = [0.5 * size * uy, -0.5 * size * ux];
       return `M${sign * x} ${sign * y}L${back[0] + half[0]} ${back[1] + half[1]}L${back[0] - half[0]} ${back[1] - half[1]}Z`;
     };
-    const far = side * (length + 0.22);
+    const ends = [1, -1].flatMap((sign) => [[sign * 0.24, 0], [sign * 0.05, 0.3], [sign * 0.05, -0.3]].map(([on, aside]) => {
+      const far = sign * length + on;
+      return [clamp(far * ux - aside * uy, BOX - 0.25), clamp(far * uy + aside * ux, BOX - 0.18)];
+    }));
+    const room = (at) => Math.min(0.36, ...taken.map((other) => Math.hypot(at[0] - other[0], at[1] - other[1])));
+    const place = ends.reduce((best, end) => (room(end) > room(best) ? end : best));
+    taken.push(place);
     return [
       svg("path", { class: `arrow back ${kind}`, d: `M0 0L${-x} ${-y}` }),
       svg("path", { class: `arrow ${kind}`, d: `M0 0L${x} ${y}` }),
       svg("path", { class: `head ${kind}`, d: head(1) }),
       svg("path", { class: `head back ${kind}`, d: head(-1) }),
-      label(name[0], name[1], clamp(far * ux, BOX - 0.3) - 0.14, clamp(far * uy, BOX - 0.14) + 0.08),
+      label(below.length > 1 ? "Δ" : "δ", below, place[0], place[1] + 0.08),
     ];
   }
 
@@ -77,9 +86,9 @@
       this.before = {}; // the attacks as last drawn: of δ and -δ the nearer one is shown, so that none jumps
       const planes = html("div", { class: "planes" });
       this.panels = INPUTS.map((input, i) => {
-        const pushes = new Panel(html("p", {}, "Pushes at ", html("i", {}, input)));
+        const pushes = new Panel(html("p", {}, "Pushes at ", html("i", {}, input)), false);
         const outputs = MODELS.map((model) => {
-          const panel = new Panel(html("p", {}, symbol("f", model), " answers at ", html("i", {}, input)));
+          const panel = new Panel(html("p", {}, symbol("f", model), " answers at ", html("i", {}, input)), true);
           for (const column of [0, 1]) panel.picture.append(this.handle(panel, model, i, column));
           return panel;
         });
@@ -98,9 +107,14 @@
       this.select.addEventListener("change", () => this.start(this.select.value));
       this.linear = html("input", { type: "checkbox" });
       this.linear.addEventListener("change", () => this.moved(0));
+      const swap = html("button", { type: "button" }, "Attack the other model");
+      swap.addEventListener("click", () => {
+        this.models = { a: this.models.b, b: this.models.a };
+        this.moved(0);
+      });
       return html("div", { class: "controls" },
         html("label", {}, "Example ", this.select),
-        html("label", {}, this.linear, " linear: ", html("i", {}, "q"), " as ", html("i", {}, "p")));
+        html("label", {}, this.linear, " linear: ", html("i", {}, "q"), " as ", html("i", {}, "p")), swap);
     }
 
     table() {
@@ -170,7 +184,7 @@
       this.models = { a: copied(a), b: copied(b) };
       this.linear.checked = MODELS.every((m) => JSON.stringify(this.models[m][0]) === JSON.stringify(this.models[m][1]));
       this.before = {};
-      this.told.textContent = EXAMPLES.find(([name]) => name === key)[2];
+      this.about = EXAMPLES.find(([name]) => name === key)[2];
       this.draw();
     }
 
@@ -180,7 +194,7 @@
         this.models[model][1 - input] = copied(this.models[model])[input];
       }
       this.select.value = "own";
-      this.told.textContent = "Your own pair of models.";
+      this.about = "Your own pair of models.";
       this.draw();
     }
 
@@ -206,9 +220,9 @@
         rho: found.rho, ratio: found.ratio, ratioFirst: found.ratioFirst,
       };
       for (const [key, value] of Object.entries(values)) this.values[key].textContent = number(value);
-      this.status.textContent = tied
-        ? "At one input all pushes move f_a alike: it has no first attack, so the metrics are not defined. The distance is."
-        : `α₁ ${number(found.alpha1, 2)}, α₂ ${number(found.alpha2, 2)}, α₁∗α₂ ${number(found.alpha12, 2)}, distance ${number(found.distance, 2)}.`;
+      this.told.textContent = this.about +
+        (tied ? " At one input all pushes move the attacked model equally far: there is no first attack, and the metrics are not defined. The distance is." : "");
+      this.status.textContent = `α₁ ${number(found.alpha1, 2)}, α₂ ${number(found.alpha2, 2)}, α₁∗α₂ ${number(found.alpha12, 2)}, distance ${number(found.distance, 2)}.`;
     }
 
     drawSite(site, i) {
@@ -219,18 +233,18 @@
         if (Jacobians.norm(push) > 0) this.before[key + i] = shown;
         return sign;
       };
-      const arrow = (sign, end, kind, name, side) => ({ end: end.map((value) => sign * value), kind, name, side });
+      const arrow = (sign, end, kind, below) => ({ end: end.map((value) => sign * value), kind, below });
       const own = steady("a", site.deltaA), other = steady("b", site.deltaB);
       const a = site.tiedA ? [] : [site.deltaA, site.aa, site.ab], b = site.tiedB ? [] : [site.deltaB, site.bb];
       const { pushes, a: left, b: right } = this.panels[i];
       pushes.draw([[1, 0], [0, 1]], [
-        ...b.slice(0, 1).map((end) => arrow(other, end, "other", ["δ", "b"], -1)),
-        ...a.slice(0, 1).map((end) => arrow(own, end, "own", ["δ", "a"], 1)),
+        ...b.slice(0, 1).map((end) => arrow(other, end, "other", "b")),
+        ...a.slice(0, 1).map((end) => arrow(own, end, "own", "a")),
       ]);
-      left.draw(this.models.a[i], a.slice(1, 2).map((end) => arrow(own, end, "own", ["Δ", "aa"], 1)));
+      left.draw(this.models.a[i], a.slice(1, 2).map((end) => arrow(own, end, "own", "aa")));
       right.draw(this.models.b[i], [
-        ...b.slice(1).map((end) => arrow(other, end, "other", ["Δ", "bb"], -1)),
-        ...a.slice(2).map((end) => arrow(own, end, "own", ["Δ", "ab"], 1)),
+        ...b.slice(1).map((end) => arrow(other, end, "other", "bb")),
+        ...a.slice(2).map((end) => arrow(own, end, "own", "ab")),
       ]);
     }
   }
