@@ -3,8 +3,10 @@
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,10 +17,13 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
     "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-debugging-pipe",
 )  # fmt: skip
+# The browser reads commands from file 3 and answers on 4.
+REDIRECTED = "import os, sys; [os.dup2(int(sys.argv[i]), i + 2) for i in (1, 2)]; os.execv(sys.argv[3], sys.argv[3:])"
 KEYS = {
     "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Tab": 9, " ": 32,
 }  # fmt: skip
 SHIFT = 8
+PATIENCE = 60  # seconds to wait for an answer
 
 
 class Browser:
@@ -27,9 +32,9 @@ class Browser:
     def __init__(self, profile: Path, width: int = 1280, height: int = 900) -> None:
         commands, self._to = os.pipe()
         self._from, answers = os.pipe()
-        redirected = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'  # where the browser expects the pipe
+        start = [sys.executable, "-c", REDIRECTED, str(commands), str(answers), str(CHROMIUM), *FLAGS]
         self._process = subprocess.Popen(
-            ["sh", "-c", redirected, CHROMIUM, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"],
+            [*start, f"--user-data-dir={profile}", f"--window-size={width},{height}"],
             pass_fds=(commands, answers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(commands)
@@ -51,9 +56,10 @@ class Browser:
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            part = os.read(self._from, 1 << 16)
+            ready, _, _ = select.select([self._from], [], [], PATIENCE)
+            part = os.read(self._from, 1 << 16) if ready else b""
             if not part:
-                raise ConnectionError("the browser has ended")
+                raise ConnectionError(f"the browser {'has ended' if ready else f'is silent since {PATIENCE} s'}")
             self._rest += part
         message, _, self._rest = self._rest.partition(b"\0")
         return json.loads(message)

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,7 +161,7 @@ def test_ranks_are_correlated_as_scipy_does_plain_and_partial():
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built pages of a book of three pages: one with both figures, one without, one that asks for another."""
-    pytest.importorskip("sphinx", reason="no Sphinx here to build a page")
+    build = pytest.importorskip("sphinx.cmd.build", reason="no Sphinx here to build a page")
     pytest.importorskip("myst_parser", reason="no MyST here to build a page")
     source = tmp_path_factory.mktemp("book")
     (source / "conf.py").write_text(
@@ -177,12 +176,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "both.md").write_text(f"# Both\n\n{figures}\n\n```{{toctree}}\nnone\nwrong\n```\n")
     (source / "none.md").write_text("# None\n")
     (source / "wrong.md").write_text("# Wrong\n\n```{moving-figure} three-models\n```\n")
-    out = source / "_build"
-    for kind in ("html", "text"):
-        command = [sys.executable, "-m", "sphinx", "-q", "-b", kind, str(source), str(out / kind)]
-        built = subprocess.run(command, capture_output=True, text=True)
-        assert built.returncode == 0, built.stderr
-        assert "moving-figure 'three-models'; expected one of two-models, sources" in built.stderr
+    out = tmp_path_factory.mktemp("built")
+    for kind in ("text", "html"):
+        log = out / f"{kind}.log"
+        assert build.main(["-q", "-E", "-b", kind, "-w", str(log), str(source), str(out / kind)]) == 0
+        assert "moving-figure 'three-models'; expected one of two-models, sources" in log.read_text(encoding="utf-8")
     return out
 
 
@@ -275,7 +273,7 @@ def test_an_end_is_dragged_to_where_the_pointer_is(page):
         f"(() => {{ const handle = {HANDLES}[2]; handle.scrollIntoView({{block: 'center'}});"
         "const box = handle.querySelector('.ring').getBoundingClientRect();"
         "const all = handle.ownerSVGElement.getBoundingClientRect();"
-        "return [box.x + box.width / 2, box.y + box.height / 2, all.x + all.width / 2, all.y + all.height / 2, all.width]; })()"
+        "return [...[box, all].flatMap(b => [b.x + b.width / 2, b.y + b.height / 2]), all.width]; })()"
     )
     x, y, middle, height, width = page.run(place)
     page.drag((x, y), (middle - width / 4, height - width / 8))
