@@ -6,8 +6,7 @@
 
 const Jacobians = (() => {
   const PINV_CUTOFF = 1e-12; // as in advtransfer.matching
-  const RELATIVE_CUTOFF = 1e-6; // as in advtransfer.spectral
-  const TIE = 1e-9; // singular values this near, relatively, leave the first attack open
+  const TIE = 1e-9; // eigenvalues this near, relatively, leave the first attack open
 
   const dot = (u, v) => u[0] * v[0] + u[1] * v[1];
   const norm = (u) => Math.hypot(u[0], u[1]);
@@ -29,16 +28,13 @@ const Jacobians = (() => {
     return { values: [(p + r) / 2 + gap, (p + r) / 2 - gap], vectors: [[c, s], [-s, c]] };
   }
 
-  /* The generalised attacks at one input: singular values, unit pushes (zero where nothing moves), tied or not. */
-  function singularAttacks(jac) {
-    const { values, vectors } = eigen(product(transposed(jac), jac));
-    const first = Math.sqrt(values[0]);
-    const det = Math.abs(jac[0][0] * jac[1][1] - jac[0][1] * jac[1][0]);
-    const sigma = [first, first > 0 ? det / first : 0].map((s) => (s > RELATIVE_CUTOFF * first ? s : 0));
+  /* The first attack at one input: singular value and unit push, zero where nothing moves; tied with the second or not. */
+  function firstAttack(jac) {
+    const { values: [first, second], vectors } = eigen(product(transposed(jac), jac));
     return {
-      sigma,
-      delta: vectors.map((vector, i) => scaled(vector, sigma[i] > 0 ? 1 : 0)),
-      tied: first > 0 && first - sigma[1] <= TIE * first,
+      sigma: Math.sqrt(first),
+      delta: first > 0 ? vectors[0] : [0, 0],
+      tied: first > 0 && first - second <= TIE * first,
     };
   }
 
@@ -51,10 +47,10 @@ const Jacobians = (() => {
 
   /* One input: the first attacks on a and b, what they do to the outputs, and α1(x), NaN where b cannot be moved. */
   function site(a, b) {
-    const own = singularAttacks(a), other = singularAttacks(b);
-    const aa = apply(a, own.delta[0]), ab = apply(b, own.delta[0]), bb = apply(b, other.delta[0]);
+    const own = firstAttack(a), other = firstAttack(b);
+    const aa = apply(a, own.delta), ab = apply(b, own.delta), bb = apply(b, other.delta);
     return {
-      deltaA: own.delta[0], deltaB: other.delta[0], aa, ab, bb,
+      deltaA: own.delta, deltaB: other.delta, aa, ab, bb,
       sigmaA: own.sigma, tiedA: own.tied, tiedB: other.tied,
       alpha1: norm(bb) > 0 ? norm(ab) / norm(bb) : NaN,
     };
@@ -86,7 +82,7 @@ const Jacobians = (() => {
     return {
       ratio,
       ratioFirst: sites.some((s) => s.tiedA) ? NaN : share(mean(sites.map((s) => outer(s.aa, s.ab)))),
-      rho: average(sites.map((s) => s.sigmaA[0] ** 2)) / total,
+      rho: average(sites.map((s) => s.sigmaA ** 2)) / total,
       distance: Math.sqrt(ratio < 0.99 ? 1 - ratio : left / total),
     };
   }

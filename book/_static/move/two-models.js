@@ -51,12 +51,12 @@
       const points = Array.from({ length: 73 }, (_, k) => at((k * Math.PI) / 36));
       const taken = this.movable ? [[jac[0][0], -jac[1][0]], [jac[0][1], -jac[1][1]]] : []; // places of other marks
       this.back.replaceChildren(svg("path", { class: "image", d: `M${points.join("L")}Z` }),
-        ...arrows.flatMap((arrow) => drawn(arrow, taken)));
+        ...arrows.flatMap((arrow) => drawn(arrow, taken, arrows.filter((other) => other !== arrow))));
     }
   }
 
   /* An arrow and, fainter, its opposite, which is as good an attack; the name at an end, where there is room. */
-  function drawn({ end: [x, up], kind, below }, taken) {
+  function drawn({ end: [x, up], kind, below }, taken, others) {
     const y = -up, length = Math.hypot(x, y);
     if (!(length > 0)) return [];
     const [ux, uy] = [x / length, y / length], size = Math.min(0.16, length);
@@ -68,7 +68,8 @@
       const far = sign * length + on;
       return [clamp(far * ux - aside * uy, BOX - 0.25), clamp(far * uy + aside * ux, BOX - 0.18)];
     }));
-    const room = (at) => Math.min(0.36, ...taken.map((other) => Math.hypot(at[0] - other[0], at[1] - other[1])));
+    const near = [...taken, ...others.flatMap(({ end }) => [[end[0], -end[1]], [-end[0], end[1]]])];
+    const room = (at) => Math.min(0.36, ...near.map((other) => Math.hypot(at[0] - other[0], at[1] - other[1])));
     const place = ends.reduce((best, end) => (room(end) > room(best) ? end : best));
     taken.push(place);
     return [
@@ -76,7 +77,7 @@
       svg("path", { class: `arrow ${kind}`, d: `M0 0L${x} ${y}` }),
       svg("path", { class: `head ${kind}`, d: head(1) }),
       svg("path", { class: `head back ${kind}`, d: head(-1) }),
-      label(below.length > 1 ? "Δ" : "δ", below, place[0], place[1] + 0.08),
+      svg("g", { class: `name ${kind}` }, label(below.length > 1 ? "Δ" : "δ", below, place[0], place[1] + 0.08)),
     ];
   }
 
