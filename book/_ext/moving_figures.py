@@ -4,12 +4,12 @@ The data are read from the published records and the palette when the page is bu
 Scripts and data need no server: a page works from a file, too.
 """
 
-import inspect
 import json
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
@@ -50,12 +50,8 @@ class MovingFigure(SphinxDirective):
         name = self.arguments[0]
         if name not in SCRIPTS:
             raise self.error(f"moving-figure {name!r}; expected one of {', '.join(SCRIPTS)}")
-        node = moving("", name=name, data=None)
-        self.env.note_dependency(inspect.getfile(plots))
-        if name == "sources":
-            node["data"] = sources()
-            for head in (records.RESULTS / "vision").glob("*/record.json"):
-                self.env.note_dependency(str(head))
+        self.env.metadata[self.env.docname]["moves"] = True
+        node = moving("", name=name, data=sources() if name == "sources" else None)
         node += self.parse_content_to_nodes()
         return [node]
 
@@ -88,9 +84,15 @@ def add_files(app: Sphinx, page: str, template: str, context: dict[str, Any], do
         app.add_css_file("move/move.css")
 
 
+def pages(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]:
+    """Pages with figures are read anew in every build: published runs may have come or gone."""
+    return [page for page, about in env.metadata.items() if "moves" in about and page in env.found_docs]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
     app.add_node(moving, html=(visit, depart), latex=(passed, passed), text=(passed, passed))
     app.add_directive("moving-figure", MovingFigure)
+    app.connect("env-get-outdated", pages)
     app.connect("html-page-context", add_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
