@@ -92,7 +92,9 @@ def _publish(arguments: argparse.Namespace) -> int:
     given = _given(arguments)
     source.resolve(given)
     if not hasattr(source.experiment_module, "derive"):
-        raise ValueError(f"{source.path.stem} has no per-sample data to publish; expected an experiment on images or texts")
+        raise ValueError(
+            f"{source.path.stem} has no per-sample data to publish; expected an experiment on images or texts"
+        )
     record = source.experiment_module.run(source.config_type.from_profile(**given))
     print(records.publish(record, arguments.name))
     return 0
