@@ -25,12 +25,12 @@ PREDICTORS: dict[str, Literal[1, -1]] = {
 
 
 def rows(records: dict[str, Record], table: str = "sources") -> pd.DataFrame:
-    """One table of all records, with columns series, seed, target and recipe (what differs in more than the seed)."""
+    """One table of all records, with columns series, seed, and for images target and recipe (what is alike but for the seed)."""
     parts = []
     for name, record in records.items():
-        part = record.tables[table].assign(
-            series=name.rpartition("-seed")[0], seed=record.config["seed"], target=record.config["target"]
-        )
+        part = record.tables[table].assign(series=name.rpartition("-seed")[0], seed=record.config["seed"])
+        if "target" in record.config:
+            part["target"] = record.config["target"]
         if "architecture" in part:
             part["recipe"] = part["series"] + " " + part["architecture"]
         parts.append(part)
