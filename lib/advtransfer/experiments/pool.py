@@ -25,7 +25,7 @@ PREDICTORS: dict[str, Literal[1, -1]] = {
 
 
 def rows(records: dict[str, Record], table: str = "sources") -> pd.DataFrame:
-    """One table of all records, with columns series and seed, and for images target and recipe (alike but for the seed)."""
+    """One table of all records, with series and seed, and for images target and recipe (alike but for the seed)."""
     parts = []
     for name, record in records.items():
         part = record.tables[table].assign(series=name.rpartition("-seed")[0], seed=record.config["seed"])
