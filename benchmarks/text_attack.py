@@ -9,25 +9,15 @@ the search anything.
 import argparse
 import json
 import statistics
-import time
 from pathlib import Path
 
 import torch
+from clock import seconds
 
 from advtransfer.models.text import build
 from advtransfer.models.tokens import load_tokenizer, tokenise
 from advtransfer.sentences import candidates
 from advtransfer.text_attacks import word_attack
-
-
-def seconds(call, device):
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def main():

@@ -8,23 +8,13 @@ On a GPU it also prints how long an epoch of 50,000 images takes.
 import argparse
 import json
 import statistics
-import time
 
 import torch
+from clock import seconds
 from torch.nn import functional as F
 
 from advtransfer.models import images
 from advtransfer.training import fit_classifier
-
-
-def seconds(call, device):
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def main():

@@ -120,6 +120,18 @@ def test_wrong_parameters_are_refused(wrong, message):
     assert "\n" not in str(refused.value)
 
 
+def test_what_is_missing_is_told_before_anything_is_trained(cache, monkeypatch):
+    def missing(texts, max_words):
+        raise ImportError("parsing needs spaCy")
+
+    monkeypatch.setattr(text_sentences, "parse", missing)
+    with pytest.raises(ImportError, match="needs spaCy"):
+        text.run(Config.from_profile("smoke", sentence_steps=1))
+    with pytest.raises(ValueError, match="encoder is 'bert-base-uncased'; expected the folder of a BERT"):
+        text.run(Config.from_profile("paper", sentence_steps=0))
+    assert not list(cache.glob("weights/*"))
+
+
 def test_the_printed_tables():
     for table, best in ((printed.table2(), "MR"), (printed.table4(), "Yelp")):
         assert list(table["label"]) == ["MR", "Yelp", "AG", "Fake"]

@@ -72,6 +72,15 @@ def resumed(
     return state["best"], list(state["accuracy"])
 
 
+def check_finite(loss: Tensor, label: str, epoch: int, epochs: int, lr: float) -> None:
+    """Raise a TrainingError if the loss summed over an epoch is not finite."""
+    if not loss.isfinite():
+        raise TrainingError(
+            f"{label}: the loss is {loss.item()} in epoch {epoch} of {epochs}; expected it to stay finite: "
+            f"try a learning rate below {lr}"
+        )
+
+
 def weights_of(model: nn.Module) -> Weights:
     """A copy of the model's state on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}

@@ -11,7 +11,7 @@ from advtransfer.fitting import (
     Checkpoint,
     Fit,
     Precision,
-    TrainingError,
+    check_finite,
     progress,
     resumed,
     state_of,
@@ -122,11 +122,7 @@ def fit_text(
                 schedule.step()
                 total += loss.detach()
                 bar.update()
-            if not total.isfinite():
-                raise TrainingError(
-                    f"{label}: the loss is {total.item()} in epoch {epoch} of {epochs}; expected it to stay finite: "
-                    f"try a learning rate below {lr}"
-                )
+            check_finite(total, label, epoch, epochs, lr)
             accuracy.append(_accuracy(model, *watch, precision) if watch else float("nan"))
             if watch and accuracy[-1] > max(accuracy[:-1], default=-1.0):
                 best = weights_of(model)

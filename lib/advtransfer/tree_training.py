@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from advtransfer.fitting import (
     Checkpoint,
-    TrainingError,
     Weights,
+    check_finite,
     progress,
     resumed,
     state_of,
@@ -101,11 +101,7 @@ def fit_autoencoder(
                 optimiser.step()
                 total += loss.detach()
                 bar.update()
-            if not total.isfinite():
-                raise TrainingError(
-                    f"{label}: the loss is {total.item()} in epoch {epoch} of {epochs}; expected it to stay finite: "
-                    f"try a learning rate below {lr}"
-                )
+            check_finite(total, label, epoch, epochs, lr)
             accuracy.append(float(reconstructed(model, held_out).double().mean()) if held_out else float("nan"))
             if checkpoint and epoch < epochs:
                 checkpoint.save(state_of(parts, generator, device, {}, accuracy))

@@ -159,7 +159,13 @@ def deviations(
     tables are computed from these numbers as they are kept, rounding included.
     """
     found = metrics.deviations(models, pixels(x).to(device()), attack, pairs=pairs, batch_size=FORWARD)
-    kept = np.zeros((len(models), len(models), len(x), max(d.shape[1] for d in found.values())), np.float16)
+    return filled(found, len(models))
+
+
+def filled(found: dict[tuple[int, int], Tensor], models: int) -> np.ndarray:
+    """Deviations of pairs as half floats (K, K, N, d), zero where a pair is missing or has narrower outputs."""
+    shape = (len(next(iter(found.values()))), max(d.shape[1] for d in found.values()))
+    kept = np.zeros((models, models, *shape), np.float16)
     for (i, j), d in found.items():
         kept[i, j, :, : d.shape[1]] = d.cpu().numpy()
     return kept

@@ -67,7 +67,11 @@ def run(config: Config) -> tuple[Tables, Arrays]:
         A corpus or the encoder is not in the data root.
     TrainingError
         A loss did not stay finite.
+    ImportError
+        The attack on sentences is asked for, and its parser is not installed; known before training.
     """
+    if config.sentence_steps:
+        text_sentences.parse(["A sentence."], max_words=config.sentence_words)
     spoken = text_protocol.language(config)
     datasets = [text_protocol.corpus(config, name) for name in (TARGET, *config.sources)]
     corpora = [text_protocol.read(config, spoken, data) for data in datasets]
@@ -137,7 +141,7 @@ def _attacked(config: Config, tokenizer: BertTokenizer, models: Sequence[TextCla
         displaced = [_displaced(model, part) for model in models]
         still = torch.zeros_like(models[0].embed(part.ids))
         for name, climb in (("embedding_deviations", pgd), ("singular_deviations", exact)):
-            parts[name].append(_filled(metrics.deviations(displaced, still, climb)))
+            parts[name].append(evaluation.filled(metrics.deviations(displaced, still, climb), len(models)))
         if matched < config.gradients:
             grams.append(len(rows) * matching.gram([spectral.jacobian(model, still) for model in displaced]).cpu())
             matched += len(rows)
@@ -155,16 +159,8 @@ def _displaced(model: TextClassifier, tokens: Tokens) -> Model:
 
 
 def _table(found: Sequence[Sequence[Tensor]]) -> np.ndarray:
-    return _filled({(i, j): d for i, row in enumerate(found) for j, d in enumerate(row)})
-
-
-def _filled(found: dict[tuple[int, int], Tensor]) -> np.ndarray:
-    """Deviations of all pairs as half floats (K, K, N, d), narrower outputs filled up with zeros."""
-    size, width = 1 + max(i for i, _ in found), max(d.shape[1] for d in found.values())
-    kept = np.zeros((size, size, len(found[0, 0]), width), np.float16)
-    for (i, j), d in found.items():
-        kept[i, j, :, : d.shape[1]] = d.float().cpu().numpy()
-    return kept
+    pairs = {(i, j): d for i, row in enumerate(found) for j, d in enumerate(row)}
+    return evaluation.filled(pairs, len(found))
 
 
 def derive(config: Config, arrays: Arrays) -> Tables:

@@ -17,6 +17,7 @@ from advtransfer.configs import Config as BaseConfig
 from advtransfer.configs import Epsilon
 from advtransfer.datasets import TextDataset, encoders, generated_texts, load_texts, textstore
 from advtransfer.datasets.generated_texts import GENERATED_WORDS
+from advtransfer.datasets.sources import sources
 from advtransfer.experiments.protocol import Once
 from advtransfer.fitting import Precision
 from advtransfer.models import text as models
@@ -137,6 +138,8 @@ def language(config: TextConfig) -> Language:
     ------
     DataUnavailable
         It is not in the data root; the message gives the command that fetches it.
+    ValueError
+        There is neither a folder nor an encoder of that name.
     """
     if config.encoder == TINY:
         tokenizer = tiny_tokenizer(GENERATED_WORDS)
@@ -145,6 +148,11 @@ def language(config: TextConfig) -> Language:
             intermediate_size=64, max_position_embeddings=64,
         )  # fmt: skip
         return Language(tokenizer, sizes, TINY)
+    if not Path(config.encoder).is_dir() and config.encoder not in sources("models"):
+        raise ValueError(
+            f"encoder is {config.encoder!r}; expected the folder of a BERT (config.json, vocab.txt and weights), "
+            f"{', '.join(sources('models'))} or {TINY}"
+        )
     folder = Path(config.encoder) if Path(config.encoder).is_dir() else encoders.encoder_path(config.encoder)
     return Language(load_tokenizer(folder), folder, inputs(config)["encoder"])
 
