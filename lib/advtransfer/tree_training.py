@@ -80,7 +80,7 @@ def fit_autoencoder(
         if value <= 0:
             raise ValueError(f"{name} is {value}; expected a number above 0")
     device = model.above_root.device
-    forest = Forest(*(part.to(device) for part in forest))
+    forest = forest.to(device)
     n_trees = len(forest.sizes)
     batches = -(-n_trees // batch_size)
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
@@ -115,7 +115,7 @@ def reconstructed(model: TreeAutoencoder, forest: Forest, *, batch_size: int = 1
     An unknown word counts as lost, even where the model says so. `batch_size` is in trees.
     """
     device = model.above_root.device
-    forest = Forest(*(part.to(device) for part in forest))
+    forest = forest.to(device)
     right = []
     with evaluating(model):
         for trees in torch.arange(len(forest.sizes), device=device).split(batch_size):
