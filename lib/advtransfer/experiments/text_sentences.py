@@ -109,5 +109,5 @@ def _autoencoder(config: TextConfig, data: TextDataset, forest, n_words: int, n_
         "relations": n_relations, "dropout": config.sentence_dropout, "epochs": config.sentence_epochs, "seed": own,
     }  # fmt: skip
     fit = partial(fit_autoencoder, model, forest, epochs=config.sentence_epochs, seed=own)
-    weights.restore(model, weights.cached(settings, lambda checkpoint: fit(checkpoint=checkpoint).weights, code=CODE))
+    weights.restore(model, weights.cached(settings, lambda checkpoint: fit(checkpoint=checkpoint).last, code=CODE))
     return model.eval()
