@@ -7,11 +7,12 @@ BIN     := .venv/bin
 MATHJAX := book/_static/mathjax
 MATHJAX_VERSION := 3.2.2
 MATHJAX_SHA256  := 1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 AXE     := .venv/axe-core
 AXE_VERSION := 4.11.0
 AXE_SHA256  := 39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107
 
-.PHONY: help setup book test links serve clean data mathjax axe notebooks
+.PHONY: help setup book pdf test links serve clean data mathjax axe notebooks
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name what; do printf 'make %-10s %s\n' "$$name" "$$what"; done
@@ -24,7 +25,12 @@ test: .venv/peers mathjax axe  ## run every test (ARGS=... for pytest)
 
 book: .venv/ready data mathjax notebooks  ## execute the notebooks that changed and build the pages
 	@echo "book: rendering the pages to _build/html"
-	@$(BIN)/jupyter-book build . -W -n --keep-going || { rm -rf _build/.doctrees; exit 1; }
+	@COMPANION_PDF=$(if $(CHROMIUM),companion.pdf) $(BIN)/jupyter-book build . -W -n --keep-going || \
+	    { rm -rf _build/.doctrees; exit 1; }
+	@$(if $(CHROMIUM),$(MAKE) --no-print-directory pdf,echo "book: no Chromium here, so there is no PDF of the whole")
+
+pdf:  ## print the built pages into one PDF (needs Chromium)
+	@$(BIN)/python book/print_pdf.py
 
 links: .venv/ready  ## ask the network for every address that the book points to
 	@$(BIN)/python book/check_links.py

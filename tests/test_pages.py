@@ -2,14 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
+from print_pdf import chapters, serving
 
 from browser import CHROMIUM, Browser
 
@@ -41,33 +38,10 @@ def site(book: Path) -> Iterator[str]:
         yield address
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with Browser(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
-
-
-def pages() -> list[str]:
-    """The book's pages, as its table of contents has them."""
-    import yaml
-
-    from advtransfer.runner import _files
-
-    toc = yaml.safe_load((Path(__file__).parents[1] / "_toc.yml").read_text(encoding="utf-8"))
-    return [toc["root"], *_files(toc["parts"])]
 
 
 def troubles(events: list[dict[str, Any]]) -> list[str]:
@@ -97,7 +71,7 @@ def loaded(events: list[dict[str, Any]]) -> dict[str, int]:
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
-@pytest.mark.parametrize("page", pages())
+@pytest.mark.parametrize("page", [page for _, page in chapters()])
 def test_a_page_fits_is_typeset_and_can_be_read_by_all(page: str, site: str, browser: Browser) -> None:
     browser.size(WIDTHS[0], 900)
     browser.call("Network.clearBrowserCache")
