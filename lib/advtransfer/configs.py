@@ -86,19 +86,19 @@ def meaning(kind: type[Config], profile: str = "quick") -> list[tuple[str, str, 
 
 
 def described(field: FieldInfo) -> str:
-    """The type of a parameter and what it may be, e.g. "int ≥ 1 ≤ 1000" or "smoke | quick | paper"."""
+    """The type of a parameter and what it may be, e.g. "int, ≥ 1, ≤ 1000" or "smoke | quick | paper"."""
     kind = field.annotation
     if get_origin(kind) is Literal:
         return " | ".join(map(str, get_args(kind)))
     name = getattr(kind, "__name__", str(kind)) if get_origin(kind) is None else "list of " + _members(kind)
     bounds = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "multiple_of": "a multiple of"}
     told = [
-        f"{sign} {getattr(part, bound):g}"
+        f"{sign} {getattr(part, bound)}"
         for part in field.metadata
         for bound, sign in bounds.items()
         if getattr(part, bound, None) is not None
     ]
-    return " ".join([name, *told])
+    return ", ".join([name, *told])
 
 
 def _members(kind: Any) -> str:
@@ -109,7 +109,9 @@ def _members(kind: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    return ",".join(map(_plain, value)) if isinstance(value, tuple | list) else str(value)
+    if isinstance(value, tuple | list):
+        return ",".join(map(_plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def explain(error: ValidationError, names: list[str]) -> str:

@@ -77,7 +77,9 @@ class Record:
     @property
     def key(self) -> str:
         """By which the run is found again: its config, its source and its data."""
-        return digest({"config": self.config} | {name: self.provenance[name] for name in ("module", "source", "inputs")})
+        return digest(
+            {"config": self.config} | {name: self.provenance[name] for name in ("module", "source", "inputs")}
+        )
 
     def save(self, path: Path) -> None:
         """Write the folder `path`: ``record.json``, ``tables/NAME.csv`` and ``arrays.npz``; whole or not at all."""
@@ -139,6 +141,12 @@ def publish(record: Record, name: str, *, samples: int = 400, results: Path = RE
     """
     if not name.replace("-", "_").isidentifier():
         raise ValueError(f"name is {name!r}; expected letters, digits, - and _, such as full-seed0")
+    thinned(record, samples).save(results / record.experiment / name)
+    return results / record.experiment / name
+
+
+def thinned(record: Record, samples: int) -> Record:
+    """A record with at most `samples` samples, and tables derived from those."""
     module = _module(record)
     arrays, sizes = dict(record.arrays), {}
     for array, axis in module.SAMPLE_AXES.items():
@@ -148,10 +156,7 @@ def publish(record: Record, name: str, *, samples: int = 400, results: Path = RE
             arrays[array] = arrays[array].take(kept, axis)
             sizes[array] = [size, len(kept)]
     tables = module.derive(module.Config(**record.config), arrays)
-    thinned = {**record.provenance, "thinned": sizes}
-    thin = Record(record.experiment, record.config, tables, arrays, thinned)
-    thin.save(results / record.experiment / name)
-    return results / record.experiment / name
+    return Record(record.experiment, record.config, tables, arrays, {**record.provenance, "thinned": sizes})
 
 
 def rederived(record: Record) -> Tables:
