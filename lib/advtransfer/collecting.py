@@ -5,11 +5,14 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from advtransfer.plans import Plan
 from advtransfer.records import RecordError, place
 from advtransfer.statistics import half_width
+
+TAKEN = ("measure", "mean", "low", "high", "seeds")  # columns of `over_seeds`
 
 
 def collect(plan: Plan, keys: Iterable[str], table: str | None = None, cache: Path | None = None) -> pd.DataFrame:
@@ -47,14 +50,14 @@ def collect(plan: Plan, keys: Iterable[str], table: str | None = None, cache: Pa
         shape = (header, *tables[name].items())  # tables of one shape are read as one text, which is much faster
         bodies.setdefault(shape, []).append(body)
         rows.setdefault(shape, []).extend([number] * _rows(body))
-    parts = [_read(shape, bodies[shape]).assign(**{"": rows[shape]}) for shape in bodies]
-    if not parts:
+    if not bodies:
         return pd.DataFrame()
-    whole = pd.concat(parts, ignore_index=True).sort_values("", kind="stable", ignore_index=True)
-    owner = whole.pop("")
-    front = {name: pd.Series([_cell(run.set[name]) for run in runs]).take(owner.to_numpy()).array for name in plan.axes}
-    clash = {name: f"{name}_of_row" for name in whole.columns if name in front}
-    return pd.concat([pd.DataFrame(front), whole.rename(columns=clash)], axis=1)
+    owner = np.array([number for shape in bodies for number in rows[shape]], dtype=int)
+    order = np.argsort(owner, kind="stable")
+    whole = pd.concat([_read(shape, bodies[shape]) for shape in bodies], ignore_index=True)
+    whole = whole.take(order).reset_index(drop=True)
+    front = {name: pd.Series([_cell(run.set[name]) for run in runs]).take(owner[order]).array for name in plan.axes}
+    return pd.concat([pd.DataFrame(front), _renamed(whole, front)], axis=1)
 
 
 def over_seeds(table: pd.DataFrame, axes: Sequence[str], level: float = 0.95) -> pd.DataFrame:
@@ -65,24 +68,27 @@ def over_seeds(table: pd.DataFrame, axes: Sequence[str], level: float = 0.95) ->
     The interval is NaN where there is one seed.
     """
     settings = [name for name in axes if name != "seed"]
-    columns = [name for name in table.columns if name not in axes]
     run = table.groupby(list(axes), sort=False, dropna=False).ngroup()
-    table = table.assign(row=table.groupby(run, sort=False).cumcount())
-    varies = table.groupby("row")[columns].nunique(dropna=False).gt(1).any() | (run.max() == 0)
+    table = pd.concat([table[list(axes)], _renamed(table.drop(columns=list(axes)), TAKEN)], axis=1)
+    columns = [name for name in table.columns if name not in axes]
+    row = table.groupby(run, sort=False).cumcount()
+    varies = table.groupby(row)[columns].nunique(dropna=False).gt(1).any() | (run.max() == 0)
     text = [name for name in columns if not pd.api.types.is_numeric_dtype(table[name])]
     labels = [name for name in columns if name in text or not varies[name]]
     measures = [name for name in columns if name not in labels]
-    alike = table.assign(run=run).duplicated(["run", *labels]).any()  # labels alone do not tell rows apart
-    by = [*settings, *labels, *(["row"] if alike else [])]
-    long = table.astype(dict.fromkeys(measures, float)).melt(
-        by, measures, var_name="measure", value_name="value", ignore_index=False
-    )
-    found = (
-        long.groupby([*by, "measure"], sort=False, dropna=False)["value"].agg(["mean", "std", "count"]).reset_index()
-    )
+    alike = table[labels].assign(_run=run).duplicated().any()  # labels alone do not tell rows apart
+    by = [*settings, *labels, *(["_row"] if alike else [])]
+    long = table.assign(_row=row).melt(by, measures, var_name="measure", value_name="_value")
+    values = long.assign(_value=long["_value"].astype(float)).groupby([*by, "measure"], sort=False, dropna=False)
+    found = values["_value"].agg(["mean", "std", "count"]).reset_index()
     half = half_width(found["std"], found["count"], level)
     found = found.assign(low=found["mean"] - half, high=found["mean"] + half, seeds=found["count"])
-    return found[[*settings, *labels, "measure", "mean", "low", "high", "seeds"]]
+    return found[[*settings, *labels, *TAKEN]]
+
+
+def _renamed(table: pd.DataFrame, taken: Iterable[str]) -> pd.DataFrame:
+    """`table` with other names for the columns whose names are taken."""
+    return table.rename(columns={name: f"{name}_of_row" for name in taken})
 
 
 def _rows(body: bytes) -> int:
@@ -92,16 +98,12 @@ def _rows(body: bytes) -> int:
 
 
 def _read(shape: tuple, bodies: list[bytes]) -> pd.DataFrame:
+    """Tables of one header and kinds as one, exactly: floats are left to Python."""
     header, *kinds = shape
-    floats = [name for name, kind in kinds if kind == "float64"]
-    return pd.read_csv(
-        io.BytesIO(b"\n".join([header, b"".join(bodies)])),
-        dtype={name: "str" if kind == "str" else kind for name, kind in kinds},
-        na_values={name: ["nan"] for name in floats},
-        keep_default_na=False,
-        skip_blank_lines=False,
-        float_precision="round_trip",
-    )
+    text = io.BytesIO(b"\n".join([header, b"".join(bodies)]))
+    read = {name: "str" if kind in ("float64", "str") else kind for name, kind in kinds}
+    table = pd.read_csv(text, dtype=read, keep_default_na=False, skip_blank_lines=False)
+    return table.assign(**{name: table[name].map(float).astype("float64") for name, kind in kinds if kind == "float64"})
 
 
 def _cell(value: object) -> object:

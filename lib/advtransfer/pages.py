@@ -23,14 +23,21 @@ def write_html(notebook: Path, target: Path) -> None:
 
     node = nbformat.read(notebook, as_version=4)
     values = _glued(node)
-    for cell in node.cells:
+    tagged = [set(cell.metadata.get("tags", ())) for cell in node.cells]
+    unseen = any("parameters" in tags and tags & HIDDEN for tags in tagged)
+    hidden = HIDDEN | ({"injected-parameters"} if unseen else set())
+    for cell, tags in zip(node.cells, tagged, strict=True):
         if cell.cell_type == "markdown":
             cell.source = _resolved(cell.source, values)
-        tags = set(cell.metadata.get("tags", ()))
-        cell.metadata["tags"] = sorted(tags | ({"remove-input"} if tags & HIDDEN else set()))
+        else:
+            cell.outputs = [output for output in cell.outputs if not _glue_name(output)]
+        cell.metadata["tags"] = sorted(tags | ({"remove-input"} if tags & hidden else set()))
     node.cells = [shown for cell in node.cells for shown in (cell, *_caption(cell))]
-    remove = {"TagRemovePreprocessor": {"remove_input_tags": {"remove-input"}, "enabled": True}}
-    body, _ = HTMLExporter(config=Config(remove)).from_notebook_node(node, {"metadata": {"name": notebook.stem}})
+    options = {
+        "TagRemovePreprocessor": {"remove_input_tags": {"remove-input"}, "enabled": True},
+        "HTMLExporter": {"exclude_input_prompt": True, "exclude_output_prompt": True},
+    }
+    body, _ = HTMLExporter(config=Config(options)).from_notebook_node(node, {"metadata": {"name": notebook.stem}})
     with storage.replacing(target) as draft:
         draft.write_text(body, encoding="utf-8")
 
@@ -40,11 +47,14 @@ def _glued(node: nbformat.NotebookNode) -> dict[str, str]:
     outputs = [output for cell in node.cells for output in cell.get("outputs", ())]
     found = {}
     for output in outputs:
-        name = output.get("metadata", {}).get("scrapbook", {}).get("name")
         for kind, value in output.get("data", {}).items():
-            if name and kind.endswith("text/plain"):
+            if (name := _glue_name(output)) and kind.endswith("text/plain"):
                 found[name] = value
     return found
+
+
+def _glue_name(output: nbformat.NotebookNode) -> str | None:
+    return output.get("metadata", {}).get("scrapbook", {}).get("name")
 
 
 def _resolved(text: str, values: dict[str, str]) -> str:

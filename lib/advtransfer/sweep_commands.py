@@ -82,7 +82,7 @@ def page(plan: Plan, failed: list[str], notebook: Notebook, out: Path) -> list[P
     told = [f"`{name}` = {value}" for name, value in plan.fixed.items()]
     values = {
         "stem": str(stem),
-        "notebook": str(notebook.path),
+        "notebook": notebook.path.stem,
         "fixed": f"All of them with {', '.join(told)}." if told else "",
         "axes": list(plan.axes),
         "runs": len(plan.runs),

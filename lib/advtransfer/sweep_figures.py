@@ -1,5 +1,6 @@
 """The figure of a sweep: each measure over a parameter of the grid, with its intervals."""
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -40,14 +41,20 @@ def figure(table: pd.DataFrame, axes: Sequence[str]) -> Figure:
         panel.set_axis_off()
     handles, told = panels.flat[0].get_legend_handles_labels()
     if settings and len(told) > 1:
-        drawn.legend(handles, told, loc="outside lower center", ncols=2)
+        drawn.legend(handles, told, loc="outside lower center", ncols=2 if max(map(len, told)) < 40 else 1)
     return drawn
 
 
 def _names(table: pd.DataFrame, columns: list[str]) -> pd.Series:
-    parts = [table[name].map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
-             for name in columns]  # fmt: skip
-    return pd.concat(parts, axis=1).agg(", ".join, axis=1) if parts else pd.Series("", table.index)
+    """A name for each line: what its first columns say, as many as are needed to tell lines apart."""
+    told = table[columns].map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
+    enough = next((k for k in range(len(columns)) if _count(told.iloc[:, :k]) == _count(told)), len(columns))
+    names = told.iloc[:, :enough].agg(", ".join, axis=1) if enough else pd.Series("", table.index)
+    return names.map(lambda name: textwrap.shorten(name, 60, placeholder=" …"))
+
+
+def _count(table: pd.DataFrame) -> int:
+    return len(table.drop_duplicates()) if len(table.columns) else 1
 
 
 def _lines(panel: Axes, part: pd.DataFrame, x: str) -> None:
