@@ -39,14 +39,13 @@ def collect(plan: Plan, keys: Iterable[str], table: str | None = None, cache: Pa
         try:
             tables = json.loads((folder / "record.json").read_bytes())["tables"]
             name = table or next(iter(tables))
-            if name not in tables:
-                raise RecordError(f"no table {name!r} in the records of {plan.experiment}; "
-                                  f"expected one of {', '.join(tables)}")  # fmt: skip
-            header, _, body = (folder / "tables" / f"{name}.csv").read_bytes().partition(b"\n")
-        except (OSError, ValueError, LookupError, StopIteration) as error:
-            if isinstance(error, RecordError):
-                raise
+            file = (folder / "tables" / f"{name}.csv").read_bytes() if name in tables else b""
+        except (OSError, ValueError, LookupError, TypeError, StopIteration) as error:
             raise RecordError(f"broken record {folder}: {error}; delete it to compute it anew") from None
+        if name not in tables:
+            known = ", ".join(tables)
+            raise RecordError(f"no table {name!r} in the records of {plan.experiment}; expected one of {known}")
+        header, _, body = file.partition(b"\n")
         shape = (header, *tables[name].items())  # tables of one shape are read as one text, which is much faster
         bodies.setdefault(shape, []).append(body)
         rows.setdefault(shape, []).extend([number] * _rows(body))

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,18 +155,16 @@ def _perform(
                 broken |= isinstance(error, BrokenExecutor)
                 yield from zip(job, _told(job, future, error), strict=True)
             if broken and not flying:
-                _end(executor)
+                executor.shutdown(wait=False)
                 executor = engine.start()
     finally:
-        _end(executor)
+        for future in flying:
+            future.cancel()
+        executor.shutdown(wait=False)
 
 
 def _first(flying: dict[Future, Job]) -> set[Future]:
     return wait(flying, return_when=FIRST_COMPLETED).done if flying else set()
-
-
-def _end(executor: Executor) -> None:
-    executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _told(job: Job, future: Future, error: BaseException | None) -> Sequence[Result | None]:

@@ -22,6 +22,8 @@ from threadpoolctl import threadpool_limits
 from advtransfer import records, storage
 from advtransfer.configs import Config
 
+TIMEOUT = 10  # seconds in which a scheduler must answer
+
 
 @dataclass(frozen=True)
 class Task:
@@ -150,7 +152,7 @@ def _end_with(leash: Connection) -> None:
     os._exit(1)
 
 
-def dask(address: str, *, timeout: float = 10) -> Engine:
+def dask(address: str) -> Engine:
     """The workers of a Dask cluster: `address` is its scheduler's, such as ``tcp://host:8786``.
 
     Raises
@@ -163,7 +165,7 @@ def dask(address: str, *, timeout: float = 10) -> Engine:
     except ImportError:
         raise ValueError("--dask needs Dask, which is not installed; pip install 'advtransfer[dask]'") from None
     try:
-        client = Client(address, timeout=timeout, set_as_default=False)
+        client = Client(address, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"no Dask scheduler answers at {address} ({reason}); expected e.g. tcp://host:8786") from None
@@ -209,7 +211,18 @@ class _Jobs(ThreadPoolExecutor):
 
     def __init__(self, executor: Any, workers: int) -> None:
         super().__init__(workers)
-        self._executor = executor
+        self._executor, self._jobs = executor, list[Any]()
 
     def submit(self, call: Callable, /, *given: Any, **named: Any) -> Any:
-        return super().submit(lambda: self._executor.submit(call, *given, **named).result())
+        def wait() -> Any:
+            job = self._executor.submit(call, *given, **named)
+            self._jobs.append(job)
+            return job.result()
+
+        return super().submit(wait)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
+        for job in self._jobs:
+            if not job.done():
+                job.cancel(check=False)
