@@ -73,12 +73,12 @@ def large(count):
         record = Record(plan.experiment, {"seed": 0}, {"metrics": table}, {}, {"note": "made up " * 60})
         folder = Path(cache) / "one"
         record.save(folder)
-        files = {name: (folder / name).read_bytes() for name in ("record.json", "tables/metrics.csv")}
-        for run in plan.runs:
+        head, body = ((folder / name).read_bytes() for name in ("record.json", "tables/metrics.csv"))
+        for number, run in enumerate(plan.runs):
             path = place(plan.experiment, run.key)
             (path / "tables").mkdir(parents=True)
-            for name, content in files.items():
-                (path / name).write_bytes(content)
+            (path / "record.json").write_bytes(head)
+            (path / "tables" / "metrics.csv").write_bytes(body.replace(b"0.25", str(number / 7).encode()))
         listing, there = timed(lambda: plans.kept(plan))
         assert len(there) == len(plan.runs) == count
         collected, rows = timed(lambda: collecting.collect(plan, there))
