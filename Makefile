@@ -41,7 +41,7 @@ serve:  ## show the built pages on http://localhost:8000 (PORT=...)
 	@python3 -m http.server --directory _build/html $(PORT)
 
 clean:  ## remove the pages and the executed notebooks (not .venv, not the cache)
-	rm -rf _build notebooks/*.ipynb
+	rm -rf _build notebooks/*.ipynb notebooks/*.html notebooks/*.record
 
 # The stamps are written last: an installation that broke off is done again.
 .venv/ready: pyproject.toml constraints.txt

@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "__init__.py").touch()
     (package / "echo.py").write_text(ECHO, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # for the kernels of notebooks
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)  # for the kernels of notebooks
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "data"))
     yield package
     for name in ("toys", "toys.echo"):

@@ -15,7 +15,7 @@ def test_a_number_that_changes_in_a_notebook_changes_on_every_page_that_quotes_i
     node, changed = json.loads(notebook.read_text(encoding="utf-8")), 0
     for output in (output for cell in node["cells"] for output in cell.get("outputs", [])):
         if output.get("metadata", {}).get("scrapbook", {}).get("name", "").endswith(QUOTED):
-            output["data"]["text/plain"] = "0.1234"
+            output["data"] = dict.fromkeys(output["data"], "0.1234")
             changed += 1
     assert changed == 1
     notebook.write_text(json.dumps(node), encoding="utf-8")
