@@ -8,20 +8,23 @@ MATHJAX := book/_static/mathjax
 MATHJAX_VERSION := 3.2.2
 MATHJAX_SHA256  := 1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09
 
-.PHONY: help setup book test serve clean data mathjax notebooks
+.PHONY: help setup book test classroom serve clean data mathjax notebooks
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name what; do printf 'make %-10s %s\n' "$$name" "$$what"; done
 
 setup: .venv/ready  ## make .venv, or bring it up to date
 
-test: .venv/peers  ## run every test (ARGS=... for pytest)
+test: .venv/peers .venv/classroom  ## run every test (ARGS=... for pytest)
 	@echo "test: running pytest"
 	@$(BIN)/python -m pytest $(ARGS)
 
 book: .venv/ready data mathjax notebooks  ## execute the notebooks that changed and build the pages
 	@echo "book: rendering the pages to _build/html"
 	@$(BIN)/jupyter-book build . -W -n --keep-going || { rm -rf _build/.doctrees; exit 1; }
+
+classroom: .venv/classroom  ## make the editions of the assignments in _build/classroom
+	@$(BIN)/python -m advtransfer classroom release
 
 serve:  ## show the built pages on http://localhost:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "serve: no pages yet; run make book first" >&2; exit 1; }
@@ -45,6 +48,11 @@ clean:  ## remove the pages and the executed notebooks (not .venv, not the cache
 .venv/peers: .venv/ready tests/peers.txt
 	@echo "setup: installing the libraries that the tests compare with"
 	@$(BIN)/python -m pip install --quiet --no-deps -r tests/peers.txt
+	@touch $@
+
+.venv/classroom: .venv/ready
+	@echo "setup: installing what makes the assignments"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[classroom]'
 	@touch $@
 
 data: .venv/ready

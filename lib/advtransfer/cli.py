@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("advtransfer", description="Re-execute the notebooks of the book; fetch its data.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="run | publish | data")
+    commands = parser.add_subparsers(required=True, metavar="run | publish | data | classroom")
     run = commands.add_parser("run", help="execute a notebook, or all, where something changed")
     run.add_argument("notebook", nargs="?", metavar="NOTEBOOK", help="a name such as synthetic, or a path")
     run.add_argument("--all", action="store_true", help="every notebook, in the order of the book")
@@ -58,6 +58,12 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
         add_parser(commands)
     else:
         commands.add_parser("data", help="list, fetch and verify the data sets")
+    if arguments[:1] == ["classroom"]:
+        from advtransfer.classroom.commands import add_parser as add_classroom
+
+        add_classroom(commands)
+    else:
+        commands.add_parser("classroom", help="assignments: editions, grading in a sandbox, feedback")
     return parser
 
 
