@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+from nbclient import NotebookClient
 
 from advtransfer.classroom import feedback, gradebook, sandbox, sheets
 from advtransfer.storage import replacing
@@ -22,6 +23,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     release.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     release.add_argument("--out", type=Path, default=Path("_build/classroom"), metavar="DIR")
     release.add_argument("--install", default=INSTALL, metavar="TEXT", help="how a student installs the library")
+    release.add_argument("--execute", action="store_true", help="run the solutions edition, so that it shows results")
     release.set_defaults(func=_release)
     check = actions.add_parser("check", help="say whether submissions can be run safely here")
     check.set_defaults(func=_check)
@@ -52,6 +54,8 @@ def _release(arguments: argparse.Namespace) -> int:
         for which in sheets.EDITIONS
     }
     for target, notebook in editions.items():
+        if arguments.execute and target.parent.name == "solutions":
+            NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
         with replacing(target) as draft:
             nbformat.write(notebook, draft)
         print(target)

@@ -58,7 +58,7 @@ def write_pages(folder: Path, original: NotebookNode, title: str) -> list[Path]:
 
 
 def overview(earned: dict[str, list[Row]]) -> dict[str, Any]:
-    """The class in numbers: ``students``, ``most``, ``exercises`` (hardest first) and ``mistakes`` (commonest first)."""
+    """In numbers: ``students``, ``most``, ``exercises`` (hardest first) and ``mistakes`` (commonest first)."""
     solved = []
     for column in zip(*earned.values(), strict=True):
         marked = [row.points / row.exercise.points for row in column if row.points is not None and row.exercise.points]

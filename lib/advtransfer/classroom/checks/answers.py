@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from advtransfer.models.mlp import tanh_network
 
-Wrong = Tensor | float | Sequence[Tensor]
+Wrong = Tensor | float | Sequence[Tensor | float]
 TOLERANCE = 1e-6  # relative: float32 in an answer is no mistake
 
 
