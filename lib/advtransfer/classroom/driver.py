@@ -61,8 +61,8 @@ def _after(head: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
 def _send(stream: Any, answer: dict[str, Any]) -> None:
     try:
         frame = wire.encode(answer)
-    except wire.WireError as error:
-        frame = wire.encode({"error": str(error)})
+    except Exception as error:  # nested too deeply, a sparse tensor, a class with a trick in it
+        frame = wire.encode({"error": str(error)[:TEXT] if isinstance(error, wire.WireError) else _told(error)})
     stream.write(frame)
     stream.flush()
 
