@@ -12,12 +12,14 @@ from advtransfer.classroom import feedback, gradebook, sandbox, sheets
 from advtransfer.classroom.grading import _plan
 from classroom_cases import NAMES, SOURCES, original, solved, stubbed, write
 
+INSTALL = """pip install 'it' "from" {here}"""
+
 
 @pytest.fixture(scope="module")
 def editions():
     pytest.importorskip("nbgrader", reason="nbgrader makes the editions; install advtransfer[classroom]")
     return {
-        (name, which): sheets.edition(SOURCES / f"{name}.md", which, install="pip install it")
+        (name, which): sheets.edition(SOURCES / f"{name}.md", which, install=INSTALL)
         for name in NAMES
         for which in sheets.EDITIONS
     }
@@ -29,7 +31,9 @@ def test_the_student_edition_holds_no_answer_and_no_hidden_test(name, editions):
     text = nbformat.writes(student)
     assert sheets.leaks(original(name), student) == []
     assert not re.search("HIDDEN|SOLUTION|For the teacher|{{install}}", text)
-    assert "pip install it" in text
+    setup = next(cell.source for cell in student.cells if cell.cell_type == "code")
+    with pytest.raises(SystemExit, match=re.escape(f"restart the kernel: {INSTALL}")):
+        exec(setup.replace('("torch",', '("torch", "no_such_module",'), {})
     assert "YOUR CODE HERE" in text
     # the same by another way: what the answers do not share with what is in the open
     open_lines = {line for cell in student.cells for line in cell.source.splitlines()}
@@ -47,6 +51,16 @@ def test_every_sheet_says_what_it_wants_and_has_twenty_points(name):
     assert any("teacher" in cell.metadata.get("tags", ()) for cell in notebook.cells)
 
 
+def test_the_teaching_page_lists_the_sheets_as_they_are():
+    page = (SOURCES.parents[1] / "book" / "teaching.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        first = original(name).cells[0].source
+        title = re.search(r"# Assignment \d: (.*)", first)[1]
+        time = re.search(r"\*\*Time\*\* (\d+ minutes|two sessions)", first)[1]
+        tests = sum(exercise.points for exercise in sheets.exercises(original(name)) if not exercise.written)
+        assert re.search(rf"\| `{name}` \| {re.escape(title)} \|.*\| {time} \| {tests} \| {20 - tests} \|", page)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_editions_are_in_nbgraders_format(name, editions):
     for which in sheets.EDITIONS:
@@ -55,6 +69,9 @@ def test_the_editions_are_in_nbgraders_format(name, editions):
         marks = [cell.metadata.nbgrader for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade")]
         assert sum(mark.points for mark in marks) == 20
         assert all(mark.checksum for mark in marks)
+        # nbgrader's own release copies whatever it does not know
+        assert not any("exercise" in cell.metadata or "For the teacher" in cell.source for cell in notebook.cells)
+    assert "For the teacher" in sheets.notes(SOURCES / f"{name}.md")
     assert "HIDDEN" in nbformat.writes(editions[name, "instructor"])
     assert "HIDDEN" not in nbformat.writes(editions[name, "solutions"])
 

@@ -37,7 +37,9 @@ def test_an_odd_class_is_graded_to_the_end_with_the_right_points(tmp_path):
     assert {student: points(result) for student, result in found.items()} == {s: due for s, (_, due) in cases.items()}
     assert "another order" in found["reordered"]["notes"][0]
     assert "endless loop" in found["endless function"]["exercises"]["test-pgd"]["message"]
-    assert found["deleted"]["exercises"]["test-pgd"]["message"] == "The code stopped: pgd is not defined"
+    told = {key: mark["message"] for key, mark in found["deleted"]["exercises"].items()}
+    assert told["test-pgd"] == "The code stopped: pgd is not defined"
+    assert told["test-success-curve"].endswith("It builds on “PGD”: look there first.")
 
 
 @pytest.mark.parametrize("name", NAMES[1:])

@@ -59,6 +59,11 @@ def _release(arguments: argparse.Namespace) -> int:
         with replacing(target) as draft:
             nbformat.write(notebook, draft)
         print(target)
+    for path in paths:
+        target = arguments.out / "instructor" / f"{path.stem}-notes.md"
+        with replacing(target) as draft:
+            draft.write_text(sheets.notes(path), encoding="utf-8")
+        print(target)
     return 0
 
 

@@ -81,6 +81,7 @@ def grade(
         result["exercises"] = {exercise.key: _test(exercise, runner, seed) for exercise in tested}
     finally:
         runner.close()
+    _point_back(result["exercises"], tested)
     return result | {"answers": plan.answers, "notes": plan.notes + runner.notes}
 
 
@@ -209,6 +210,14 @@ def _test(exercise: sheets.Exercise, runner: _Runner, seed: int) -> dict[str, An
     except Exception as error:  # the answer was of a kind that the test does not know
         return _mark(0, exercise, f"The test could not use the answer ({type(error).__name__}).")
     return _mark(exercise.points, exercise, "")
+
+
+def _point_back(marks: dict[str, dict[str, Any]], tested: list[sheets.Exercise]) -> None:
+    """Say of a wrong answer that builds on a wrong one that it does: the mistake may be there."""
+    for exercise in tested:
+        wrong = [e.title for e in tested if e.key in exercise.builds_on and marks[e.key]["message"]]
+        if wrong and marks[exercise.key]["message"]:
+            marks[exercise.key]["message"] += f" It builds on “{wrong[0]}”: look there first."
 
 
 def _asked(tree: ast.Module) -> list[str]:

@@ -14,7 +14,7 @@ Role = Literal["locked", "answer", "test", "written"]
 HIDDEN = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS[^\n]*\n?", re.S | re.M)
 SOLUTION = re.compile(r"^[ \t]*### BEGIN SOLUTION.*?### END SOLUTION[^\n]*\n?", re.S | re.M)
 MARKER = re.compile(r"^[ \t]*### (?:BEGIN|END) SOLUTION[^\n]*\n?", re.M)
-INSTALL = "{{install}}"  # in the first cell: what a student runs to get the library
+INSTALL = '"{{install}}"'  # in the first cell: what a student runs to get the library
 
 
 class Exercise(NamedTuple):
@@ -30,6 +30,8 @@ class Exercise(NamedTuple):
     """What a full answer shows."""
     tests: str
     """The source of the test cell; empty for a written answer."""
+    builds_on: tuple[str, ...] = ()
+    """Keys of exercises whose answers this one may call."""
 
 
 def source(name: str, folder: Path = SOURCES) -> Path:
@@ -97,6 +99,11 @@ def exercises(notebook: NotebookNode) -> list[Exercise]:
     return found
 
 
+def for_teacher(cell: NotebookNode) -> bool:
+    """Whether a cell is in no edition."""
+    return "teacher" in cell.metadata.get("tags", ())
+
+
 def withheld(notebook: NotebookNode) -> tuple[str, ...]:
     """The modules of the library that do what the sheet asks for, so that answers cannot call them when graded."""
     return tuple(notebook.metadata.get("advtransfer", {}).get("withheld", ()))
@@ -110,7 +117,8 @@ def edition(path: Path, which: str, *, install: str) -> NotebookNode:
     path : Path
         The instructor source.
     which : {"student", "instructor", "solutions"}
-        With stubs in place of solutions, without hidden tests and locked; everything; or without hidden tests alone.
+        With stubs in place of solutions, without hidden tests and locked; with solutions and tests, which is what
+        nbgrader calls a source; or without hidden tests alone. What is for the teacher is in none, but in `notes`.
     install : str
         What the first cell tells a student to run where the library is missing.
 
@@ -133,24 +141,34 @@ def edition(path: Path, which: str, *, install: str) -> NotebookNode:
     original = read(path)
     notebook = nbformat.from_dict(original)
     for cell in notebook.cells:
-        cell.source = cell.source.replace(INSTALL, install)
+        cell.source = cell.source.replace(INSTALL, repr(install))
     notebook.metadata = {"kernelspec": original.metadata.kernelspec, "language_info": {"name": "python"}}
+    notebook.cells = [cell for cell in notebook.cells if not for_teacher(cell)]
     steps = [CheckCellMetadata, ClearOutput]
     if which != "instructor":
-        notebook.cells = [cell for cell in notebook.cells if "teacher" not in cell.metadata.get("tags", ())]
         steps.append(ClearHiddenTests)
     if which == "student":
         steps += [ClearSolutions, LockCells]
     for step in [*steps, ComputeChecksums]:
         notebook, _ = step().preprocess(notebook, {})
     for cell in notebook.cells:
-        if which == "student":
-            cell.metadata.pop("exercise", None)
-        elif which == "solutions":
+        cell.metadata.pop("exercise", None)
+        if which == "solutions":
             cell.source = MARKER.sub("", cell.source)
     if which == "student" and (left := leaks(original, notebook)):
         raise ValueError(f"{path}: the student edition would hold {left[0]!r}; expected no line of an answer or test")
     return notebook
+
+
+def notes(path: Path) -> str:
+    """What is for the teacher alone, in Markdown: the notes of a source, and a table of its exercises."""
+    notebook = read(path)
+    told = [cell.source for cell in notebook.cells if for_teacher(cell)]
+    lines = ["| exercise | points | marked by | a full answer shows |", "|---|---|---|---|"]
+    for exercise in exercises(notebook):
+        by, shows = "you" if exercise.written else "tests", exercise.shows.replace("|", "\\|")
+        lines.append(f"| {exercise.title} | {exercise.points:g} | {by} | {shows} |")
+    return "\n\n".join([f"# {path.stem}", *told, "\n".join(lines)]) + "\n"
 
 
 def leaks(original: NotebookNode, student: NotebookNode) -> list[str]:
@@ -160,7 +178,7 @@ def leaks(original: NotebookNode, student: NotebookNode) -> list[str]:
     """
     secret, open_ = set(), set()
     for cell in original.cells:
-        if "teacher" in cell.metadata.get("tags", ()) or role(cell) == "written":
+        if for_teacher(cell) or role(cell) == "written":
             secret |= _lines(cell.source)
             continue
         for pattern in (HIDDEN, SOLUTION):
