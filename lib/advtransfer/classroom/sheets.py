@@ -90,10 +90,15 @@ def exercises(notebook: NotebookNode) -> list[Exercise]:
     for cell in notebook.cells:
         if (kind := role(cell)) in ("test", "written"):
             about, more = cell.metadata.nbgrader, cell.metadata.exercise
-            tests = cell.source if kind == "test" else ""
             found.append(
                 Exercise(
-                    about.grade_id, more.title, about.points, kind == "written", " ".join(more.shows.split()), tests
+                    key=about.grade_id,
+                    title=more.title,
+                    points=about.points,
+                    written=kind == "written",
+                    shows=" ".join(more.shows.split()),
+                    tests=cell.source if kind == "test" else "",
+                    builds_on=tuple(more.get("builds_on", ())),
                 )
             )
     return found
