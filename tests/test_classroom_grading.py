@@ -247,6 +247,13 @@ def test_hostile_patching_gains_nothing(patch, tmp_path):
     assert sum(mark["of"] for mark in result["exercises"].values()) == 17
 
 
+def test_a_sandbox_that_does_not_start_is_told_and_gives_no_points(tmp_path, monkeypatch):
+    monkeypatch.setattr(sandbox, "SHOWN", ("__init__.py", "wire.py"))  # without the driver
+    result = grade(write(solved("1-pgd"), tmp_path / "ada.ipynb"), original("1-pgd"), seed=SEED)
+    assert result["exercises"] == {}
+    assert "could not be started" in result["notes"][0]
+
+
 def test_hostile_a_link_to_anothers_work_is_not_followed(tmp_path):
     write(solved("1-pgd"), tmp_path / "ada.ipynb")
     (tmp_path / "eve.ipynb").symlink_to(tmp_path / "ada.ipynb")

@@ -90,9 +90,10 @@ def _grade(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     for student, result in new.items():
         marks = result["exercises"].values()
-        print(f"{student}: {sum(m['points'] for m in marks):g} of {sum(m['of'] for m in marks):g} by tests")
+        earned = f"{sum(m['points'] for m in marks):g} of {sum(m['of'] for m in marks):g} by tests"
+        print(f"{student}: {earned if marks else 'NOT GRADED; grade again'}")
     print(f"{folder / 'results.json'}; written answers are marked in {folder / 'marks.csv'}")
-    return 0
+    return 0 if all(result["exercises"] for result in new.values()) else 1
 
 
 def _feedback(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import sys
+import time
 import traceback
 import types
 from collections.abc import Callable
@@ -45,7 +46,7 @@ def _limit(given: dict[str, Any]) -> None:
         (resource.RLIMIT_AS, taken + given["memory"]),
         (resource.RLIMIT_NPROC, given["processes"]),
         (resource.RLIMIT_FSIZE, given["disk"]),
-        (resource.RLIMIT_CPU, int(given["total_seconds"]) + 1),
+        (resource.RLIMIT_CPU, int(time.process_time() + given["total_seconds"]) + 1),
         (resource.RLIMIT_NOFILE, 128),
         (resource.RLIMIT_CORE, 0),
     ):

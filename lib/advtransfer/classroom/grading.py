@@ -13,10 +13,11 @@ from nbformat import NotebookNode
 
 from advtransfer.classroom import sheets
 from advtransfer.classroom.checks import Mistake
-from advtransfer.classroom.sandbox import Limits, Stopped, Submission, SubmissionError
+from advtransfer.classroom.sandbox import Limits, SandboxError, Stopped, Submission, SubmissionError
 
 FILE_BYTES = 2**25
 STARTS = 6  # of one submission: the first, and after that what it has killed
+NOTES = 20  # that are kept
 ANSWER = 20_000  # characters of a written answer that are kept
 
 LIMITS = Limits()
@@ -61,11 +62,7 @@ def grade(
     -------
     dict
         Plain data: ``exercises`` (by key: ``points``, ``of``, ``message``), ``answers``, ``notes``, ``sha256``.
-
-    Raises
-    ------
-    SandboxError
-        The sandbox does not start.
+        There are no exercises if the sandbox did not start.
     """
     result: dict[str, Any] = {"sha256": "", "answers": {}, "notes": []}
     tested = [exercise for exercise in sheets.exercises(original) if not exercise.written]
@@ -79,10 +76,12 @@ def grade(
     runner = _Runner(plan.cells, limits, safe=safe, withheld=sheets.withheld(original))
     try:
         result["exercises"] = {exercise.key: _test(exercise, runner, seed) for exercise in tested}
+    except SandboxError as error:
+        return result | {"exercises": {}, "notes": [f"Not graded, because {error}."]}
     finally:
         runner.close()
     _point_back(result["exercises"], tested)
-    return result | {"answers": plan.answers, "notes": plan.notes + runner.notes}
+    return result | {"answers": plan.answers, "notes": (plan.notes + runner.notes)[:NOTES]}
 
 
 def _mark(points: float, exercise: sheets.Exercise, message: str) -> dict[str, Any]:
@@ -207,6 +206,8 @@ def _test(exercise: sheets.Exercise, runner: _Runner, seed: int) -> dict[str, An
             runner.close()
         reason = "There is no answer yet" if "NotImplementedError" in str(error) else "The code stopped"
         return _mark(0, exercise, f"{reason}: {error}")
+    except SandboxError:
+        raise
     except Exception as error:  # the answer was of a kind that the test does not know
         return _mark(0, exercise, f"The test could not use the answer ({type(error).__name__}).")
     return _mark(exercise.points, exercise, "")

@@ -24,6 +24,8 @@ from advtransfer.classroom import wire
 LIBRARY = Path(__file__).parents[1]
 INSIDE = "/advtransfer-library"
 SHOWN = ("__init__.py", "wire.py", "driver.py")  # all that a submission sees of this package
+START_SECONDS = 120.0
+TEXT = 1000  # characters of an error that are believed
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
 
 
@@ -126,7 +128,7 @@ class Submission:
     Parameters
     ----------
     limits : Limits
-        `total_seconds` begin now.
+        `total_seconds` begin when it has started.
     safe : bool
         False runs the code without a sandbox, as the user who grades: only for code that one has read.
     withheld
@@ -135,7 +137,6 @@ class Submission:
 
     def __init__(self, limits: Limits, *, safe: bool = True, withheld: Sequence[str] = ()) -> None:
         self._limits = limits
-        self._end = time.monotonic() + limits.total_seconds
         self._home = None if safe else tempfile.TemporaryDirectory(prefix="submission-")
         command, uid = _command(limits, withheld) if safe else ([], None)
         settings = json.dumps(limits._asdict() | {"uid": uid})
@@ -151,10 +152,11 @@ class Submission:
         for pipe in (self._process.stdin, self._process.stdout):
             os.set_blocking(pipe.fileno(), False)  # type: ignore[union-attr]
         try:
-            self._read_answer(limits.total_seconds)
+            self._read_answer(START_SECONDS)
         except Stopped as error:
             self.close()
             raise SandboxError(f"a submission could not be started: {error}") from None
+        self._end = time.monotonic() + limits.total_seconds
 
     def __enter__(self) -> "Submission":
         return self
@@ -206,7 +208,7 @@ class Submission:
         if "missing" in answer:
             raise SubmissionError(f"{request['name']} is not defined")
         if "error" in answer:
-            raise SubmissionError(str(answer["error"]))
+            raise SubmissionError(str(answer["error"])[:TEXT])
         return answer
 
     def _read_answer(self, seconds: float) -> dict[str, Any]:
