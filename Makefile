@@ -12,14 +12,14 @@ AXE     := .venv/axe-core
 AXE_VERSION := 4.11.0
 AXE_SHA256  := 39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107
 
-.PHONY: help setup book pdf test links serve clean data mathjax axe notebooks
+.PHONY: help setup book pdf test links classroom serve clean data mathjax axe notebooks
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name what; do printf 'make %-10s %s\n' "$$name" "$$what"; done
 
 setup: .venv/ready  ## make .venv, or bring it up to date
 
-test: .venv/peers mathjax axe  ## run every test (ARGS=... for pytest)
+test: .venv/peers .venv/classroom mathjax axe  ## run every test (ARGS=... for pytest)
 	@echo "test: running pytest"
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -34,6 +34,9 @@ pdf:  ## print the built pages into one PDF (needs Chromium)
 
 links: .venv/ready  ## ask the network for every address that the book points to
 	@$(BIN)/python book/check_links.py
+
+classroom: .venv/classroom  ## make the editions of the assignments in _build/classroom
+	@$(BIN)/python -m advtransfer classroom release
 
 serve:  ## show the built pages on http://localhost:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "serve: no pages yet; run make book first" >&2; exit 1; }
@@ -57,6 +60,11 @@ clean:  ## remove the pages and the executed notebooks (not .venv, not the cache
 .venv/peers: .venv/ready tests/peers.txt
 	@echo "setup: installing the libraries that the tests compare with"
 	@$(BIN)/python -m pip install --quiet --no-deps -r tests/peers.txt
+	@touch $@
+
+.venv/classroom: .venv/ready
+	@echo "setup: installing what makes the assignments"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[classroom]'
 	@touch $@
 
 data: .venv/ready

@@ -42,7 +42,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("advtransfer", description="Re-execute the notebooks of the book; fetch its data.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(
-        required=True, metavar="run | sweep | list | show | diff | verify | publish | data"
+        required=True, metavar="run | sweep | list | show | diff | verify | publish | data | classroom"
     )
     run = commands.add_parser("run", help="execute a notebook, or all, where something changed", add_help=False)
     run.add_argument("notebook", nargs="?", metavar="NOTEBOOK", help="a name such as synthetic, or a path")
@@ -84,6 +84,12 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     else:
         for name, told in INSPECTING.items():
             commands.add_parser(name, help=told)
+    if asked == ["classroom"]:
+        from advtransfer.classroom.commands import add_parser as add_classroom
+
+        add_classroom(commands)
+    else:
+        commands.add_parser("classroom", help="assignments: editions, grading in a sandbox, feedback")
     return parser
 
 
