@@ -19,7 +19,7 @@ help:  ## this list
 
 setup: .venv/ready  ## make .venv, or bring it up to date
 
-test: .venv/peers .venv/classroom mathjax axe  ## run every test (ARGS=... for pytest)
+test: .venv/peers .venv/extras mathjax axe  ## run every test (ARGS=... for pytest)
 	@echo "test: running pytest"
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -35,7 +35,7 @@ pdf:  ## print the built pages into one PDF (needs Chromium)
 links: .venv/ready  ## ask the network for every address that the book points to
 	@$(BIN)/python book/check_links.py
 
-classroom: .venv/classroom  ## make the editions of the assignments in _build/classroom
+classroom: .venv/extras  ## make the editions of the assignments in _build/classroom
 	@$(BIN)/python -m advtransfer classroom release
 
 serve:  ## show the built pages on http://localhost:8000 (PORT=...)
@@ -62,9 +62,9 @@ clean:  ## remove the pages and the executed notebooks (not .venv, not the cache
 	@$(BIN)/python -m pip install --quiet --no-deps -r tests/peers.txt
 	@touch $@
 
-.venv/classroom: .venv/ready
-	@echo "setup: installing what makes the assignments"
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[classroom]'
+.venv/extras: .venv/ready
+	@echo "setup: installing what assignments, Dask and Slurm need"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[classroom,dask,slurm]'
 	@touch $@
 
 data: .venv/ready
