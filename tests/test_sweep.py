@@ -126,7 +126,7 @@ def test_a_lock_is_let_go_by_a_kill_and_what_was_half_written_removed(tmp_path):
 
 def test_a_dask_cluster_without_a_shared_folder_gives_the_same_records(notebook, toys, cache, tmp_path, monkeypatch):
     """A scheduler and two workers in processes of their own; one of them is killed in mid-run."""
-    distributed = pytest.importorskip("distributed", reason="Dask is an extra: pip install 'advtransfer[dask]'")
+    distributed = pytest.importorskip("distributed", reason="Dask is an extra: .[dask]")
     plan = planned(notebook, "seed=0:8", "seconds=0.2")
     file = tmp_path / "scheduler.json"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -160,7 +160,7 @@ def test_a_dask_cluster_without_a_shared_folder_gives_the_same_records(notebook,
 
 def test_jobs_through_submitit(notebook, cache, monkeypatch):
     """Submitit's executor for debugging, which runs jobs here; each has its share of the runs."""
-    pytest.importorskip("submitit", reason="submitit is an extra: pip install 'advtransfer[slurm]'")
+    pytest.importorskip("submitit", reason="submitit is an extra: .[slurm]")
     plan = planned(notebook, "seed=0:9", "mood=well,fails")
     done = sweep.sweep(plan, lambda: workers.slurm(1, ["timeout_min=5"], cluster="debug"))
     assert (len(done.computed), len(done.failed)) == (9, 9)

@@ -163,7 +163,9 @@ def dask(address: str) -> Engine:
     try:
         from distributed import Client
     except ImportError:
-        raise ValueError("--dask needs Dask, which is not installed; pip install 'advtransfer[dask]'") from None
+        raise ValueError(
+            "--dask needs Dask; install it with: python -m pip install -c constraints.txt -e '.[dask]'"
+        ) from None
     try:
         client = Client(address, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -195,7 +197,9 @@ def slurm(workers: int, options: Sequence[str] = (), *, cluster: str | None = No
     try:
         import submitit
     except ImportError:
-        raise ValueError("--slurm needs submitit, which is not installed; pip install 'advtransfer[slurm]'") from None
+        raise ValueError(
+            "--slurm needs submitit; install it with: python -m pip install -c constraints.txt -e '.[slurm]'"
+        ) from None
     folder = storage.writable_folder(storage.cache_root() / "slurm")
     pairs = [option.partition("=")[::2] for option in options]
     try:

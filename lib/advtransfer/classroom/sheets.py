@@ -142,7 +142,9 @@ def edition(path: Path, which: str, *, install: str) -> NotebookNode:
             LockCells,
         )
     except ImportError:
-        raise ValueError("nbgrader is missing; install it with: pip install 'advtransfer[classroom]'") from None
+        raise ValueError(
+            "nbgrader is missing; install it with: python -m pip install -c constraints.txt -e '.[classroom]'"
+        ) from None
     original = read(path)
     notebook = nbformat.from_dict(original)
     for cell in notebook.cells:
