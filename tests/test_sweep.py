@@ -50,7 +50,6 @@ def test_failed_and_killed_runs_stop_no_other(notebook, toys, cache):
             moods[key] == "dies" and trouble == sweep.LOST
         )
     assert set(whole(plan, cache)) == done.computed
-    assert max(Counter(trials.log(toys, "end")).values()) == 1
     before = len(trials.log(toys, "start"))
     again = sweep.sweep(planned(notebook, "mood=well,dies once", "seed=0:3"), lambda: pytest.fail("nothing to do"))
     assert (len(again.found), len(again.computed)) == (6, 0)
@@ -215,5 +214,5 @@ def test_what_cannot_be_done_is_told_at_once(notebook, tmp_path, monkeypatch, ca
 @pytest.mark.parametrize("extra", ["dask", "slurm"])
 def test_a_missing_extra_is_named(monkeypatch, extra):
     monkeypatch.setitem(sys.modules, {"dask": "distributed", "slurm": "submitit"}[extra], None)
-    with pytest.raises(ValueError, match=rf"pip install 'advtransfer\[{extra}\]'"):
+    with pytest.raises(ValueError, match=rf"-e '\.\[{extra}\]'"):
         workers.dask("tcp://127.0.0.1:9") if extra == "dask" else workers.slurm(1)
