@@ -4,8 +4,9 @@ from fractions import Fraction
 from math import exp, sqrt
 
 import pytest
+import torch
 
-from advtransfer.experiments import counterexamples, statements, theory
+from advtransfer.experiments import counterexamples, remarks, statements, theory
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,7 @@ SPREAD, PRODUCT = 1 - sum(p * p for p in P), 3 * P[0] * P[1] * P[2]
 FISHER = (SPREAD + sqrt(SPREAD**2 - 4 * PRODUCT)) / 2
 C = Fraction(999, 1000)
 BY_HAND = {  # (printed, holds), in the order of the errata page
+    "erratum-how-often": [(Fraction(1, 2), 0)],
     "erratum-alpha1-range": [(1, 3)],
     "erratum-hessian": [(2, 1), (0, FISHER / 2)],
     "erratum-operator-norm": [(Fraction(1, 2), 1)],
@@ -55,9 +57,17 @@ BY_HAND = {  # (printed, holds), in the order of the errata page
     "erratum-inner-product": [(2, 1)],
     "erratum-singular-h": [(1, 0), (0, 0)],
     "erratum-varying-h": [(2, Fraction(1 + 3 * 3, 1 + 3))],
-    "erratum-closer": [(0, sqrt(9 * C**2 / (1 + 9 * C**2))), (1, 0), (0, 1), (1, sqrt(Fraction(1, 10)))],
+    "erratum-closer": [
+        (0, sqrt(9 * C**2 / (1 + 9 * C**2))),
+        (1, 0),
+        (0, 1),
+        (0, sqrt(Fraction(100, 101))),
+        (1, sqrt(Fraction(1, 10))),
+    ],
     "erratum-overshoot": [(Fraction(1, 5), Fraction(1, 20))],
     "erratum-beta": [(1, 2)],
+    "erratum-same-h": [(1, sqrt(Fraction(8, 9)))],
+    "erratum-way-back": [(0, 3), (0, 1)],
 }
 
 
@@ -68,6 +78,21 @@ def test_every_counterexample_is_the_one_found_by_hand(record):
         found = table[table.key == key][["printed", "holds"]].to_numpy().tolist()
         assert found == [pytest.approx([float(v) for v in pair], rel=1e-6, abs=1e-7) for pair in pairs], key
     assert len(counterexamples.counterexamples()) == len(table)
+
+
+def test_faults_in_what_the_remarks_measure_are_found(monkeypatch):
+    """The plug-in value for the unbiased one, an intercept left out."""
+    config = theory.Config.from_profile("smoke", samples=10)
+    monkeypatch.setattr(remarks.estimators, "unbiased_square", lambda plug_in, diagonal, n: plug_in)
+    centred = remarks.matching.function_matching
+
+    def uncentred(f_a, f_b, hessian=None):
+        return centred(torch.cat([f_a, -f_a]), torch.cat([f_b, -f_b]), hessian)
+
+    monkeypatch.setattr(remarks.matching, "function_matching", uncentred)
+    table = theory._statements(config).set_index("key")
+    assert not table.verified[["bias", "function-matching"]].any()
+    assert table.verified[["p-from-attacks", "no-pairs", "cancel-h", "invariance", "cw-steepness"]].all()
 
 
 def test_the_metrics_tend_to_those_of_the_jacobians_linearly(record):

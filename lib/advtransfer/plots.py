@@ -117,7 +117,7 @@ def shares(transfer: pd.DataFrame) -> Figure:
         part = transfer[(transfer["direction"] == direction) & (transfer["level"] == 0) & (transfer["t"] <= 1)]
         for name, colour, style in (
             ("ratio", COLOURS["distance"], "-"),
-            ("ratio_first", COLOURS["alpha12"], "--"),
+            ("ratio_first", COLOURS["distance"], "--"),
             ("rho", COLOURS["other"], ":"),
         ):
             _median_band(panel, part, "t", name, colour, SYMBOLS[name], style)
@@ -169,7 +169,7 @@ def sample_scatter(labels: Sequence[str], scores: pd.DataFrame, alpha1: np.ndarr
         if np.isfinite(row["r"]):
             slope, intercept = np.polyfit(x[kept], y[kept], 1)
             ends = np.array([x[kept].min(), x[kept].max()])
-            panel.plot(ends, intercept + slope * ends, color=COLOURS["distance"], label="least squares")
+            panel.plot(ends, intercept + slope * ends, color=COLOURS["other"], label="least squares")
         panel.set_title(f"{label}\nr = {row['r']:.2f}, n = {row['n']}".replace("-", "−"), fontsize=10.5)
         panel.set_ylim(0, None)
     for panel in panels[:, 0]:

@@ -61,6 +61,19 @@ def printed_fraction(jac_a: Tensor, jac_b: Tensor, hessian_a: Tensor, hessian_b:
 
 
 @_example
+def _how_often() -> Iterator[Counterexample]:
+    found = metrics.from_jacobians(_jac([[1, 0]]), _jac([[0.5, 0.75**0.5]])).alpha1_samples
+    yield Counterexample(
+        "erratum-how-often",
+        "After Proposition 2.1",
+        "f_a = x1, f_b = x1 / 2 + x2 √3 / 2",
+        "how often the attack transfers whole, α1 in print",
+        found.mean().item(),
+        (found > 0.999).double().mean().item(),
+    )
+
+
+@_example
 def _alpha1_above_one() -> Iterator[Counterexample]:
     c = 3.0
     f_a = torch.nn.Linear(2, 2, bias=False, dtype=torch.float64)
@@ -240,6 +253,15 @@ def _closer_to_one() -> Iterator[Counterexample]:
         0.0,
         matching.gradient_matching(a, b).relative,
     )
+    a, b = _jac([[1, 0]]), _jac([[0.1, 1]])
+    yield Counterexample(
+        key,
+        where,
+        f"f_a = x1, f_b = 0.1 x1 + x2: α2 = {metrics.from_jacobians(a, b).alpha2:g}",
+        "relative distance, small by α2 alone",
+        0.0,
+        matching.gradient_matching(a, b).relative,
+    )
     m = 10
     isotropic = unit_rows(torch.eye(m).double())
     yield Counterexample(
@@ -277,3 +299,35 @@ def _beta() -> Iterator[Counterexample]:
         1.0,
         (gradients[1] - gradients[0]).norm().item(),
     )
+
+
+@_example
+def _same_function_on_both_sides() -> Iterator[Counterexample]:
+    x = torch.tensor([[0.0], [0.0], [2.0]], dtype=torch.float64)
+    weight = matching.function_matching(x.square() / 2, x).weight
+    jac_a, jac_b = x[:, :, None], torch.ones(3, 1, 1, dtype=torch.float64)
+    yield Counterexample(
+        "erratum-same-h",
+        "Theorem 3.2",
+        "f_a = x² / 2, f_b = x at the inputs 0, 0, 2",
+        "the gradient matching distance, ‖∇h‖ in print",
+        (jac_a - weight @ jac_b).square().mean().sqrt().item(),
+        matching.gradient_matching(jac_a, jac_b).distance,
+    )
+
+
+@_example
+def _way_back() -> Iterator[Counterexample]:
+    x1, x2 = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 2).T[:, :, None]
+    for words, f_s, f_t in (
+        ("f_T = (x1, 3 x2), f_S = x1", x1, torch.cat([x1, 3 * x2], 1)),
+        ("f_T = (x1, x2), f_S = (x1, x1)", torch.cat([x1, x1], 1), torch.cat([x1, x2], 1)),
+    ):
+        yield Counterexample(
+            "erratum-way-back",
+            "Section 3.3, S→T",
+            f"{words}, inputs (±1, ±1)",
+            "dist(T | S), by dist(S | T)",
+            matching.function_matching(f_s, f_t).distance,
+            matching.function_matching(f_t, f_s).distance,
+        )

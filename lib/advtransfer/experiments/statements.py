@@ -28,17 +28,23 @@ class Statement(NamedTuple):
     """The largest number that counts as verified."""
 
 
+def register_in(statements: list[Statement]) -> Callable[..., Callable]:
+    """A decorator that appends what it measures to a list of statements."""
+
+    def states(
+        key: str, where: str, form: str, kind: Literal["equality", "inequality"] = "equality", slack: float = 1e-10
+    ) -> Callable:
+        def register(measure: Callable[[Case], float]) -> Callable[[Case], float]:
+            statements.append(Statement(key, where, form, kind, measure, slack + (kind == "inequality")))
+            return measure
+
+        return register
+
+    return states
+
+
 STATEMENTS: list[Statement] = []
-
-
-def _states(
-    key: str, where: str, form: str, kind: Literal["equality", "inequality"] = "equality", slack: float = 1e-10
-):
-    def register(measure: Callable[[Case], float]) -> Callable[[Case], float]:
-        STATEMENTS.append(Statement(key, where, form, kind, measure, slack + (kind == "inequality")))
-        return measure
-
-    return register
+_states = register_in(STATEMENTS)
 
 
 @dataclass

@@ -12,10 +12,13 @@ from torch import Tensor
 
 from advtransfer import attacks, matching, metrics, spectral
 from advtransfer.configs import Config as BaseConfig
+from advtransfer.experiments import remarks, statements
 from advtransfer.experiments.counterexamples import counterexamples
-from advtransfer.experiments.statements import STATEMENTS, Case, random_case
+from advtransfer.experiments.statements import Case, random_case
 from advtransfer.modes import evaluating, one_thread
 from advtransfer.records import Arrays, Tables, recorded
+
+STATEMENTS = [*statements.STATEMENTS, *remarks.STATEMENTS]
 
 
 class Config(BaseConfig):
