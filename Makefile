@@ -7,21 +7,36 @@ BIN     := .venv/bin
 MATHJAX := book/_static/mathjax
 MATHJAX_VERSION := 3.2.2
 MATHJAX_SHA256  := 1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+AXE     := .venv/axe-core
+AXE_VERSION := 4.11.0
+AXE_SHA256  := 39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107
 
-.PHONY: help setup book test serve clean data mathjax notebooks
+.PHONY: help setup book pdf test links classroom serve clean data mathjax axe notebooks
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name what; do printf 'make %-10s %s\n' "$$name" "$$what"; done
 
 setup: .venv/ready  ## make .venv, or bring it up to date
 
-test: .venv/peers  ## run every test (ARGS=... for pytest)
+test: .venv/peers .venv/extras mathjax axe  ## run every test (ARGS=... for pytest)
 	@echo "test: running pytest"
 	@$(BIN)/python -m pytest $(ARGS)
 
 book: .venv/ready data mathjax notebooks  ## execute the notebooks that changed and build the pages
 	@echo "book: rendering the pages to _build/html"
-	@$(BIN)/jupyter-book build . -W -n --keep-going || { rm -rf _build/.doctrees; exit 1; }
+	@COMPANION_PDF=$(if $(CHROMIUM),companion.pdf) $(BIN)/jupyter-book build . -W -n --keep-going || \
+	    { rm -rf _build/.doctrees; exit 1; }
+	@$(if $(CHROMIUM),$(MAKE) --no-print-directory pdf,echo "book: no Chromium here, so there is no PDF of the whole")
+
+pdf:  ## print the built pages into one PDF (needs Chromium)
+	@$(BIN)/python book/print_pdf.py
+
+links: .venv/ready  ## ask the network for every address that the book points to
+	@$(BIN)/python book/check_links.py
+
+classroom: .venv/extras  ## make the editions of the assignments in _build/classroom
+	@$(BIN)/python -m advtransfer classroom release
 
 serve:  ## show the built pages on http://localhost:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "serve: no pages yet; run make book first" >&2; exit 1; }
@@ -29,7 +44,7 @@ serve:  ## show the built pages on http://localhost:8000 (PORT=...)
 	@python3 -m http.server --directory _build/html $(PORT)
 
 clean:  ## remove the pages and the executed notebooks (not .venv, not the cache)
-	rm -rf _build notebooks/*.ipynb
+	rm -rf _build notebooks/*.ipynb notebooks/*.html notebooks/*.record
 
 # The stamps are written last: an installation that broke off is done again.
 .venv/ready: pyproject.toml constraints.txt
@@ -47,6 +62,11 @@ clean:  ## remove the pages and the executed notebooks (not .venv, not the cache
 	@$(BIN)/python -m pip install --quiet --no-deps -r tests/peers.txt
 	@touch $@
 
+.venv/extras: .venv/ready
+	@echo "setup: installing what assignments, Dask and Slurm need"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[classroom,dask,slurm]'
+	@touch $@
+
 data: .venv/ready
 	@for name in cifar10 mr imdb minilm-l6; do \
 	    echo "book: looking for $$name"; \
@@ -57,16 +77,27 @@ notebooks: .venv/ready data
 	@echo "book: executing the notebooks that changed"
 	@$(BIN)/python -m advtransfer run --all
 
-# The part of MathJax that the pages use; without it they load it from its usual address.
+# What is taken from npm packages: the part of MathJax that the pages use (without it they load it from its usual
+# address), and the accessibility checker that the tests run in the pages. Checked, and there whole or not at all.
+define npm  # name, version, sha256, folder, files
+	rm -rf _build/npm && mkdir -p _build/npm/files $(dir $(4)) && cd _build/npm && \
+	npm pack --silent $(1)@$(2) >/dev/null && echo "$(3)  $(1)-$(2).tgz" > sum && \
+	{ sha256sum -c sum || shasum -a 256 -c sum; } >/dev/null 2>&1 && \
+	tar xzf $(1)-$(2).tgz -C files --strip-components=1 $(addprefix package/,$(5)) && mv files ../../$(4)
+endef
+
 mathjax:
 	@if test -f $(MATHJAX)/es5/tex-mml-chtml.js; then :; \
 	elif ! command -v npm >/dev/null; then echo "book: no npm here, so the pages will load MathJax from the network"; \
-	else echo "book: fetching MathJax $(MATHJAX_VERSION)"; \
-	    rm -rf _build/mathjax && mkdir -p _build/mathjax $(dir $(MATHJAX)) && cd _build/mathjax && \
-	    npm pack --silent mathjax@$(MATHJAX_VERSION) >/dev/null && \
-	    echo "$(MATHJAX_SHA256)  mathjax-$(MATHJAX_VERSION).tgz" > sum && \
-	    { sha256sum -c sum || shasum -a 256 -c sum; } >/dev/null 2>&1 && mkdir mathjax && \
-	    tar xzf mathjax-$(MATHJAX_VERSION).tgz -C mathjax --strip-components=1 package/LICENSE \
-	        package/es5/tex-mml-chtml.js package/es5/input/tex/extensions package/es5/output/chtml/fonts/woff-v2 && \
-	    mv mathjax ../../$(MATHJAX) || echo "book: could not fetch it, so the pages will load MathJax from the network"; \
+	else echo "book: fetching MathJax $(MATHJAX_VERSION)"; $(call npm,mathjax,$(MATHJAX_VERSION),$(MATHJAX_SHA256),$(MATHJAX),\
+	    LICENSE es5/tex-mml-chtml.js es5/input/tex/extensions es5/output/chtml/fonts/woff-v2) || \
+	    echo "book: could not fetch it, so the pages will load MathJax from the network"; \
+	fi
+
+axe:
+	@if test -f $(AXE)/axe.min.js; then :; \
+	elif ! command -v npm >/dev/null; then echo "test: no npm here, so accessibility is not checked"; \
+	else echo "test: fetching axe-core $(AXE_VERSION)"; \
+	    $(call npm,axe-core,$(AXE_VERSION),$(AXE_SHA256),$(AXE),LICENSE axe.min.js) || \
+	    echo "test: could not fetch it, so accessibility is not checked"; \
 	fi

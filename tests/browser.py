@@ -15,7 +15,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-default-browser-check",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-    "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-debugging-pipe",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--remote-debugging-pipe",
 )  # fmt: skip
 # The browser reads commands from file 3 and answers on 4.
 REDIRECTED = "import os, sys; [os.dup2(int(sys.argv[i]), i + 2) for i in (1, 2)]; os.execv(sys.argv[3], sys.argv[3:])"
@@ -40,9 +40,11 @@ class Browser:
         os.close(commands)
         os.close(answers)
         self._last, self._session, self._rest = 0, None, b""
+        self.events: list[dict[str, Any]] = []  # what the page did meanwhile
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self.call("Page.enable")
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
         self.size(width, height)
 
     def __enter__(self) -> "Browser":
@@ -72,14 +74,15 @@ class Browser:
             self._to, json.dumps({"id": self._last, "method": method, "params": parameters} | session).encode() + b"\0"
         )
         while (answer := self._message()).get("id") != self._last:
-            pass
+            self.events.append(answer)
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']['message']}")
         return answer["result"]
 
-    def open(self, page: Path) -> None:
-        """Load a file, and wait until its deferred scripts have run."""
-        self.call("Page.navigate", url=page.as_uri())
+    def open(self, page: Path | str) -> None:
+        """Load a file or an address, and wait until its deferred scripts have run."""
+        self.events.clear()
+        self.call("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)
         self.run("new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))")
 
     def run(self, script: str) -> Any:

@@ -1,11 +1,19 @@
 """Fixtures that every test may use."""
 
+import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache as once
 from pathlib import Path
 
 import pytest
 import torch
+
+from advtransfer import runner
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -21,6 +29,38 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.fixture(scope="session")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """A notebook of the book as executed at smoke size: once, without data, and on one thread."""
+    folder = tmp_path_factory.mktemp("executed")
+
+    @once
+    def execute(path: Path) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ADVTRANSFER_DATA", str(folder / "data"))
+            patch.setenv("ADVTRANSFER_CACHE", str(folder / "cache"))
+            patch.setenv("OMP_NUM_THREADS", "1")
+            return runner.run(path, {"profile": "smoke"}, out=folder).path
+
+    return execute
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory: pytest.TempPathFactory, executed: Callable[[Path], Path]) -> Path:
+    """The folder of the book's pages, built from its notebooks at smoke size, as `make book` builds them."""
+    folder = tmp_path_factory.mktemp("book")
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("_build", "__pycache__"))
+    (folder / "notebooks").mkdir()
+    for path in sorted((ROOT / "notebooks").glob("*.md")):
+        shutil.copy(executed(path), folder / "notebooks")
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(folder), "-W", "-n", "--keep-going"]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    return folder / "_build" / "html"
+
+
 @pytest.fixture
 def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An importable folder with a package ``toys`` and in it an experiment, ``toys.echo``, that counts its calls."""
@@ -29,7 +69,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "__init__.py").touch()
     (package / "echo.py").write_text(ECHO, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # for the kernels of notebooks
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)  # for the kernels of notebooks
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "data"))
     yield package
     for name in ("toys", "toys.echo"):

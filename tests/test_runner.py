@@ -119,7 +119,7 @@ def test_a_change_in_the_source_it_imports_changes_the_key(notebook, toys, tmp_p
     ],
 )
 def test_bad_parameters_are_told_before_a_kernel_starts(notebook, parameters, message, monkeypatch):
-    monkeypatch.setattr("advtransfer.runner._execute", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr("advtransfer.runner.execute", lambda *_: pytest.fail("started"))
     with pytest.raises(ConfigError, match=message):
         run(notebook, parameters)
 

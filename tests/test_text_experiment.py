@@ -1,5 +1,7 @@
 """The text experiment at smoke size: what follows from what, what it counts and what it refuses."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -127,9 +129,31 @@ def test_what_is_missing_is_told_before_anything_is_trained(cache, monkeypatch):
     monkeypatch.setattr(text_sentences, "parse", missing)
     with pytest.raises(ImportError, match="needs spaCy"):
         text.run(Config.from_profile("smoke", sentence_steps=1))
-    with pytest.raises(ValueError, match="encoder is 'bert-base-uncased'; expected the folder of a BERT"):
+    monkeypatch.setenv("ADVTRANSFER_DATA", str(cache / "nothing"))
+    with pytest.raises(ValueError, match=r"encoder is 'bert-base-uncased'; .* hf download bert-base-uncased"):
         text.run(Config.from_profile("paper", sentence_steps=0))
     assert not list(cache.glob("weights/*"))
+
+
+@pytest.mark.parametrize("kept", ["model.safetensors", "pytorch_model.bin"])
+def test_a_checkpoint_of_a_hub_is_found_by_name_once_it_was_downloaded(kept, tmp_path, monkeypatch):
+    """The layout of the hub's cache, made by hand; a revision picks among versions."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--owner--bert"
+    for revision, content in (("a" * 40, b"first"), ("b" * 40, b"second")):
+        (repository / "snapshots" / revision).mkdir(parents=True)
+        (repository / "snapshots" / revision / kept).write_bytes(content)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("b" * 40)
+
+    def content(name):
+        return text_protocol.inputs(Config.from_profile("smoke", encoder=name))["encoder"]
+
+    assert content("owner/bert") == hashlib.sha256(b"second").hexdigest()
+    assert content(f"owner/bert@{'a' * 40}") == hashlib.sha256(b"first").hexdigest()
+    assert content("owner/other") == content("no name") == "missing"
 
 
 def test_the_printed_tables():
@@ -146,10 +170,15 @@ def test_the_attack_on_sentences_is_measured_from_what_the_autoencoder_writes(ca
         return [Tree(tuple(w), ("ROOT", *["next"] * (len(w) - 1)), tuple(range(-1, len(w) - 1))) for w in lines]
 
     monkeypatch.setattr(text_sentences, "parse", chain)
-    sizes = {"sentence_steps": 3, "sentence_words": 6, "sentence_epochs": 2, "sources": "mr", "train_texts": 100}
-    config = Config.from_profile("smoke", **sizes)
+    sizes = {"sentence_samples": 12, "sentence_words": 6, "sentence_pieces": 100, "sentence_vocabulary": 30}
+    given = {"sentence_steps": 3, "sentence_epochs": 2, "sources": "mr", "train_texts": 100, **sizes}
+    config = Config.from_profile("smoke", **given)
     record = text.run(config, cache=False)
-    found, n = record.tables["attacks"].query("view == 'sentence'"), len(record.arrays["index"])
+    found, n = record.tables["attacks"].query("view == 'sentence'"), 12
+    assert record.arrays["sentence_index"].tolist() == record.arrays["index"][:n].tolist()
+    assert set(found["n"]) == {n}
+    read, back, attacked = record.arrays["sentence_examples"][0]
+    assert len(read.split()) == len(back.split()) == len(attacked.split()) == 6
     assert list(found["corpus"]) == ["imdb", "mr"]
     assert ((found["changed"] >= 0) & (found["changed"] <= 6)).all()
     assert record.arrays["sentence_deviations"].shape == (2, 2, n, 2)

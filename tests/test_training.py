@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from advtransfer import training
+from advtransfer import fitting, training
 from advtransfer.datasets import generated
 from advtransfer.fitting import TrainingError
 from advtransfer.models import images
@@ -181,7 +181,7 @@ def test_watching_measures_each_epoch_and_keeps_the_best(monkeypatch):
     seen = iter([0.2, 0.6, 0.6, 0.5])
     monkeypatch.setattr(training, "_accuracy", lambda *_: next(seen))
     states = []
-    monkeypatch.setattr(training, "weights_of", lambda model: states.append(len(states)) or {"n": len(states)})
+    monkeypatch.setattr(fitting, "weights_of", lambda model: states.append(len(states)) or {"n": len(states)})
     fit = fit_classifier(images.build("lenet", width=16), DATA.x_train, DATA.y_train, epochs=4, lr=0.01, watch=WATCH)
     assert fit.accuracy.tolist() == [0.2, 0.6, 0.6, 0.5]
     assert (fit.best, fit.last) == ({"n": 2}, {"n": 3})  # after epochs 2 (not 3, its equal) and 4

@@ -2,9 +2,10 @@
 
 import difflib
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar, Literal, Self, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 
@@ -68,9 +69,49 @@ class Config(BaseModel):
         kind = cls.model_fields[info.field_name].annotation
         if isinstance(value, bool) and kind is not bool:
             raise ValueError("a value that is not true or false")
+        if kind is float:
+            return _fraction(value)
         if isinstance(value, str) and get_origin(kind) in (list, tuple):
             return [part.strip() for part in value.strip("()[] ").split(",") if part.strip()]
         return value
+
+
+def meaning(kind: type[Config], profile: str = "quick") -> list[tuple[str, str, str, str]]:
+    """The name, type, default in a profile and meaning of each parameter, as text."""
+    defaults = kind.from_profile(profile)
+    return [
+        (name, described(field), _plain(getattr(defaults, name)), field.description or "")
+        for name, field in kind.model_fields.items()
+    ]
+
+
+def described(field: FieldInfo) -> str:
+    """The type of a parameter and what it may be, e.g. "int, ≥ 1, ≤ 1000" or "smoke | quick | paper"."""
+    kind = field.annotation
+    if get_origin(kind) is Literal:
+        return " | ".join(map(str, get_args(kind)))
+    name = getattr(kind, "__name__", str(kind)) if get_origin(kind) is None else "list of " + _members(kind)
+    bounds = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "multiple_of": "a multiple of"}
+    told = [
+        f"{sign} {getattr(part, bound)}"
+        for part in field.metadata
+        for bound, sign in bounds.items()
+        if getattr(part, bound, None) is not None
+    ]
+    return ", ".join([name, *told])
+
+
+def _members(kind: Any) -> str:
+    member = get_args(kind)[0]
+    while get_origin(member) is Annotated:
+        member = get_args(member)[0]
+    return " | ".join(map(str, get_args(member))) or member.__name__
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ",".join(map(_plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def explain(error: ValidationError, names: list[str]) -> str:

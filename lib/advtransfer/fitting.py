@@ -1,7 +1,7 @@
-"""What every training loop shares: its results, the state it can go on from, its bar, and how the model is held."""
+"""The training loop: a step down each loss, a state to go on from, a bar, and how the model is held meanwhile."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -34,15 +34,88 @@ class Fit(NamedTuple):
     last: Weights
     """The state of the model after the last epoch."""
     best: Weights
-    """Its state after the epoch with the best accuracy on `watch`, the earliest of equals; `last` without `watch`."""
+    """Its state after the epoch with the best accuracy, the earliest of equals; `last` where nothing is watched."""
     accuracy: Tensor
-    """(epochs,) float64: accuracy on `watch` after each epoch; empty without."""
+    """(epochs,) float64: accuracy after each epoch on what is watched; empty without."""
+
+
+def descend(
+    model: nn.Module,
+    losses: Callable[[torch.Generator], Iterable[Tensor]],
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+    *,
+    epochs: int,
+    batches: int,
+    lr: float,
+    seed: int,
+    label: str,
+    measure: Callable[[], float] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Fit:
+    """Take a step down each loss, epoch after epoch.
+
+    Parameters
+    ----------
+    model : Module
+        What `optimiser` moves.
+    losses : callable
+        The losses of an epoch's batches, one after the other, each computed when it is asked for. It draws its order,
+        and whatever else is random, from the generator that it is given.
+    optimiser, schedule : Optimizer, LRScheduler, optional
+        Both take a step a loss.
+    epochs, batches : int
+        Passes, and losses a pass.
+    lr : float
+        The rate, for the message of an error.
+    seed : int
+        Of the generator.
+    label : str
+        What the progress bar calls this.
+    measure : callable, optional
+        The accuracy to watch, after each epoch.
+    checkpoint : Checkpoint, optional
+        Keeps the state after each epoch. If it holds one, training goes on from there, to the same result.
+
+    Raises
+    ------
+    TrainingError
+        The losses of an epoch have no finite sum; noticed at its end.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
+    parts: dict[str, Any] = {"model": model, "optimiser": optimiser, **({"schedule": schedule} if schedule else {})}
+    with progress(epochs * batches, label) as bar:
+        best, accuracy = _resumed(checkpoint, parts, generator, device)
+        bar.update(len(accuracy) * batches)
+        for epoch in range(len(accuracy) + 1, epochs + 1):
+            total = torch.zeros((), device=device)  # summed here, and read once an epoch
+            for loss in losses(generator):
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                if schedule:
+                    schedule.step()
+                total += loss.detach()
+                bar.update()
+            if not total.isfinite():
+                raise TrainingError(
+                    f"{label}: the loss is {total.item()} in epoch {epoch} of {epochs}; expected it to stay finite: "
+                    f"try a learning rate below {lr}"
+                )
+            accuracy.append(measure() if measure else float("nan"))
+            if measure and accuracy[-1] > max(accuracy[:-1], default=-1.0):
+                best = weights_of(model)
+            if checkpoint and epoch < epochs:
+                checkpoint.save(_state_of(parts, generator, device, best, accuracy))
+    last = weights_of(model)
+    return Fit(last, best if measure else last, torch.tensor(accuracy if measure else [], dtype=torch.float64))
 
 
 # The state between two epochs.
 
 
-def state_of(
+def _state_of(
     parts: dict[str, Any], generator: torch.Generator, device: torch.device, best: Weights, accuracy: list[float]
 ) -> dict[str, Any]:
     """What training needs to go on after an epoch: its parts, random streams, best weights and accuracies."""
@@ -55,7 +128,7 @@ def state_of(
     }
 
 
-def resumed(
+def _resumed(
     checkpoint: Checkpoint | None, parts: dict[str, Any], generator: torch.Generator, device: torch.device
 ) -> tuple[Weights, list[float]]:
     """Put everything where a kept state left it; its best weights, and the accuracy after each epoch done."""
@@ -70,15 +143,6 @@ def resumed(
     else:
         torch.set_rng_state(state["layers"])
     return state["best"], list(state["accuracy"])
-
-
-def check_finite(loss: Tensor, label: str, epoch: int, epochs: int, lr: float) -> None:
-    """Raise a TrainingError if the loss summed over an epoch is not finite."""
-    if not loss.isfinite():
-        raise TrainingError(
-            f"{label}: the loss is {loss.item()} in epoch {epoch} of {epochs}; expected it to stay finite: "
-            f"try a learning rate below {lr}"
-        )
 
 
 def weights_of(model: nn.Module) -> Weights:

@@ -7,7 +7,7 @@ A notebook is MyST Markdown. Its header names the module of its experiment, and 
 import ast
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -115,17 +115,27 @@ class Notebook:
         ConfigError
             One line for every parameter that cannot be used.
         """
-        for name in given:
-            if name not in self.parameters:
-                raise ConfigError(f"{unknown('parameter', name, list(self.parameters))} (in {self.path.name})")
-        source = source_hash(*self.modules)
-        parameters, inputs = self._resolved(given, source)
+        self.check_names(given)
+        answer = self._resolved(given)
         results = f"results/{self.experiment.rpartition('.')[2]}/*/record.json"
         shown = sorted([*PUBLISHED.glob("paper/*.csv"), *PUBLISHED.glob(results)])
-        return parameters, digest([self.text, parameters, source, inputs, [storage.sha256(path) for path in shown]])
+        depends = [self.text, answer["parameters"], source_hash(*self.modules), answer["inputs"]]
+        return answer["parameters"], digest([*depends, [storage.sha256(path) for path in shown]])
 
-    def _resolved(self, given: dict[str, Any], source: str) -> tuple[dict[str, Any], dict[str, str]]:
-        """The parameters as the experiment's Config reads them, and the inputs of that Config.
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise a `ConfigError` that suggests what may have been meant, if one of `names` is no parameter."""
+        for name in names:
+            if name not in self.parameters:
+                raise ConfigError(f"{unknown('parameter', name, list(self.parameters))} (in {self.path.name})")
+
+    def record_folder(self, given: dict[str, Any]) -> Path:
+        """Where the record lies that its experiment keeps for these parameters, once it was run."""
+        from advtransfer.records import place
+
+        return place(self.experiment.rpartition(".")[2], self._resolved(given)["record"])
+
+    def _resolved(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The parameters as the experiment's Config reads them, and the inputs and the record's key of that Config.
 
         Importing an experiment takes seconds, and its answer depends on nothing but what is hashed here: it is
         remembered in the cache, so that finding everything fresh takes none.
@@ -133,20 +143,21 @@ class Notebook:
         files = {
             str(p): [p.stat().st_size, p.stat().st_mtime_ns] for p in storage.data_root().rglob("*") if p.is_file()
         }
-        question = digest([self.experiment, {name: repr(value) for name, value in given.items()}, source, files])
+        asked = {name: repr(value) for name, value in given.items()}
+        question = digest([self.experiment, asked, source_hash(*self.modules), files])
         memo = storage.cache_root() / "resolved" / f"{question}.json"
         if memo.exists():
-            answer = json.loads(memo.read_text(encoding="utf-8"))
-            return answer["parameters"], answer["inputs"]
+            return json.loads(memo.read_text(encoding="utf-8"))
         config = self.config_type.from_profile(**given)
         values = config.model_dump(mode="json")
-        from advtransfer.records import inputs  # here, like the experiment: it takes a moment
+        from advtransfer.records import address  # here, like the experiment: it takes a moment
 
-        found = inputs(importlib.import_module(self.experiment), config)
-        answer = {"parameters": {name: values[name] for name in given}, "inputs": found}
+        origin, key = address(self.experiment_module, config)
+        parameters = {name: values[name] for name in given}
+        answer = {"parameters": parameters, "inputs": origin["inputs"], "record": key}
         with storage.replacing(memo) as draft:
             draft.write_text(json.dumps(answer), encoding="utf-8")
-        return answer["parameters"], answer["inputs"]
+        return answer
 
 
 def read(path: Path) -> Notebook:

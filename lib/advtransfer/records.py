@@ -9,13 +9,12 @@ import functools
 import hashlib
 import importlib
 import json
-import resource
 import sys
-import time
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +25,7 @@ import pandas as pd
 
 from advtransfer import storage
 from advtransfer.configs import Config
+from advtransfer.costs import metered
 from advtransfer.provenance import digest, environment, source_hash
 
 RESULTS = Path(__file__).parents[2] / "data" / "results"
@@ -73,6 +73,13 @@ class Record:
             },
         }
         return digest(content)
+
+    @property
+    def key(self) -> str:
+        """By which the run is found again: its config, its source and its data."""
+        return digest(
+            {"config": self.config} | {name: self.provenance[name] for name in ("module", "source", "inputs")}
+        )
 
     def save(self, path: Path) -> None:
         """Write the folder `path`: ``record.json``, ``tables/NAME.csv`` and ``arrays.npz``; whole or not at all."""
@@ -134,6 +141,12 @@ def publish(record: Record, name: str, *, samples: int = 400, results: Path = RE
     """
     if not name.replace("-", "_").isidentifier():
         raise ValueError(f"name is {name!r}; expected letters, digits, - and _, such as full-seed0")
+    thinned(record, samples).save(results / record.experiment / name)
+    return results / record.experiment / name
+
+
+def thinned(record: Record, samples: int) -> Record:
+    """A record with at most `samples` samples, and tables derived from those."""
     module = _module(record)
     arrays, sizes = dict(record.arrays), {}
     for array, axis in module.SAMPLE_AXES.items():
@@ -143,10 +156,7 @@ def publish(record: Record, name: str, *, samples: int = 400, results: Path = RE
             arrays[array] = arrays[array].take(kept, axis)
             sizes[array] = [size, len(kept)]
     tables = module.derive(module.Config(**record.config), arrays)
-    thinned = {**record.provenance, "thinned": sizes}
-    thin = Record(record.experiment, record.config, tables, arrays, thinned)
-    thin.save(results / record.experiment / name)
-    return results / record.experiment / name
+    return Record(record.experiment, record.config, tables, arrays, {**record.provenance, "thinned": sizes})
 
 
 def rederived(record: Record) -> Tables:
@@ -172,35 +182,53 @@ def _module(record: Record) -> ModuleType:
 
 
 def recorded(run: Callable[[Any], tuple[Tables, Arrays]]) -> Callable[..., Record]:
-    """Make ``run(config) -> (tables, arrays)`` an experiment: ``run(config, *, cache=None) -> Record``.
+    """Make ``run(config) -> (tables, arrays)`` an experiment: ``run(config, *, cache=None, wait=True) -> Record``.
 
     A run is computed once. It is found again by its module's name and `source_hash`, its config, and what
     the module's function ``inputs(config) -> dict[str, str]`` says of the data it reads (a checksum each, or
     ``"missing"``), if there is one. `cache` is the folder to keep records in (None: `storage.cache_root`),
-    or False to compute without looking or keeping.
+    or False to compute without looking or keeping. If another process is computing the same run, its record is
+    waited for, or `storage.Busy` raised where `wait` is False.
     """
     module = sys.modules[run.__module__]
-    experiment = module.__name__.rpartition(".")[2]
+    experiment = _name(module)
 
     @functools.wraps(run)
-    def run_once(config: Config, *, cache: Path | Literal[False] | None = None) -> Record:
-        origin = {"module": module.__name__, "source": source_hash(module.__name__), "inputs": inputs(module, config)}
-        settings = config.model_dump(mode="json")
+    def run_once(config: Config, *, cache: Path | Literal[False] | None = None, wait: bool = True) -> Record:
+        origin, key = address(module, config)
         if cache is False:
             return _compute(run, experiment, config, origin)
-        key = digest({"config": settings, **origin})
-        folder = (cache or storage.cache_root()) / "records" / experiment / key[:2] / key
+        folder = place(experiment, key, cache)
         if folder.exists():
-            try:
+            with suppress(RecordError):
                 return Record.load(folder)
-            except RecordError as error:
-                warnings.warn(f"{error}: computing it anew", stacklevel=2)
-        storage.writable_folder(folder.parent)
-        record = _compute(run, experiment, config, origin)
-        record.save(folder)
+        with storage.locked(folder, wait=wait):
+            if folder.exists():  # broken, or by now there
+                try:
+                    return Record.load(folder)
+                except RecordError as error:
+                    warnings.warn(f"{error}: computing it anew", stacklevel=2)
+            record = _compute(run, experiment, config, origin)
+            record.save(folder)
         return record
 
     return run_once
+
+
+def address(module: ModuleType, config: Config, found: dict[str, str] | None = None) -> tuple[dict[str, Any], str]:
+    """Where a run comes from (module, source, inputs) and its key; `found` are its inputs, if they are known."""
+    source = source_hash(module.__name__)
+    origin = {"module": module.__name__, "source": source, "inputs": inputs(module, config) if found is None else found}
+    return origin, digest({"config": config.model_dump(mode="json"), **origin})
+
+
+def place(experiment: str, key: str, cache: Path | None = None) -> Path:
+    """The folder of a record in the cache: those of an experiment lie in up to 256 folders."""
+    return (cache or storage.cache_root()) / "records" / experiment / key[:2] / key
+
+
+def _name(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]
 
 
 def inputs(module: ModuleType, config: Config) -> dict[str, str]:
@@ -211,12 +239,8 @@ def inputs(module: ModuleType, config: Config) -> dict[str, str]:
 def _compute(
     run: Callable[[Any], tuple[Tables, Arrays]], experiment: str, config: Config, origin: dict[str, Any]
 ) -> Record:
-    start = time.perf_counter()
-    tables, arrays = run(config)
-    cost = {
-        "seconds": round(time.perf_counter() - start, 3),
-        "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-    }
+    with metered() as cost:
+        tables, arrays = run(config)
     return Record(experiment, config.model_dump(mode="json"), tables, arrays, {**origin, **cost, **environment()})
 
 

@@ -28,11 +28,14 @@ class Outcome:
     executed: bool
 
 
-def run(notebook: Path, parameters: dict[str, Any] | None = None, *, out: Path | None = None) -> Outcome:
+def run(
+    notebook: Path, parameters: dict[str, Any] | None = None, *, out: Path | None = None, whole: bool = False
+) -> Outcome:
     """Execute `notebook` (MyST Markdown) and write it as ``NAME.ipynb`` beside it, or into the folder `out`.
 
-    Nothing is done when that file is there and neither the notebook, its parameters, the source it imports
-    nor the data it reads have changed since. It runs in its own folder, on the Python that runs this.
+    With `whole`, the page ``NAME.html`` and the folder ``NAME.record`` are written, too. Nothing is done when that
+    is there and neither the notebook, its parameters, the source it imports nor the data it reads have changed
+    since. It runs in its own folder, on the Python that runs this.
 
     Parameters
     ----------
@@ -51,16 +54,33 @@ def run(notebook: Path, parameters: dict[str, Any] | None = None, *, out: Path |
     source = notebooks.read(notebook)
     values, key = source.resolve(parameters or {})
     target = (out or notebook.parent) / f"{notebook.stem}.ipynb"
-    if _key(target) == key:
-        return Outcome(target, executed=False)
-    storage.writable_folder(target.parent)
-    failed = target.with_suffix(".failed.ipynb")
-    executed = _execute(source, values, failed)
-    executed.metadata["advtransfer"] = {"experiment": source.experiment, "parameters": values, "key": key}
-    with storage.replacing(target) as draft:
-        nbformat.write(executed, draft)
-    failed.unlink(missing_ok=True)
-    return Outcome(target, executed=True)
+    kept = source.record_folder(parameters or {})
+    fresh = _key(target) == key
+    if not fresh:
+        storage.writable_folder(target.parent)
+        failed = target.with_suffix(".failed.ipynb")
+        executed = execute(source, values, failed)
+        about = {"experiment": source.experiment, "parameters": values, "key": key, "record": kept.name}
+        executed.metadata["advtransfer"] = about
+        with storage.replacing(target) as draft:
+            nbformat.write(executed, draft)
+        failed.unlink(missing_ok=True)
+    if whole:
+        fresh &= _beside(target, kept, made=not fresh)
+    return Outcome(target, executed=not fresh)
+
+
+def _beside(target: Path, kept: Path, *, made: bool) -> bool:
+    """Write the page and the record of an executed notebook, unless they are there; whether they were."""
+    page, record = target.with_suffix(".html"), target.with_suffix(".record")
+    there = not made and page.exists() and record.exists()
+    if not there:
+        from advtransfer.pages import write_html  # here, as it takes a while
+
+        write_html(target, page)
+        with storage.replacing(record) as draft:
+            shutil.copytree(kept, draft)
+    return there
 
 
 def in_toc_order(folder: Path) -> list[Path]:
@@ -71,7 +91,8 @@ def in_toc_order(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.md"), key=lambda path: (place.get(path, len(place)), path))
 
 
-def _execute(source: notebooks.Notebook, values: dict[str, Any], failed: Path) -> nbformat.NotebookNode:
+def execute(source: notebooks.Notebook, values: dict[str, Any], failed: Path) -> nbformat.NotebookNode:
+    """Execute a notebook's cells in its own folder; what there is after a cell fails is kept as `failed`."""
     import papermill  # here, as it takes a while and a fresh notebook needs none of it
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError

@@ -101,6 +101,17 @@ def correlate(
     return Correlation(r, float(low), float(high), _permutation_p(coefficient, averaged, method, resamples, seed), n)
 
 
+def half_width(spread: ArrayLike, n: ArrayLike, level: float = 0.95) -> Floats:
+    """Half of Student's interval for the mean of n values with standard deviation `spread` (n - 1 in its denominator).
+
+    Both may be arrays of one shape, which is that of the result; NaN where n is 1, for one value tells no spread.
+    With three values a bootstrap cannot leave their range; Student's t knows how little three values tell.
+    """
+    n = np.asarray(n, float)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(stats.t.ppf((1 + level) / 2, n - 1) * np.asarray(spread, float) / np.sqrt(n))
+
+
 def _permutation_p(
     coefficient: Callable[..., Floats], values: list[Floats], method: Method, resamples: int, seed: int
 ) -> float:

@@ -5,12 +5,18 @@ Two roots: the data root holds what was fetched, the cache root holds what was c
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
+from filelock import FileLock, Timeout
+
+
+class Busy(RuntimeError):
+    """Somebody else is computing the very thing."""
 
 
 def data_root() -> Path:
@@ -55,12 +61,40 @@ def replacing(path: Path) -> Iterator[Path]:
     folder. A reader sees the old content or the new, never half; after an error nothing is left behind.
     """
     writable_folder(path.parent)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as scratch:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".writing-{path.name}-") as scratch:
         draft = Path(scratch) / path.name
         yield draft
         if draft.is_dir() and path.is_dir():  # a folder cannot be replaced in one step: move the old one away first
             path.rename(Path(scratch) / "replaced")
         draft.replace(path)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Be the only one to make `path` inside the block, among all processes that see its folder.
+
+    The lock is the operating system's, so that a process that is killed lets go of it. What a killed one has
+    half written is removed.
+
+    Raises
+    ------
+    Busy
+        Somebody holds it, and `wait` is False.
+    """
+    writable_folder(path.parent)
+    file = path.parent / f".{path.name}.lock"
+    lock = FileLock(file, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Busy(f"{path} is being computed by another process") from None
+    try:
+        for left in path.parent.glob(f".writing-{path.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        file.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone, and makes its own
+        lock.release()
 
 
 def sha256(path: Path) -> str:

@@ -1,23 +1,14 @@
-"""Training of text classifiers: AdamW with a linear warm-up and decay, and a state it can go on from."""
+"""Training of text classifiers: AdamW with a linear warm-up and decay."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import get_linear_schedule_with_warmup
 
-from advtransfer.fitting import (
-    Checkpoint,
-    Fit,
-    Precision,
-    check_finite,
-    progress,
-    resumed,
-    state_of,
-    trained_alone,
-    weights_of,
-)
+from advtransfer.fitting import Checkpoint, Fit, Precision, descend, trained_alone
 from advtransfer.models.text import TextClassifier, logits
 from advtransfer.models.tokens import Tokens
 
@@ -96,40 +87,27 @@ def fit_text(
     device = model.word_embeddings.device
     labels = labels.to(device)
     lengths = tokens.mask.sum(1).cpu()
-    steps = epochs * -(-len(labels) // batch_size)
-    orders = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
+    batches = -(-len(labels) // batch_size)
+    steps = epochs * batches
 
-    with trained_alone(model, parameters, True, seed) as trained, progress(steps, label) as bar:
+    def losses(generator: torch.Generator) -> Iterator[Tensor]:
+        for rows in _batches(lengths, batch_size, generator):
+            part = tokens.take(rows).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                outputs = model(model.embed(part.ids), part.mask)
+            yield F.cross_entropy(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), labels[rows])
+
+    with trained_alone(model, parameters, True, seed) as trained:
         groups = [
             {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": weight_decay},
             {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, lr=lr, fused=True)
         schedule = get_linear_schedule_with_warmup(optimiser, round(warmup * steps), steps)
-        parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
-        best, accuracy = resumed(checkpoint, parts, orders, device)
-        bar.update(len(accuracy) * steps // epochs)
-        for epoch in range(len(accuracy) + 1, epochs + 1):
-            total = torch.zeros((), device=device)  # summed here, and read once an epoch
-            for rows in _batches(lengths, batch_size, orders):
-                part = tokens.take(rows).to(device)
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    outputs = model(model.embed(part.ids), part.mask)
-                loss = F.cross_entropy(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), labels[rows])
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                total += loss.detach()
-                bar.update()
-            check_finite(total, label, epoch, epochs, lr)
-            accuracy.append(_accuracy(model, *watch, precision) if watch else float("nan"))
-            if watch and accuracy[-1] > max(accuracy[:-1], default=-1.0):
-                best = weights_of(model)
-            if checkpoint and epoch < epochs:
-                checkpoint.save(state_of(parts, orders, device, best, accuracy))
-    last = weights_of(model)
-    return Fit(last, best if watch else last, torch.tensor(accuracy if watch else [], dtype=torch.float64))
+        return descend(
+            model, losses, optimiser, schedule, epochs=epochs, batches=batches, lr=lr, seed=seed, label=label,
+            measure=partial(_accuracy, model, *watch, precision) if watch else None, checkpoint=checkpoint,
+        )  # fmt: skip
 
 
 def _batches(lengths: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:

@@ -1,22 +1,13 @@
-"""Training of image classifiers: data on the device, one loop, and a state it can go on from."""
+"""Training of image classifiers: data on the device, and momentum with a cosine to zero."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advtransfer.fitting import (
-    Checkpoint,
-    Fit,
-    Precision,
-    check_finite,
-    progress,
-    resumed,
-    state_of,
-    trained_alone,
-    weights_of,
-)
+from advtransfer.fitting import Checkpoint, Fit, Precision, descend, trained_alone
 from advtransfer.modes import evaluating
 
 
@@ -102,38 +93,24 @@ def fit_classifier(
     model.to(memory_format=memory_format)  # type: ignore[call-overload]
     forward = torch.compile(model) if (device.type == "cuda" if compiled is None else compiled) else model
     batches = len(x) // batch_size
-    order_and_shifts = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
 
-    with trained_alone(model, parameters, adapt_norm, seed) as trained, progress(epochs * batches, label) as bar:
+    def losses(generator: torch.Generator) -> Iterator[Tensor]:
+        order = torch.randperm(len(x), generator=generator).to(device)
+        shift, flip = (draw.to(device) for draw in _draw_augmentation(len(x), generator))
+        for index in order[: batches * batch_size].split(batch_size):
+            images = crop_and_flip(x[index], shift[index], flip[index]) if augment else x[index]
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                logits = forward((images.float() / 255).contiguous(memory_format=memory_format))
+            yield F.cross_entropy(logits.float(), y[index])
+
+    with trained_alone(model, parameters, adapt_norm, seed) as trained:
         fused = device.type == "cuda"
         optimiser = torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * batches)
-        parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
-        best, accuracy = resumed(checkpoint, parts, order_and_shifts, device)
-        bar.update(len(accuracy) * batches)
-        for epoch in range(len(accuracy) + 1, epochs + 1):
-            order = torch.randperm(len(x), generator=order_and_shifts).to(device)
-            shift, flip = (draw.to(device) for draw in _draw_augmentation(len(x), order_and_shifts))
-            total = torch.zeros((), device=device)  # summed here, and read once an epoch
-            for index in order[: batches * batch_size].split(batch_size):
-                images = crop_and_flip(x[index], shift[index], flip[index]) if augment else x[index]
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    logits = forward((images.float() / 255).contiguous(memory_format=memory_format))
-                loss = F.cross_entropy(logits.float(), y[index])
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                total += loss.detach()
-                bar.update()
-            check_finite(total, label, epoch, epochs, lr)
-            accuracy.append(_accuracy(model, *seen, precision, memory_format) if seen else float("nan"))
-            if seen and accuracy[-1] > max(accuracy[:-1], default=-1.0):
-                best = weights_of(model)
-            if checkpoint and epoch < epochs:
-                checkpoint.save(state_of(parts, order_and_shifts, device, best, accuracy))
-    last = weights_of(model)
-    return Fit(last, best if seen else last, torch.tensor(accuracy if seen else [], dtype=torch.float64))
+        return descend(
+            model, losses, optimiser, schedule, epochs=epochs, batches=batches, lr=lr, seed=seed, label=label,
+            measure=partial(_accuracy, model, *seen, precision, memory_format) if seen else None, checkpoint=checkpoint,
+        )  # fmt: skip
 
 
 PADDING = 4  # black pixels around an image, from which it is cropped again

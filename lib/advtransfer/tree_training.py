@@ -1,34 +1,17 @@
 """Training of the tree autoencoder, and how many words come back out of it."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advtransfer.fitting import (
-    Checkpoint,
-    Weights,
-    check_finite,
-    progress,
-    resumed,
-    state_of,
-    trained_alone,
-    weights_of,
-)
+from advtransfer.fitting import Checkpoint, Fit, descend, trained_alone
 from advtransfer.models.tree_autoencoder import Forest, TreeAutoencoder
 from advtransfer.modes import evaluating
 
 UNKNOWN = 0  # the number of the unknown word (see `datasets.parsing.Vocabulary`)
-
-
-class AutoencoderFit(NamedTuple):
-    """What training gave, on the CPU."""
-
-    weights: Weights
-    """The state of the model after the last epoch."""
-    accuracy: Tensor
-    """(epochs,) float64: the share of words of `held_out` that come back, after each epoch; empty without."""
 
 
 def fit_autoencoder(
@@ -42,7 +25,7 @@ def fit_autoencoder(
     checkpoint: Checkpoint | None = None,
     seed: int = 0,
     label: str = "tree autoencoder",
-) -> AutoencoderFit:
+) -> Fit:
     """Train an autoencoder in place: Adam on the cross-entropy of each word, given the right words above it.
 
     The unknown word is never asked for, so that the model learns not to say it. The global random state is left as
@@ -80,33 +63,25 @@ def fit_autoencoder(
         if value <= 0:
             raise ValueError(f"{name} is {value}; expected a number above 0")
     device = model.above_root.device
-    forest = Forest(*(part.to(device) for part in forest))
+    forest = forest.to(device)
     n_trees = len(forest.sizes)
-    batches = -(-n_trees // batch_size)
-    generator = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
 
-    with trained_alone(model, None, True, seed) as trained, progress(epochs * batches, label) as bar:
-        optimiser = torch.optim.Adam(trained, lr=lr)
-        parts = {"model": model, "optimiser": optimiser}
-        _, accuracy = resumed(checkpoint, parts, generator, device)
-        bar.update(len(accuracy) * batches)
-        for epoch in range(len(accuracy) + 1, epochs + 1):
-            total = torch.zeros((), device=device)  # summed here, and read once an epoch
-            for trees in torch.randperm(n_trees, generator=generator).to(device).split(batch_size):
-                batch = forest.select(trees)
-                losses = F.cross_entropy(model(batch), batch.words, ignore_index=UNKNOWN, reduction="sum")
-                loss = losses / (batch.words != UNKNOWN).sum().clamp(min=1)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                total += loss.detach()
-                bar.update()
-            check_finite(total, label, epoch, epochs, lr)
-            accuracy.append(float(reconstructed(model, held_out).double().mean()) if held_out else float("nan"))
-            if checkpoint and epoch < epochs:
-                checkpoint.save(state_of(parts, generator, device, {}, accuracy))
-    measured = torch.tensor(accuracy if held_out else [], dtype=torch.float64)
-    return AutoencoderFit(weights_of(model), measured)
+    def losses(generator: torch.Generator) -> Iterator[Tensor]:
+        for trees in torch.randperm(n_trees, generator=generator).to(device).split(batch_size):
+            batch = forest.select(trees)
+            found = F.cross_entropy(model(batch), batch.words, ignore_index=UNKNOWN, reduction="sum")
+            yield found / (batch.words != UNKNOWN).sum().clamp(min=1)
+
+    with trained_alone(model, None, True, seed) as trained:
+        return descend(
+            model, losses, torch.optim.Adam(trained, lr=lr), epochs=epochs, batches=-(-n_trees // batch_size), lr=lr,
+            seed=seed, label=label, checkpoint=checkpoint,
+            measure=partial(_share, model, held_out) if held_out else None,
+        )  # fmt: skip
+
+
+def _share(model: TreeAutoencoder, forest: Forest) -> float:
+    return float(reconstructed(model, forest).double().mean())
 
 
 def reconstructed(model: TreeAutoencoder, forest: Forest, *, batch_size: int = 100) -> Tensor:
@@ -115,7 +90,7 @@ def reconstructed(model: TreeAutoencoder, forest: Forest, *, batch_size: int = 1
     An unknown word counts as lost, even where the model says so. `batch_size` is in trees.
     """
     device = model.above_root.device
-    forest = Forest(*(part.to(device) for part in forest))
+    forest = forest.to(device)
     right = []
     with evaluating(model):
         for trees in torch.arange(len(forest.sizes), device=device).split(batch_size):

@@ -4,6 +4,7 @@ import hashlib
 import io
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,18 @@ def cached(settings: dict[str, Any], train: Callable[[Checkpoint], Weights], *, 
     folder = storage.cache_root() / "weights" / key[:2]
     path = folder / f"{key}.safetensors"
     if path.exists():
-        try:
+        with suppress(SafetensorError, OSError):
             return load_file(path)
-        except (SafetensorError, OSError) as error:
-            warnings.warn(f"{path} is damaged ({error}): training it anew", stacklevel=2)
-    storage.writable_folder(folder)
-    checkpoint = Checkpoint(folder / f"{key}.checkpoint")
-    weights = {name: tensor.detach().contiguous().cpu() for name, tensor in train(checkpoint).items()}
-    _write(path, save(weights))
-    checkpoint.clear()
+    with storage.locked(path):
+        if path.exists():  # damaged, or by now there
+            try:
+                return load_file(path)
+            except (SafetensorError, OSError) as error:
+                warnings.warn(f"{path} is damaged ({error}): training it anew", stacklevel=2)
+        checkpoint = Checkpoint(folder / f"{key}.checkpoint")
+        weights = {name: tensor.detach().contiguous().cpu() for name, tensor in train(checkpoint).items()}
+        _write(path, save(weights))
+        checkpoint.clear()
     return weights
 
 

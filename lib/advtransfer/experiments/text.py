@@ -41,6 +41,7 @@ WORDS = ("flipped", "changed", "distance", "roundtrip")
 """What is kept of the attacks on words, by words or sentences, of each text."""
 SAMPLE_AXES = {
     "index": 0,
+    "sentence_index": 0,
     **{f"{view}_deviations": 2 for view in VIEWS},
     **{f"{view}_{name}": 1 for view in ("word", "sentence") for name in WORDS},
     "sentence_unperturbed": 1,
@@ -81,9 +82,11 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     attacked = corpora[0].test.take(chosen)
     arrays |= _attacked(config, spoken.tokenizer, models, attacked)
     if config.sentence_steps:
-        texts = untokenise(spoken.tokenizer, attacked.ids, attacked.mask)
+        some = attacked.take(torch.arange(min(config.sentence_samples, len(chosen))))
+        texts = untokenise(spoken.tokenizer, some.ids, some.mask)
         found, moved = text_sentences.attacked(config, spoken, models, datasets[0], texts)
-        arrays |= {**found, "sentence_deviations": _table(moved)}
+        index = arrays["index"][: len(texts)]
+        arrays |= {**found, "sentence_index": index, "sentence_deviations": _table(moved)}
     return derive(config, arrays), arrays
 
 
@@ -172,10 +175,11 @@ def derive(config: Config, arrays: Arrays) -> Tables:
     """
     names = list(config.sources)
     matched = matching.distances(torch.from_numpy(arrays["gram"]), arrays["outputs"].tolist()).numpy()
-    confidence = np.exp(-arrays["transfer_loss"].astype(float))[:, arrays["index"]]
     sources, samples, correlations = [], [], []
     for view in (view for view in VIEWS if f"{view}_deviations" in arrays):
         own = {"deviations": arrays[f"{view}_deviations"]}
+        index = arrays["sentence_index" if view == "sentence" else "index"]
+        confidence = np.exp(-arrays["transfer_loss"].astype(float))[:, index]
         for direction in ("T→S", "S→T"):
             pairs = [(0, k) if direction == "T→S" else (k, 0) for k in range(1, 1 + len(names))]
             about = {"view": view, "direction": direction}
@@ -253,5 +257,5 @@ def _attacks(config: Config, arrays: Arrays) -> pd.DataFrame:
                 values = arrays[f"{view}_{what}"][k].astype(float)
                 half = 1.96 * values.std(ddof=1) / len(values) ** 0.5
                 row |= {what: values.mean(), f"{what}_low": values.mean() - half, f"{what}_high": values.mean() + half}
-            rows.append({**row, "n": len(arrays["index"])})
+            rows.append({**row, "n": arrays[f"{view}_flipped"].shape[1]})
     return pd.DataFrame(rows)

@@ -50,7 +50,8 @@ class TextConfig(BaseConfig):
     """What the text experiment is told."""
 
     encoder: str = Field(
-        "minilm-l6", description="pretrained BERT: a name in the data root, a folder, or tiny (random, made-up texts)"
+        "minilm-l6",
+        description="pretrained BERT: minilm-l6, a folder, a hub's name after `hf download NAME`, or tiny (random)",
     )
     sources: Annotated[tuple[Source, ...], Once] = Field(
         ("mr", "yelp", "ag", "fake", "ag-two"), min_length=1, description="corpora of the source models"
@@ -69,8 +70,12 @@ class TextConfig(BaseConfig):
     sentence_steps: int = Field(
         0, ge=0, le=10_000, description="gradients a text in the sentence-level attack; 0: none, for it needs spaCy"
     )
-    sentence_words: int = Field(30, ge=2, le=100, description="words of a text that the autoencoder learns, at most")
-    sentence_epochs: int = Field(8, ge=1, le=1000, description="passes of the autoencoder over the target's texts")
+    sentence_samples: int = Field(50, ge=10, description="attacked texts that are attacked as sentences, too, at most")
+    sentence_words: int = Field(15, ge=2, le=100, description="words of a piece of text that the autoencoder writes")
+    sentence_pieces: int = Field(6000, ge=10, description="pieces of the target's texts that it learns, at most")
+    sentence_vocabulary: int = Field(4000, ge=2, description="words that it knows, at most")
+    sentence_epochs: int = Field(30, ge=1, le=1000, description="its passes over the pieces")
+    sentence_dropout: float = Field(0.0, ge=0, lt=1, description="share of its decoder's units dropped in training")
     eps: Epsilon = Field(0.5, description="radius of the attack on embeddings, l2 over all of a text")
     embedding_steps: int = Field(5, ge=1, le=10_000, description="steps of PGD on embeddings")
     gradients: int = Field(16, ge=10, description="attacked texts whose Jacobians are matched, at most")
@@ -85,7 +90,8 @@ PAPER = {
     "encoder": "bert-base-uncased", "sources": ("mr", "yelp", "ag", "fake"), "train_texts": 1_000_000,
     "test_texts": 25_000, "max_length": 0, "epochs": 0, "transfer_epochs": 1, "batch_size": 0, "lr": 5e-5,
     "precision": "float32", "samples": 100, "word_steps": 100, "patience": 100, "sentence_steps": 100,
-    "sentence_words": 100, "embedding_steps": 20, "gradients": 100,
+    "sentence_samples": 100, "sentence_words": 100, "sentence_pieces": 1_000_000, "sentence_vocabulary": 100_000,
+    "sentence_dropout": 0.5, "embedding_steps": 20, "gradients": 100,
 }  # fmt: skip
 
 
@@ -98,8 +104,7 @@ def corpora(config: TextConfig) -> list[str]:
 
 def needed(config: TextConfig) -> list[str]:
     """All that must be in the data root: corpora and, if it is one of its names, the encoder."""
-    named = config.encoder != TINY and not Path(config.encoder).is_dir()
-    return [*corpora(config), *([config.encoder] if named else [])]
+    return [*corpora(config), *([config.encoder] if config.encoder in sources("models") else [])]
 
 
 def present(config: TextConfig) -> tuple[Source, ...]:
@@ -111,15 +116,15 @@ def present(config: TextConfig) -> tuple[Source, ...]:
 def inputs(config: TextConfig) -> dict[str, str]:
     """The checksum of each file that is read, or ``"missing"``."""
     root = storage.data_root()
-    paths = {
+    paths: dict[str, Path | None] = {
         f"{name}/{split}": textstore.folder(root, name) / f"{split}.parquet"
         for name in corpora(config)
         for split in textstore.SPLITS
     }
     if config.encoder != TINY:
-        folder = Path(config.encoder) if Path(config.encoder).is_dir() else encoders.folder(root, config.encoder)
-        paths["encoder"] = folder / "model.safetensors"
-    return {name: storage.sha256(path) if path.is_file() else "missing" for name, path in paths.items()}
+        place = encoders.locate(config.encoder)
+        paths["encoder"] = encoders.weights_file(place) if place else None
+    return {name: storage.sha256(path) if path and path.is_file() else "missing" for name, path in paths.items()}
 
 
 class Language(NamedTuple):
@@ -139,7 +144,7 @@ def language(config: TextConfig) -> Language:
     DataUnavailable
         It is not in the data root; the message gives the command that fetches it.
     ValueError
-        There is neither a folder nor an encoder of that name.
+        There is neither a folder nor a downloaded encoder of that name.
     """
     if config.encoder == TINY:
         tokenizer = tiny_tokenizer(GENERATED_WORDS)
@@ -148,12 +153,13 @@ def language(config: TextConfig) -> Language:
             intermediate_size=64, max_position_embeddings=64,
         )  # fmt: skip
         return Language(tokenizer, sizes, TINY)
-    if not Path(config.encoder).is_dir() and config.encoder not in sources("models"):
+    folder = encoders.encoder_path(config.encoder) if config.encoder in sources("models") else None
+    folder = folder or encoders.locate(config.encoder)
+    if folder is None:
         raise ValueError(
-            f"encoder is {config.encoder!r}; expected the folder of a BERT (config.json, vocab.txt and weights), "
-            f"{', '.join(sources('models'))} or {TINY}"
+            f"encoder is {config.encoder!r}; expected {', '.join(sources('models'))}, {TINY}, the folder of a BERT "
+            f"(config.json, vocab.txt and weights), or one of a model hub after: hf download {config.encoder}"
         )
-    folder = Path(config.encoder) if Path(config.encoder).is_dir() else encoders.encoder_path(config.encoder)
     return Language(load_tokenizer(folder), folder, inputs(config)["encoder"])
 
 

@@ -25,6 +25,7 @@ from advtransfer.tree_training import fit_autoencoder, reconstructed
 
 CODE = ("advtransfer.tree_training", "advtransfer.models.tree_autoencoder")
 PASS = 50  # texts an attack
+EXAMPLES = 12  # texts kept to be read
 
 
 def attacked(
@@ -34,13 +35,14 @@ def attacked(
     data: TextDataset,
     texts: Sequence[str],
 ) -> tuple[Arrays, list[list[torch.Tensor]]]:
-    """Attack K models at the roots of `texts`, after learning the sentences of `data`.
+    """Attack K models at the roots of the first words of N `texts`, after learning pieces of the texts of `data`.
 
     Returns
     -------
     arrays : dict
         ``sentence_flipped``, ``sentence_unperturbed`` (flipped by the autoencoder alone), ``sentence_changed`` and
-        ``sentence_distance`` (K, N), and ``reconstructed`` (words of `texts`), which come back.
+        ``sentence_distance`` (K, N), ``reconstructed`` (words of `texts`), which come back, and
+        ``sentence_examples`` (n, 3): read, written back, and written under the attack on the first model.
     deviations : list of lists
         [i][j] is (N, d_j): what the attack on model i does to model j.
 
@@ -49,45 +51,63 @@ def attacked(
     ImportError
         spaCy or its English pipeline is not installed; the message gives the command.
     """
-    pieces = spoken.tokenizer.get_vocab()
-    learnt, asked = (parse(part, max_words=config.sentence_words) for part in (data.train, texts))
-    words = Vocabulary.of((word for tree in learnt for word in tree.words), allowed=whole_words(pieces))
+    tokens = spoken.tokenizer.get_vocab()
+    learnt, asked = (parse(part, max_words=config.sentence_words) for part in (_pieces(config, data.train), texts))
+    words = Vocabulary.of(
+        (word for tree in learnt for word in tree.words), size=config.sentence_vocabulary, allowed=whole_words(tokens)
+    )
     relations = Vocabulary.of(relation for tree in learnt for relation in tree.relations)
-    forest = plant(number(asked, words, relations))
+    forest = plant(number(asked, words, relations)).to(device())
     model = _autoencoder(config, data, plant(number(learnt, words, relations)), len(words), len(relations))
     with evaluating(model):
         plain = model.decode(model.encode(forest), forest).argmax(1)
     length = config.sentence_words + 2
     as_texts = [" ".join(words.words[k] for k in line) for line in plain.split(forest.sizes.tolist())]
     clean = tokenise(spoken.tokenizer, as_texts, length)
-    ids = torch.tensor([pieces[word] for word in words.words])
+    ids = torch.tensor([tokens[word] for word in words.words], device=device())
     found, deviations = [], []
     for victim in models:
-        ends = [victim.word_embeddings[pieces[mark]] for mark in ("[CLS]", "[SEP]")]
+        ends = [victim.word_embeddings[tokens[mark]] for mark in ("[CLS]", "[SEP]")]
         attack = partial(
-            attack_root, model, victim=victim, table=victim.embed(ids.to(device())), vocabulary=words.words,
+            attack_root, model, victim=victim, table=victim.embed(ids), vocabulary=words.words,
             ends=(ends[0], ends[1]), steps=config.sentence_steps,
         )  # fmt: skip
-        parts = [attack(forest.select(rows)) for rows in torch.arange(len(texts)).split(PASS)]
+        parts = [attack(forest.select(rows)) for rows in torch.arange(len(texts), device=device()).split(PASS)]
         moved = tokenise(spoken.tokenizer, [text for part in parts for text in part.texts], length)
         found.append(parts)
         deviations.append([logits(other, moved) - logits(other, clean) for other in models])
     names = {"flipped": "flipped", "unperturbed": "flipped_unperturbed", "changed": "changed", "distance": "distance"}
     arrays = {
-        f"sentence_{name}": np.stack([torch.cat([getattr(part, field) for part in parts]).numpy() for parts in found])
+        f"sentence_{name}": np.stack(
+            [torch.cat([getattr(part, field) for part in parts]).cpu().numpy() for parts in found]
+        )
         for name, field in names.items()
     }
-    return {**arrays, "reconstructed": reconstructed(model, forest).cpu().numpy()}, deviations
+    examples = zip(asked, as_texts, [text for part in found[0] for text in part.texts], range(EXAMPLES), strict=False)
+    return {
+        **arrays,
+        "reconstructed": reconstructed(model, forest).cpu().numpy(),
+        "sentence_examples": np.array([(" ".join(tree.words), plain, text) for tree, plain, text, _ in examples]),
+    }, deviations
+
+
+def _pieces(config: TextConfig, texts: Sequence[str]) -> list[str]:
+    """Texts cut into pieces of as many words as the autoencoder writes, and of these a random choice."""
+    size = config.sentence_words
+    lines = (text.split() for text in texts)
+    pieces = [" ".join(line[k : k + size]) for line in lines for k in range(0, len(line), size)]
+    order = torch.randperm(len(pieces), generator=torch.Generator().manual_seed(seed(config, "pieces")))
+    return [pieces[k] for k in order[: config.sentence_pieces].tolist()]
 
 
 def _autoencoder(config: TextConfig, data: TextDataset, forest, n_words: int, n_relations: int) -> TreeAutoencoder:
     """The autoencoder of these sentences, from the cache where it is there."""
     own = seed(config, "autoencoder")
-    model = TreeAutoencoder(n_words, n_relations, seed=own)
+    model = TreeAutoencoder(n_words, n_relations, dropout=config.sentence_dropout, seed=own).to(device())
     settings = {
-        "data": data.digest, "longest": config.sentence_words, "words": n_words, "relations": n_relations,
-        "epochs": config.sentence_epochs, "seed": own,
+        "data": data.digest, "longest": config.sentence_words, "pieces": config.sentence_pieces, "words": n_words,
+        "relations": n_relations, "dropout": config.sentence_dropout, "epochs": config.sentence_epochs, "seed": own,
     }  # fmt: skip
     fit = partial(fit_autoencoder, model, forest, epochs=config.sentence_epochs, seed=own)
-    weights.restore(model, weights.cached(settings, lambda checkpoint: fit(checkpoint=checkpoint).weights, code=CODE))
+    weights.restore(model, weights.cached(settings, lambda checkpoint: fit(checkpoint=checkpoint).last, code=CODE))
     return model.eval()

@@ -43,6 +43,10 @@ class Forest(NamedTuple):
         sizes = self.sizes
         return torch.arange(len(self.tree), device=self.tree.device) - (sizes.cumsum(0) - sizes)[self.tree]
 
+    def to(self, device: torch.device) -> "Forest":
+        """The same trees on a device."""
+        return Forest(*(part.to(device) for part in self))
+
     def select(self, trees: Tensor) -> "Forest":
         """The trees with the numbers `trees`, (K,) int64, in that order."""
         sizes = self.sizes

@@ -1,0 +1,1 @@
+"""Assignments: editions for students and teachers, grading in a sandbox, feedback."""

@@ -1,0 +1,108 @@
+"""Compare an answer with the right one and with the usual wrong ones."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advtransfer.models.mlp import tanh_network
+
+Wrong = Tensor | float | Sequence[Tensor | float]
+TOLERANCE = 1e-6  # relative: float32 in an answer is no mistake
+
+
+class Mistake(AssertionError):
+    """An answer is wrong; the message says in which way."""
+
+
+def random(seed: int) -> torch.Generator:
+    """The source of a test's inputs."""
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(generator: torch.Generator, *size: int) -> Tensor:
+    """Standard normal numbers in float64."""
+    return torch.randn(size, generator=generator, dtype=torch.float64)
+
+
+def classifier(generator: torch.Generator, inputs: int = 6, classes: int = 3) -> nn.Sequential:
+    """A small network with one hidden layer, in float64, whose outputs are not nearly linear."""
+    network = tanh_network([inputs, 8, classes], generator)
+    next(network.parameters()).data *= 3
+    return network
+
+
+def equal(name: str, found: Any, right: Tensor | float, mistakes: Mapping[str, Wrong]) -> None:
+    """Raise unless `found` is `right`.
+
+    Parameters
+    ----------
+    name : str
+        What the student's function is called.
+    found : Any
+        What it gave.
+    right : Tensor or float
+        What it should give.
+    mistakes : Mapping
+        Message -> what the mistake it names would give, or a list of what it may give.
+
+    Raises
+    ------
+    Mistake
+        With the message of the first mistake that gives `found`, else with how far off it is.
+    """
+    expected = torch.as_tensor(right, dtype=torch.float64)
+    answer = tensor(name, found)
+    if _close(answer, expected):
+        return
+    for message, wrong in mistakes.items():
+        given = wrong if isinstance(wrong, Sequence) else [wrong]
+        if any(_close(answer, torch.as_tensor(one, dtype=torch.float64)) for one in given):
+            raise Mistake(f"{name}: {message}")
+    if answer.shape != expected.shape:
+        raise Mistake(f"{name} gave the shape {tuple(answer.shape)}; expected {tuple(expected.shape)}.")
+    if not answer.isfinite().all():
+        raise Mistake(f"{name} gave a value that is NaN or infinite; a division by zero?")
+    far = (answer - expected).abs().max().item()
+    raise Mistake(f"{name} is off by up to {far:.3g}, where the right values reach {expected.abs().max().item():.3g}.")
+
+
+def tensor(name: str, found: Any) -> Tensor:
+    """What a student's function gave, in float64.
+
+    Raises
+    ------
+    Mistake
+        It is no number, list of numbers, array or tensor.
+    """
+    if found is None:
+        raise Mistake(f"{name} gave None; is the `return` missing?")
+    try:
+        return torch.as_tensor(found).detach().double()
+    except (TypeError, ValueError, RuntimeError):
+        raise Mistake(f"{name} gave {type(found).__name__}; expected a number or a tensor.") from None
+
+
+def number(name: str, found: Any) -> float:
+    """What a student's function gave, as one finite number.
+
+    Raises
+    ------
+    Mistake
+        It is none.
+    """
+    value = tensor(name, found)
+    if value.numel() != 1 or not math.isfinite(value.item()):
+        raise Mistake(
+            f"{name} gave {value.tolist() if value.numel() < 5 else tuple(value.shape)}; expected one number."
+        )
+    return value.item()
+
+
+def _close(found: Tensor, wanted: Tensor) -> bool:
+    if found.shape != wanted.shape and not (found.numel() == wanted.numel() == 1):
+        return False
+    size = max(1.0, wanted.abs().nan_to_num().max().item()) if wanted.numel() else 1.0
+    return torch.allclose(found.reshape(wanted.shape), wanted, rtol=0, atol=TOLERANCE * size, equal_nan=True)

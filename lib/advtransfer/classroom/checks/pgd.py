@@ -1,0 +1,162 @@
+"""Tests of the first assignment: an attack, and what ε buys."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advtransfer import attacks
+from advtransfer.classroom.checks.answers import Wrong, classifier, equal, normal, random, tensor
+
+Function = Callable[..., Any]
+
+
+def ball(project: Function, *, seed: int) -> None:
+    """`project` shortens what leaves the ℓ∞ ball, for images in the middle of the box."""
+    delta = normal(random(seed), 4, 6)
+    _project(project, torch.full_like(delta, 0.5), delta, eps=0.3)
+
+
+def box(project: Function, *, seed: int) -> None:
+    """`project` keeps x + δ in [0, 1], at its border too."""
+    generator = random(seed)
+    x = torch.rand(16, 6, generator=generator, dtype=torch.float64)
+    x[:4], x[4:8] = x[:4].round(), x[4:8] * 0.1
+    _project(project, x, normal(generator, 16, 6), eps=0.3)
+
+
+def _project(project: Function, x: Tensor, delta: Tensor, eps: float) -> None:
+    short = delta.clamp(-eps, eps)
+    right = (x + short).clamp(0, 1) - x
+    equal("project", project(x.clone(), delta.clone(), eps), right, {
+        "the ball is kept, but x + δ leaves [0, 1]: a missing clamp.": short,
+        "the box is kept, but not the ball: |δ| ≤ ε is missing.": (x + delta).clamp(0, 1) - x,
+        "it gives the perturbed image; expected the perturbation, so take x away again.": x + right,
+        "δ itself was clamped to [0, 1], and it is x + δ that is an image.": short.clamp(0, 1),
+        "the length of all of δ was scaled; in ℓ∞ each coordinate has its own limit.": _scaled(delta, eps),
+    })  # fmt: skip
+
+
+def _scaled(delta: Tensor, eps: float) -> Tensor:
+    return delta * (eps / delta.flatten(1).norm(dim=1, keepdim=True)).clamp(max=1)
+
+
+def gradient(input_gradient: Function, *, seed: int) -> None:
+    """`input_gradient` is the gradient of the summed cross-entropy with respect to x."""
+    generator = random(seed)
+    model, x = classifier(generator), torch.rand(5, 6, generator=generator, dtype=torch.float64)
+    y = torch.randint(3, (5,), generator=generator)
+    right = _gradient(model, x, y)
+    logits = x.clone().requires_grad_()
+    (of_logit,) = torch.autograd.grad(model(logits).gather(1, y[:, None]).sum(), logits)
+    parameters = [p.detach().clone().requires_grad_() for p in model.parameters()]
+    named = dict(zip(dict(model.named_parameters()), parameters, strict=True))
+    loss = F.cross_entropy(torch.func.functional_call(model, named, (x,)), y, reduction="sum")
+    equal("input_gradient", input_gradient(model, x.clone(), y), right, {
+        "the loss was averaged over the batch, so an image's gradient depends on how many others there are: "
+        "use the sum.": right / len(x),
+        "the sign is wrong: this climbs down the loss.": -right,
+        "this is the gradient of the logit of y, not of the loss.": of_logit,
+        "only the sign was given; expected the gradient itself.": right.sign(),
+        "this is the gradient with respect to the parameters of the model; expected the input x.":
+            [scale * g for g in torch.autograd.grad(loss, parameters) for scale in (1, 1 / len(x))],
+    })  # fmt: skip
+
+
+def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    x = x.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(model(x), y, reduction="sum"), x)
+    return gradient
+
+
+def linf(pgd: Function, *, seed: int, steps: int = 5) -> None:
+    """`pgd` from δ = 0 in the ℓ∞ ball."""
+    _attack("pgd", pgd, "linf", seed, steps, eps=0.1, step_size=0.04)
+
+
+def l2(pgd_l2: Function, *, seed: int, steps: int = 5) -> None:
+    """`pgd_l2` from δ = 0 in the ℓ2 ball."""
+    _attack("pgd_l2", pgd_l2, "l2", seed, steps, eps=0.3, step_size=0.12)
+
+
+def _attack(name: str, function: Function, norm: str, seed: int, steps: int, eps: float, step_size: float) -> None:
+    generator = random(seed)
+    model, x = classifier(generator), torch.rand(8, 6, generator=generator, dtype=torch.float64)
+    y = torch.randint(3, (8,), generator=generator)
+    options: dict[str, Any] = {"eps": eps, "step_size": step_size, "norm": norm, "y": y, "random_start": False}
+    right = attacks.pgd(model, x, steps=steps, **options)
+    found = function(model, x.clone(), y, eps, steps, step_size)
+
+    def climbed(step: Callable[[Tensor], Tensor], shorten: Callable[[Tensor], Tensor], box: bool = True) -> Tensor:
+        delta = torch.zeros_like(x)
+        for _ in range(steps):
+            delta = shorten(delta + step_size * step(_gradient(model, x + delta, y)))
+            delta = (x + delta).clamp(0, 1) - x if box else delta
+        return delta
+
+    def unit(g: Tensor) -> Tensor:
+        return g / g.norm(dim=1, keepdim=True)
+
+    def short(delta: Tensor) -> Tensor:
+        return delta.clamp(-eps, eps) if norm == "linf" else _scaled(delta, eps)
+
+    step = torch.sign if norm == "linf" else unit
+    frozen = torch.zeros_like(x)
+    for _ in range(steps):
+        frozen = (x + short(frozen + step_size * step(_gradient(model, x, y)))).clamp(0, 1) - x
+    wrong: dict[str, Wrong] = {
+        "it gives the adversarial images; expected the perturbation δ.": x + right,
+        "x + δ leaves [0, 1]: a missing clamp.": climbed(step, short, box=False),
+        "it climbs down the loss: the sign of the step is wrong.": climbed(lambda g: -step(g), short),
+        "only one step was made.": attacks.pgd(model, x, steps=1, **options),
+        "every step uses the gradient at the clean x; take it at x + δ.": frozen,
+        "the steps are not projected back: δ leaves the ball.": climbed(step, lambda d: d),
+        "the step is along the raw gradient; take its sign (ℓ∞), its unit vector (ℓ2).": climbed(lambda g: g, short),
+    }  # fmt: skip
+    if norm == "l2":
+        squares: dict[str, Wrong] = {
+            "the gradient was divided by its squared norm; take the root.": climbed(
+                lambda g: g / g.square().sum(1, keepdim=True), short
+            ),
+            "the ball is measured by the squared norm; take the root.": climbed(
+                unit, lambda d: d * (eps / d.square().sum(1, keepdim=True)).clamp(max=1)
+            ),
+            "the norm was taken over the whole batch; each image has its own.": climbed(
+                lambda g: g / g.norm(), lambda d: d * min(1, eps / d.norm().item())
+            ),
+            "the gradient's norm was taken over the whole batch; each image has its own.": climbed(
+                lambda g: g / g.norm(), short
+            ),
+            "this is the ℓ∞ attack: its steps are signs.": climbed(torch.sign, lambda d: d.clamp(-eps, eps)),
+            "δ is clamped coordinate by coordinate, which is the ℓ∞ ball.": climbed(unit, lambda d: d.clamp(-eps, eps)),
+        }  # fmt: skip
+        wrong = squares | wrong
+    equal(name, found, right, wrong)
+
+
+def curve(success_curve: Function, *, seed: int) -> None:
+    """`success_curve` is the share of images, of those read rightly at first, that are misread at each ε."""
+    generator = random(seed)
+    model, x = classifier(generator), torch.rand(60, 6, generator=generator, dtype=torch.float64)
+    y = model(x).argmax(1)
+    y[::5] = (y[::5] + 1) % 3  # misread from the start
+    radii = [0.0, 0.05, 0.1, 0.2]
+    found = tensor("success_curve", success_curve(model, x.clone(), y, radii))
+    fooled = torch.stack([_fooled(model, x, y, eps) for eps in radii])
+    clean = ~fooled[0]
+    right = fooled[:, clean].double().mean(1)
+    equal("success_curve", found, right, {
+        "images that are misread without any attack were counted; leave them out.": fooled.double().mean(1),
+        "this is the share that is still read rightly; expected the share that is fooled.": 1 - right,
+        "this is the accuracy on all images; expected the share that is fooled.": 1 - fooled.double().mean(1),
+        "these are percent; expected shares in [0, 1].": 100 * right,
+        "the fooled were divided by all images; divide by those read rightly at first.":
+            fooled[:, clean].double().sum(1) / len(x),
+    })  # fmt: skip
+
+
+def _fooled(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    delta = attacks.pgd(model, x, y=y, eps=eps, steps=10, step_size=eps / 4, random_start=False) if eps else x * 0
+    return model(x + delta).argmax(1) != y

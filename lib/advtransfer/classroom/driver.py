@@ -1,0 +1,103 @@
+"""The grader's hand inside the sandbox: runs a student's cells and answers what is asked of them.
+
+It gives away its privileges and sets the limits, then obeys requests until its input ends. Everything it knows, the
+student's code may know too: it is given no test, no solution and no result.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any
+
+from advtransfer.classroom import wire
+
+TEXT = 500  # characters of an error message that are passed on
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until the input ends; the one argument is JSON: ``uid`` (or null) and the limits of `sandbox.Limits`."""
+    given = json.loads(arguments[0])
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    if given["uid"] is not None:
+        os.setgroups([])
+        os.setgid(given["uid"])
+        os.setuid(given["uid"])
+    _limit(given)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):  # what the student's code prints goes nowhere, however much it is
+        os.dup2(nothing, stream)
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    _send(answers, {"value": "ready"})
+    while head := requests.read(8):
+        request = wire.decode(_after(head, requests.read), models=True)
+        _send(answers, _answer(module.__dict__, request))
+
+
+def _limit(given: dict[str, Any]) -> None:
+    """Hard limits, which cannot be raised again; the memory is counted from what the imports already take."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        taken = int(file.read().split()[0]) * resource.getpagesize()
+    for name, value in (
+        (resource.RLIMIT_AS, taken + given["memory"]),
+        (resource.RLIMIT_NPROC, given["processes"]),
+        (resource.RLIMIT_FSIZE, given["disk"]),
+        (resource.RLIMIT_CPU, int(time.process_time() + given["total_seconds"]) + 1),
+        (resource.RLIMIT_NOFILE, 128),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(name, (value, value))
+
+
+def _after(head: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """`read`, with `head` put back in front."""
+    parts = [head]
+    return lambda n: parts.pop() if parts else read(n)
+
+
+def _send(stream: Any, answer: dict[str, Any]) -> None:
+    try:
+        frame = wire.encode(answer)
+    except Exception as error:  # nested too deeply, a sparse tensor, a class with a trick in it
+        frame = wire.encode({"error": str(error)[:TEXT] if isinstance(error, wire.WireError) else _told(error)})
+    stream.write(frame)
+    stream.flush()
+
+
+def _answer(names: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        if "cell" in request:
+            exec(_compiled(request["cell"], request["label"]), names)
+            return {"value": None}
+        if request["name"] not in names:
+            return {"missing": True}
+        value = names[request["name"]]
+        if "args" in request:
+            return {"value": value(*request["args"], **request["kwargs"])}
+        return {"function": True} if callable(value) else {"value": value}
+    except BaseException as error:  # SystemExit and KeyboardInterrupt too
+        return {"error": _told(error)}
+
+
+def _compiled(source: str, label: str) -> types.CodeType:
+    """The code of a cell; lines for IPython alone (magics, shell) are left out where Python cannot read them."""
+    try:
+        return compile(source, label, "exec")
+    except SyntaxError:
+        lines = ("pass" if line.startswith(("%", "!", "?")) else line for line in source.splitlines())
+        return compile("\n".join(lines), label, "exec")
+
+
+def _told(error: BaseException) -> str:
+    """The error in a line, with the line of the student's code in which it arose."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith("cell ")]
+    place = f" (line {lines[-1]} of the cell)" if lines else ""
+    return f"{type(error).__name__}: {error}"[:TEXT] + place
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

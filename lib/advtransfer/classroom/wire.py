@@ -1,0 +1,135 @@
+"""How the grader and a submission talk: frames of plain data over two pipes, and nothing that runs when it is read.
+
+A frame is the length of a JSON header, the header, and the bytes of the arrays that it names. What comes from a
+submission is hostile: every length, type and shape is checked before anything is made of it.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+HEADER_BYTES = 2**20
+ARRAY_BYTES = 2**26  # of all arrays of a frame together
+DTYPES = tuple(np.dtype(name) for name in ("bool", "uint8", "int32", "int64", "float16", "float32", "float64"))
+LAYERS: dict[str, type[nn.Module]] = {layer.__name__: layer for layer in (nn.Flatten, nn.ReLU, nn.Sigmoid, nn.Tanh)}
+
+
+class WireError(ValueError):
+    """What was read is not a frame, or what should be sent is not plain data."""
+
+
+def encode(message: Any) -> bytes:
+    """A frame that holds `message`: numbers, text, lists, dicts, arrays, tensors and plain ``nn.Sequential`` models.
+
+    Raises
+    ------
+    WireError
+        Something else, with its type; or more than fits into a frame.
+    """
+    arrays: list[np.ndarray] = []
+    packed = _pack(message, arrays)
+    shapes = [[str(array.dtype), list(array.shape)] for array in arrays]
+    header = json.dumps({"value": packed, "arrays": shapes}).encode()
+    if len(header) > HEADER_BYTES or sum(array.nbytes for array in arrays) > ARRAY_BYTES:
+        raise WireError("the value is larger than 64 MiB; expected something smaller")
+    return b"".join([len(header).to_bytes(8, "big"), header, *(array.tobytes() for array in arrays)])
+
+
+def decode(read: Callable[[int], bytes], *, models: bool = False) -> Any:
+    """The message of the next frame; ``read(n)`` gives exactly n bytes. Tuples come back as lists.
+
+    Parameters
+    ----------
+    read : callable
+        n -> n bytes; what it raises goes through.
+    models : bool
+        Accept models. Only the submission's side does.
+
+    Raises
+    ------
+    WireError
+        The bytes are not a frame.
+    """
+    size = int.from_bytes(read(8), "big")
+    if size > HEADER_BYTES:
+        raise WireError(f"the header has {size} bytes; expected at most {HEADER_BYTES}")
+    try:
+        header = json.loads(read(size))
+        kinds = [(np.dtype(str(name)), tuple(int(n) for n in shape)) for name, shape in header["arrays"]]
+        value = header["value"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise WireError(f"the header cannot be read ({type(error).__name__})") from None
+    sizes = [math.prod(shape) * dtype.itemsize for dtype, shape in kinds]
+    if any(dtype not in DTYPES or min(shape, default=0) < 0 or len(shape) > 8 for dtype, shape in kinds):
+        raise WireError("an array has an unknown type or shape")
+    if sum(sizes) > ARRAY_BYTES or any(n > ARRAY_BYTES for _, shape in kinds for n in shape):
+        raise WireError(f"the arrays have {sum(sizes)} bytes; expected at most {ARRAY_BYTES}")
+    arrays = [
+        np.frombuffer(bytearray(read(n)), dtype).reshape(shape) for n, (dtype, shape) in zip(sizes, kinds, strict=True)
+    ]
+    try:
+        return _unpack(value, arrays, models)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        raise WireError(f"the value cannot be read ({type(error).__name__})") from None
+
+
+def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [_pack(item, arrays) for item in value]
+    if isinstance(value, dict):
+        return {"dict": [[_pack(key, arrays), _pack(item, arrays)] for key, item in value.items()]}
+    if isinstance(value, nn.Sequential):
+        return {"model": [_pack_layer(layer, arrays) for layer in value]}
+    tensor = isinstance(value, Tensor)
+    array = value.detach().cpu().resolve_conj().numpy() if tensor and value.dtype != torch.bfloat16 else value
+    if not isinstance(array, np.ndarray) or array.dtype not in DTYPES:
+        told = f"{type(value).__name__}" + (f" of {value.dtype}" if hasattr(value, "dtype") else "")
+        raise WireError(f"the value is a {told}; expected numbers, text, lists, arrays or tensors")
+    arrays.append(array)
+    return {"tensor" if tensor else "array": len(arrays) - 1}
+
+
+def _pack_layer(layer: nn.Module, arrays: list[np.ndarray]) -> Any:
+    if isinstance(layer, nn.Linear):
+        return ["Linear", _pack(layer.weight, arrays), _pack(layer.bias, arrays)]
+    if type(layer).__name__ in LAYERS:
+        return [type(layer).__name__]
+    raise WireError(f"the model has a layer {type(layer).__name__}; expected Linear or one of {', '.join(LAYERS)}")
+
+
+def _unpack(value: Any, arrays: list[np.ndarray], models: bool) -> Any:
+    if isinstance(value, list):
+        return [_unpack(item, arrays, models) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "dict":
+        return {_unpack(key, arrays, models): _unpack(item, arrays, models) for key, item in content}
+    if kind == "array":
+        return arrays[content]
+    if kind == "tensor":
+        return torch.from_numpy(arrays[content])
+    if kind == "model" and models:
+        return nn.Sequential(*(_unpack_layer(layer, arrays) for layer in content))
+    raise WireError(f"unknown kind {kind!r}")
+
+
+def _unpack_layer(layer: list[Any], arrays: list[np.ndarray]) -> nn.Module:
+    name, *parameters = layer
+    if name != "Linear":
+        return LAYERS[name]()
+    weight, bias = (_unpack(parameter, arrays, False) for parameter in parameters)
+    linear = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
+    linear.weight.data = weight
+    if bias is not None:
+        linear.bias.data = bias
+    return linear

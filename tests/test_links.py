@@ -1,0 +1,63 @@
+"""What the built pages point at: everything of the book's own is there, and the rest is listed."""
+
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+
+LISTED = Path(__file__).parents[1] / "book" / "external-links.txt"
+POINTING = {"a": "href", "link": "href", "img": "src", "script": "src", "iframe": "src", "source": "src", "use": "href"}
+
+
+@cache
+def soup(page: Path) -> BeautifulSoup:
+    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    return frozenset(str(tag.get("id") or tag.get("name")) for tag in soup(page).find_all(id=True)) | {""}
+
+
+def targets(page: Path) -> set[str]:
+    """Where a page points."""
+    return {
+        str(tag[attribute])
+        for name, attribute in POINTING.items()
+        for tag in soup(page).find_all(name, **{attribute: True})
+    }
+
+
+@pytest.fixture(scope="module")
+def pages(book: Path) -> list[Path]:
+    return [page for page in sorted(book.rglob("*.html")) if "_static" not in page.relative_to(book).parts]
+
+
+def test_nothing_of_the_book_is_missing(book: Path, pages: list[Path]) -> None:
+    """Pages, anchors in them, images, scripts, styles and downloads."""
+    broken = []
+    for page in pages:
+        for target in targets(page):
+            if urlsplit(target).scheme in ("http", "https", "mailto", "data", "javascript"):
+                continue
+            path, anchor = urldefrag(target)
+            there = (page.parent / unquote(urlsplit(path).path)).resolve() if path else page
+            there = there / "index.html" if there.is_dir() else there
+            if not there.is_file() or (there.suffix == ".html" and unquote(anchor) not in anchors(there)):
+                broken.append(f"{page.relative_to(book)} -> {target}")
+    assert not broken
+
+
+def test_links_out_of_the_book_are_those_listed(pages: list[Path]) -> None:
+    """The list is what ``make links`` asks the network for."""
+    found = {urldefrag(target)[0] for page in pages for target in targets(page) if target.startswith("http")}
+    assert sorted(found) == LISTED.read_text(encoding="utf-8").splitlines()
+
+
+def test_each_notebook_page_gives_the_executed_notebook(book: Path) -> None:
+    for page in sorted((book / "notebooks").glob("*.html")):
+        downloads = {target for target in targets(page) if target.endswith(".ipynb")}
+        assert downloads == {f"../_sources/notebooks/{page.stem}.ipynb"}
+        assert '"output_type"' in (page.parent / downloads.pop()).read_text(encoding="utf-8")

@@ -1,0 +1,107 @@
+"""The pages as a browser shows them: at two widths, light and dark, without a network, and to whom cannot see them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from print_pdf import chapters, serving
+
+from browser import CHROMIUM, Browser
+
+AXE = Path(__file__).parents[1] / ".venv" / "axe-core" / "axe.min.js"
+WIDTHS = (1280, 390)
+MODES = ("light", "dark")
+MATHJAX = Path(__file__).parents[1] / "book" / "_static" / "mathjax"
+REQUESTED = "Network.requestWillBeSent"
+HEAVIEST = 1_500_000  # bytes a page with all that it loads, MathJax aside
+LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+TYPESET = "window.MathJax ? MathJax.startup.promise.then(() => null) : null"
+LEFT_OVER = r"""
+    [...document.querySelectorAll('.math')].filter(e => !e.querySelector('mjx-container')).map(e => e.textContent)
+        .concat([...document.querySelectorAll('mjx-merror')].map(e => e.textContent))
+"""
+AT_ONCE = "document.head.insertAdjacentHTML('beforeend', '<style>* { transition: none !important }</style>')"
+SETTLED = "new Promise(done => setTimeout(done, 400))"  # the theme looks for what scrolls 300 ms after a new size
+WIDE = """
+    document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('main *')]
+        .filter(e => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map(e => e.outerHTML.slice(0, 200))
+"""
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to show the pages")
+
+
+@pytest.fixture(scope="module")
+def site(book: Path) -> Iterator[str]:
+    """The address of the pages."""
+    with serving(book) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def troubles(events: list[dict[str, Any]]) -> list[str]:
+    """Errors on the console, uncaught exceptions and requests that failed."""
+    found = []
+    for event in events:
+        about = event.get("params", {})
+        if event["method"] == "Runtime.exceptionThrown":
+            found.append(about["exceptionDetails"]["exception"].get("description", "exception"))
+        elif event["method"] == "Runtime.consoleAPICalled" and about["type"] == "error":
+            found.append(" ".join(str(argument.get("value")) for argument in about["args"]))
+        elif event["method"] == "Log.entryAdded" and about["entry"]["level"] == "error":
+            found.append(f"{about['entry']['text']} {about['entry'].get('url', '')}")
+        elif event["method"] == "Network.loadingFailed" and not about.get("canceled"):
+            found.append(f"not loaded: {about['errorText']}")
+    return found
+
+
+def loaded(events: list[dict[str, Any]]) -> dict[str, int]:
+    """The bytes of each request, MathJax aside, the heaviest first."""
+    names = {e["params"]["requestId"]: e["params"]["request"]["url"] for e in events if e["method"] == REQUESTED}
+    sizes = {
+        names[e["params"]["requestId"]]: int(e["params"]["encodedDataLength"])
+        for e in events
+        if e["method"] == "Network.loadingFinished" and "mathjax" not in names[e["params"]["requestId"]]
+    }
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+@pytest.mark.parametrize("page", [page for _, page in chapters()])
+def test_a_page_fits_is_typeset_and_can_be_read_by_all(page: str, site: str, browser: Browser) -> None:
+    browser.size(WIDTHS[0], 900)
+    browser.call("Network.clearBrowserCache")
+    browser.open(f"{site}/{page}.html")
+    browser.run(TYPESET)
+    wrong: dict[str, Any] = {}
+    if MATHJAX.is_dir():
+        wrong["formulas"] = browser.run(LEFT_OVER)
+    weight = loaded(browser.events)
+    if sum(weight.values()) > HEAVIEST:
+        wrong["heavy"] = weight
+    if AXE.is_file():
+        browser.run(AXE.read_text(encoding="utf-8") + "; null")
+    browser.run(AT_ONCE)
+    for width in WIDTHS:
+        browser.size(width, 900)
+        browser.run(SETTLED)
+        for mode in MODES:
+            browser.run(f"document.documentElement.dataset.mode = document.documentElement.dataset.theme = '{mode}'")
+            wrong[f"wider than {width}, {mode}"] = browser.run(WIDE)
+            if AXE.is_file():
+                wrong[f"axe at {width}, {mode}"] = violations(browser)
+    wrong["browser"] = troubles(browser.events)
+    assert not {name: found for name, found in wrong.items() if found}, json.dumps(wrong, indent=1)
+
+
+def violations(browser: Browser) -> list[str]:
+    """What axe-core finds against levels A and AA: the rule, and where."""
+    script = f"axe.run(document, {{runOnly: {json.dumps(LEVELS)}, preload: false, resultTypes: ['violations']}})"
+    found = browser.run(
+        f"{script}.then(all => all.violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 160))]))"
+    )
+    return [f"{rule}: {len(nodes)}, {nodes[0]}" for rule, nodes in found]

@@ -1,0 +1,153 @@
+"""Plans and collecting: a grid is what was typed, each run once, and tables are what the records say."""
+
+import math
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import trials
+from advtransfer import notebooks, plans
+from advtransfer.collecting import collect, over_seeds
+from advtransfer.configs import Config, ConfigError
+from advtransfer.experiments import pool
+from advtransfer.plans import Plan, Run
+from advtransfer.records import Record, RecordError, place
+
+
+@pytest.fixture
+def notebook(toys):
+    yield notebooks.read(trials.write(toys))
+    sys.modules.pop("toys.trial", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("eps=2/255,4/255", ("eps", ["2/255", "4/255"])),
+        ("seed=0:10", ("seed", range(10))),
+        ("seed=4:10:3", ("seed", range(4, 10, 3))),
+        ("radii=0.1,0.2;0.3", ("radii", ["0.1,0.2", "0.3"])),
+        ("attack-steps=1", ("attack_steps", ["1"])),
+    ],
+)
+def test_an_axis(text, expected):
+    assert plans.axis(text) == expected
+
+
+@pytest.mark.parametrize("text", ["seed", "seed=", "seed=,", "seed=5:5", "=1"])
+def test_an_axis_without_name_or_values_is_told(text):
+    with pytest.raises(ValueError, match=r"has no (values|name); expected NAME=VALUE"):
+        plans.axis(text)
+
+
+def test_a_plan_is_the_grid_with_each_run_once(notebook):
+    grid = plans.axes(["eps=1/2,0.5,1/4", "seed=0:3"])
+    plan = plans.plan(notebook, {"profile": "smoke"}, grid)
+    assert [run.set for run in plan.runs] == [{"eps": eps, "seed": seed} for eps in (0.5, 0.25) for seed in range(3)]
+    module = notebook.experiment_module
+    records = [module.run(module.Config.from_profile("smoke", **run.set)) for run in plan.runs[1:3]]
+    assert [record.key for record in records] == [run.key for run in plan.runs[1:3]]
+    assert plans.kept(plan) == {record.key for record in records}
+    assert plans.size(plans.axes([f"{name}=0:100000" for name in "abcd"])) == 10**20
+
+
+@pytest.mark.parametrize(
+    ("fixed", "grid", "message"),
+    [
+        ({}, {"epsilon": ["1"]}, "unknown parameter 'epsilon'; did you mean 'eps'"),
+        ({"epz": "1"}, {"eps": ["1"]}, "unknown parameter 'epz'; did you mean 'eps'"),
+        ({"eps": "1"}, {"eps": ["1"]}, "both set and in the grid"),
+        ({}, {"eps": ["1", "-1"]}, "eps: got '-1'; expected greater than 0"),
+        ({}, {"mood": ["well", "ill"]}, "mood: got 'ill'; expected 'well', 'fails', 'dies once' or 'dies'"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_told(notebook, fixed, grid, message):
+    with pytest.raises(ConfigError, match=message):
+        plans.plan(notebook, fixed, grid)
+
+
+class Two(Config):
+    a: int = 0
+    b: int = 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1))
+@settings(max_examples=50)
+def test_inputs_are_asked_once_for_all_configs_that_agree_in_what_they_read(pairs):
+    asked = []
+
+    def ask(config):
+        asked.append((config.a, config.b if config.a else None))  # b matters only where a is not zero
+        return {"data": f"{config.a} {config.b}" if config.a else "0"}
+
+    remembered = plans._remembered(ask)
+    for a, b in pairs:
+        assert remembered(Two(a=a, b=b)) == {"data": f"{a} {b}" if a else "0"}
+    assert len(asked) == len(set(asked))
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+ROWS = st.lists(st.tuples(TEXT, st.floats(), st.booleans(), st.integers(-(2**63), 2**63 - 1)))
+
+
+@given(st.lists(ROWS, min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_collected_tables_are_those_of_the_records(tmp_path_factory, contents):
+    """Against loading each record by itself, to the last bit."""
+    cache = tmp_path_factory.mktemp("cache")
+    expected, runs = [], []
+    for number, rows in enumerate(contents):
+        table = pd.DataFrame(rows, columns=["text", "x", "yes", "n"]).astype(
+            {"text": "str", "x": "float64", "yes": "bool", "n": "int64"}
+        )
+        record = Record("trial", {"eps": number / 7}, {"first": table}, {}, {})
+        runs.append(Run(f"{number:02}abc", {"eps": number / 7}))
+        record.save(place("trial", runs[-1].key, cache))
+        expected.append(table.assign(eps=number / 7)[["eps", *table.columns]])
+    plan = Plan("trials", "toys.trial", {}, ("eps",), tuple(runs))
+    found = collect(plan, {run.key for run in runs}, None, cache)
+    whole = pd.concat(expected, ignore_index=True)
+    if len(whole):
+        pd.testing.assert_frame_equal(found, whole, check_exact=True)
+    with pytest.raises(RecordError, match=r"no table 'second' .* expected one of first"):
+        collect(plan, {runs[0].key}, "second", cache)
+    (place("trial", runs[0].key, cache) / "record.json").write_text("{")
+    with pytest.raises(RecordError, match=r"broken record .* delete it"):
+        collect(plan, {runs[0].key}, None, cache)
+
+
+def test_intervals_over_seeds_are_those_of_the_published_runs():
+    """Against `pool.over_seeds`, a loop over groups, with rows in an order of their own in every run."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"seed": seed, "eps": eps, "t": t, "name": name, "value": rng.normal(), "other": rng.normal()}
+        for seed in range(4)
+        for eps in (0.1, 0.2)
+        for name in "xy"
+        for t in (0.0, 0.5)
+    ]
+    table = pd.DataFrame(rows)
+    found = over_seeds(table, ("seed", "eps"))
+    assert list(found.columns) == ["eps", "t", "name", "measure", "mean", "low", "high", "seeds"]
+    by = pool.over_seeds(table, ["eps", "t", "name"], ["value", "other"])
+    for measure in ("value", "other"):
+        part = found[found["measure"] == measure].merge(by, on=["eps", "t", "name"], validate="1:1")
+        assert len(part) == 8
+        for mine, theirs in (("mean", measure), ("low", f"{measure}_low"), ("high", f"{measure}_high")):
+            np.testing.assert_allclose(part[mine], part[theirs], rtol=1e-12)
+        assert (part["seeds_x"] == 4).all()
+
+
+def test_one_seed_has_no_interval_and_a_share_is_a_mean():
+    table = pd.DataFrame({"eps": [0.1, 0.2], "value": [1.0, 2.0], "n": [5, 5]})
+    found = over_seeds(table, ("eps",))
+    assert found["n"].tolist() == [5, 5], "what is the same in every run is a label"
+    assert found["mean"].tolist() == [1, 2]
+    assert found["low"].isna().all()
+    shares = over_seeds(pd.DataFrame({"seed": [0, 1, 2, 3], "right": [True, True, False, True]}), ("seed",))
+    assert shares["mean"].tolist() == [0.75]
+    assert math.isclose(shares["high"][0] - shares["low"][0], 2 * 3.182446305284263 * 0.5 / 2)

@@ -1,0 +1,128 @@
+"""Runs after they are done: found, told, compared, verified; and what they cost."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import trials
+from advtransfer import costs, notebooks, pages, records, runs
+from advtransfer.cli import main
+from advtransfer.configs import described, meaning
+from advtransfer.records import Record
+
+
+@pytest.fixture
+def trial(toys, monkeypatch):
+    path = trials.write(toys)
+    monkeypatch.chdir(toys.parent)
+    yield notebooks.read(path).experiment_module
+    sys.modules.pop("toys.trial", None)
+
+
+def test_a_run_is_found_by_every_name_it_has(trial, tmp_path):
+    record = trial.run(trial.Config(seed=3))
+    folder = records.place("trial", record.key)
+    for name in (str(folder), record.key, record.key[:8]):
+        assert runs.find(name) == folder
+    record.save(tmp_path / "results" / "trial" / "usual-seed3")
+    for name in ("usual-seed3", "trial/usual-seed3"):
+        assert runs.find(name, tmp_path / "results").name == "usual-seed3"
+    record.save(tmp_path / "results" / "vision" / "usual-seed3")
+    with pytest.raises(ValueError, match="may be trial/usual-seed3, vision/usual-seed3; expected one"):
+        runs.find("usual-seed3", tmp_path / "results")
+    with pytest.raises(ValueError, match="unknown run 'usual-sed3'; did you mean"):
+        runs.find("usual-sed3", tmp_path / "results")
+
+
+def test_a_notebook_its_page_and_its_record_are_named_alike(trial, tmp_path, capsys):
+    typed = ["run", "trials", "--seed", "4", "--profile", "smoke", "--out", "mine"]
+    assert main(typed) == 0
+    made = ["trials.html", "trials.ipynb", "trials.record"]
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == made
+    assert Record.load(runs.find("mine/trials.ipynb")).config["seed"] == 4
+    capsys.readouterr()
+    assert main(typed) == 0
+    assert "fresh" in capsys.readouterr().out
+    assert main(["show", "mine/trials.ipynb"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for part in ("seed 4", "table rows: 2 rows", "packages.numpy", "peak_memory", "threads"):
+        assert part in told
+    trial.run(trial.Config(seed=5, profile="smoke"))
+    assert main(["list", "trials"]) == 0
+    assert "seed=5" in capsys.readouterr().out
+    assert main(["list"]) == 0
+    assert "trials" in capsys.readouterr().out
+
+
+def test_what_two_runs_differ_in(trial, capsys):
+    one, other = (trial.run(trial.Config(seed=seed)) for seed in (0, 1))
+    found = runs.differences(one, other)
+    assert found["parameters"].to_numpy().tolist() == [["seed", 0, 1]]
+    assert found["rows"]["column"].tolist() == ["value", "value"]
+    assert found["rows"]["second"].tolist() == other.tables["rows"]["value"].tolist()
+    assert found["other"].empty
+    assert main(["diff", one.key, other.key]) == 1
+    assert "seed" in capsys.readouterr().out
+    assert main(["diff", one.key, one.key]) == 0
+
+
+def changed(record: Record, value: list[float], **provenance: object) -> Record:
+    table = record.tables["rows"].assign(value=value, value_low=[-1.0, -1.0], value_high=[1.0, 1.0])
+    origin = record.provenance | provenance
+    return Record(record.experiment, record.config, record.tables | {"rows": table}, record.arrays, origin)
+
+
+def test_verified_to_the_last_bit_here_and_within_intervals_elsewhere(trial, capsys, monkeypatch):
+    record = trial.run(trial.Config(seed=0))
+    assert main(["verify", record.key]) == 0
+    assert "verified: compared to the last bit" in capsys.readouterr().out
+    own = record.tables["rows"]["value"].tolist()
+    monkeypatch.setattr(trial, "run", lambda config, cache: changed(record, own))
+    nearly = [float(np.nextafter(own[0], 9)), own[1]]
+    assert not runs.verify(changed(record, nearly)).holds, "here nothing may differ"
+    elsewhere = runs.verify(changed(record, [own[0] + 0.1, own[1]], platform="another"))
+    assert elsewhere.holds
+    assert "platform" in elsewhere.rule
+    monkeypatch.setattr(trial, "run", lambda config, cache: changed(record, [2.0, own[1]]))
+    outside = runs.verify(changed(record, own, platform="another", source="older"))
+    assert not outside.holds
+
+
+def test_help_tells_a_notebooks_parameters(trial, capsys):
+    assert main(["run", "trials", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "eps float, > 0 0.5 radius" in told
+    assert "mood well | fails | dies once | dies well what happens" in told
+    kinds = {name: kind for name, kind, _, _ in meaning(trial.Config)}
+    assert kinds["seed"] == "int, ≥ 0, < 4294967296"
+    assert described(trial.Config.model_fields["seconds"]) == "float, ≥ 0"
+    assert trial.Config(seconds="1/4").seconds == 0.25
+
+
+def test_energy_is_what_the_meters_moved_by(tmp_path, monkeypatch):
+    zone = tmp_path / "intel-rapl:0"
+    zone.mkdir()
+    (zone / "max_energy_range_uj").write_text("10000000")
+    (zone / "energy_uj").write_text("9000000")
+    monkeypatch.setattr(costs, "POWERCAP", tmp_path)
+    with costs.metered() as cost:
+        (zone / "energy_uj").write_text("2500000")  # started again from zero on its way
+        held = np.ones(4_000_000)
+    assert cost["energy"] == {"intel-rapl:0": 3.5}
+    assert cost["peak_memory"] > held.nbytes
+    monkeypatch.setattr(costs, "POWERCAP", tmp_path / "none")
+    with costs.metered() as cost:
+        pass
+    assert "energy" not in cost
+
+
+def test_a_page_says_what_the_book_would():
+    text = "(label)=\n# Title\n{glue:text}`share:.1%` of {glue:text}`lost:d`, {ref}`see <there>`, {py:mod}`~a.b.c`."
+    assert pages._resolved(text, {"share": "0.1234"}) == "# Title\n12.3% of ?, see, c."
+
+
+def test_text_that_differs_is_told_with_its_row():
+    one, other = (Record("e", {}, {"t": pd.DataFrame({"a": [text]})}, {}, {}) for text in "xy")
+    assert runs.differences(one, other)["t"].to_numpy().tolist() == [["0, x", "a", "x", "y"]]

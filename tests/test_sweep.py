@@ -1,0 +1,218 @@
+"""Sweeps on real processes: everything there in the end, nothing twice, nothing broken, whoever is killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import trials
+from advtransfer import notebooks, plans, storage, sweep, workers
+from advtransfer.cli import main
+from advtransfer.records import Record, place
+
+
+@pytest.fixture
+def notebook(toys):
+    yield trials.write(toys)
+    sys.modules.pop("toys.trial", None)
+
+
+def planned(path: Path, *grid: str, **fixed: object) -> plans.Plan:
+    return plans.plan(notebooks.read(path), {"profile": "smoke", **fixed}, plans.axes(grid))
+
+
+def pool() -> workers.Engine:
+    return workers.local(2, "cpu")
+
+
+def whole(plan: plans.Plan, cache: Path) -> dict[str, str]:
+    """The digest of every record of a plan, each read and checked; nothing half-written may lie beside one."""
+    left = [path for pattern in (".writing-*", ".*.lock") for path in cache.rglob(pattern)]
+    assert not [path for path in left if any(key in path.name for key in plans.kept(plan))]
+    return {key: Record.load(place(plan.experiment, key, cache)).digest for key in plans.kept(plan)}
+
+
+def test_failed_and_killed_runs_stop_no_other(notebook, toys, cache):
+    plan = planned(notebook, "mood=well,fails,dies,dies once", "seed=0:3")
+    done = sweep.sweep(plan, pool)
+    moods = {run.key: run.set["mood"] for run in plan.runs}
+    assert Counter(moods[key] for key in done.computed) == {"well": 3, "dies once": 3, "dies": 2}
+    assert Counter(moods[key] for key in done.failed) == {"fails": 3, "dies": 1}
+    for key, trouble in done.failed.items():
+        assert ("is in no mood" in trouble and "trial.py" in trouble) or (
+            moods[key] == "dies" and trouble == sweep.LOST
+        )
+    assert set(whole(plan, cache)) == done.computed
+    before = len(trials.log(toys, "start"))
+    again = sweep.sweep(planned(notebook, "mood=well,dies once", "seed=0:3"), lambda: pytest.fail("nothing to do"))
+    assert (len(again.found), len(again.computed)) == (6, 0)
+    assert len(trials.log(toys, "start")) == before
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "advtransfer", *words]
+
+
+def test_a_sweep_killed_at_any_moment_goes_on(notebook, toys, cache, tmp_path):
+    grid = ["--grid", "seed=0:12", "--grid", "seconds=0.15"]
+    typed = command("sweep", "trials", "--profile", "smoke", "--workers", "2", *grid)
+    moments = random.Random(0)
+    for _ in range(int(os.environ.get("SWEEP_KILLS", "3"))):
+        process = subprocess.Popen(typed, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(moments.uniform(1, 9))
+        there = {path.name for path in cache.glob("records/trial/??/[0-9a-f]*")}
+        process.kill()
+        process.wait()
+        assert there <= {path.name for path in cache.glob("records/trial/??/[0-9a-f]*")}
+    ended = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    plan = planned(notebook, "seed=0:12", "seconds=0.15")
+    assert len(whole(plan, cache)) == 12
+    table = pd.read_parquet(tmp_path / "trials-sweep" / "trials-sweep-runs.parquet")
+    assert table["seed"].tolist() == [seed for seed in range(12) for _ in range(2)]
+    names = {"trials-sweep", "trials-sweep-runs"}
+    assert {path.stem for path in (tmp_path / "trials-sweep").iterdir()} == names
+    time.sleep(0.5)
+    started = len(trials.log(toys, "start"))
+    time.sleep(0.7)
+    assert len(trials.log(toys, "start")) == started, "the workers of a killed sweep end with it"
+
+
+def test_two_sweeps_at_once_compute_no_run_twice(notebook, toys, cache, tmp_path):
+    plan = planned(notebook, "seed=0:10", "seconds=0.3")
+    script = """
+import sys
+from pathlib import Path
+from advtransfer import notebooks, plans, sweep, workers
+if __name__ == "__main__":
+    plan = plans.plan(notebooks.read(Path(sys.argv[1])), {"profile": "smoke"}, plans.axes(["seed=0:10", "seconds=0.3"]))
+    done = sweep.sweep(plan, lambda: workers.local(1, "cpu"))
+    print(len(done.done), len(done.failed))
+"""
+    (tmp_path / "one.py").write_text(script)
+    typed = [sys.executable, str(tmp_path / "one.py"), str(notebook)]
+    both = [subprocess.Popen(typed, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[0] for process in both] == ["10 0\n"] * 2
+    assert max(Counter(trials.log(toys, "start")).values()) == 1
+    assert len(whole(plan, cache)) == 10
+
+
+def test_a_lock_is_let_go_by_a_kill_and_what_was_half_written_removed(tmp_path):
+    path = tmp_path / "thing"
+    script = "import os, sys, pathlib; from advtransfer import storage\np = pathlib.Path(sys.argv[1])\n"
+    script += "with storage.locked(p), storage.replacing(p) as d:\n d.write_text('half'); print('held', flush=True)\n"
+    script += " sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(storage.Busy, match="being computed"), storage.locked(path, wait=False):
+        pass
+    assert list(tmp_path.glob(".writing-*"))
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with storage.locked(path, wait=False):
+        assert not list(tmp_path.glob(".writing-*"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dask_cluster_without_a_shared_folder_gives_the_same_records(notebook, toys, cache, tmp_path, monkeypatch):
+    """A scheduler and two workers in processes of their own; one of them is killed in mid-run."""
+    distributed = pytest.importorskip("distributed", reason="Dask is an extra: .[dask]")
+    plan = planned(notebook, "seed=0:8", "seconds=0.2")
+    file = tmp_path / "scheduler.json"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    serve = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--scheduler-file", str(file), "--port", "0",
+             "--no-dashboard", "--no-show"]  # fmt: skip
+    hand = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nthreads", "1",
+            "--no-dashboard", "--nanny"]  # fmt: skip
+    processes = [subprocess.Popen(serve, **quiet)]
+    try:
+        for name in "ab":
+            own = {"ADVTRANSFER_CACHE": str(tmp_path / name), "OMP_NUM_THREADS": "1"}
+            processes.append(subprocess.Popen([*hand, "--local-directory", str(tmp_path / f"{name}-files")],
+                                              env=os.environ | own, **quiet))  # fmt: skip
+        with distributed.Client(scheduler_file=str(file), timeout=30) as client:
+            client.wait_for_workers(2, timeout=30)
+            address = client.scheduler.address
+            killed = planned(notebook, "mood=dies once", "seed=0:1")
+            done = sweep.sweep(killed, lambda: workers.dask(address))
+            assert (len(done.computed), len(done.failed)) == (1, 0)
+        done = sweep.sweep(plan, lambda: workers.dask(address))
+        assert (len(done.computed), done.failed) == (8, {})
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+    sent = whole(plan, cache)
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "alone"))
+    sweep.sweep(plan, pool)
+    assert sent == whole(plan, tmp_path / "alone")
+
+
+def test_jobs_through_submitit(notebook, cache, monkeypatch):
+    """Submitit's executor for debugging, which runs jobs here; each has its share of the runs."""
+    pytest.importorskip("submitit", reason="submitit is an extra: .[slurm]")
+    plan = planned(notebook, "seed=0:9", "mood=well,fails")
+    done = sweep.sweep(plan, lambda: workers.slurm(1, ["timeout_min=5"], cluster="debug"))
+    assert (len(done.computed), len(done.failed)) == (9, 9)
+    with pytest.raises(ValueError, match="Slurm cannot be used as asked"):
+        workers.slurm(1, ["colour=red"], cluster="debug")
+
+
+def test_a_worker_with_other_data_says_so(notebook, cache):
+    plan = planned(notebook, "seed=0:2")
+    key = plan.runs[0].key
+    task = workers.Task(
+        plan.module, ((key, {"seed": 5}), (plan.runs[1].key, {"profile": "smoke", "seed": 1})), "another", False
+    )
+    other, same = workers.work(task)
+    assert "would compute something else" in other.trouble
+    assert same.record is not None
+    assert same.record.key == plan.runs[1].key
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["trails", "--grid", "seed=0:2"], "unknown notebook 'trails'; did you mean 'trials'"),
+        (["trials", "--grid", "epsilon=1"], "unknown parameter 'epsilon'; did you mean 'eps'"),
+        (["trials"], "the grid is empty"),
+        (["trials", "--grid", "seed=3:3"], "has no values"),
+        (["trials", "--grid", "seed=0:2", "--grid", "seed=1"], "has 'seed' twice"),
+        (["trials", "--grid", "seed=0:10000000"], "has 10,000,000 combinations; expected at most 10,000, or --yes"),
+        (["trials", "--grid", "seed=0:2", "--dask", "tcp://127.0.0.1:9"], "no Dask scheduler answers at tcp://127"),
+        (["trials", "--grid", "seed=0:2", "--slurm"], "Slurm cannot be used as asked"),
+        (["trials", "--grid", "seed=0:2", "--workers", "0"], "--workers is 0; expected at least 1"),
+        (["trials", "--grid", "seed=0:2", "--out", "file/out"], "cannot write to file/out"),
+        ([], "no notebook given"),
+    ],
+)
+def test_what_cannot_be_done_is_told_at_once(notebook, tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    monkeypatch.setattr(workers, "TIMEOUT", 0.5)
+    Path("file").touch()
+    if "--dask" in words:
+        pytest.importorskip("distributed")
+    if "--slurm" in words:
+        pytest.importorskip("submitit")
+    assert main(["sweep", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "toys" / "log.txt").exists()
+
+
+@pytest.mark.parametrize("extra", ["dask", "slurm"])
+def test_a_missing_extra_is_named(monkeypatch, extra):
+    monkeypatch.setitem(sys.modules, {"dask": "distributed", "slurm": "submitit"}[extra], None)
+    with pytest.raises(ValueError, match=rf"-e '\.\[{extra}\]'"):
+        workers.dask("tcp://127.0.0.1:9") if extra == "dask" else workers.slurm(1)

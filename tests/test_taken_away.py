@@ -1,0 +1,43 @@
+"""Pages to take away: the PDF of the whole, and buttons that lead nowhere unless they lead somewhere."""
+
+import print_pdf
+import pytest
+import taken_away
+from pypdf import PdfWriter
+
+from browser import CHROMIUM
+
+
+@pytest.mark.parametrize("page", ["notebooks/nlp", "book/notation"])
+def test_buttons_are_there_where_they_lead_somewhere(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(**environment: str) -> list[str]:
+        for name in ("GITHUB_REPOSITORY", "COMPANION_PDF"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        context = {"header_buttons": [], "pathto": lambda name, resource: f"../{name}"}
+        taken_away.buttons(None, page, "page.html", context, None)
+        return [button["url"] for button in context["header_buttons"]]
+
+    assert shown() == []
+    assert shown(COMPANION_PDF="") == []  # what make sets where there is no browser
+    assert shown(COMPANION_PDF="companion.pdf") == ["../companion.pdf"]
+    pages = "https://colab.research.google.com/github/a/b/blob/gh-pages/_sources/notebooks/nlp.ipynb"
+    source = "https://mybinder.org/v2/gh/a/b/HEAD?urlpath=lab/tree/notebooks/nlp.md"
+    assert shown(GITHUB_REPOSITORY="a/b") == ([pages, source] if page == "notebooks/nlp" else [])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to print the pages")
+def test_the_pdf_has_every_page_an_outline_and_links_that_stay_inside(tmp_path, monkeypatch) -> None:
+    page = "<html><body><h1>{title}<a>#</a></h1><a href='{other}.html#x'>on</a> <a href='https://there.org/'>out</a></body></html>"
+    for name, other in (("first", "second"), ("second", "first")):
+        (tmp_path / f"{name}.html").write_text(page.format(title=f"The {name}", other=other))
+    monkeypatch.setattr(print_pdf, "chapters", lambda: iter([(None, "first"), ("Part", "second")]))
+    book: PdfWriter = print_pdf.whole(CHROMIUM, tmp_path)
+    assert len(book.pages) == 2
+    assert [entry["/Title"] for entry in book.outline if not isinstance(entry, list)] == ["The first", "Part"]
+    assert book.outline[-1][0]["/Title"] == "The second"
+    for own, other in ((0, 1), (1, 0)):
+        inside, out = (link.get_object()["/A"] for link in book.pages[own]["/Annots"])
+        assert inside["/D"][0] == book.pages[other].indirect_reference
+        assert out["/URI"] == "https://there.org/"
