@@ -158,9 +158,9 @@ def peers(setting, steps):
 def check(setting, steps, attacked):
     """Largest departures from the float64 reference; raises where one is no rounding.
 
-    Signs of gradients near zero turn with rounding, and paths part: what is compared is by how much the loss
-    rises, and the gradient of the first step. Its median row is compared, as a ReLU on its kink turns some rows, and with that of the
-    untreated model in the same dtype as the measure of rounding.
+    Signs of gradients near zero turn with rounding, and paths part: what is compared is by how much the loss rises,
+    and the gradient of the first step. Of that the median row, as a ReLU on its kink turns some rows, and with that of
+    the untreated model in the same dtype as the measure of rounding.
     """
     untreated = {False: setting.model, True: Cast(copy.deepcopy(setting.model).bfloat16(), torch.bfloat16)}
     treated = {False: setting.prepared, True: setting.half}

@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parents[1] / "data" / "results" / "bench"
 WEIGHED = ("torchattacks", "ours, PGD ℓ∞", "ours, PGD ℓ∞, bfloat16")  # whose memory is measured, of resnet18-64
 
 
-def attack_record(name, given, device, options):
+def attack_record(name, given, device, options, machine):
     model, batch, steps, repeats, detailed = given
     steps, repeats = options.steps or steps, options.repeats or repeats
     setting = attack_speed.Setting(model, batch, device)
@@ -40,9 +40,19 @@ def attack_record(name, given, device, options):
         "baseline": baseline,
         "rows": [{**row, "error": errors.get(row["name"])} for row in rows],
         "gradient_error": {key: error for key, error in errors.items() if key not in calls},
-        "operations_a_step": attack_speed.operations(setting),
+        "shares": shares(rows, steps * attack_speed.operations(setting), machine["limit"]["operations"]),
         "peak_memory": {key: memory(name, key, options) for key in WEIGHED} if name == "resnet18-64" else {},
     }
+
+
+def shares(rows, operations, limit):
+    """How near ours comes to what the machine can do: counted operations a second over the fastest measured."""
+    found = []
+    for name, dtype in (("ours, PGD ℓ∞", "float32"), ("ours, PGD ℓ∞, bfloat16", "bfloat16")):
+        rate = operations / next(row["seconds"] for row in rows if row["name"] == name)
+        of, most = max(((kind, r) for kind, r in limit.items() if kind.endswith(dtype)), key=lambda pair: pair[1])
+        found.append({"name": name, "rate": rate, "share": rate / most, "of": of})
+    return found
 
 
 def memory(workload, contender, options):
@@ -62,7 +72,7 @@ def workloads(device):
     return attack_speed.ON_GPU if device.type == "cuda" else attack_speed.WORKLOADS
 
 
-def measure(name, device, options):
+def measure(name, device, options, machine):
     if name == "growth":
         return {"repeats": options.repeats or 7, "growth": pool_speed.growth(options.repeats or 7, device)}
     if name in pool_speed.SHARED:
@@ -72,7 +82,7 @@ def measure(name, device, options):
             "settings": {"what": call.__doc__}, "repeats": options.repeats or repeats,
             "baseline": next(row["name"] for row in rows if row["ratio"] == 1), "rows": rows,
         }  # fmt: skip
-    return attack_record(name, workloads(device)[name], device, options)
+    return attack_record(name, workloads(device)[name], device, options, machine)
 
 
 def show(record):
@@ -81,11 +91,10 @@ def show(record):
         error = "" if row.get("error") is None else f"  off by {row['error']:.1e}"
         spread = f"{row['ratio']:7.3f} ({row['least']:.3f} to {row['most']:.3f})"
         print(f"  {row['name']:38} {row['seconds']:9.4f} s {spread}{error}")
-    if "operations_a_step" in record:
-        own = next(row for row in record["rows"] if row["name"] == "ours, PGD ℓ∞")
-        rate = record["operations_a_step"] * record["settings"]["steps"] / own["seconds"]
-        limit = record["machine"]["limit"]["matrix_product"]["float32"]
-        print(f"  ours, float32: {rate / 1e9:.0f} of {limit / 1e9:.0f} GFLOP/s of a matrix product, {rate / limit:.0%}")
+    for share in record.get("shares", []):
+        print(
+            f"  {share['name']}: {share['rate'] / 1e9:.0f} GFLOP/s, {share['share']:.0%} of the fastest {share['of']}"
+        )
     for name, held in record.get("peak_memory", {}).items():
         print(f"  peak memory, {name}: {held / 2**20:.0f} MiB")
     for line in record.get("growth", []):
@@ -118,7 +127,7 @@ def main():
     print(f"{machine['device']}, {machine['threads']} threads")
     for name in options.workloads or names:
         try:
-            found = measure(name, device, options)
+            found = measure(name, device, options, machine)
         except DataUnavailable as error:
             print(f"\n{name}: not measured, {error}")
             continue

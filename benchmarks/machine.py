@@ -36,25 +36,24 @@ def installed(package):
 
 
 def limits(device, repeats=5):
-    """Operations a second of a large matrix product, by dtype, and bytes a second of a copy, each read and written.
+    """Operations a second of a large matrix product and a 3 × 3 convolution, and bytes a second read and written.
 
-    The product is also written as a 1 × 1 convolution: on a CPU that takes another library, at times the faster.
+    On a CPU the two kinds of operations come from different libraries, of which either can be the faster.
     """
-    size, entries = (8192, 2**28) if device.type == "cuda" else (2048, 2**25)
+    size, images, entries = (8192, 1024, 2**28) if device.type == "cuda" else (2048, 64, 2**25)
     source = torch.zeros(entries, device=device)
     target = torch.empty_like(source)
-    calls = {"copy": lambda: target.copy_(source)}
-    for dtype in (torch.float32, torch.bfloat16):
-        a, b = torch.randn(2, size, size, device=device).to(dtype)
-        image = a.view(1, size, 1, size).contiguous(memory_format=torch.channels_last)
-        calls[dtype, "product"] = lambda a=a, b=b: a @ b
-        calls[dtype, "convolution"] = lambda a=image, b=b[:, :, None, None]: F.conv2d(a, b)
+    calls, operations = {"copy": lambda: target.copy_(source)}, {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a = torch.randn(size, size, device=device).to(dtype)
+        x, w = torch.randn(images, 512, 8, 8, device=device), torch.randn(512, 512, 3, 3, device=device)
+        x, w = (v.to(dtype).contiguous(memory_format=torch.channels_last) for v in (x, w))
+        calls[name, "matrix product"], operations[name, "matrix product"] = lambda a=a: a @ a, 2 * size**3
+        calls[name, "convolution"] = lambda x=x, w=w: F.conv2d(x, w, padding=1)
+        operations[name, "convolution"] = 2 * images * 64 * 9 * 512**2
     best = {name: min(times) for name, times in interleaved(calls, repeats, device, warm_up=2).items()}
-    products = {
-        str(dtype).removeprefix("torch."): 2 * size**3 / min(best[dtype, way] for way in ("product", "convolution"))
-        for dtype in (torch.float32, torch.bfloat16)
-    }
-    return {"matrix_product": products, "copy": 2 * 4 * entries / best["copy"]}
+    rates = {f"{kind}, {name}": count / best[name, kind] for (name, kind), count in operations.items()}
+    return {"operations": rates, "copy": 2 * 4 * entries / best["copy"]}
 
 
 def highest_memory():
