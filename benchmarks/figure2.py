@@ -9,24 +9,16 @@ it: its cost is a constant a sample.
 """
 
 import argparse
-import statistics
 import sys
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
+from clock import compared, interleaved
 
-from advtransfer.datasets import released
+from advtransfer.datasets import DataUnavailable, released
 from advtransfer.datasets.regression import Regression
 from advtransfer.experiments.synthetic import accumulated_scale, released_columns
 from advtransfer.models.mlp import OneHiddenLayer
-
-
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def one_by_one(target: OneHiddenLayer, source: OneHiddenLayer, data: Regression, level: int) -> list[float]:
@@ -65,47 +57,58 @@ def left_over(design: np.ndarray, target: np.ndarray) -> float:
     return float(np.linalg.norm(target - design @ np.linalg.lstsq(design, target, rcond=None)[0]))
 
 
+def measure(repeats: int, samples: int) -> list[dict[str, float | str]]:
+    """Rows of the plain way and of ours, on the first released CSV.
+
+    Raises
+    ------
+    DataUnavailable
+        The authors' released files are not in the data root.
+    """
+    if not released.digests():
+        raise DataUnavailable(
+            f"the authors' files are not in {released.folder()}; data/README.md says where they are from"
+        )
+    exact = released.data()
+    data = Regression(*(part.float() for part in exact))  # as the released script has them
+    few = Regression(*(part[:samples] for part in exact))
+    result = released.results()[0]
+    target = OneHiddenLayer(*released.network(result.target_m))
+    source, v = (
+        OneHiddenLayer(*w)
+        for w in (released.network(result.source_m), released.direction(result.source_m, result.target_m))
+    )
+    moved = source.moved(accumulated_scale(1), v)
+    columns = result.table.columns[1:]
+    again = released_columns(result._replace(table=result.table[:2]), target, few).iloc[1][columns]
+    apart = np.abs(again.to_numpy() - one_by_one(target, moved, few, result.level)).max()
+    if not apart < 1e-6:
+        raise SystemExit(f"bench: Figure 2 is off by {apart:.2g}; expected at most 1e-6 of the plain way in float64")
+
+    calls = {
+        "sample by sample": lambda: one_by_one(target, moved, few, result.level),
+        "ours": lambda: released_columns(result, target, data),
+    }
+    times = interleaved(calls, repeats, torch.device("cpu"))
+    scale = 10 * len(exact.x) / len(few.x)
+    times["sample by sample"] = [scale * t for t in times["sample by sample"]]
+    return [{**row, "error": float(apart)} for row in compared(times, "sample by sample")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=9, help="timed runs, after two that are not")
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--samples", type=int, default=200, help="samples of the plain way, of 5000")
     options = parser.parse_args()
-    if not released.digests():
-        sys.exit(f"the authors' released files are not in {released.folder()}; data/README.md says where they are from")
     torch.set_num_threads(options.threads)
-    exact = released.data()
-    data = Regression(*(part.float() for part in exact))  # as the released script has them
-    few = Regression(*(part[: options.samples] for part in exact))
-    print(f"{options.threads} threads; median of {options.repeats} runs after two to warm up")
-    for result in released.results():
-        target = OneHiddenLayer(*released.network(result.target_m))
-        run = lambda r=result, t=target: released_columns(r, t, data)  # noqa: E731
-        ours = run()
-        run()
-        times = [seconds(run) for _ in range(options.repeats)]
-        columns = result.table.columns[1:]
-        difference = (ours[columns] - result.table[columns]).abs().to_numpy().max()
-
-        source, v = (
-            OneHiddenLayer(*w)
-            for w in (released.network(result.source_m), released.direction(result.source_m, result.target_m))
-        )
-        moved = source.moved(accumulated_scale(1), v)
-        plain = seconds(lambda t=target, s=moved, level=result.level: one_by_one(t, s, few, level))
-        scaled = 10 * plain * len(exact.x) / len(few.x)
-        again = released_columns(result._replace(table=result.table[:2]), target, few).iloc[1][columns]
-        apart = np.abs(again.to_numpy() - one_by_one(target, moved, few, result.level)).max()
-
-        median = statistics.median(times)
-        print(
-            f"\n{result.name}\n"
-            f"  ten scales of 5000 samples: {median:.2f} s (fastest {min(times):.2f}, slowest {max(times):.2f})\n"
-            f"  largest difference from the published values: {difference:.1e}\n"
-            f"  one sample at a time: {plain:.2f} s for {len(few.x)} samples of one scale,"
-            f" hence {scaled:.0f} s for all (scaled up, not run)\n"
-            f"  ratio: {scaled / median:.0f}; largest difference between the two, on those samples: {apart:.1e}"
-        )
+    try:
+        rows = measure(options.repeats, options.samples)
+    except DataUnavailable as error:
+        sys.exit(str(error))
+    for row in rows:
+        spread = f"{row['least']:.2g} to {row['most']:.2g}"
+        print(f"{row['name']}: {row['seconds']:.2f} s, ratio {row['ratio']:.2g} ({spread})")
 
 
 if __name__ == "__main__":

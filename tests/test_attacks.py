@@ -3,6 +3,7 @@
 import doctest
 import re
 import warnings
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from advtransfer import attacks
 from advtransfer.attacks import NoGradientWarning, fgsm, mi_fgsm, pgd
@@ -200,6 +202,51 @@ def test_gradients_too_small_to_square_still_count(norm):
     faint = partial(mi_fgsm, lambda x: 1e-30 * x, x, eps=0.1, norm=norm, loss=lambda out, clean: out[:, 1] - out[:, 0])
     expected = torch.tensor([[-0.1, 0.1]]) / (1 if norm == "linf" else 2**0.5)
     torch.testing.assert_close(faint(), expected)
+
+
+# Nothing twice.
+
+
+@pytest.mark.parametrize(("labels", "random_start", "more"), [(True, True, 0), (False, False, 0), (False, True, 1)])
+def test_the_model_is_run_once_a_step_and_on_the_clean_samples_only_where_no_step_sees_them(labels, random_start, more):
+    net, x, calls = random_net(), pixels(), []
+    y = net(x).argmax(dim=1) if labels else None
+    pgd(lambda x: calls.append(len(x)) or net(x), x, eps=0.1, y=y, steps=3, random_start=random_start)
+    assert calls == [5] * (3 + more)
+
+
+class Calls(TorchDispatchMode):
+    """Counts the calls of each operator."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count[func.overloadpacket] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["pgd", "mi_fgsm"])
+def test_no_step_waits_for_the_device_or_computes_the_gradient_of_a_parameter(name, norm):
+    net, counts = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), []
+    for steps in (2, 7):
+        with Calls() as calls:
+            ATTACKS[name](net, pixels(dtype=torch.float32), eps=0.1, steps=steps, norm=norm)
+        counts.append(calls.count)
+    few, many = counts
+    grown = {operator for operator in many if many[operator] > few[operator]}
+    assert torch.ops.aten.addmm in grown
+    assert not grown & {torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten._to_copy}
+    assert many[torch.ops.aten.mm] == 7  # backward to the input; the weight would take another 7
+
+
+def test_a_gradient_that_cannot_be_written_to_is_not():
+    """That of a sum is one number, seen as often as there are outputs."""
+    x = torch.full((2, 3), 0.5)
+    delta = pgd(lambda x: x, x, eps=0.1, loss=lambda out, clean: out.sum(1), random_start=False)
+    torch.testing.assert_close(delta, torch.full((2, 3), 0.1))
 
 
 # No trace.

@@ -244,9 +244,12 @@ def told_models(page: Browser) -> tuple[np.ndarray, np.ndarray]:
 
 
 def agrees(page: Browser) -> None:
-    expected = by_library(*told_models(page))
+    models = told_models(page)
+    expected = by_library(*models)
+    exact = page.run(f"Jacobians.compare(...{json.dumps([model.tolist() for model in models])})")
     for name, value in shown(page).items():
-        assert value == pytest.approx(expected[name], abs=6e-4), name
+        assert exact[name] == pytest.approx(expected[name], abs=1e-6), name
+        assert value == pytest.approx(exact[name], abs=6e-4), name  # three decimals
 
 
 def test_the_ends_move_by_keyboard_and_the_numbers_follow(page):
@@ -331,6 +334,18 @@ def test_the_source_models_by_keyboard_and_held_fixed(page):
         assert text == page.run("[...document.querySelectorAll('.told')].at(-1).textContent")
         assert f"{table['label'][row]}, width {table['width'][row]}" in text
         assert f"{100 * own[row]:.1f}% of its own images right" in text
+
+
+def test_the_run_under_the_pointer_is_told(page):
+    page.run("document.querySelector('.plot').scrollIntoView({block: 'center'})")
+    for place in (3, 11):
+        x, y, run = page.run(
+            f"(() => {{ const point = document.querySelectorAll('.point')[{place}];"
+            "const { x, y, width, height } = point.getBoundingClientRect();"
+            "return [x + width / 2, y + height / 2, point.getAttribute('aria-label')]; })()"
+        )
+        page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        assert page.run("[...document.querySelectorAll('.told')].at(-1).textContent") == run
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

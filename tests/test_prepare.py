@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from advtransfer.prepare import NotFoldedWarning, prepare
+from advtransfer.prepare import NotCompiledWarning, NotFoldedWarning, prepare
 
 
 class Residual(nn.Module):
@@ -179,6 +179,80 @@ def test_a_copy_made_in_inference_mode_has_gradients():
     x = images().requires_grad_()
     found, expected = (torch.autograd.grad(f(x).square().sum(), x)[0] for f in (prepared, model))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+# A model with ReLUs, and how many of them may overwrite what they read.
+OVERWRITING = {
+    "conv net": (conv_net, 1),
+    "linear, conv": (lambda: nn.Sequential(conv(), nn.ReLU(), nn.Flatten(), nn.Linear(192, 3), nn.ReLU()), 2),
+    "after what stays": (lambda: nn.Sequential(norm(), nn.ReLU(), nn.Sigmoid(), nn.ReLU()), 0),
+    "read again": (lambda: Calls(lambda m, x: (z := m.conv(x)) + m.relu(z), conv=conv(), relu=nn.ReLU()), 0),
+    "norm read again": (
+        lambda: Calls(lambda m, x: (z := m.n(m.conv(x))) + m.relu(z), conv=conv(), n=norm(), relu=nn.ReLU()),
+        0,
+    ),
+    "one for all": (lambda: Calls(lambda m, x: m.relu(x) + m.relu(m.conv(x)), conv=conv(), relu=nn.ReLU()), 0),
+}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("name", OVERWRITING)
+def test_relus_overwrite_only_what_nothing_else_needs(name, dtype, tolerance):
+    make, number = OVERWRITING[name]
+    model = trained(make, dtype).eval()
+    prepared = prepare(model)
+    assert sum(module.inplace for module in prepared.modules() if isinstance(module, nn.ReLU)) == number
+    assert prepared.preparation.in_place == number
+    assert not any(module.inplace for module in model.modules() if isinstance(module, nn.ReLU))
+    x = images(dtype).requires_grad_()
+    found, expected = (f(x) for f in (prepared, model))
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+    found, expected = (torch.autograd.grad(outputs.square().sum(), x)[0] for outputs in (found, expected))
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    assert x.equal(images(dtype))
+
+
+def test_it_says_what_it_did():
+    done = prepare(trained(conv_net, torch.float32)).preparation
+    assert done == (2, 0, 1, "")
+    with pytest.warns(NotFoldedWarning):
+        done = prepare(trained(NOT_FOLDED["control flow"], torch.float32)).preparation
+    assert done[:3] == (0, 1, 0)
+    assert "control flow" in done.note
+
+
+def test_a_compiled_model_gives_the_outputs_and_gradients_of_the_model():
+    model = trained(conv_net, torch.float64).eval()
+    prepared = prepare(model, compile="aot_eager")  # all of torch.compile but the making of machine code
+    assert prepared.preparation.folded == 2
+    x = images().requires_grad_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotCompiledWarning)
+        found, expected = (torch.autograd.grad(f(x).square().sum(), x)[0] for f in (prepared, model))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+def test_without_a_compiler_the_model_is_run_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # or what was compiled before would be found
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/compiler",))
+    model = trained(conv_net, torch.float64).eval()
+    prepared = prepare(model, compile=True)
+    with pytest.warns(NotCompiledWarning, match="Sequential is run as it is, for it cannot be compiled: .") as caught:
+        outputs = prepared(images())
+    assert "\n" not in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert prepared(images()).equal(outputs)  # said once
+    torch.testing.assert_close(outputs, model(images()), rtol=0, atol=1e-10)
+
+
+def test_an_error_of_the_model_is_no_failure_to_compile():
+    prepared = prepare(trained(conv_net, torch.float64), compile="aot_eager")
+    with pytest.raises(RuntimeError, match="channels"):
+        prepared(torch.zeros(2, 5, 8, 8, dtype=torch.float64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotCompiledWarning)
+        prepared(images())
 
 
 def test_what_is_refused_is_said_in_one_line():

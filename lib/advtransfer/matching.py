@@ -302,8 +302,13 @@ def gram(jacs: Sequence[Tensor]) -> Tensor:
         raise ValueError("no Jacobians were given; expected at least one")
     for jac in jacs:
         check_pair(jacs[0], jac)
-    stacked = torch.cat([jac.double() for jac in jacs], 1)  # (N, ΣD, n)
-    return _mean_product(stacked, stacked)
+    size = sum(jac.shape[1] for jac in jacs)
+    rows = _rows_a_product(size * jacs[0].shape[2])
+    total = jacs[0].new_zeros(size, size, dtype=torch.float64)
+    for part in zip(*(jac.split(rows) for jac in jacs), strict=True):
+        wide = torch.cat([_wide(jac) for jac in part])  # (ΣD, rows · n)
+        total = total + wide @ wide.T
+    return total / len(jacs[0])
 
 
 def distances(gram: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -360,7 +365,21 @@ def check_pair(jac_a: Tensor, jac_b: Tensor) -> None:
 
 def _mean_product(a: Tensor, b: Tensor) -> Tensor:
     """E[A Bᵀ] over samples: (N, d, n), (N, m, n) -> (d, m)."""
-    return (a @ b.mT).sum(0) / len(a)
+    rows = _rows_a_product((a.shape[1] + b.shape[1]) * a.shape[2])
+    total = a.new_zeros(a.shape[1], b.shape[1], dtype=torch.float64)
+    for part_a, part_b in zip(a.split(rows), b.split(rows), strict=True):
+        total = total + _wide(part_a) @ _wide(part_b).T
+    return total / len(a)
+
+
+def _wide(jac: Tensor) -> Tensor:
+    """(N, d, n) -> (d, N · n), float64: a mean over samples becomes part of one matrix product."""
+    return jac.transpose(0, 1).flatten(1).double()
+
+
+def _rows_a_product(entries: int) -> int:
+    """How many samples of so many entries to take at a time, so that what is copied stays in a processor's cache."""
+    return max(1, 2**20 // entries)
 
 
 def _norm(a: Tensor, root: Tensor | None) -> float:

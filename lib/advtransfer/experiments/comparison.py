@@ -20,6 +20,7 @@ class Quantity(NamedTuple):
 
 ACCURACY = Quantity("transfer_accuracy", "accuracy, %", 1, 100)
 ALPHA1 = Quantity("alpha1", r"$\alpha_1$")
+ALPHA1_MEDIAN = Quantity("alpha1_median", r"median of $\alpha_1(x)$")
 ALPHA2 = Quantity("alpha2", r"$\alpha_2$")
 ALPHA12 = Quantity("alpha12", r"$\alpha_1 {*}\, \alpha_2$")
 ALPHA2_SQUARED = Quantity("alpha2_squared", r"$\alpha_2^2$")

@@ -1,0 +1,143 @@
+"""Every speed that the book shows, in one run on one machine: a table to read, and a record of each workload.
+
+    python benchmarks/bench.py [WORKLOAD ...] [--device cuda] [--repeats 7] [--steps 10] [--out FOLDER] [--list]
+
+Medians of interleaved repeats, ratios round by round. What is timed is compared with a float64 reference in the same
+run, and the run ends with an error where it is off. The other libraries come with `make test` (tests/peers.txt).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import attack_speed
+import pool_speed
+import torch
+from clock import compared, interleaved
+from machine import describe, limits, peak
+
+from advtransfer.datasets import DataUnavailable
+
+RESULTS = Path(__file__).parents[1] / "data" / "results" / "bench"
+WEIGHED = ("torchattacks", "ours, PGD ℓ∞", "ours, PGD ℓ∞, bfloat16")  # whose memory is measured, of resnet18-64
+
+
+def attack_record(name, given, device, options, machine):
+    model, batch, steps, repeats, detailed = given
+    steps, repeats = options.steps or steps, options.repeats or repeats
+    setting = attack_speed.Setting(model, batch, device)
+    attacks = attack_speed.contenders(setting, steps) | (attack_speed.details(setting, steps) if detailed else {})
+    errors = attack_speed.check(setting, steps, {key: (call(), *about) for key, (call, *about) in attacks.items()})
+    calls = {key: call for key, (call, *_) in attacks.items()} | attack_speed.floors(setting, steps)
+    baseline = "torchattacks" if "torchattacks" in calls else "floor: passes of the model"
+    rows = compared(interleaved(calls, repeats, device, warm_up=device.type == "cuda"), baseline)  # the check is one
+    return {
+        "settings": {"model": model, "batch": batch, "steps": steps},
+        "repeats": repeats,
+        "baseline": baseline,
+        "rows": [{**row, "error": errors.get(row["name"])} for row in rows],
+        "gradient_error": {key: error for key, error in errors.items() if key not in calls},
+        "shares": shares(rows, steps * attack_speed.operations(setting), machine["limit"]["operations"]),
+        "peak_memory": {key: memory(name, key, options) for key in WEIGHED} if name == "resnet18-64" else {},
+    }
+
+
+def shares(rows, operations, limit):
+    """How near ours comes to what the machine can do: counted operations a second over the fastest measured."""
+    found = []
+    for name, dtype in (("ours, PGD ℓ∞", "float32"), ("ours, PGD ℓ∞, bfloat16", "bfloat16")):
+        rate = operations / next(row["seconds"] for row in rows if row["name"] == name)
+        of, most = max(((kind, r) for kind, r in limit.items() if kind.endswith(dtype)), key=lambda pair: pair[1])
+        found.append({"name": name, "rate": rate, "share": rate / most, "of": of})
+    return found
+
+
+def memory(workload, contender, options):
+    """Peak memory of one call of two steps, in a process of its own."""
+    command = [sys.executable, __file__, workload, "--device", options.device, "--weigh", contender]
+    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
+
+
+def weigh(workload, contender, device):
+    model, batch, *_ = workloads(device)[workload]
+    setting = attack_speed.Setting(model, batch, device)
+    call, *_ = attack_speed.contenders(setting, 2)[contender]
+    return peak(call, device)
+
+
+def workloads(device):
+    return attack_speed.ON_GPU if device.type == "cuda" else attack_speed.WORKLOADS
+
+
+def measure(name, device, options, machine):
+    if name == "growth":
+        return {"repeats": options.repeats or 7, "growth": pool_speed.growth(options.repeats or 7, device)}
+    if name in pool_speed.SHARED:
+        call, repeats = pool_speed.SHARED[name]
+        rows = call(options.repeats or repeats, device)
+        return {
+            "settings": {"what": call.__doc__}, "repeats": options.repeats or repeats,
+            "baseline": next(row["name"] for row in rows if row["ratio"] == 1), "rows": rows,
+        }  # fmt: skip
+    return attack_record(name, workloads(device)[name], device, options, machine)
+
+
+def show(record):
+    print(f"\n{record['workload']}: {record.get('settings', '')}, {record['repeats']} repeats")
+    for row in record.get("rows", []):
+        error = "" if row.get("error") is None else f"  off by {row['error']:.1e}"
+        spread = f"{row['ratio']:7.3f} ({row['least']:.3f} to {row['most']:.3f})"
+        print(f"  {row['name']:38} {row['seconds']:9.4f} s {spread}{error}")
+    for share in record.get("shares", []):
+        print(
+            f"  {share['name']}: {share['rate'] / 1e9:.0f} GFLOP/s, {share['share']:.0%} of the fastest {share['of']}"
+        )
+    for name, held in record.get("peak_memory", {}).items():
+        print(f"  peak memory, {name}: {held / 2**20:.0f} MiB")
+    for line in record.get("growth", []):
+        print(f"  {line['axis']:32} slope {line['slope']:.2f}")
+    sys.stdout.flush()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workloads", nargs="*", help="by default all")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--repeats", type=int, help="rounds, instead of each workload's own number")
+    parser.add_argument("--steps", type=int, help="steps of the attacks, likewise")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the records")
+    parser.add_argument("--list", action="store_true", help="name the workloads and stop")
+    parser.add_argument("--weigh", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    names = [*workloads(device), *pool_speed.SHARED, "growth"]
+    if unknown := sorted(set(options.workloads) - set(names)):
+        parser.error(f"no workload {unknown[0]!r}; expected some of {', '.join(names)}")
+    if options.list:
+        print("\n".join(names))
+        return
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    if options.weigh:
+        print(weigh(options.workloads[0], options.weigh, device))
+        return
+    machine = {**describe(device), "limit": limits(device)}
+    print(f"{machine['device']}, {machine['threads']} threads")
+    for name in options.workloads or names:
+        try:
+            found = measure(name, device, options, machine)
+        except DataUnavailable as error:
+            print(f"\n{name}: not measured, {error}")
+            continue
+        record = {"workload": name, "kind": device.type, "machine": machine, **found}
+        show(record)
+        options.out.mkdir(parents=True, exist_ok=True)
+        draft = options.out / f".{device.type}-{name}.json"
+        draft.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        draft.replace(options.out / f"{device.type}-{name}.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The machine: what it is called, what it can do at most, and the memory that a call takes."""
+
+import platform
+import resource
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from clock import interleaved
+from torch.nn import functional as F
+
+PACKAGES = ("advtransfer", "torch", "torchattacks", "foolbox", "adversarial-robustness-toolbox")
+
+
+def describe(device):
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "threads": torch.get_num_threads(),
+        "versions": {name: found for name in PACKAGES if (found := installed(name))},
+    }
+
+
+def processor():
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} ({platform.machine()})" if names else platform.machine()
+
+
+def installed(package):
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def limits(device, repeats=5):
+    """Operations a second of a large matrix product and a 3 × 3 convolution, and bytes a second read and written.
+
+    On a CPU the two kinds of operations come from different libraries, of which either can be the faster.
+    """
+    size, images, entries = (8192, 1024, 2**28) if device.type == "cuda" else (2048, 64, 2**25)
+    source = torch.zeros(entries, device=device)
+    target = torch.empty_like(source)
+    calls, operations = {"copy": lambda: target.copy_(source)}, {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a = torch.randn(size, size, device=device).to(dtype)
+        x, w = torch.randn(images, 512, 8, 8, device=device), torch.randn(512, 512, 3, 3, device=device)
+        x, w = (v.to(dtype).contiguous(memory_format=torch.channels_last) for v in (x, w))
+        calls[name, "matrix product"], operations[name, "matrix product"] = lambda a=a: a @ a, 2 * size**3
+        calls[name, "convolution"] = lambda x=x, w=w: F.conv2d(x, w, padding=1)
+        operations[name, "convolution"] = 2 * images * 64 * 9 * 512**2
+    best = {name: min(times) for name, times in interleaved(calls, repeats, device, warm_up=2).items()}
+    rates = {f"{kind}, {name}": count / best[name, kind] for (name, kind), count in operations.items()}
+    return {"operations": rates, "copy": 2 * 4 * entries / best["copy"]}
+
+
+def highest_memory():
+    """Bytes this process has held at most."""
+    about = Path("/proc/self/status")  # Linux hands the other number down from the process that started this one
+    if about.exists():
+        return 1024 * int(about.read_text().partition("VmHWM:")[2].split()[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def peak(call, device):
+    """Bytes that a call adds to what was held before: on a CPU, in a process that has done nothing larger."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    before = highest_memory()
+    call()
+    return highest_memory() - before
