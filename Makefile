@@ -8,7 +8,7 @@ MATHJAX := book/_static/mathjax
 MATHJAX_VERSION := 3.2.2
 MATHJAX_SHA256  := 1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09
 
-.PHONY: help setup book test serve clean data mathjax notebooks
+.PHONY: help setup book test bench serve clean data mathjax notebooks
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name what; do printf 'make %-10s %s\n' "$$name" "$$what"; done
@@ -18,6 +18,10 @@ setup: .venv/ready  ## make .venv, or bring it up to date
 test: .venv/peers  ## run every test (ARGS=... for pytest)
 	@echo "test: running pytest"
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: .venv/peers  ## time the attacks beside other libraries (ARGS=... for benchmarks/bench.py)
+	@echo "bench: a quiet machine gives quiet numbers; about 12 minutes on two cores"
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 book: .venv/ready data mathjax notebooks  ## execute the notebooks that changed and build the pages
 	@echo "book: rendering the pages to _build/html"
