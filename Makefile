@@ -12,7 +12,7 @@ AXE     := .venv/axe-core
 AXE_VERSION := 4.11.0
 AXE_SHA256  := 39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107
 
-.PHONY: help setup book pdf test links classroom serve clean data mathjax axe notebooks
+.PHONY: help setup book pdf test links bench classroom serve clean data mathjax axe notebooks
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name what; do printf 'make %-10s %s\n' "$$name" "$$what"; done
@@ -22,6 +22,10 @@ setup: .venv/ready  ## make .venv, or bring it up to date
 test: .venv/peers .venv/extras mathjax axe  ## run every test (ARGS=... for pytest)
 	@echo "test: running pytest"
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: .venv/peers  ## time the attacks beside other libraries (ARGS=... for benchmarks/bench.py)
+	@echo "bench: a quiet machine gives quiet numbers; about 12 minutes on two cores"
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 book: .venv/ready data mathjax notebooks  ## execute the notebooks that changed and build the pages
 	@echo "book: rendering the pages to _build/html"

@@ -1,0 +1,79 @@
+"""The benchmarks: they fail on wrong answers, and what they write is what the page shows."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import bench
+
+    yield bench
+    for name in ("bench", "clock", "machine", "attack_speed", "pool_speed", "figure2"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def speeds(monkeypatch):
+    pytest.importorskip("sphinx", reason="no Sphinx here")
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    import measured_speeds
+
+    yield measured_speeds
+    sys.modules.pop("measured_speeds", None)
+
+
+def test_a_record_is_what_the_page_shows(bench, speeds, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench", "one-pair", "growth", "--repeats", "3", "--out", str(tmp_path)])
+    monkeypatch.setattr("bench.limits", lambda device: {"operations": {}, "copy": 1.0})
+    monkeypatch.setattr("pool_speed.AXES", {"N": ([500, 1000], bench.pool_speed.by_samples)})
+    bench.main()
+    assert "sample by sample" in capsys.readouterr().out
+    record = speeds.read("cpu", "one-pair", tmp_path)
+    assert [row["ratio"] for row in record["rows"] if row["name"] == record["baseline"]] == [1.0]
+    text = " ".join(part.astext() for part in speeds.parts(record))
+    assert record["machine"]["device"] in text
+    assert "3 interleaved repeats" in text
+    assert speeds.growth_figure(speeds.read("cpu", "growth", tmp_path)["growth"]).startswith("<svg")
+    assert speeds.read("cuda", "one-pair", tmp_path) is None
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_attack_that_takes_other_steps_or_follows_other_gradients_ends_the_run(bench):
+    speed = bench.attack_speed
+    setting = speed.Setting("lenet", 8, torch.device("cpu"))
+    name = "ours, PGD ℓ∞"
+    setting.bounds = None  # no other libraries
+    call, *about = speed.contenders(setting, 4)[name]
+    setting.bounds = (0.0, 1.0)
+    delta = call()
+    errors = speed.check(setting, 4, {name: (delta, *about)})
+    assert 0 < errors[name] < 1e-3
+    with pytest.raises(SystemExit, match="rise of the loss"):
+        speed.check(setting, 4, {name: (0.9 * delta, *about)})
+    with torch.no_grad():
+        setting.prepared.head.weight[0] *= 1.01
+    with pytest.raises(SystemExit, match="the gradient is off by"):
+        speed.check(setting, 4, {})
+
+
+def test_ratios_are_taken_round_by_round(bench):
+    from clock import compared
+
+    times = {"base": [1.0, 2.0, 4.0], "half": [0.5, 1.0, 2.0]}  # a machine that slows down
+    assert compared(times, "base")[1] == {"name": "half", "seconds": 1.0, "ratio": 0.5, "least": 0.5, "most": 0.5}
+
+
+def test_published_records_are_whole():
+    for path in (ROOT / "data" / "results" / "bench").glob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert path.stem == f"{record['kind']}-{record['workload']}"
+        assert record["repeats"] >= 3
+        assert all(row["least"] <= row["ratio"] <= row["most"] for row in record.get("rows", []))
