@@ -41,7 +41,7 @@ def attack_record(name, given, device, options, machine):
         "rows": [{**row, "error": errors.get(row["name"])} for row in rows],
         "gradient_error": {key: error for key, error in errors.items() if key not in calls},
         "shares": shares(rows, steps * attack_speed.operations(setting), machine["limit"]["operations"]),
-        "peak_memory": {key: memory(name, key, options) for key in WEIGHED} if name == "resnet18-64" else {},
+        "peak_memory": {key: memory(name, key, options) for key in WEIGHED} if weighs(name, device) else {},
     }
 
 
@@ -53,6 +53,11 @@ def shares(rows, operations, limit):
         of, most = max(((kind, r) for kind, r in limit.items() if kind.endswith(dtype)), key=lambda pair: pair[1])
         found.append({"name": name, "rate": rate, "share": rate / most, "of": of})
     return found
+
+
+def weighs(workload, device):
+    """Whether peak memory is measured: of one workload, where the system tells it."""
+    return workload == "resnet18-64" and (device.type == "cuda" or Path("/proc/self/clear_refs").exists())
 
 
 def memory(workload, contender, options):

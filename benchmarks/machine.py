@@ -1,8 +1,7 @@
 """The machine: what it is called, what it can do at most, and the memory that a call takes."""
 
+import ctypes
 import platform
-import resource
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -56,21 +55,22 @@ def limits(device, repeats=5):
     return {"operations": rates, "copy": 2 * 4 * entries / best["copy"]}
 
 
-def highest_memory():
-    """Bytes this process has held at most."""
-    about = Path("/proc/self/status")  # Linux hands the other number down from the process that started this one
-    if about.exists():
-        return 1024 * int(about.read_text().partition("VmHWM:")[2].split()[0])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def peak(call, device):
-    """Bytes that a call adds to what was held before: on a CPU, in a process that has done nothing larger."""
+    """Bytes that a call adds, at most, to what was held before it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call()
         return torch.cuda.max_memory_allocated() - before
-    before = highest_memory()
+    status = Path("/proc/self/status")
+    if not status.exists():
+        raise SystemExit("bench: the peak memory of a call is read from /proc, which this system does not have")
+    ctypes.CDLL(None).malloc_trim(0)  # or the call would be given what earlier ones left
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before = held(status, "VmRSS")
     call()
-    return highest_memory() - before
+    return held(status, "VmHWM") - before
+
+
+def held(status, what):
+    return 1024 * int(status.read_text().partition(f"{what}:")[2].split()[0])
