@@ -57,7 +57,7 @@ class TextConfig(BaseConfig):
         ("mr", "yelp", "ag", "fake", "ag-two"), min_length=1, description="corpora of the source models"
     )
     train_texts: int = Field(300, ge=10, description="training texts of a corpus, at most")
-    test_texts: int = Field(400, ge=10, description="test texts of a corpus, at most")
+    test_texts: int = Field(300, ge=10, description="test texts of a corpus, at most")
     max_length: int = Field(64, ge=0, le=512, description="tokens of a text, at most; 0: as released, 128 or 256")
     epochs: int = Field(3, ge=0, le=1000, description="passes over a corpus; 0: as released, 1 to 3 by corpus")
     transfer_epochs: int = Field(1, ge=1, le=1000, description="passes of a transferred model over the target's texts")
