@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from advtransfer import runner
+from advtransfer import provenance, runner
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,6 +75,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)  # for the kernels of notebooks
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "data"))
+    provenance._import_graph.cache_clear()  # of another test's toys
     yield package
     for name in ("toys", "toys.echo"):
         sys.modules.pop(name, None)

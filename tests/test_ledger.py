@@ -1,15 +1,14 @@
 """The ledger of claims: verdicts are read from the notebooks, by the rule, and counted, never typed."""
 
-import importlib.util
 from pathlib import Path
 
+import ledger
 import nbformat
 import pytest
 
+from advtransfer import pages
+
 ROOT = Path(__file__).parents[1]
-spec = importlib.util.spec_from_file_location("ledger", ROOT / "book" / "_ext" / "ledger.py")
-ledger = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(ledger)
 
 TWO = "T→S: 0.96 [0.90,\xa01.00], p = 0.033, n = 5, reproduced; S→T: 0.83 [0.53,\xa01.00], direction only (published)"
 DOMAINS = (
@@ -48,8 +47,8 @@ def test_a_changed_notebook_changes_the_count(tmp_path):
             outputs=[
                 nbformat.v4.new_output(
                     "display_data",
-                    {f"{ledger.HIDDEN}text/plain": repr(said)},
-                    metadata={"scrapbook": {"name": f"{ledger.HIDDEN}key"}},
+                    {f"{pages.UNSEEN}text/plain": repr(said)},
+                    metadata={"scrapbook": {"name": f"{pages.UNSEEN}key"}},
                 )
             ]
         )

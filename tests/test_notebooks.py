@@ -15,6 +15,7 @@ import pytest
 
 from advtransfer import notebooks, runner
 from advtransfer.experiments import vision
+from advtransfer.pages import glued
 from advtransfer.records import Record
 
 ROOT = Path(__file__).parents[1]
@@ -29,19 +30,6 @@ def _bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-def glued(node: nbformat.NotebookNode) -> dict[str, str]:
-    """What a notebook glued: key -> text."""
-    return {
-        output["metadata"]["scrapbook"]["name"].removeprefix("application/papermill.record/"): "".join(
-            next(iter(output["data"].values()))
-        )
-        for cell in node.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        if "scrapbook" in output.get("metadata", {})
-    }
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

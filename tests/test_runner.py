@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import trials
 from advtransfer import notebooks
 from advtransfer.cli import main
 from advtransfer.configs import ConfigError
@@ -16,29 +17,14 @@ from advtransfer.notebooks import NotebookError
 from advtransfer.runner import RunError, in_toc_order, run
 
 REPOSITORY = Path(__file__).parents[1]
-NOTEBOOK = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  name: python3
-advtransfer:
-  experiment: toys.echo
----
-
-# Powers
-
-```{code-cell} ipython3
-:tags: [parameters]
-
-profile: str = "quick"  # size of the run: smoke, quick or paper
+PARAMETERS = """profile: str = "quick"  # size of the run: smoke, quick or paper
 seed: int = 0  # seed of everything random
 eps: float = None  # radius; None: the profile's
 steps: int = None  # steps; None: the profile's
-```
-
+"""
+NOTEBOOK = (
+    trials.HEADER.format(experiment="toys.echo", title="Powers", parameters=PARAMETERS)
+    + """
 ```{code-cell} ipython3
 from toys import echo
 from advtransfer import records, storage
@@ -53,6 +39,7 @@ print(sys.executable, os.getcwd(), file=sys.stderr)
 LAST
 ```
 """
+)
 
 
 @pytest.fixture

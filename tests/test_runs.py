@@ -120,7 +120,7 @@ def test_energy_is_what_the_meters_moved_by(tmp_path, monkeypatch):
 
 def test_a_page_says_what_the_book_would():
     text = "(label)=\n# Title\n{glue:text}`share:.1%` of {glue:text}`lost:d`, {ref}`see <there>`, {py:mod}`~a.b.c`."
-    assert pages._resolved(text, {"share": "0.1234"}) == "# Title\n12.3% of ?, see, c."
+    assert pages._resolved(text, {"share": 0.1234}) == "# Title\n12.3% of ?, see, c."
 
 
 def test_text_that_differs_is_told_with_its_row():

@@ -1,18 +1,15 @@
 """The notation table is the one source of symbols: nothing is used that it lacks, and first uses link back to it."""
 
-import importlib.util
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+import symbols
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
 ROOT = Path(__file__).parents[1]
-spec = importlib.util.spec_from_file_location("symbols", ROOT / "book" / "_ext" / "symbols.py")
-symbols = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(symbols)
 
 NOTATION = (ROOT / "book" / "notation.md").read_text("utf-8")
 TABLE = symbols.table(NOTATION)

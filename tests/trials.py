@@ -8,7 +8,7 @@ eps: float = None  # radius
 mood: str = None  # what happens
 seconds: float = None  # how long it takes
 """
-NOTEBOOK = f"""---
+HEADER = """---
 jupytext:
   text_representation:
     extension: .md
@@ -17,21 +17,25 @@ kernelspec:
   display_name: Python 3
   name: python3
 advtransfer:
-  experiment: toys.trial
+  experiment: {experiment}
 ---
 
-# Trials
+# {title}
 
 ```{{code-cell}} ipython3
 :tags: [parameters]
 
-{PARAMETERS}```
-
-```{{code-cell}} ipython3
+{parameters}```
+"""
+NOTEBOOK = (
+    HEADER.format(experiment="toys.trial", title="Trials", parameters=PARAMETERS)
+    + """
+```{code-cell} ipython3
 from toys import trial
 record = trial.run(trial.Config.from_profile(profile, seed=seed, eps=eps, mood=mood, seconds=seconds))
 ```
 """
+)
 EXPERIMENT = '''
 """Runs that go well, fail or die, and note when they start and end."""
 import os, signal, time

@@ -6,7 +6,6 @@ has no second copy. ``page.ipynb::key, part`` reads the one part of that text wi
 """
 
 import re
-from ast import literal_eval
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,15 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from advtransfer import tables
+from advtransfer.pages import glued
 
 PROVED = ("holds", "holds, amended", "depends", "fails in general", "read, not tested", "not examined")
 RULED = ("reproduced", "direction only", "mixed", "not reproduced", "not run")
-HIDDEN = "application/papermill.record/"  # what myst-nb puts before what is glued but not displayed
 LEDGER = "book/claims.md"
 ROLE = re.compile(r"\{verdict\}`([^`]+)`")
 WORDS = re.compile(r"not reproduced|direction only|reproduced")
 SHARE = re.compile(r"(\d+) of (\d+) reproduced")
 INTERVAL = re.compile(r"(−?[\d.]+) \[(−?[\d.]+),\s(−?[\d.]+)\]")
-
-
-def glued(path: Path, key: str) -> str:
-    """The text that an executed notebook glued under a key."""
-    for cell in nbformat.read(path, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            name = output.get("metadata", {}).get("scrapbook", {}).get("name", "")
-            if name.removeprefix(HIDDEN) == key:
-                return str(literal_eval("".join(output["data"][f"{HIDDEN}text/plain"])))
-    raise ValueError(f"{path.name} glues nothing named {key}")
 
 
 def judge(text: str, *, part: str = "", negative: bool = False) -> str:
@@ -59,9 +48,11 @@ def verdict(written: str, root: Path) -> str:
         raise ValueError(f"verdict {written!r}; expected notebook.ipynb::key or one of: {'; '.join(PROVED)}")
     target, _, rest = written.partition(", ")
     page, _, key = target.partition("::")
-    return judge(
-        glued(root / page.lstrip("/"), key), part="" if rest == "negative" else rest, negative=rest == "negative"
-    )
+    values = glued(nbformat.read(root / page.lstrip("/"), as_version=4))
+    if key not in values:
+        raise ValueError(f"{page} glues nothing named {key}")
+    negative = rest == "negative"
+    return judge(str(values[key]), part="" if negative else rest, negative=negative)
 
 
 def counts(root: Path) -> dict[str, int]:

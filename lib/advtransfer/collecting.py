@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from advtransfer.plans import Plan
-from advtransfer.records import RecordError, place
+from advtransfer.records import RecordError, from_csv, place
 from advtransfer.statistics import half_width
 
 TAKEN = ("measure", "mean", "low", "high", "seeds")  # columns of `over_seeds`
@@ -97,12 +97,9 @@ def _rows(body: bytes) -> int:
 
 
 def _read(shape: tuple, bodies: list[bytes]) -> pd.DataFrame:
-    """Tables of one header and kinds as one, exactly: floats are left to Python."""
+    """Tables of one header and kinds as one."""
     header, *kinds = shape
-    text = io.BytesIO(b"\n".join([header, b"".join(bodies)]))
-    read = {name: "str" if kind in ("float64", "str") else kind for name, kind in kinds}
-    table = pd.read_csv(text, dtype=read, keep_default_na=False, skip_blank_lines=False)
-    return table.assign(**{name: table[name].map(float).astype("float64") for name, kind in kinds if kind == "float64"})
+    return from_csv(io.BytesIO(b"\n".join([header, b"".join(bodies)])), dict(kinds))
 
 
 def _cell(value: object) -> object:

@@ -3,12 +3,14 @@
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
 from advtransfer import storage
 
 HIDDEN = {"remove-input", "hide-input"}
+UNSEEN = "application/papermill.record/"  # what myst-nb puts before what is glued but not displayed
 LINK = re.compile(r"(.*?)\s*<[^>]*>")
 
 
@@ -22,7 +24,7 @@ def write_html(notebook: Path, target: Path) -> None:
     from traitlets.config import Config
 
     node = nbformat.read(notebook, as_version=4)
-    values = _glued(node)
+    values = glued(node)
     tagged = [set(cell.metadata.get("tags", ())) for cell in node.cells]
     unseen = any("parameters" in tags and tags & HIDDEN for tags in tagged)
     hidden = HIDDEN | ({"injected-parameters"} if unseen else set())
@@ -42,41 +44,37 @@ def write_html(notebook: Path, target: Path) -> None:
         draft.write_text(body, encoding="utf-8")
 
 
-def _glued(node: nbformat.NotebookNode) -> dict[str, str]:
-    """The values that cells have glued, by name, as Python writes them."""
-    outputs = [output for cell in node.cells for output in cell.get("outputs", ())]
-    found = {}
-    for output in outputs:
+def glued(node: nbformat.NotebookNode) -> dict[str, Any]:
+    """The values that cells have glued, by name; one that is no plain value, as the text that Python writes for it."""
+    found: dict[str, Any] = {}
+    for output in (output for cell in node.cells for output in cell.get("outputs", ())):
         for kind, value in output.get("data", {}).items():
             if (name := _glue_name(output)) and kind.endswith("text/plain"):
-                found[name] = value
+                try:
+                    found[name] = ast.literal_eval(value)
+                except (ValueError, SyntaxError):
+                    found[name] = value
     return found
 
 
-def _glue_name(output: nbformat.NotebookNode) -> str | None:
-    return output.get("metadata", {}).get("scrapbook", {}).get("name")
+def _glue_name(output: nbformat.NotebookNode) -> str:
+    """The name of what an output has glued; empty if it is another output."""
+    return output.get("metadata", {}).get("scrapbook", {}).get("name", "").removeprefix(UNSEEN)
 
 
-def _resolved(text: str, values: dict[str, str]) -> str:
+def _resolved(text: str, values: dict[str, Any]) -> str:
     """Markdown without what only MyST understands."""
     text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
     return re.sub(r"\{([\w:]+)\}`([^`]*)`", lambda role: _role(role[1], role[2], values), text)
 
 
-def _role(name: str, told: str, values: dict[str, str]) -> str:
+def _role(name: str, told: str, values: dict[str, Any]) -> str:
     if name == "glue:text":
         key, _, form = told.partition(":")
-        return _formatted(values.get(key, "?"), form)
+        return format(values[key], form) if key in values else "?"
     if link := LINK.fullmatch(told):
         return link[1]
     return told.removeprefix("~").rpartition(".")[2] if name.startswith("py:") else told
-
-
-def _formatted(value: str, form: str) -> str:
-    try:
-        return format(ast.literal_eval(value), form)
-    except (ValueError, SyntaxError):
-        return value
 
 
 def _caption(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:

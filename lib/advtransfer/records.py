@@ -13,12 +13,12 @@ import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -111,7 +111,7 @@ class Record:
             head = json.loads((path / "record.json").read_text(encoding="utf-8"))
             if head["format"] != FORMAT:
                 raise ValueError(f"format {head['format']}, expected {FORMAT}")
-            tables = {n: _from_csv(path / "tables" / f"{n}.csv", kinds) for n, kinds in head["tables"].items()}
+            tables = {n: from_csv(path / "tables" / f"{n}.csv", kinds) for n, kinds in head["tables"].items()}
             with np.load(path / "arrays.npz", allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             record = cls(head["experiment"], head["config"], tables, arrays, head["provenance"])
@@ -284,10 +284,11 @@ def _to_csv(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False, na_rep="nan", quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").encode()
 
 
-def _from_csv(path: Path, kinds: dict[str, str]) -> pd.DataFrame:
+def from_csv(source: Path | IO[bytes], kinds: Mapping[str, str]) -> pd.DataFrame:
+    """Read a record's table, whose columns are of the `kinds` that its head tells, to the last bit."""
     # Floats are read as text and left to Python, which is exact whatever pandas does by default.
     read: dict[Any, Any] = {label: "str" if kind in ("float64", "str") else kind for label, kind in kinds.items()}
-    table = pd.read_csv(path, dtype=read, keep_default_na=False, skip_blank_lines=False)
+    table = pd.read_csv(source, dtype=read, keep_default_na=False, skip_blank_lines=False)
     floats = {label: table[label].map(float).astype("float64") for label, kind in kinds.items() if kind == "float64"}
     return table.assign(**floats)
 

@@ -86,13 +86,18 @@ def markdown(table: pd.DataFrame, *, align: str = "") -> Markdown:
     return Markdown(table.to_markdown(index=False, colalign=alignment, disable_numparse=True))
 
 
-def departures(config: Config) -> pd.DataFrame:
-    """The parameters in which a run differs from the paper's: their meaning, the paper's value and this run's."""
-    paper, ours = type(config).from_profile("paper"), config
+def departures(runs: Mapping[str, Config]) -> pd.DataFrame:
+    """The parameters in which a run differs from the profile ``paper``: their meaning, and what each of `runs` has."""
+    released = type(next(iter(runs.values()))).from_profile("paper")
     rows = []
-    for name, field in type(config).model_fields.items():
-        values = [getattr(each, name) for each in (paper, ours)]
-        if name != "profile" and values[0] != values[1]:
-            shown = [f"{value:,}" if isinstance(value, int) else str(value) for value in values]
-            rows.append([f"`{name}`", field.description, *shown])
-    return pd.DataFrame(rows, columns=["parameter", "meaning", "paper", "this run"])
+    for name, field in type(released).model_fields.items():
+        values = [getattr(each, name) for each in (released, *runs.values())]
+        if name != "profile" and any(value != values[0] for value in values):
+            rows.append([f"`{name}`", field.description, *map(_setting, values)])
+    return pd.DataFrame(rows, columns=["parameter", "meaning", "profile `paper`", *runs])
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_setting, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

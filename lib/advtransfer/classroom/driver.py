@@ -80,7 +80,7 @@ def _answer(names: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
             return {"value": value(*request["args"], **request["kwargs"])}
         return {"function": True} if callable(value) else {"value": value}
     except BaseException as error:  # SystemExit and KeyboardInterrupt too
-        return {"error": _told(error)}
+        return {"error": _told(error), "unanswered": isinstance(error, NotImplementedError)}
 
 
 def _compiled(source: str, label: str) -> types.CodeType:

@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 
 from advtransfer.classroom import sheets
 from advtransfer.classroom.checks import Mistake
-from advtransfer.classroom.sandbox import Limits, SandboxError, Stopped, Submission, SubmissionError
+from advtransfer.classroom.sandbox import Limits, SandboxError, Stopped, Submission, SubmissionError, Unanswered
 
 FILE_BYTES = 2**25
 STARTS = 6  # of one submission: the first, and after that what it has killed
@@ -155,12 +155,12 @@ class _Runner:
         self._starts = 0
         self._left_out: set[int] = set()
         self._submission: Submission | None = None
-        self.errors: dict[int, str] = {}
+        self.errors: dict[int, SubmissionError] = {}
 
     @property
     def notes(self) -> list[str]:
         """What the cells ran into, one line a cell."""
-        told = {i: error for i, error in self.errors.items() if "NotImplementedError" not in error}
+        told = {i: error for i, error in self.errors.items() if not isinstance(error, Unanswered)}
         return [f"The cell {self._cells[i].label!r} stopped: {error}" for i, error in told.items()]
 
     def submission(self) -> Submission:
@@ -177,12 +177,12 @@ class _Runner:
                 try:
                     self._submission.run(cell.source, cell.label)
                 except Stopped as error:
-                    self.errors[i] = str(error)
+                    self.errors[i] = error
                     self._left_out.add(i)
                     self.close()
                     break
                 except SubmissionError as error:
-                    self.errors[i] = str(error)
+                    self.errors[i] = error
         return self._submission
 
     def close(self) -> None:
@@ -204,7 +204,7 @@ def _test(exercise: sheets.Exercise, runner: _Runner, seed: int) -> dict[str, An
     except SubmissionError as error:
         if isinstance(error, Stopped):
             runner.close()
-        reason = "There is no answer yet" if "NotImplementedError" in str(error) else "The code stopped"
+        reason = "There is no answer yet" if isinstance(error, Unanswered) else "The code stopped"
         return _mark(0, exercise, f"{reason}: {error}")
     except SandboxError:
         raise

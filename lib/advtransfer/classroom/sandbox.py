@@ -52,6 +52,10 @@ class SubmissionError(Exception):
     """The student's code raised an error, or gave something that is not plain data."""
 
 
+class Unanswered(SubmissionError):
+    """The code raised NotImplementedError, as the cells of a student edition do."""
+
+
 class Stopped(SubmissionError):
     """The process of the submission has ended or was ended; another one can be started."""
 
@@ -208,7 +212,8 @@ class Submission:
         if "missing" in answer:
             raise SubmissionError(f"{request['name']} is not defined")
         if "error" in answer:
-            raise SubmissionError(str(answer["error"])[:TEXT])
+            kind = Unanswered if answer.get("unanswered") is True else SubmissionError
+            raise kind(str(answer["error"])[:TEXT])
         return answer
 
     def _read_answer(self, seconds: float) -> dict[str, Any]:
