@@ -28,6 +28,12 @@ SHIFT = 8
 PATIENCE = 60  # seconds to wait for an answer
 
 
+def has_loaded(event: dict[str, Any], loader: str) -> bool:
+    """Whether this is the load event of the document that `loader` brings, not of the one before it."""
+    about = event.get("params", {})
+    return event["method"] == "Page.lifecycleEvent" and (about["loaderId"], about["name"]) == (loader, "load")
+
+
 class Browser:
     """One page; a context manager that ends the process it started."""
 
@@ -47,6 +53,7 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
         self.size(width, height)
 
     def __enter__(self) -> "Browser":
@@ -84,8 +91,10 @@ class Browser:
     def open(self, page: Path | str) -> None:
         """Load a file or an address, and wait until its deferred scripts have run."""
         self.events.clear()
-        self.call("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)
-        self.run("new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))")
+        address = page.as_uri() if isinstance(page, Path) else page
+        loader = self.call("Page.navigate", url=address).get("loaderId")  # none where only the fragment is another
+        while loader and not any(has_loaded(event, loader) for event in self.events):
+            self.events.append(self._message())
 
     def run(self, script: str) -> Any:
         """The value of an expression, awaited."""
