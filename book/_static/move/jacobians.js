@@ -28,7 +28,7 @@ const Jacobians = (() => {
     return { values: [(p + r) / 2 + gap, (p + r) / 2 - gap], vectors: [[c, s], [-s, c]] };
   }
 
-  /* The first attack at one input: singular value and unit push, zero where nothing moves; tied with the second or not. */
+  /* The first attack at one input: singular value and unit perturbation, zero where nothing moves; tied or not. */
   function firstAttack(jac) {
     const { values: [first, second], vectors } = eigen(product(transposed(jac), jac));
     return {

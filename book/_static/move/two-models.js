@@ -9,10 +9,10 @@
   const INPUTS = ["p", "q"], MODELS = ["a", "b"];
 
   const EXAMPLES = [
-    ["start", "Two models with something in common", "The first attack on the one moves the other most of the way, at both inputs. Drag any ringed end."],
+    ["start", "Two models with something in common", "The first attack on the one moves the other most of the way, at both samples. Drag any ringed end."],
     ["equal", "The same model twice", "All three metrics are 1 and the distance is 0."],
     ["rotated", "The same, its outputs turned", "The second model is the first with its output plane turned. An affine map turns it back: nothing changes, though the outputs look different."],
-    ["pushed", "Other directions, no distance", "Here the inputs are turned. The attack carries less far, yet a linear map still undoes the turn: the distance stays 0, as for any two linear models of which the second is invertible."],
+    ["pushed", "Other directions, no distance", "Here the input plane is turned. The attack carries less far, yet a linear map still undoes the turn: the distance stays 0, as for any two linear models of which the second is invertible."],
     ["far", "All metrics 1, large distance", "The second model knows nothing of direction 2, and the first attack does not ask for it. The second attack would: ρ is little more than a half."],
     ["near", "Metric near 0, distance 0", "The second model holds all of the first, but something else moves it far more."],
     ["onlyAlpha1", "Only α₁ is large", "The attack moves the second model as far as it goes, forwards at p and backwards at q. An affine map can use none of it, and α₂ says so."],
@@ -87,9 +87,9 @@
       this.before = {}; // the attacks as last drawn: of δ and -δ the nearer one is shown, so that none jumps
       const planes = html("div", { class: "planes" });
       this.panels = INPUTS.map((input, i) => {
-        const pushes = new Panel(html("p", {}, "Pushes at ", html("i", {}, input)), false);
+        const pushes = new Panel(html("p", {}, "Perturbations at ", html("i", {}, input)), false);
         const outputs = MODELS.map((model) => {
-          const panel = new Panel(html("p", {}, symbol("f", model), " answers at ", html("i", {}, input)), true);
+          const panel = new Panel(html("p", {}, symbol("f", model), " deviates at ", html("i", {}, input)), true);
           for (const column of [0, 1]) panel.picture.append(this.handle(panel, model, i, column));
           return panel;
         });
@@ -222,7 +222,7 @@
       };
       for (const [key, value] of Object.entries(values)) this.values[key].textContent = number(value);
       this.told.textContent = this.about +
-        (tied ? " At one input all pushes move the attacked model equally far: there is no first attack, and the metrics are not defined. The distance is." : "");
+        (tied ? " At one sample all perturbations of length 1 move the attacked model equally far: there is no first attack, and the metrics are not defined. The distance is." : "");
       this.status.textContent = `α₁ ${number(found.alpha1, 2)}, α₂ ${number(found.alpha2, 2)}, α₁∗α₂ ${number(found.alpha12, 2)}, distance ${number(found.distance, 2)}.`;
     }
 
