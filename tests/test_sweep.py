@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -126,7 +127,7 @@ def test_a_lock_is_let_go_by_a_kill_and_what_was_half_written_removed(tmp_path):
 def test_a_dask_cluster_without_a_shared_folder_gives_the_same_records(notebook, toys, cache, tmp_path, monkeypatch):
     """A scheduler and two workers in processes of their own; one of them is killed in mid-run."""
     distributed = pytest.importorskip("distributed", reason="Dask is an extra: .[dask]")
-    plan = planned(notebook, "seed=0:8", "seconds=0.2")
+    plan = planned(notebook, "seed=0:24", "seconds=0.2")
     file = tmp_path / "scheduler.json"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     serve = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--scheduler-file", str(file), "--port", "0",
@@ -142,11 +143,14 @@ def test_a_dask_cluster_without_a_shared_folder_gives_the_same_records(notebook,
         with distributed.Client(scheduler_file=str(file), timeout=30) as client:
             client.wait_for_workers(2, timeout=30)
             address = client.scheduler.address
-            killed = planned(notebook, "mood=dies once", "seed=0:1")
-            done = sweep.sweep(killed, lambda: workers.dask(address))
-            assert (len(done.computed), len(done.failed)) == (1, 0)
-        done = sweep.sweep(plan, lambda: workers.dask(address))
-        assert (len(done.computed), done.failed) == (8, {})
+            victim = next(iter(client.run(os.getpid).values()))
+        with ThreadPoolExecutor(1) as beside:
+            under_way = beside.submit(sweep.sweep, plan, lambda: workers.dask(address))
+            while len(trials.log(toys, "end")) < 4:
+                time.sleep(0.05)
+            os.kill(victim, signal.SIGKILL)
+            done = under_way.result(timeout=120)
+        assert (len(done.computed), done.failed) == (24, {})
     finally:
         for process in processes:
             process.terminate()

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,31 +97,53 @@ def _both(table: pd.DataFrame, stem: Path) -> list[Path]:
     return files
 
 
+class _Pool:
+    """The executor of an engine, started with the first task; another one after its workers have died."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._executor: Executor | None = None
+
+    def submit(self, task: Task) -> Future[list[Result]]:
+        if self._executor is None:
+            self._executor = self._engine.start()
+        return self._executor.submit(work, task)
+
+    def let_go(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+        self._executor = None
+
+
 def _results(plan: Plan, missing: Sequence[Run], engine: Engine) -> Iterator[Result]:
     """A result for each run, as they come: first all at once, then what was busy, then, one by one, what was lost."""
-    busy, lost = [], []
-    jobs = _shares(missing, engine.tasks)
-    for run, result in _perform(plan, jobs, engine, engine.slots, wait=False):
-        if result is None:
-            lost.append(run)
-        elif result.busy:
-            busy.append(run)
-        else:
-            yield result
-    for run, result in _perform(plan, [(run,) for run in busy], engine, engine.slots, wait=True):
-        if result is None:
-            lost.append(run)
-        else:
-            yield result
-    for attempt in range(ATTEMPTS):
-        again, lost = lost, []
-        for run, result in _perform(plan, [(run,) for run in again], engine, 1, wait=True):
-            if result is not None:
+    pool = _Pool(engine)
+    try:
+        busy, lost = list[Run](), list[Run]()
+        jobs = _shares(missing, engine.tasks)
+        for run, result in _perform(plan, jobs, pool, engine.slots, wait=False):
+            if result is None:
+                lost.append(run)
+            elif result.busy:
+                busy.append(run)
+            else:
                 yield result
-            elif attempt + 1 < ATTEMPTS:
+        for run, result in _perform(plan, [(run,) for run in busy], pool, engine.slots, wait=True):
+            if result is None:
                 lost.append(run)
             else:
-                yield Result(run.key, trouble=LOST)
+                yield result
+        for attempt in range(ATTEMPTS):
+            again, lost = lost, []
+            for run, result in _perform(plan, [(run,) for run in again], pool, 1, wait=True):
+                if result is not None:
+                    yield result
+                elif attempt + 1 < ATTEMPTS:
+                    lost.append(run)
+                else:
+                    yield Result(run.key, trouble=LOST)
+    finally:
+        pool.let_go()
 
 
 def _shares(runs: Sequence[Run], tasks: int | None) -> list[Job]:
@@ -130,20 +152,17 @@ def _shares(runs: Sequence[Run], tasks: int | None) -> list[Job]:
 
 
 def _perform(
-    plan: Plan, jobs: Iterable[Job], engine: Engine, slots: int, *, wait: bool
+    plan: Plan, jobs: Iterable[Job], pool: _Pool, slots: int, *, wait: bool
 ) -> Iterator[tuple[Run, Result | None]]:
     """Each run with its result, or with None if its worker died, `slots` jobs at a time."""
     cache = cache_id(make=True)
     waiting, flying = deque(jobs), dict[Future, Job]()
-    if not waiting:
-        return
-    executor = engine.start()
     try:
         while waiting or flying:
             try:
                 while waiting and len(flying) < slots:
                     runs = tuple((run.key, {**plan.fixed, **run.set}) for run in waiting[0])
-                    flying[executor.submit(work, Task(plan.module, runs, cache, wait))] = waiting[0]
+                    flying[pool.submit(Task(plan.module, runs, cache, wait))] = waiting[0]
                     waiting.popleft()
             except BrokenExecutor:  # what was under way tells, and is lost; what was not submitted goes to the next
                 broken = True
@@ -155,12 +174,10 @@ def _perform(
                 broken |= isinstance(error, BrokenExecutor)
                 yield from zip(job, _told(job, future, error), strict=True)
             if broken and not flying:
-                executor.shutdown(wait=False)
-                executor = engine.start()
+                pool.let_go()
     finally:
         for future in flying:
             future.cancel()
-        executor.shutdown(wait=False)
 
 
 def _first(flying: dict[Future, Job]) -> set[Future]:
