@@ -26,9 +26,9 @@ REFERENCE = 8  # rows that are attacked in float64 as well
 WORKLOADS = {
     "lenet-256": ("lenet", 256, 10, 9, True),
     "resnet18-64": ("resnet18", 64, 10, 7, False),
-    "resnet18-128": ("resnet18", 128, 2, 3, True),
-    "resnet50-32": ("resnet50", 32, 2, 3, False),
-    "minilm-32": ("minilm", 32, 2, 3, False),
+    "resnet18-128": ("resnet18", 128, 2, 7, True),
+    "resnet50-32": ("resnet50", 32, 2, 7, False),
+    "minilm-32": ("minilm", 32, 2, 7, False),
 }
 ON_GPU = {
     "lenet-8192": ("lenet", 8192, 10, 9, True),

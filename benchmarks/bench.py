@@ -57,7 +57,11 @@ def shares(rows, operations, limit):
 
 def weighs(workload, device):
     """Whether peak memory is measured: of one workload, where the system tells it."""
-    return workload == "resnet18-64" and (device.type == "cuda" or Path("/proc/self/clear_refs").exists())
+    return workload == "resnet18-64" and tells_memory(device)
+
+
+def tells_memory(device):
+    return device.type == "cuda" or Path("/proc/self/clear_refs").exists()
 
 
 def memory(workload, contender, options):
@@ -79,7 +83,9 @@ def workloads(device):
 
 def measure(name, device, options, machine):
     if name == "growth":
-        return {"repeats": options.repeats or 7, "growth": pool_speed.growth(options.repeats or 7, device)}
+        repeats = options.repeats or 7
+        found = {"repeats": repeats, "growth": pool_speed.growth(repeats, device)}
+        return found | ({"memory": pool_speed.memory(device)} if tells_memory(device) else {})
     if name in pool_speed.SHARED:
         call, repeats = pool_speed.SHARED[name]
         rows = call(options.repeats or repeats, device)
@@ -104,6 +110,8 @@ def show(record):
         print(f"  peak memory, {name}: {held / 2**20:.0f} MiB")
     for line in record.get("growth", []):
         print(f"  {line['axis']:32} slope {line['slope']:.2f}")
+    for size, held in zip(*record.get("memory", {"": (), " ": ()}).values(), strict=True):
+        print(f"  peak memory at N = {size:6}: {held / 2**20:.1f} MiB")
     sys.stdout.flush()
 
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 from clock import compared, interleaved
+from machine import peak
 from torch import nn
 from torch.func import jacfwd, jacrev, vmap
 
@@ -123,21 +124,34 @@ def one_pair(repeats, device):
     return measured({"sample by sample": plain, "ours": ours}, "sample by sample", plain(), 1e-6, repeats, device)
 
 
-def matrix(repeats, device):
-    """α1 of every pair of K small LeNets at 64 images, FGSM: all at once, and pair by pair."""
-    models = [
-        prepare(images.build("lenet", width=16, generator=seeded().manual_seed(i)).to(device)).double()
-        for i in range(5)
-    ]
-    x = torch.rand(64, 3, 32, 32, generator=seeded(), dtype=torch.float64).to(device)
-    attack = partial(attacks.fgsm, eps=8 / 255)
+def matrix(size):
+    """What measures the matrix of K models."""
 
-    def pairs():
-        found = [[metrics.transferability(a, b, x, attack).alpha1 for b in models] for a in models]
-        return torch.tensor(found, dtype=torch.float64)
+    def measure(repeats, device):
+        models = [
+            prepare(images.build("lenet", width=16, generator=seeded().manual_seed(i)).to(device)).double()
+            for i in range(size)
+        ]
+        x = torch.rand(32, 3, 32, 32, generator=seeded(), dtype=torch.float64).to(device)
+        attack = partial(attacks.fgsm, eps=8 / 255)
 
-    calls = {"pair by pair": pairs, "ours, at once": lambda: metrics.transfer_matrix(models, x, attack).alpha1}
-    return measured(calls, "pair by pair", pairs(), 1e-10, repeats, device)
+        def pairs():
+            found = [[metrics.transferability(a, b, x, attack).alpha1 for b in models] for a in models]
+            return torch.tensor(found, dtype=torch.float64)
+
+        calls = {"pair by pair": pairs, "ours, at once": lambda: metrics.transfer_matrix(models, x, attack).alpha1}
+        return measured(calls, "pair by pair", pairs(), 1e-10, repeats, device)
+
+    measure.__doc__ = f"α1 of every pair of {size} small LeNets at 32 images, FGSM, in float64."
+    return measure
+
+
+def training(repeats, device):
+    """An epoch of ResNet18 of width 16 over 1,024 images, batches of 64; the floor is bare steps of SGD."""
+    from training import epoch, floor
+
+    calls = {"floor: bare steps of SGD": floor("resnet18", 16, 16, device), "ours": epoch("resnet18", 16, 16, device)}
+    return compared(interleaved(calls, repeats, device), "floor: bare steps of SGD")
 
 
 def ten_scales(repeats, device):
@@ -153,8 +167,9 @@ SHARED = {
     "jacobians-small": (small_jacobians, 7),
     "jacobians-lenet": (lenet_jacobians, 7),
     "one-pair": (one_pair, 7),
-    "matrix": (matrix, 7),
+    **{f"matrix-{size}": (matrix(size), 7) for size in (5, 11, 32)},
     "figure-2": (ten_scales, 7),
+    "training": (training, 7),
 }
 
 
@@ -171,6 +186,20 @@ def growth(repeats, device):
         slope = torch.tensor([medians[-1] / medians[-2], values[-1] / values[-2]]).log()
         found.append({"axis": axis, "values": values, "seconds": medians, "slope": (slope[0] / slope[1]).item()})
     return found
+
+
+def memory(device):
+    """Bytes at most beyond what was held before, for the metrics of N samples that come in batches of 256."""
+
+    def batches(n):
+        total = metrics.Accumulator()
+        for start in range(0, n, 256):
+            generator = seeded().manual_seed(start)
+            total.update(*torch.randn(3, 256, 10, generator=generator).to(device))
+        return total.compute()
+
+    batches(256)
+    return {"values": SAMPLES, "bytes": [peak(partial(batches, n), device) for n in SAMPLES]}
 
 
 def by_samples(n, device):
@@ -202,8 +231,9 @@ def by_outputs(d, device):
     return lambda: spectral.jacobian(net, x)
 
 
+SAMPLES = [2000, 8000, 32000, 128000]
 AXES = {
-    "N: metrics of one pair": ([2000, 8000, 32000, 128000], by_samples),
+    "N: metrics of one pair": (SAMPLES, by_samples),
     "steps: PGD": ([5, 10, 20, 40], by_steps),
     "K: the matrix of all pairs": ([5, 11, 32], by_models),
     "n: the first singular attack": ([100, 400, 1600, 6400], by_inputs),

@@ -115,7 +115,12 @@ class SpeedGrowth(SphinxDirective):
         rows += [[g["axis"], str(g["values"][0]), str(g["values"][-1]), f"{g['slope']:.2f}"] for g in record["growth"]]
         label = "Lines of seconds against size, both logarithmic; the table below has their slopes."
         drawn = f'<div role="img" aria-label="{label}">{growth_figure(record["growth"])}</div>'
-        return [nodes.paragraph("", circumstances(record)), nodes.raw("", drawn, format="html"), table(rows)]
+        found = [nodes.paragraph("", circumstances(record)), nodes.raw("", drawn, format="html"), table(rows)]
+        if held := record.get("memory"):
+            sizes = [["samples", "peak memory"]]
+            sizes += [[f"{n:,}", f"{b / 2**20:.1f} MiB"] for n, b in zip(held["values"], held["bytes"], strict=True)]
+            found += [nodes.paragraph("", "Memory of the metrics when samples come in batches of 256:"), table(sizes)]
+        return found
 
 
 def pages(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]:

@@ -135,15 +135,14 @@ def kept(plan: Plan, cache: Path | None = None) -> set[str]:
     """The keys of those runs that have a record, by a look into each folder rather than at each run."""
     from advtransfer.records import place
 
-    keys = {run.key for run in plan.runs}
-    shards = {place(plan.experiment, key, cache).parent for key in keys}
-    return keys & {name for shard in shards for name in _names(shard)}
+    folder = place(plan.experiment, "", cache)  # the one that holds all its folders of records
+    return {run.key for run in plan.runs} & {name for shard in _names(folder) for name in _names(folder / shard)}
 
 
 def _names(folder: Path) -> Iterator[str]:
     try:
         yield from os.listdir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
 
 
