@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PACKAGES = ("numpy", "scipy", "pandas", "torch", "torchvision", "transformers")
 
 
+@cache
 def source_hash(*modules: str) -> str:
     """SHA-256 over the source of `modules` and of everything of this package that they import.
 
