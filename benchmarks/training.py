@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from advtransfer.models import images
 from advtransfer.training import fit_classifier
 
-
 SIZE = 64  # images a step
 
 

@@ -143,6 +143,8 @@ def test_grading_again_keeps_the_marks_made_by_hand(graded, monkeypatch):
     assert rows["bob"]["test-effect"].points == 0
     gradebook.grade_class(graded, sheet, seed=0, students=["bob"])
     assert set(gradebook.results(graded)) == {"ada", "bob"}
+    assert gradebook.seed_of(graded) == RESULT["seed"]
+    assert gradebook.seed_of(graded / "another") != gradebook.seed_of(graded / "another")
     with gradebook.write_grades(graded, sheet).open(newline="") as file:
         assert list(csv.reader(file)) == [
             ["student", "points", "of", "unmarked"], ["ada", "5.5", "20", "4"], ["bob", "0", "20", "5"],

@@ -217,10 +217,13 @@ def test_the_solutions_pass_whatever_the_seed(name):
 @pytest.mark.parametrize(
     ("name", "cell", "answer", "message"), WRONG, ids=[f"{w[0]}-{w[1]}-{w[3]}".replace(" ", "-") for w in WRONG]
 )
-def test_a_mistake_is_named(name, cell, answer, message):
-    for seed in (3, 2**31 + 7):
-        told = run_tests(name, functions(name, **{cell: answer}) | {"seed": seed})
+def test_a_mistake_is_named_and_costs_the_same_whatever_the_seed(name, cell, answer, message):
+    names, failed = functions(name, **{cell: answer}), set()
+    for seed in (3, 4, 5, 2**31 + 7):
+        told = run_tests(name, names | {"seed": seed})
         assert any(message in text for text in told.values()), told
+        failed.add(frozenset(told))
+    assert len(failed) == 1
 
 
 def test_every_exercise_has_three_kept_mistakes():

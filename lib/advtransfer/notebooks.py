@@ -163,6 +163,9 @@ class Notebook:
 def read(path: Path) -> Notebook:
     """Read the notebook at `path` (``.md``)."""
     if not path.is_file():
+        if not path.parent.is_dir():
+            raise NotebookError(f"no notebook {path.stem!r}: no folder {path.parent} is here; expected the folder "
+                                "of the book, or the path of a notebook")  # fmt: skip
         names = sorted(other.stem for other in path.parent.glob("*.md"))
         raise NotebookError(f"{unknown('notebook', path.stem, names)} (in {path.parent})")
     return Notebook(path, path.read_text(encoding="utf-8"))

@@ -109,9 +109,9 @@ class _Pool:
             self._executor = self._engine.start()
         return self._executor.submit(work, task)
 
-    def let_go(self) -> None:
+    def let_go(self, *, wait: bool = False) -> None:
         if self._executor is not None:
-            self._executor.shutdown(wait=False)
+            self._executor.shutdown(wait)
         self._executor = None
 
 
@@ -142,6 +142,7 @@ def _results(plan: Plan, missing: Sequence[Run], engine: Engine) -> Iterator[Res
                     lost.append(run)
                 else:
                     yield Result(run.key, trouble=LOST)
+        pool.let_go(wait=True)
     finally:
         pool.let_go()
 

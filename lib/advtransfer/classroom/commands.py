@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import secrets
 import sys
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     grade = actions.add_parser("grade", help="run the tests on every submission")
     grade.add_argument("--student", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
     grade.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="at a time")
-    grade.add_argument("--seed", type=int, default=None, help="of the tests' inputs (default: a secret one)")
+    grade.add_argument("--seed", type=int, default=None, help="of the tests' inputs (default: a secret one, kept)")
     grade.add_argument("--seconds", type=float, default=20.0, help="for one cell or call (default: 20)")
     grade.add_argument("--unsafe", action="store_true", help="run without a sandbox: only code that you have read")
     grade.set_defaults(func=_grade)
@@ -82,7 +81,7 @@ def _grade(arguments: argparse.Namespace) -> int:
         print("warning: submissions run without a sandbox and can do what you can do", file=sys.stderr)
     elif reason := sandbox.refusal(folder, arguments.sources):
         raise ValueError(f"not graded, because there is no sandbox: {reason}")
-    seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
+    seed = gradebook.seed_of(folder) if arguments.seed is None else arguments.seed
     limits = sandbox.Limits(seconds=arguments.seconds)
     new = gradebook.grade_class(
         folder, original, seed=seed, students=arguments.student, jobs=arguments.jobs, limits=limits,

@@ -96,7 +96,7 @@ def _told(error: BaseException) -> str:
     """The error in a line, with the line of the student's code in which it arose."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith("cell ")]
     place = f" (line {lines[-1]} of the cell)" if lines else ""
-    return f"{type(error).__name__}: {error}"[:TEXT] + place
+    return ": ".join(filter(None, (type(error).__name__, str(error))))[:TEXT] + place
 
 
 if __name__ == "__main__":

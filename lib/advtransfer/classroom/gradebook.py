@@ -10,6 +10,7 @@ import io
 import json
 import math
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -111,6 +112,12 @@ def grade_class(
         draft.write_text(text, encoding="utf-8")
     _invite(folder, original)
     return new
+
+
+def seed_of(folder: Path) -> int:
+    """The seed that the class was graded with before, so that grading again is fair; or a new one, known to nobody."""
+    before = [result["seed"] for result in results(folder).values()]
+    return before[0] if before else secrets.randbits(32)
 
 
 def results(folder: Path) -> dict[str, Any]:

@@ -218,7 +218,8 @@ def _point_back(marks: dict[str, dict[str, Any]], tested: list[sheets.Exercise])
     for exercise in tested:
         wrong = [e.title for e in tested if e.key in exercise.builds_on and marks[e.key]["message"]]
         if wrong and marks[exercise.key]["message"]:
-            marks[exercise.key]["message"] += f" It builds on “{wrong[0]}”: look there first."
+            message = marks[exercise.key]["message"].removesuffix(".")
+            marks[exercise.key]["message"] = f"{message}. It builds on “{wrong[0]}”: look there first."
 
 
 def _asked(tree: ast.Module) -> list[str]:

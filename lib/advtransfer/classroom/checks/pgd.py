@@ -83,8 +83,9 @@ def l2(pgd_l2: Function, *, seed: int, steps: int = 5) -> None:
 
 def _attack(name: str, function: Function, norm: str, seed: int, steps: int, eps: float, step_size: float) -> None:
     generator = random(seed)
-    model, x = classifier(generator), torch.rand(8, 6, generator=generator, dtype=torch.float64)
-    y = torch.randint(3, (8,), generator=generator)
+    model, x = classifier(generator), torch.rand(32, 6, generator=generator, dtype=torch.float64)
+    x[:8] = x[:8].round()  # on the border of the box, so that a step without a clamp leaves it
+    y = torch.randint(3, (32,), generator=generator)
     options: dict[str, Any] = {"eps": eps, "step_size": step_size, "norm": norm, "y": y, "random_start": False}
     right = attacks.pgd(model, x, steps=steps, **options)
     found = function(model, x.clone(), y, eps, steps, step_size)
@@ -139,7 +140,7 @@ def _attack(name: str, function: Function, norm: str, seed: int, steps: int, eps
 def curve(success_curve: Function, *, seed: int) -> None:
     """`success_curve` is the share of images, of those read rightly at first, that are misread at each ε."""
     generator = random(seed)
-    model, x = classifier(generator), torch.rand(60, 6, generator=generator, dtype=torch.float64)
+    model, x = classifier(generator), torch.rand(300, 6, generator=generator, dtype=torch.float64)
     y = model(x).argmax(1)
     y[::5] = (y[::5] + 1) % 3  # misread from the start
     radii = [0.0, 0.05, 0.1, 0.2]
