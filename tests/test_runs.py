@@ -1,6 +1,8 @@
 """Runs after they are done: found, told, compared, verified; and what they cost."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -126,3 +128,12 @@ def test_a_page_says_what_the_book_would():
 def test_text_that_differs_is_told_with_its_row():
     one, other = (Record("e", {}, {"t": pd.DataFrame({"a": [text]})}, {}, {}) for text in "xy")
     assert runs.differences(one, other)["t"].to_numpy().tolist() == [["0, x", "a", "x", "y"]]
+
+
+def test_a_reader_who_has_read_enough_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "advtransfer", "show", "vision/full-seed0"],
+        cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 0)

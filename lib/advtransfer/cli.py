@@ -29,7 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if rest:
             parsed.p = [*parsed.p, *_pairs(rest)]
-        return parsed.func(parsed)
+        code: int = parsed.func(parsed)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read has read enough; what is left in the buffer has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -49,7 +49,7 @@ def writable_folder(path: Path) -> Path:
     except OSError as error:
         raise PermissionError(
             f"cannot write to {path} ({error.strerror}); expected a folder that can be written: "
-            "set ADVTRANSFER_DATA (data sets) or ADVTRANSFER_CACHE (results) to one"
+            "name one with --out, or with ADVTRANSFER_DATA (data sets) or ADVTRANSFER_CACHE (results)"
         ) from None
 
 
