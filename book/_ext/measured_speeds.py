@@ -17,6 +17,8 @@ from sphinx.util.docutils import SphinxDirective
 
 from advtransfer import plots
 
+SHORT = {"adversarial-robustness-toolbox": "ART"}
+"""What the tables call a library, where it is not its name."""
 RESULTS = Path(__file__).parents[2] / "data" / "results" / "bench"
 
 
@@ -31,7 +33,10 @@ def circumstances(record: dict[str, Any]) -> str:
     machine, settings = record["machine"], record.get("settings", {})
     about = settings.get("what") or ", ".join(f"{name} {value}" for name, value in settings.items())
     threads = machine["threads"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if name != "advtransfer")
+    timed = {"torch", *(row["name"] for row in record.get("rows", []))}
+    versions = ", ".join(
+        f"{name} {version}" for name, version in machine["versions"].items() if SHORT.get(name, name) in timed
+    )
     where = f"{machine['device']}, {threads} {'thread' if threads == 1 else 'threads'}"
     return f"{about.rstrip('.')}. {where}; {record['repeats']} interleaved repeats; {versions}.".lstrip(". ")
 

@@ -61,8 +61,8 @@ def prepare(
         come so too, ``x.contiguous(memory_format=torch.channels_last)``, spare each call a conversion.
     compile : bool or str
         Run the copy through `torch.compile`, with this backend if it is a name. The copy is then wrapped (``.model``),
-        and where compiling fails, at the first call, it is run as it is. It takes half a minute a model and mode, so it
-        is for long attacks; measure whether it helps.
+        and where compiling fails, at the first call, it is run as it is. Compiling takes long, for each model and
+        mode, so it is for long attacks; measure whether it helps.
 
     Returns
     -------
