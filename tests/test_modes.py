@@ -1,5 +1,9 @@
 """Models are evaluated without a trace, and inputs are refused before any work."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -95,3 +99,30 @@ def test_one_thread_is_one_thread_and_gives_them_back() -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+FAULTS = """
+import resource
+import torch
+from advtransfer.modes import memory_kept
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.zeros(2**24).add_(1)  # 64 MiB, beyond what glibc ever keeps by itself
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+without = faults()
+with memory_kept():
+    faults()
+    within = faults()
+print(without, within, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_freed_memory_is_kept_inside_and_given_back_after():
+    told = subprocess.run([sys.executable, "-c", FAULTS], check=True, stdout=subprocess.PIPE, text=True).stdout
+    without, within, after = map(int, told.split())
+    assert within * 4 < without
+    assert within * 4 < after

@@ -214,10 +214,10 @@ def test_relus_overwrite_only_what_nothing_else_needs(name, dtype, tolerance):
 
 def test_it_says_what_it_did():
     done = prepare(trained(conv_net, torch.float32)).preparation
-    assert done == (2, 0, 1, "")
+    assert done == (2, 0, 1, 1, "")
     with pytest.warns(NotFoldedWarning):
         done = prepare(trained(NOT_FOLDED["control flow"], torch.float32)).preparation
-    assert done[:3] == (0, 1, 0)
+    assert done[:4] == (0, 1, 0, 1)
     assert "control flow" in done.note
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advtransfer.checks import check_batch
-from advtransfer.modes import Model, evaluating, outputs_of
+from advtransfer.modes import Model, evaluating, memory_kept, outputs_of
 
 Loss = str | Callable[[Tensor, Tensor], Tensor]
 Bounds = tuple[float, float] | None
@@ -194,7 +194,7 @@ def _climb(
     step_size = path * eps / steps if step_size is None else step_size
     low, high = bounds or (-math.inf, math.inf)
 
-    with evaluating(model):
+    with evaluating(model), memory_kept():
         x = x.detach()
         criterion = None
         if eps == 0 or (random_start and (y is None or loss != "cross_entropy")):  # or else the first step tells

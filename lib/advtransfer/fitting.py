@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from advtransfer.modes import memory_kept
+
 Weights = dict[str, Tensor]
 Precision = Literal["float32", "bfloat16"]
 TERMINAL = "ADVTRANSFER_TERMINAL"  # the terminal of whoever waits for a notebook: its kernel's own output is captured
@@ -85,7 +87,7 @@ def descend(
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
     parts: dict[str, Any] = {"model": model, "optimiser": optimiser, **({"schedule": schedule} if schedule else {})}
-    with progress(epochs * batches, label) as bar:
+    with memory_kept(), progress(epochs * batches, label) as bar:
         best, accuracy = _resumed(checkpoint, parts, generator, device)
         bar.update(len(accuracy) * batches)
         for epoch in range(len(accuracy) + 1, epochs + 1):

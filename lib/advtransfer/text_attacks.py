@@ -14,7 +14,7 @@ from advtransfer.fitting import Precision
 from advtransfer.metrics import Attack
 from advtransfer.models.text import OnTexts, TextClassifier
 from advtransfer.models.tokens import Tokens, by_length, check_vocabulary, untokenise
-from advtransfer.modes import Model, evaluating
+from advtransfer.modes import Model, evaluating, memory_kept
 from advtransfer.sentences import NearestSentence, reads_back
 
 
@@ -128,7 +128,7 @@ def word_attack(
     flipped = torch.zeros(len(ids), dtype=torch.bool)
     distance = torch.zeros(len(ids), dtype=model.word_embeddings.dtype)
     used = torch.zeros(len(ids), dtype=torch.int64)
-    with evaluating(model, gradients=True):
+    with evaluating(model, gradients=True), memory_kept():
         snap, objective = (
             NearestSentence(model.word_embeddings.detach(), tokenizer),
             Objective(model, c, kappa, precision),
