@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from advtransfer import attacks
 from advtransfer.datasets.encoders import encoder_path
 from advtransfer.models import images, text
+from advtransfer.modes import memory_kept
 from advtransfer.prepare import prepare
 
 EPS, STEP = 8 / 255, 2 / 255
@@ -90,52 +91,64 @@ class Setting:
             torch.autograd.grad(F.cross_entropy(model(leaf), self.y, reduction="sum"), leaf)
 
 
-def contenders(setting, steps):
-    """By name: a call that gives δ, the attack that it is, and whether it is in bfloat16."""
-    s = setting
-    linf = partial(attacks.pgd, eps=EPS, step_size=STEP)
-    l2 = partial(attacks.pgd, eps=RADIUS, step_size=STRIDE, norm="l2")
-    momentum = partial(attacks.mi_fgsm, eps=EPS, step_size=STEP)
-    found = {name: (call, linf, False) for name, call in peers(s, steps).items()} if s.bounds else {}
-    return found | {
-        "ours, PGD ℓ∞": (lambda: s.ours(s.prepared, steps), linf, False),
-        "ours, PGD ℓ2": (lambda: s.ours(s.prepared, steps, eps=RADIUS, step=STRIDE, norm="l2"), l2, False),
-        "ours, MI-FGSM": (lambda: s.ours(s.prepared, steps, attacks.mi_fgsm), momentum, False),
-        "ours, PGD ℓ∞, bfloat16": (lambda: s.ours(s.half, steps), linf, True),
+# The contenders: each one's name, the attack that it is in the float64 reference, and whether it is in bfloat16.
+
+LINF = partial(attacks.pgd, eps=EPS, step_size=STEP)
+L2 = partial(attacks.pgd, eps=RADIUS, step_size=STRIDE, norm="l2")
+MOMENTUM = partial(attacks.mi_fgsm, eps=EPS, step_size=STEP)
+KEPT = "torchattacks, memory kept"  # by its process: see `apart`
+PEERS = dict.fromkeys(("torchattacks", "foolbox", "ART"), (LINF, False))
+OURS = {
+    "ours, PGD ℓ∞": (LINF, False),
+    "ours, PGD ℓ2": (L2, False),
+    "ours, MI-FGSM": (MOMENTUM, False),
+    "ours, PGD ℓ∞, bfloat16": (LINF, True),
+}
+NOT_PREPARED, ON_OURS = "ours, PGD ℓ∞, not prepared", "torchattacks, on our prepared model"
+FLOORS = ("floor: passes of the model", "floor: passes of the prepared model")
+
+
+def described(setting, detailed):
+    """What is compared: for `detailed`, also what of the gain is the prepared model's, and what the loop's."""
+    peers = {**PEERS, **({KEPT: (LINF, False)} if setting.x.device.type == "cpu" else {})} if setting.bounds else {}
+    details = (NOT_PREPARED, *([ON_OURS] if setting.bounds else [])) if detailed else ()
+    return {**peers, **OURS, **dict.fromkeys(details, (LINF, False))}
+
+
+def calls(model, batch, device, steps):
+    """By name: a call that gives δ, or nothing where it is a floor."""
+    s = Setting(model, batch, device)
+    theirs = dict(peers(s, steps)) if s.bounds else {}
+    if theirs:
+        theirs[KEPT] = theirs["torchattacks"]
+        theirs[ON_OURS] = _torchattacks(s, s.prepared, steps)
+    return theirs | {
+        "ours, PGD ℓ∞": lambda: s.ours(s.prepared, steps),
+        "ours, PGD ℓ2": lambda: s.ours(s.prepared, steps, eps=RADIUS, step=STRIDE, norm="l2"),
+        "ours, MI-FGSM": lambda: s.ours(s.prepared, steps, attacks.mi_fgsm),
+        "ours, PGD ℓ∞, bfloat16": lambda: s.ours(s.half, steps),
+        NOT_PREPARED: lambda: s.ours(s.model, steps),
+        FLOORS[0]: lambda: s.floor(s.model, s.x, steps),
+        FLOORS[1]: memory_kept()(lambda: s.floor(s.prepared, s.laid_out(), steps)),
     }
 
 
-def details(setting, steps):
-    """What of the gain is the prepared model's, and what the loop's."""
-    linf = partial(attacks.pgd, eps=EPS, step_size=STEP)
-    ours = {"ours, PGD ℓ∞, not prepared": (lambda: setting.ours(setting.model, steps), linf, False)}
-    if setting.bounds is None:
-        return ours
+def _torchattacks(setting, model, steps):
     import torchattacks
 
-    theirs = torchattacks.PGD(setting.prepared, eps=EPS, alpha=STEP, steps=steps, random_start=False)
-    x, y = setting.x, setting.y
-    return ours | {"torchattacks, on our prepared model": (lambda: theirs(x, y) - x, linf, False)}
-
-
-def floors(setting, steps):
-    return {
-        "floor: passes of the model": lambda: setting.floor(setting.model, setting.x, steps),
-        "floor: passes of the prepared model": lambda: setting.floor(setting.prepared, setting.laid_out(), steps),
-    }
+    attack = torchattacks.PGD(model, eps=EPS, alpha=STEP, steps=steps, random_start=False)
+    return lambda: attack(setting.x, setting.y) - setting.x
 
 
 def peers(setting, steps):
     """Other libraries' PGD in the ℓ∞ ball, from the same start, in as many steps."""
     import foolbox
     import numpy as np
-    import torchattacks
     from art.attacks.evasion import ProjectedGradientDescentPyTorch
     from art.estimators.classification import PyTorchClassifier
 
     model, x, y = setting.model, setting.x, setting.y
     device = x.device
-    one = torchattacks.PGD(model, eps=EPS, alpha=STEP, steps=steps, random_start=False)
     two = foolbox.attacks.LinfProjectedGradientDescentAttack(abs_stepsize=STEP, steps=steps, random_start=False)
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=device)
     criterion = foolbox.criteria.Misclassification(y)
@@ -149,7 +162,7 @@ def peers(setting, steps):
     )
     pixels, labels = x.cpu().numpy(), y.cpu().numpy()
     return {
-        "torchattacks": lambda: one(x, y) - x,
+        "torchattacks": _torchattacks(setting, model, steps),
         "foolbox": lambda: two.run(wrapped, x, criterion, epsilon=EPS) - x,
         "ART": lambda: torch.from_numpy(three.generate(pixels, labels)).to(device) - x,
     }
@@ -204,7 +217,10 @@ def loss_of(model, x, y):
 
 
 def operations(setting):
-    """Counted operations of one step: forward, and backward to the input."""
-    with FlopCounterMode(display=False) as counter:
-        F.cross_entropy(setting.prepared(setting.x.detach().requires_grad_()), setting.y).backward()
-    return counter.get_total_flops()
+    """Counted operations of one step of ours, forward and backward to the input: in float32, and in bfloat16."""
+    counts = []
+    for model in (setting.prepared, setting.half):
+        with FlopCounterMode(display=False) as counter:
+            F.cross_entropy(model(setting.laid_out().detach().requires_grad_()), setting.y).backward()
+        counts.append(counter.get_total_flops())
+    return counts

@@ -11,11 +11,13 @@ import json
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import attack_speed
 import pool_speed
 import torch
+from apart import KEEP_MEMORY, apart
 from clock import compared, interleaved
 from machine import describe, limits, peak
 
@@ -29,27 +31,31 @@ def attack_record(name, given, device, options, machine):
     model, batch, steps, repeats, detailed = given
     steps, repeats = options.steps or steps, options.repeats or repeats
     setting = attack_speed.Setting(model, batch, device)
-    attacks = attack_speed.contenders(setting, steps) | (attack_speed.details(setting, steps) if detailed else {})
-    errors = attack_speed.check(setting, steps, {key: (call(), *about) for key, (call, *about) in attacks.items()})
-    calls = {key: call for key, (call, *_) in attacks.items()} | attack_speed.floors(setting, steps)
+    about = attack_speed.described(setting, detailed)
+    make = partial(attack_speed.calls, model, batch, device, steps)
+    with apart(make, [*about, *attack_speed.FLOORS], {attack_speed.KEPT: KEEP_MEMORY}) as calls:
+        found = {key: calls[key](result=True).to(device) for key in about}
+        errors = attack_speed.check(setting, steps, {key: (delta, *about[key]) for key, delta in found.items()})
+        rows = interleaved(calls, repeats, device, warm_up=device.type == "cuda")  # the check is one
     baseline = "torchattacks" if "torchattacks" in calls else "floor: passes of the model"
-    rows = compared(interleaved(calls, repeats, device, warm_up=device.type == "cuda"), baseline)  # the check is one
+    rows = compared(rows, baseline)
     return {
         "settings": {"model": model, "batch": batch, "steps": steps},
         "repeats": repeats,
         "baseline": baseline,
         "rows": [{**row, "error": errors.get(row["name"])} for row in rows],
         "gradient_error": {key: error for key, error in errors.items() if key not in calls},
-        "shares": shares(rows, steps * attack_speed.operations(setting), machine["limit"]["operations"]),
+        "shares": shares(rows, steps, attack_speed.operations(setting), machine["limit"]["operations"]),
         "peak_memory": {key: memory(name, key, options) for key in WEIGHED} if weighs(name, device) else {},
     }
 
 
-def shares(rows, operations, limit):
+def shares(rows, steps, operations, limit):
     """How near ours comes to what the machine can do: counted operations a second over the fastest measured."""
     found = []
-    for name, dtype in (("ours, PGD ℓ∞", "float32"), ("ours, PGD ℓ∞, bfloat16", "bfloat16")):
-        rate = operations / next(row["seconds"] for row in rows if row["name"] == name)
+    names = (("ours, PGD ℓ∞", "float32"), ("ours, PGD ℓ∞, bfloat16", "bfloat16"))
+    for (name, dtype), count in zip(names, operations, strict=True):
+        rate = steps * count / next(row["seconds"] for row in rows if row["name"] == name)
         of, most = max(((kind, r) for kind, r in limit.items() if kind.endswith(dtype)), key=lambda pair: pair[1])
         found.append({"name": name, "rate": rate, "share": rate / most, "of": of})
     return found
@@ -72,9 +78,7 @@ def memory(workload, contender, options):
 
 def weigh(workload, contender, device):
     model, batch, *_ = workloads(device)[workload]
-    setting = attack_speed.Setting(model, batch, device)
-    call, *_ = attack_speed.contenders(setting, 2)[contender]
-    return peak(call, device)
+    return peak(attack_speed.calls(model, batch, device, 2)[contender], device)
 
 
 def workloads(device):

@@ -1,6 +1,7 @@
 """The benchmarks: they fail on wrong answers, and what they write is what the page shows."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def bench(monkeypatch):
     import bench
 
     yield bench
-    for name in ("bench", "clock", "machine", "attack_speed", "pool_speed", "figure2"):
+    for name in ("bench", "apart", "clock", "machine", "attack_speed", "pool_speed", "figure2"):
         sys.modules.pop(name, None)
 
 
@@ -50,10 +51,7 @@ def test_an_attack_that_takes_other_steps_or_follows_other_gradients_ends_the_ru
     speed = bench.attack_speed
     setting = speed.Setting("lenet", 8, torch.device("cpu"))
     name = "ours, PGD ℓ∞"
-    setting.bounds = None  # no other libraries
-    call, *about = speed.contenders(setting, 4)[name]
-    setting.bounds = (0.0, 1.0)
-    delta = call()
+    about, delta = speed.OURS[name], setting.ours(setting.prepared, 4)
     errors = speed.check(setting, 4, {name: (delta, *about)})
     assert 0 < errors[name] < 1e-3
     with pytest.raises(SystemExit, match="rise of the loss"):
@@ -62,6 +60,35 @@ def test_an_attack_that_takes_other_steps_or_follows_other_gradients_ends_the_ru
         setting.prepared.head.weight[0] *= 1.01
     with pytest.raises(SystemExit, match="the gradient is off by"):
         speed.check(setting, 4, {})
+
+
+def a_process():
+    """Calls for `apart`, which each process makes anew."""
+    return {
+        "its number and memory": lambda: torch.tensor([os.getpid(), int(os.environ.get("MALLOC_MMAP_MAX_", -1))]),
+        "fails": lambda: torch.zeros(2) @ torch.zeros(3),
+    }
+
+
+def test_every_contender_has_a_process_of_its_own(bench):
+    from apart import KEEP_MEMORY, apart
+
+    name = "its number and memory"
+    with apart(a_process, [name, "fails"], {name: KEEP_MEMORY}) as calls, apart(a_process, [name], {}) as others:
+        assert calls[name]() is None
+        (number, kept), (other, not_kept) = calls[name](result=True).tolist(), others[name](result=True).tolist()
+        assert len({number, other, os.getpid()}) == 3
+        assert (kept, not_kept) == (0, int(os.environ.get("MALLOC_MMAP_MAX_", -1)))
+        with pytest.raises(SystemExit, match="fails failed"):
+            calls["fails"]()
+
+
+def test_every_name_is_one_that_a_process_can_call(bench):
+    speed = bench.attack_speed
+    speed.peers = lambda setting, steps: dict.fromkeys(speed.PEERS, None)
+    speed._torchattacks = lambda setting, model, steps: None
+    found = speed.calls("lenet", 4, torch.device("cpu"), 1)
+    assert set(found) == {*speed.described(speed.Setting("lenet", 4, torch.device("cpu")), True), *speed.FLOORS}
 
 
 def test_ratios_are_taken_round_by_round(bench):
