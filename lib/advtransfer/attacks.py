@@ -4,7 +4,7 @@ An attack climbs a loss of the model's outputs inside the ball of radius `eps` a
 perturbation δ, so that `x + δ` is the adversarial example. The model is a module or any callable on batches;
 normalisation belongs inside it. Nothing is left changed: train/eval modes, `.grad`, `requires_grad`, BatchNorm
 statistics, the global random state and the autograd mode stay as they were, and the gradient of a parameter is
-never computed.
+never computed. CPU memory is kept from step to step (`modes.memory_kept`).
 """
 
 import math
