@@ -180,7 +180,7 @@ def check(setting, steps, attacked):
     exact = copy.deepcopy(setting.model).double()
     right = gradient(exact, setting.x.double(), setting.y)
     found = {}
-    for half in (False, True):
+    for half in sorted({False, *(half for *_, half in attacked.values())}):
         error, usual = (
             ((gradient(models[half], setting.x, setting.y) - right).norm(dim=1) / right.norm(dim=1)).median().item()
             for models in (treated, untreated)
@@ -216,11 +216,13 @@ def loss_of(model, x, y):
         return F.cross_entropy(model(x), y).item()
 
 
-def operations(setting):
-    """Counted operations of one step of ours, forward and backward to the input: in float32, and in bfloat16."""
-    counts = []
-    for model in (setting.prepared, setting.half):
-        with FlopCounterMode(display=False) as counter:
-            F.cross_entropy(model(setting.laid_out().detach().requires_grad_()), setting.y).backward()
-        counts.append(counter.get_total_flops())
+def operations(setting, names):
+    """Counted operations of one step of ours, forward and backward to the input, by those of the names and dtype."""
+    models = {("ours, PGD ℓ∞", "float32"): setting.prepared, ("ours, PGD ℓ∞, bfloat16", "bfloat16"): setting.half}
+    counts = {}
+    for (name, dtype), model in models.items():
+        if name in names:
+            with FlopCounterMode(display=False) as counter:
+                F.cross_entropy(model(setting.laid_out().detach().requires_grad_()), setting.y).backward()
+            counts[name, dtype] = counter.get_total_flops()
     return counts

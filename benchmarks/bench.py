@@ -32,6 +32,9 @@ def attack_record(name, given, device, options, machine):
     steps, repeats = options.steps or steps, options.repeats or repeats
     setting = attack_speed.Setting(model, batch, device)
     about = attack_speed.described(setting, detailed)
+    share = bfloat16_share(machine["limit"]["operations"])
+    slow = [key for key, (_, half) in about.items() if half and share < 1]
+    about = {key: contender for key, contender in about.items() if key not in slow}
     make = partial(attack_speed.calls, model, batch, device, steps)
     with apart(make, [*about, *attack_speed.FLOORS], {attack_speed.KEPT: KEEP_MEMORY}) as calls:
         found = {key: calls[key](result=True).to(device) for key in about}
@@ -45,17 +48,23 @@ def attack_record(name, given, device, options, machine):
         "baseline": baseline,
         "rows": [{**row, "error": errors.get(row["name"])} for row in rows],
         "gradient_error": {key: error for key, error in errors.items() if key not in calls},
-        "shares": shares(rows, steps, attack_speed.operations(setting), machine["limit"]["operations"]),
-        "peak_memory": {key: memory(name, key, options) for key in WEIGHED} if weighs(name, device) else {},
+        "shares": shares(rows, steps, attack_speed.operations(setting, about), machine["limit"]["operations"]),
+        "peak_memory": {k: memory(name, k, options) for k in WEIGHED if k in about} if weighs(name, device) else {},
+        "left_out": dict.fromkeys(slow, f"the machine computes in bfloat16 at {share:.2g} of its rate in float32"),
     }
+
+
+def bfloat16_share(limit):
+    """How fast the machine computes in bfloat16, to float32: less than 1 where it has no instructions for it."""
+    best = (max(rate for kind, rate in limit.items() if kind.endswith(dtype)) for dtype in ("bfloat16", "float32"))
+    return next(best) / next(best)
 
 
 def shares(rows, steps, operations, limit):
     """How near ours comes to what the machine can do: counted operations a second over the fastest measured."""
-    found = []
-    names = (("ours, PGD ℓ∞", "float32"), ("ours, PGD ℓ∞, bfloat16", "bfloat16"))
-    for (name, dtype), count in zip(names, operations, strict=True):
-        rate = steps * count / next(row["seconds"] for row in rows if row["name"] == name)
+    found, seconds = [], {row["name"]: row["seconds"] for row in rows}
+    for (name, dtype), count in operations.items():
+        rate = steps * count / seconds[name]
         of, most = max(((kind, r) for kind, r in limit.items() if kind.endswith(dtype)), key=lambda pair: pair[1])
         found.append({"name": name, "rate": rate, "share": rate / most, "of": of})
     return found
@@ -112,6 +121,8 @@ def show(record):
         )
     for name, held in record.get("peak_memory", {}).items():
         print(f"  peak memory, {name}: {held / 2**20:.0f} MiB")
+    for name, reason in record.get("left_out", {}).items():
+        print(f"  {name}: not measured, for {reason}")
     for line in record.get("growth", []):
         print(f"  {line['axis']:32} slope {line['slope']:.2f}")
     for size, held in zip(*record.get("memory", {"": (), " ": ()}).values(), strict=True):

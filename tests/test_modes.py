@@ -106,15 +106,15 @@ import resource
 import torch
 from advtransfer.modes import memory_kept
 
-def faults(mebibytes):
+def faults(mebibytes, times=5):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
+    for _ in range(times):
         torch.ones(mebibytes, 2**20, dtype=torch.int8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 without = faults(64)  # beyond what glibc ever keeps by itself
 with memory_kept():
-    faults(64)
+    faults(64, times=20)  # aligned memory does not fit where the same was freed until scraps between are merged
     within = faults(64)
 print(without, within, faults(256))  # what does not fit into the memory that was kept
 """

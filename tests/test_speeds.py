@@ -62,6 +62,22 @@ def test_an_attack_that_takes_other_steps_or_follows_other_gradients_ends_the_ru
         speed.check(setting, 4, {})
 
 
+def test_what_a_machine_emulates_is_left_out_and_the_page_says_so(bench, speeds, tmp_path, monkeypatch):
+    rates = {"matrix product, float32": 2e11, "convolution, float32": 4e11, "convolution, bfloat16": 1e11}
+    monkeypatch.setattr("bench.limits", lambda device: {"operations": rates, "copy": 1.0})
+    monkeypatch.setattr("attack_speed.WORKLOADS", {"lenet-4": ("lenet", 4, 1, 3, False)})
+    described, kept = bench.attack_speed.described, ["torchattacks", "ours, PGD ℓ∞", "ours, PGD ℓ∞, bfloat16"]
+    monkeypatch.setattr("attack_speed.described", lambda *about: {name: described(*about)[name] for name in kept})
+    monkeypatch.setattr("attack_speed.FLOORS", ())
+    monkeypatch.setattr(sys, "argv", ["bench", "lenet-4", "--out", str(tmp_path)])
+    bench.main()
+    record = speeds.read("cpu", "lenet-4", tmp_path)
+    assert [row["name"] for row in record["rows"]] == kept[:2]
+    assert [share["of"] for share in record["shares"]] == ["convolution, float32"]
+    text = " ".join(part.astext() for part in speeds.parts(record))
+    assert "bfloat16: not measured, for the machine computes in bfloat16 at 0.25 of its rate in float32." in text
+
+
 def a_process():
     """Calls for `apart`, which each process makes anew."""
     return {

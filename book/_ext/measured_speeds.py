@@ -37,7 +37,8 @@ def circumstances(record: dict[str, Any]) -> str:
     versions = ", ".join(
         f"{name} {version}" for name, version in machine["versions"].items() if SHORT.get(name, name) in timed
     )
-    where = f"{machine['device']}, {threads} {'thread' if threads == 1 else 'threads'}"
+    instructions = f", {machine['instructions']}" if "instructions" in machine else ""
+    where = f"{machine['device']}{instructions}, {threads} {'thread' if threads == 1 else 'threads'}"
     return f"{about.rstrip('.')}. {where}; {record['repeats']} interleaved repeats; {versions}.".lstrip(". ")
 
 
@@ -74,6 +75,7 @@ def parts(record: dict[str, Any]) -> list[nodes.Node]:
         for s in record.get("shares", [])
     ]
     said += [f"Peak memory, {name}: {held / 2**20:.0f} MiB." for name, held in record.get("peak_memory", {}).items()]
+    said += [f"{name}: not measured, for {reason}." for name, reason in record.get("left_out", {}).items()]
     return [*found, *(nodes.paragraph("", sentence) for sentence in said)]
 
 

@@ -61,7 +61,8 @@ def prepare(
     model : nn.Module
         Left as it is: state, mode, hooks.
     dtype : torch.dtype, optional
-        Floating dtype of the copy; by default that of the model. Inputs must come in the same dtype.
+        Floating dtype of the copy; by default that of the model. Inputs must come in the same dtype. bfloat16 is for
+        devices with instructions for it, on x86 AVX-512 BF16 or AMX: elsewhere it is emulated, many times slower.
     channels_last : bool
         Store the weights of two-dimensional convolutions channels-last, which convolutions then keep up. Images that
         come so too, ``x.contiguous(memory_format=torch.channels_last)``, spare each call a conversion.
