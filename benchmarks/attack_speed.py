@@ -71,9 +71,10 @@ class Setting:
     def laid_out(self):
         return self.x.contiguous(memory_format=torch.channels_last) if self.x.ndim == 4 else self.x
 
-    def ours(self, model, steps, attack=attacks.pgd, eps=EPS, step=STEP, **keywords):
+    def ours(self, model, steps, attack=attacks.pgd, eps=EPS, step=STEP, channels_last=True, **keywords):
+        x = self.laid_out() if channels_last else self.x
         return attack(
-            model, self.laid_out(), y=self.y, eps=eps, step_size=step, steps=steps, bounds=self.bounds,
+            model, x, y=self.y, eps=eps, step_size=step, steps=steps, bounds=self.bounds,
             random_start=False, **keywords,
         )  # fmt: skip
 
@@ -104,20 +105,22 @@ OURS = {
     "ours, MI-FGSM": (MOMENTUM, False),
     "ours, PGD ℓ∞, bfloat16": (LINF, True),
 }
-NOT_PREPARED, ON_OURS = "ours, PGD ℓ∞, not prepared", "torchattacks, on our prepared model"
+NOT_PREPARED, FIRST = "ours, PGD ℓ∞, not prepared", "ours, PGD ℓ∞, channels first"
+ON_OURS = "torchattacks, on our prepared model"
 FLOORS = ("floor: passes of the model", "floor: passes of the prepared model")
 
 
 def described(setting, detailed):
     """What is compared: for `detailed`, also what of the gain is the prepared model's, and what the loop's."""
     peers = {**PEERS, **({KEPT: (LINF, False)} if setting.x.device.type == "cpu" else {})} if setting.bounds else {}
-    details = (NOT_PREPARED, *([ON_OURS] if setting.bounds else [])) if detailed else ()
+    details = (NOT_PREPARED, FIRST, ON_OURS) if detailed else ()
     return {**peers, **OURS, **dict.fromkeys(details, (LINF, False))}
 
 
 def calls(model, batch, device, steps):
     """By name: a call that gives δ, or nothing where it is a floor."""
     s = Setting(model, batch, device)
+    first = prepare(s.model, channels_last=False)
     theirs = dict(peers(s, steps)) if s.bounds else {}
     if theirs:
         theirs[KEPT] = theirs["torchattacks"]
@@ -128,6 +131,7 @@ def calls(model, batch, device, steps):
         "ours, MI-FGSM": lambda: s.ours(s.prepared, steps, attacks.mi_fgsm),
         "ours, PGD ℓ∞, bfloat16": lambda: s.ours(s.half, steps),
         NOT_PREPARED: lambda: s.ours(s.model, steps),
+        FIRST: lambda: s.ours(first, steps, channels_last=False),
         FLOORS[0]: lambda: s.floor(s.model, s.x, steps),
         FLOORS[1]: memory_kept()(lambda: s.floor(s.prepared, s.laid_out(), steps)),
     }
