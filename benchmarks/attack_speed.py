@@ -25,7 +25,7 @@ REFERENCE = 8  # rows that are attacked in float64 as well
 # Model, batch, steps, repeats, and whether to tell apart where the gain is from. Of the larger models two steps are
 # enough to see the ratio of one.
 WORKLOADS = {
-    "lenet-256": ("lenet", 256, 10, 9, True),
+    "lenet-256": ("lenet", 256, 10, 31, True),
     "resnet18-64": ("resnet18", 64, 10, 7, False),
     "resnet18-128": ("resnet18", 128, 2, 7, True),
     "resnet50-32": ("resnet50", 32, 2, 7, False),
