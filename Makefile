@@ -24,7 +24,7 @@ test: .venv/peers .venv/extras mathjax axe  ## run every test (ARGS=... for pyte
 	@$(BIN)/python -m pytest $(ARGS)
 
 bench: .venv/peers  ## time the attacks beside other libraries (ARGS=... for benchmarks/bench.py)
-	@echo "bench: a quiet machine gives quiet numbers; about half an hour on two cores"
+	@echo "bench: a quiet machine gives quiet numbers; half an hour on two fast cores, more on slow ones"
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 book: .venv/ready data mathjax notebooks  ## execute the notebooks that changed and build the pages

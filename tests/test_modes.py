@@ -125,4 +125,4 @@ def test_freed_memory_is_kept_inside_and_larger_tensors_are_returned_after():
     told = subprocess.run([sys.executable, "-c", FAULTS], check=True, stdout=subprocess.PIPE, text=True).stdout
     without, within, after = map(int, told.split())
     assert within * 4 < without
-    assert within * 4 < after
+    assert after > 3 * without  # each time again, and four times as many

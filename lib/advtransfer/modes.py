@@ -70,9 +70,9 @@ def memory_kept() -> Iterator[None]:
     """Keep the CPU memory that is freed inside the block, so that the next step is given it again.
 
     Left alone, glibc returns large tensors to the system as soon as they are freed and asks for them anew, page by
-    page, at every step: up to half of the time of a small network. What was kept is there for later tensors; those of
-    32 MiB and more that do not fit into it come from the system again and are returned to it when freed, the most
-    that glibc would come to by itself. Other C libraries are left as they are.
+    page, at every step, in which small networks lose much of their time. What was kept is there for later tensors;
+    those of 32 MiB and more that do not fit into it come from the system again and are returned to it when freed, the
+    most that glibc would come to by itself. Other C libraries are left as they are.
     """
     tune = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if tune is None:
