@@ -21,7 +21,7 @@ setup: .venv/ready  ## make .venv, or bring it up to date
 
 test: .venv/peers .venv/extras mathjax axe  ## run every test (ARGS=... for pytest)
 	@echo "test: running pytest"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
 
 bench: .venv/peers  ## time the attacks beside other libraries (ARGS=... for benchmarks/bench.py)
 	@echo "bench: a quiet machine gives quiet numbers; half an hour on two fast cores, more on slow ones"

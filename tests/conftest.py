@@ -10,10 +10,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
+from xdist.scheduler import LoadScopeScheduling
 
 from advtransfer import provenance, runner
 
 ROOT = Path(__file__).parents[1]
+
+
+BUILT = ("test_links.py", "test_pages.py", "test_quoted.py")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Of several processes (``make test``) each takes whole modules, and one of them all that read the built pages."""
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return "the built pages" if module.endswith(BUILT) else module
+
+    return ByModule(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -32,11 +48,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     """A notebook of the book as executed at smoke size: once, without data, and on one thread."""
-    folder = tmp_path_factory.mktemp("executed")
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "executed"  # one for all processes
+    folder.mkdir(exist_ok=True)
 
     @once
     def execute(path: Path) -> Path:
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, FileLock(folder / f"{path.name}.lock"):
             patch.setenv("ADVTRANSFER_DATA", str(folder / "data"))
             patch.setenv("ADVTRANSFER_CACHE", str(folder / "cache"))
             patch.setenv("OMP_NUM_THREADS", "1")

@@ -93,7 +93,9 @@ class ImageConfig(BaseConfig):
         "last", description="weights kept: of the last epoch, or, as released, of the best test accuracy"
     )
     batchnorm_adapts: bool = Field(True, description="let BatchNorm adapt to the target in fine-tuning, as released")
-    precision: Precision = Field("float32", description="arithmetic of training and attacks: float32 or bfloat16")
+    precision: Precision = Field(
+        "float32", description="arithmetic of training and attacks: float32, or bfloat16 where the device has it"
+    )
     eps: Epsilon = Field(0.1, description="radius of the attack, for pixels in [0, 1]")
     attack: Literal["pgd", "mi_fgsm", "fgsm"] = Field("pgd", description="pgd, mi_fgsm or fgsm")
     norm: Literal["linf", "l2"] = Field("linf", description="norm of the ball: linf or l2")

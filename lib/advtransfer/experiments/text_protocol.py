@@ -63,7 +63,9 @@ class TextConfig(BaseConfig):
     transfer_epochs: int = Field(1, ge=1, le=1000, description="passes of a transferred model over the target's texts")
     batch_size: int = Field(16, ge=0, description="texts a step of training; 0: as released, 32 (Fake 16)")
     lr: float = Field(1e-4, gt=0, description="highest learning rate of AdamW")
-    precision: Precision = Field("bfloat16", description="arithmetic of training and word attacks: float32 or bfloat16")
+    precision: Precision = Field(
+        "float32", description="arithmetic of training and word attacks: float32, or bfloat16 where the device has it"
+    )
     samples: int = Field(20, ge=10, description="target test texts to attack, at most")
     word_steps: int = Field(20, ge=1, le=10_000, description="gradients a text in the word-level attack")
     patience: int = Field(10, ge=1, description="steps after which a flipped text is left, if none nearer was found")
