@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -115,8 +116,18 @@ def test_ratios_are_taken_round_by_round(bench):
 
 
 def test_published_records_are_whole():
-    for path in (ROOT / "data" / "results" / "bench").glob("*.json"):
+    for path in (ROOT / "data" / "results" / "bench").rglob("*.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
         assert path.stem == f"{record['kind']}-{record['workload']}"
         assert record["repeats"] >= 3
         assert all(row["least"] <= row["ratio"] <= row["most"] for row in record.get("rows", []))
+
+
+def test_each_published_record_is_on_the_page():
+    page = (ROOT / "book" / "speed.md").read_text(encoding="utf-8")
+    found = re.findall(r"```\{speed(-growth)?\} (\w+) ?(\S*)\n(?::machine: (\w+)\n)?", page)
+    shown = {Path(machine, f"{kind}-{'growth' if grows else name}.json") for grows, kind, name, machine in found}
+    results = ROOT / "data" / "results" / "bench"
+    published = {path.relative_to(results) for path in results.rglob("*.json")}
+    assert published
+    assert published <= shown

@@ -6,10 +6,11 @@ A workload without a record says "not measured".
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import matplotlib as mpl
 from docutils import nodes
+from docutils.parsers.rst import directives
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -96,14 +97,16 @@ def growth_figure(growth: list[dict[str, Any]]) -> str:
 
 
 class Speed(SphinxDirective):
-    """``cpu`` or ``cuda`` and a workload of `make bench`."""
+    """``cpu`` or ``cuda`` and a workload of `make bench`; ``machine`` names a folder of another one's records."""
 
     required_arguments = 2
+    option_spec: ClassVar = {"machine": directives.unchanged_required}
 
     def run(self) -> list[nodes.Node]:
         """Its table, or that it was not measured."""
         self.env.metadata[self.env.docname]["speeds"] = True
-        record = read(*self.arguments)
+        kind, workload = self.arguments
+        record = read(kind, workload, RESULTS / self.options.get("machine", ""))
         return parts(record) if record else [nodes.paragraph("", "", nodes.strong("", "Not measured."))]
 
 
