@@ -16,11 +16,10 @@ from xdist.scheduler import LoadScopeScheduling
 from advtransfer import provenance, runner
 
 ROOT = Path(__file__).parents[1]
+BUILT = ("test_links.py", "test_pages.py", "test_quoted.py")  # the modules that use the fixture `book`
 
 
-BUILT = ("test_links.py", "test_pages.py", "test_quoted.py")
-
-
+@pytest.hookimpl(optionalhook=True)  # xdist can be switched off
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
     """Of several processes (``make test``) each takes whole modules, and one of them all that read the built pages."""
 

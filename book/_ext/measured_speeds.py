@@ -97,7 +97,7 @@ def growth_figure(growth: list[dict[str, Any]]) -> str:
 
 
 class Speed(SphinxDirective):
-    """``cpu`` or ``cuda`` and a workload of `make bench`; ``machine`` names a folder of another one's records."""
+    """``cpu`` or ``cuda`` and a workload of `make bench`; ``machine``: a folder with another machine's records."""
 
     required_arguments = 2
     option_spec: ClassVar = {"machine": directives.unchanged_required}
