@@ -8,20 +8,27 @@ MATHJAX := book/_static/mathjax
 MATHJAX_VERSION := 3.2.2
 MATHJAX_SHA256  := 1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+OLDEST_TORCH := 2.6.0
+CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,attacks intervals matching metrics modes prepare spectral statistics))
 AXE     := .venv/axe-core
 AXE_VERSION := 4.11.0
 AXE_SHA256  := 39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107
 
-.PHONY: help setup book pdf test links bench classroom serve clean data mathjax axe notebooks
+.PHONY: help setup book pdf test test-oldest links bench classroom serve clean data mathjax axe notebooks
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name what; do printf 'make %-10s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name what; do printf 'make %-10s %s\n' "$$name" "$$what"; done
 
 setup: .venv/ready  ## make .venv, or bring it up to date
 
 test: .venv/peers .venv/extras mathjax axe  ## run every test (ARGS=... for pytest)
 	@echo "test: running pytest"
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
+
+test-oldest: ## the tests of the core on the oldest torch that it is made for, in .venv-oldest
+	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install --quiet 'torch==$(OLDEST_TORCH)' 'numpy<2.3' -e . hypothesis pytest
+	@.venv-oldest/bin/python -m pytest -q --noconftest -p no:cacheprovider $(CORE_TESTS) $(ARGS)
 
 bench: .venv/peers  ## time the attacks beside other libraries (ARGS=... for benchmarks/bench.py)
 	@echo "bench: a quiet machine gives quiet numbers; half an hour on two fast cores, more on slow ones"
@@ -48,7 +55,7 @@ serve:  ## show the built pages on http://localhost:8000 (PORT=...)
 	@python3 -m http.server --directory _build/html $(PORT)
 
 clean:  ## remove the pages and the executed notebooks (not .venv, not the cache)
-	rm -rf _build notebooks/*.ipynb notebooks/*.html notebooks/*.record
+	rm -rf _build dist notebooks/*.ipynb notebooks/*.html notebooks/*.record
 
 # The stamps are written last: an installation that broke off is done again.
 .venv/ready: pyproject.toml constraints.txt

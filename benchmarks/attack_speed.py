@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from advtransfer import attacks
 from advtransfer.datasets.encoders import encoder_path
 from advtransfer.models import images, text
-from advtransfer.modes import memory_kept
 from advtransfer.prepare import prepare
 
 EPS, STEP = 8 / 255, 2 / 255
@@ -97,7 +96,7 @@ class Setting:
 LINF = partial(attacks.pgd, eps=EPS, step_size=STEP)
 L2 = partial(attacks.pgd, eps=RADIUS, step_size=STRIDE, norm="l2")
 MOMENTUM = partial(attacks.mi_fgsm, eps=EPS, step_size=STEP)
-KEPT = "torchattacks, memory kept"  # by its process: see `apart`
+KEPT = {"torchattacks": "torchattacks, memory kept", "ours, PGD ℓ∞": "ours, PGD ℓ∞, memory kept"}  # by their processes
 PEERS = dict.fromkeys(("torchattacks", "foolbox", "ART"), (LINF, False))
 OURS = {
     "ours, PGD ℓ∞": (LINF, False),
@@ -112,9 +111,10 @@ FLOORS = ("floor: passes of the model", "floor: passes of the prepared model")
 
 def described(setting, detailed):
     """What is compared: for `detailed`, also what of the gain is the prepared model's, and what the loop's."""
-    peers = {**PEERS, **({KEPT: (LINF, False)} if setting.x.device.type == "cpu" else {})} if setting.bounds else {}
-    details = (NOT_PREPARED, FIRST, ON_OURS) if detailed else ()
-    return {**peers, **OURS, **dict.fromkeys(details, (LINF, False))}
+    contenders = {**(PEERS if setting.bounds else {}), **OURS}
+    if setting.x.device.type == "cpu":
+        contenders |= {KEPT[name]: contenders[name] for name in KEPT if name in contenders}
+    return {**contenders, **dict.fromkeys((NOT_PREPARED, FIRST, ON_OURS) if detailed else (), (LINF, False))}
 
 
 def calls(model, batch, device, steps):
@@ -123,9 +123,8 @@ def calls(model, batch, device, steps):
     first = prepare(s.model, channels_last=False)
     theirs = dict(peers(s, steps)) if s.bounds else {}
     if theirs:
-        theirs[KEPT] = theirs["torchattacks"]
         theirs[ON_OURS] = _torchattacks(s, s.prepared, steps)
-    return theirs | {
+    found = theirs | {
         "ours, PGD ℓ∞": lambda: s.ours(s.prepared, steps),
         "ours, PGD ℓ2": lambda: s.ours(s.prepared, steps, eps=RADIUS, step=STRIDE, norm="l2"),
         "ours, MI-FGSM": lambda: s.ours(s.prepared, steps, attacks.mi_fgsm),
@@ -133,8 +132,9 @@ def calls(model, batch, device, steps):
         NOT_PREPARED: lambda: s.ours(s.model, steps),
         FIRST: lambda: s.ours(first, steps, channels_last=False),
         FLOORS[0]: lambda: s.floor(s.model, s.x, steps),
-        FLOORS[1]: memory_kept()(lambda: s.floor(s.prepared, s.laid_out(), steps)),
+        FLOORS[1]: lambda: s.floor(s.prepared, s.laid_out(), steps),
     }
+    return found | {kept: found[name] for name, kept in KEPT.items() if name in found}
 
 
 def _torchattacks(setting, model, steps):

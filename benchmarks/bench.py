@@ -36,7 +36,7 @@ def attack_record(name, given, device, options, machine):
     slow = [key for key, (_, half) in about.items() if half and share < 1]
     about = {key: contender for key, contender in about.items() if key not in slow}
     make = partial(attack_speed.calls, model, batch, device, steps)
-    with apart(make, [*about, *attack_speed.FLOORS], {attack_speed.KEPT: KEEP_MEMORY}) as calls:
+    with apart(make, [*about, *attack_speed.FLOORS], dict.fromkeys(attack_speed.KEPT.values(), KEEP_MEMORY)) as calls:
         found = {key: calls[key](result=True).to(device) for key in about}
         errors = attack_speed.check(setting, steps, {key: (delta, *about[key]) for key, delta in found.items()})
         rows = interleaved(calls, repeats, device, warm_up=device.type == "cuda")  # the check is one

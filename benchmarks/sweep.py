@@ -16,8 +16,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from advtransfer import collecting, notebooks, plans, sweep, workers
-from advtransfer.records import Record, place
+from advtransfer.notebooks import read as notebooks
+from advtransfer.records.record import Record
+from advtransfer.records.runs import place
+from advtransfer.sweeps import collect as collecting
+from advtransfer.sweeps import compute as sweep
+from advtransfer.sweeps import plan as plans
+from advtransfer.sweeps import workers
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "theory_checks.md"
 

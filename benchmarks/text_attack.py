@@ -16,8 +16,8 @@ from clock import seconds
 
 from advtransfer.models.text import build
 from advtransfer.models.tokens import load_tokenizer, tokenise
-from advtransfer.sentences import candidates
-from advtransfer.text_attacks import word_attack
+from advtransfer.text.nearest import candidates
+from advtransfer.text.word_attacks import word_attack
 
 
 def main():

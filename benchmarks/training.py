@@ -13,7 +13,7 @@ from clock import compared, interleaved
 from torch.nn import functional as F
 
 from advtransfer.models import images
-from advtransfer.training import fit_classifier
+from advtransfer.training.images import fit_classifier
 
 SIZE = 64  # images a step
 

@@ -1,5 +1,7 @@
 """The whole book as one PDF, printed from its built pages by a headless Chromium: ``make pdf``."""
 
+import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,8 @@ from pypdf.generic import ArrayObject, DictionaryObject, NameObject
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
 TARGET = HTML / "companion.pdf"
+MADE_OF = ROOT / "_build" / "companion.sha256"
+CHANGING = re.compile(rb"\?(v|digest)=[0-9a-f]+")  # of a style or script, in its address
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-extensions",
@@ -42,6 +46,14 @@ def serving(folder: Path) -> Iterator[str]:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def printed_of(html: Path) -> str:
+    """A digest of the pages that are printed and of their styles: what the PDF was made of."""
+    content = hashlib.sha256()
+    for path in [*(html / f"{page}.html" for _, page in chapters()), *sorted(html.glob("_static/**/*.css"))]:
+        content.update(CHANGING.sub(b"", path.read_bytes()))
+    return content.hexdigest()
 
 
 def chapters() -> Iterator[tuple[str | None, str]]:
@@ -102,10 +114,15 @@ def main() -> int:
     if not (HTML / "index.html").is_file():
         print("pdf: no pages yet; run make book first", file=sys.stderr)
         return 1
+    pages = printed_of(HTML)
+    if TARGET.is_file() and MADE_OF.is_file() and MADE_OF.read_text(encoding="utf-8") == pages:
+        print("pdf: no page has changed")
+        return 0
     book = whole(browser, HTML)
     draft = TARGET.with_suffix(".part")
     book.write(draft)
     draft.replace(TARGET)
+    MADE_OF.write_text(pages, encoding="utf-8")
     print(f"pdf: {TARGET.relative_to(ROOT)}, {len(book.pages)} pages")
     return 0
 

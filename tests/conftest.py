@@ -13,10 +13,17 @@ import torch
 from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling
 
-from advtransfer import provenance, runner
+import advtransfer.models  # noqa: F401 - and with it torchvision, which tests and peers import, beside any torch
+from advtransfer.notebooks import execute
+from advtransfer.records import provenance
 
 ROOT = Path(__file__).parents[1]
-BUILT = ("test_links.py", "test_pages.py", "test_quoted.py")  # the modules that use the fixture `book`
+BUILT = (
+    "test_ledger.py",
+    "test_links.py",
+    "test_pages.py",
+    "test_quoted.py",
+)  # the modules that use the fixture `book`
 
 
 @pytest.hookimpl(optionalhook=True)  # xdist can be switched off
@@ -52,14 +59,14 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]
     folder.mkdir(exist_ok=True)
 
     @once
-    def execute(path: Path) -> Path:
+    def executed_once(path: Path) -> Path:
         with pytest.MonkeyPatch.context() as patch, FileLock(folder / f"{path.name}.lock"):
             patch.setenv("ADVTRANSFER_DATA", str(folder / "data"))
             patch.setenv("ADVTRANSFER_CACHE", str(folder / "cache"))
             patch.setenv("OMP_NUM_THREADS", "1")
-            return runner.run(path, {"profile": "smoke"}, out=folder).path
+            return execute.run(path, {"profile": "smoke"}, out=folder).path
 
-    return execute
+    return executed_once
 
 
 @pytest.fixture(scope="session")
@@ -107,8 +114,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from advtransfer.configs import Config as Base, Epsilon
-from advtransfer.records import recorded
+from advtransfer.records.configs import Config as Base
+from advtransfer.records.configs import Epsilon
+from advtransfer.records.runs import recorded
 
 
 class Config(Base):
@@ -118,10 +126,9 @@ class Config(Base):
     steps: int = Field(1, ge=1, description="steps")
 
 
-def inputs(config):
+def files(config):
     """Its data: a file that may be there or not."""
-    path = Path(os.environ["ADVTRANSFER_DATA"]) / "numbers.txt"
-    return {"numbers": path.read_text() if path.exists() else "missing"}
+    return {"numbers": Path(os.environ["ADVTRANSFER_DATA"]) / "numbers.txt"}
 
 
 calls = []

@@ -7,9 +7,9 @@ import re
 import nbformat
 import pytest
 
-from advtransfer import cli
 from advtransfer.classroom import feedback, gradebook, sandbox, sheets
 from advtransfer.classroom.grading import _plan
+from advtransfer.commands import main as cli
 from classroom_cases import NAMES, SOURCES, original, solved, stubbed, write
 
 INSTALL = """pip install 'it' "from" {here}"""

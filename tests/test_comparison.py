@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from advtransfer.experiments import comparison
-from advtransfer.experiments.comparison import ACCURACY, ALPHA1, ALPHA2_SQUARED
+from advtransfer.pages import comparison
+from advtransfer.pages.comparison import ACCURACY, ALPHA1, ALPHA2_SQUARED
 
 PAPER = pd.DataFrame({"label": ["A", "B", "C"], "transfer_accuracy": [0.5, 0.25, 0.1], "alpha1": [0.1234, 0.2, 0.3]})
 

@@ -5,8 +5,8 @@ import doctest
 import pytest
 from pydantic import Field
 
-from advtransfer import configs
-from advtransfer.configs import Config, ConfigError, Epsilon
+from advtransfer.records import configs
+from advtransfer.records.configs import Config, ConfigError, Epsilon
 
 
 class Demo(Config):

@@ -13,7 +13,7 @@ import image_archives as archives
 from advtransfer import datasets
 from advtransfer.datasets import formats, shift, sources, store
 from advtransfer.datasets.store import Arrays
-from advtransfer.storage import data_root
+from advtransfer.records.storage import data_root
 
 
 def equal(a, b):

@@ -14,8 +14,10 @@ import pytest
 import torch
 from scipy import stats
 
-from advtransfer import matching, metrics, plots, records
-from advtransfer.experiments import counterexamples, pool
+from advtransfer import matching, metrics
+from advtransfer.experiments import counterexamples
+from advtransfer.pages import plots, pool
+from advtransfer.records.published import published
 from browser import CHROMIUM, SHIFT, Browser
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -194,7 +196,7 @@ def test_a_page_holds_its_figures_their_data_and_what_to_read_without_a_script(s
         assert f"--{name}: {colour}" in page
     assert "on" + "click" not in page
     data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)[1])
-    table = pool.rows(records.published("vision"))
+    table = pool.rows(published("vision"))
     assert [row["alpha1"] for row in data["rows"]] == table["alpha1"].tolist()
     assert data["predictors"] == list(pool.PREDICTORS)
     assert set(data["markers"]) == set(table["label"])
@@ -309,7 +311,7 @@ def test_linear_models_are_the_same_everywhere_and_a_tie_has_no_first_attack(pag
 
 
 def test_the_source_models_by_keyboard_and_held_fixed(page):
-    table = pool.rows(records.published("vision"))
+    table = pool.rows(published("vision"))
     y, own = table["transfer_accuracy"], table["source_accuracy"]
 
     def said() -> float:

@@ -1,59 +1,79 @@
-"""The ledger of claims: verdicts are read from the notebooks, by the rule, and counted, never typed."""
+"""The ledger of claims: verdicts are values that notebooks glue, and are counted, never typed."""
 
+import math
+import re
 from pathlib import Path
 
 import ledger
 import nbformat
 import pytest
+from IPython.core.formatters import format_display_data
 
-from advtransfer import pages
+from advtransfer.notebooks import export
+from advtransfer.pages.verdicts import Finding, Verdict, judge, judge_over_sources, share
+from advtransfer.statistics import Correlation
 
 ROOT = Path(__file__).parents[1]
+ROLE = re.compile(r"\{verdict\}`([^`]+)`")
 
-TWO = "T→S: 0.96 [0.90,\xa01.00], p = 0.033, n = 5, reproduced; S→T: 0.83 [0.53,\xa01.00], direction only (published)"
-DOMAINS = (
-    "published: with the animals, r = 0.9 (n = 5): direction only; with the vehicles, r = −0.6 (n = 5): not reproduced."
-)
+REPRODUCED = Verdict("a rises with b", "reproduced", 0.9, 0.5, 1.0, 5, 0.03, "published")
+DIRECTION = Verdict("a rises with c", "direction only", 0.5, -0.2, 0.9, 5)
+
+
+def notebook(**values: object) -> nbformat.NotebookNode:
+    """A notebook whose one cell glues `values`, as myst-nb does it."""
+    outputs = []
+    for name, value in values.items():
+        bundle, metadata = format_display_data(value)
+        data = {f"{export.UNSEEN}{kind}": content for kind, content in bundle.items()}
+        about = {**metadata, "scrapbook": {"name": f"{export.UNSEEN}{name}"}}
+        outputs.append(nbformat.v4.new_output("display_data", data, metadata=about))
+    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=outputs)])
+    nbformat.validate(node)
+    return node
 
 
 @pytest.mark.parametrize(
-    ("text", "how", "expected"),
+    ("verdicts", "word"),
+    [((REPRODUCED,), "reproduced"), ((REPRODUCED, REPRODUCED), "reproduced"), ((REPRODUCED, DIRECTION), "mixed"),
+     ((), "not run")],
+)  # fmt: skip
+def test_a_finding_is_glued_as_data_and_as_the_text_that_quotes_it(verdicts, word, tmp_path):
+    finding = Finding("0.90 [0.50, 1.00], and so on", verdicts)
+    node = notebook(key=finding, number=0.25)
+    assert export.glued(node) == {"key": finding.text, "number": 0.25}
+    data = export.findings(node)["key"]
+    assert data["word"] == finding.word == word
+    assert [verdict["n"] for verdict in data["verdicts"]] == [5] * len(verdicts)
+    assert all(verdict["p"] is None or math.isfinite(verdict["p"]) for verdict in data["verdicts"])
+    nbformat.write(node, tmp_path / "page.ipynb")
+    assert ledger.verdict("/page.ipynb::key", tmp_path) == word
+    with pytest.raises(ValueError, match="glues no finding 'number'; expected one of key"):
+        ledger.verdict("/page.ipynb::number", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("interval", "claimed", "word"),
     [
-        ("−0.36 [−1.00,\xa01.00], n = 5, not reproduced", {}, "not reproduced"),
-        (TWO, {}, "mixed"),
-        (TWO, {"part": "T→S"}, "reproduced"),
-        (TWO, {"part": "S→T"}, "direction only"),
-        (DOMAINS, {"part": "animals"}, "direction only"),
-        (DOMAINS, {"part": "vehicles"}, "not reproduced"),
-        ("0.1 to 0.2, 11 of 20 reproduced (in print −0.51)", {}, "mixed"),
-        ("0 of 20 reproduced", {}, "not reproduced"),
-        ("20 of 20 reproduced", {}, "reproduced"),
-        ("−0.82 [−0.94,\xa0−0.47], n = 10", {"negative": True}, "reproduced"),
-        ("−0.82 [−0.94,\xa00.47], n = 10", {"negative": True}, "direction only"),
-        ("0.82 [0.47,\xa00.94], n = 10", {"negative": True}, "not reproduced"),
-        ("not run, the images are missing", {}, "not run"),
+        ((0.5, 0.1, 0.9), 1, "reproduced"),
+        ((0.5, -0.1, 0.9), 1, "direction only"),
+        ((-0.5, -0.9, -0.1), 1, "not reproduced"),
+        ((-0.5, -0.9, -0.1), -1, "reproduced"),
+        ((-0.5, -0.9, 0.1), -1, "direction only"),
+        ((0.5, 0.1, 0.9), -1, "not reproduced"),
+        ((math.nan, math.nan, math.nan), 1, "not reproduced"),
     ],
 )
-def test_a_verdict_is_read_from_what_a_notebook_says(text, how, expected):
-    assert ledger.judge(text, **how) == expected
+def test_the_rule(interval, claimed, word):
+    assert judge(*interval, claimed=claimed) == word
+    for p in (0.05, 0.051, math.nan):
+        second = "direction only" if word == "reproduced" and p != 0.05 else word
+        assert judge_over_sources(Correlation(*interval, p, 5), claimed=claimed) == second
 
 
-def test_a_changed_notebook_changes_the_count(tmp_path):
-    (tmp_path / "book").mkdir()
-    (tmp_path / ledger.LEDGER).write_text("{verdict}`holds` {verdict}`/page.ipynb::key, negative`", "utf-8")
-    for low, word in (("−0.9", "reproduced"), ("−1.1", "direction only")):
-        said = f"−1.0 [{low},\xa0{low if word == 'reproduced' else '0.1'}], n = 10"
-        cell = nbformat.v4.new_code_cell(
-            outputs=[
-                nbformat.v4.new_output(
-                    "display_data",
-                    {f"{pages.UNSEEN}text/plain": repr(said)},
-                    metadata={"scrapbook": {"name": f"{pages.UNSEEN}key"}},
-                )
-            ]
-        )
-        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "page.ipynb")
-        assert ledger.counts(tmp_path) == {"holds": 1, word: 1}
+def test_shares_count_what_is_reproduced():
+    assert share([REPRODUCED, DIRECTION, DIRECTION]) == "1 of 3"
+    assert share([]) == "0 of 0"
 
 
 @pytest.mark.parametrize("written", ["proved", "/page.ipynb"])
@@ -62,13 +82,22 @@ def test_a_verdict_outside_the_rule_is_refused(written, tmp_path):
         ledger.verdict(written, tmp_path)
 
 
+def test_the_first_page_counts_what_stands_in_the_ledger(book):
+    """Also a check that the summary is written after the ledger is read, whichever page comes first."""
+    shown = ROLE.findall((ROOT / f"{ledger.LEDGER}.md").read_text("utf-8"))
+    text = re.sub(r"<[^>]+>", "", (book / "book" / "index.html").read_text("utf-8"))
+    assert f"The ledger has {len(shown)} claims." in text
+    for word in ledger.PROVED:
+        assert (f"{word}: {shown.count(word)}" in text) == (word in shown)
+
+
 def test_every_row_of_the_ledger_has_one_verdict_and_no_number_is_typed():
-    text = (ROOT / ledger.LEDGER).read_text("utf-8").split("## What the paper does not claim")[0]
+    text = (ROOT / f"{ledger.LEDGER}.md").read_text("utf-8").split("## What the paper does not claim")[0]
     rows = text.split("\n* - ")[2:]
     assert len(rows) > 30
     for row in rows:
         cells = row.rstrip("`\n").split("\n  - ")
         assert len(cells) == 5, cells[0]
-        assert len(ledger.ROLE.findall(row)) == 1, cells[0]
-        written = ledger.ROLE.search(row)[1]
+        assert len(ROLE.findall(row)) == 1, cells[0]
+        written = ROLE.search(row)[1]
         assert written in ledger.PROVED or "::" in written, cells[0]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from advtransfer import metrics
 from advtransfer.attacks import pgd
-from advtransfer.estimators import unit_rows
+from advtransfer.intervals import unit_rows
 from advtransfer.metrics import Accumulator, from_deviations, from_jacobians, transfer_matrix, transferability
 from advtransfer.spectral import singular_attacks
 from cases import ConvNet, assert_no_trace, normal, orthogonal, refuses, seeded, seeds, trace

@@ -13,10 +13,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from advtransfer import notebooks, runner
 from advtransfer.experiments import vision
-from advtransfer.pages import glued
-from advtransfer.records import Record
+from advtransfer.notebooks import execute
+from advtransfer.notebooks.export import glued
+from advtransfer.notebooks.read import read
+from advtransfer.records.record import Record
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.md"))
@@ -34,7 +35,7 @@ def _bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_parameters_cell_is_the_config(path: Path) -> None:
-    assert notebooks.read(path).disagreements() == []
+    assert read(path).disagreements() == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -58,20 +59,20 @@ def test_runs_at_smoke_size(path: Path, executed: Callable[[Path], Path], monkey
     assert own <= set(values), f"quoted on a page, but not glued: {own - set(values)}"
     # From the record kept by the first run the page comes out the same, byte for byte.
     monkeypatch.setenv("ADVTRANSFER_CACHE", str(first.parent / "cache"))
-    second = runner.run(path, {"profile": "smoke"}, out=first.parent / "again")
+    second = execute.run(path, {"profile": "smoke"}, out=first.parent / "again")
     assert second.executed
     assert second.path.read_bytes() == first.read_bytes()
 
 
 def test_an_unknown_parameter_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="did you mean 'networks'") as refused:
-        runner.run(ROOT / "notebooks" / "theory_checks.md", {"network": 3}, out=tmp_path)
+        execute.run(ROOT / "notebooks" / "theory_checks.md", {"network": 3}, out=tmp_path)
     assert "\n" not in str(refused.value)
     assert not list(tmp_path.glob("*.ipynb"))
 
 
 def test_without_data_the_image_page_says_so_and_still_builds(tmp_path: Path) -> None:
-    page = runner.run(ROOT / "notebooks" / "cifar_to_stl.md", {"profile": "quick"}, out=tmp_path)
+    page = execute.run(ROOT / "notebooks" / "cifar_to_stl.md", {"profile": "quick"}, out=tmp_path)
     text = json.dumps(json.loads(page.path.read_text())["cells"])
     assert "admonition" in text
     assert "advtransfer data fetch" in text

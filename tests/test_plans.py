@@ -8,19 +8,23 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 import trials
-from advtransfer import notebooks, plans
-from advtransfer.collecting import collect, over_seeds
-from advtransfer.configs import Config, ConfigError
-from advtransfer.experiments import pool
-from advtransfer.plans import Plan, Run
-from advtransfer.records import Record, RecordError, place
+from advtransfer.notebooks.read import read
+from advtransfer.pages.seeds import over_seeds
+from advtransfer.records import storage
+from advtransfer.records.configs import ConfigError
+from advtransfer.records.record import Record, RecordError
+from advtransfer.records.runs import place
+from advtransfer.sweeps import plan as plans
+from advtransfer.sweeps.collect import collect, summarise
+from advtransfer.sweeps.plan import Plan, Run
 
 
 @pytest.fixture
 def notebook(toys):
-    yield notebooks.read(trials.write(toys))
+    yield read(trials.write(toys))
     sys.modules.pop("toys.trial", None)
 
 
@@ -70,24 +74,18 @@ def test_a_plan_that_cannot_be_is_told(notebook, fixed, grid, message):
         plans.plan(notebook, fixed, grid)
 
 
-class Two(Config):
-    a: int = 0
-    b: int = 0
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1))
-@settings(max_examples=50)
-def test_inputs_are_asked_once_for_all_configs_that_agree_in_what_they_read(pairs):
-    asked = []
-
-    def ask(config):
-        asked.append((config.a, config.b if config.a else None))  # b matters only where a is not zero
-        return {"data": f"{config.a} {config.b}" if config.a else "0"}
-
-    remembered = plans._remembered(ask)
-    for a, b in pairs:
-        assert remembered(Two(a=a, b=b)) == {"data": f"{a} {b}" if a else "0"}
-    assert len(asked) == len(set(asked))
+def test_a_file_is_read_once_for_all_runs_and_again_when_it_has_changed(notebook, toys, monkeypatch):
+    data = toys.parent / "data.txt"
+    data.write_text("one")
+    read = []
+    monkeypatch.setattr(storage, "sha256", lambda path: read.append(path) or path.read_text())
+    monkeypatch.setattr(notebook.experiment_module, "files", lambda config: {"data": data}, raising=False)
+    first = plans.plan(notebook, {}, {"seed": range(20)})
+    assert (len(first.runs), read) == (20, [data])
+    data.write_text("three")
+    second = plans.plan(notebook, {}, {"seed": range(20)})
+    assert read == [data, data]
+    assert not {run.key for run in first.runs} & {run.key for run in second.runs}
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -120,8 +118,8 @@ def test_collected_tables_are_those_of_the_records(tmp_path_factory, contents):
         collect(plan, {runs[0].key}, None, cache)
 
 
-def test_intervals_over_seeds_are_those_of_the_published_runs():
-    """Against `pool.over_seeds`, a loop over groups, with rows in an order of their own in every run."""
+def test_intervals_over_seeds_are_students():
+    """Against scipy, with rows in an order of their own in every run, as a sweep and as published runs have them."""
     rng = np.random.default_rng(0)
     rows = [
         {"seed": seed, "eps": eps, "t": t, "name": name, "value": rng.normal(), "other": rng.normal()}
@@ -131,23 +129,26 @@ def test_intervals_over_seeds_are_those_of_the_published_runs():
         for t in (0.0, 0.5)
     ]
     table = pd.DataFrame(rows)
-    found = over_seeds(table, ("seed", "eps"))
-    assert list(found.columns) == ["eps", "t", "name", "measure", "mean", "low", "high", "seeds"]
-    by = pool.over_seeds(table, ["eps", "t", "name"], ["value", "other"])
-    for measure in ("value", "other"):
-        part = found[found["measure"] == measure].merge(by, on=["eps", "t", "name"], validate="1:1")
-        assert len(part) == 8
-        for mine, theirs in (("mean", measure), ("low", f"{measure}_low"), ("high", f"{measure}_high")):
-            np.testing.assert_allclose(part[mine], part[theirs], rtol=1e-12)
-        assert (part["seeds_x"] == 4).all()
+    means = summarise(table, ("seed", "eps"))
+    assert list(means.columns) == ["eps", "t", "name", "measure", "mean", "low", "high", "seeds"]
+    by = over_seeds(table, ["eps", "t", "name"], ["value", "other"])
+    names = ["eps", "t", "name"]
+    for key, part in table.groupby(names):
+        for measure in ("value", "other"):
+            low, high = stats.t.interval(0.95, 3, part[measure].mean(), stats.sem(part[measure]))
+            expected = [part[measure].mean(), low, high, 4]
+            long = means.set_index([*names, "measure"]).loc[(*key, measure), ["mean", "low", "high", "seeds"]]
+            wide = by.set_index(names).loc[key, [measure, f"{measure}_low", f"{measure}_high", "seeds"]]
+            for row in (long, wide):
+                np.testing.assert_allclose(row.to_numpy(float), expected, rtol=1e-12)
 
 
 def test_one_seed_has_no_interval_and_a_share_is_a_mean():
     table = pd.DataFrame({"eps": [0.1, 0.2], "value": [1.0, 2.0], "n": [5, 5]})
-    found = over_seeds(table, ("eps",))
+    found = summarise(table, ("eps",))
     assert found["n"].tolist() == [5, 5], "what is the same in every run is a label"
     assert found["mean"].tolist() == [1, 2]
     assert found["low"].isna().all()
-    shares = over_seeds(pd.DataFrame({"seed": [0, 1, 2, 3], "right": [True, True, False, True]}), ("seed",))
+    shares = summarise(pd.DataFrame({"seed": [0, 1, 2, 3], "right": [True, True, False, True]}), ("seed",))
     assert shares["mean"].tolist() == [0.75]
     assert math.isclose(shares["high"][0] - shares["low"][0], 2 * 3.182446305284263 * 0.5 / 2)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -10,25 +11,22 @@ from pathlib import Path
 import pytest
 
 import trials
-from advtransfer import notebooks
-from advtransfer.cli import main
-from advtransfer.configs import ConfigError
-from advtransfer.notebooks import NotebookError
-from advtransfer.runner import RunError, in_toc_order, run
+from advtransfer.commands.main import main
+from advtransfer.notebooks.execute import RunError, run
+from advtransfer.notebooks.find import in_toc_order
+from advtransfer.notebooks.read import NotebookError, read
+from advtransfer.records.configs import ConfigError
+from advtransfer.records.record import Record
 
 REPOSITORY = Path(__file__).parents[1]
-PARAMETERS = """profile: str = "quick"  # size of the run: smoke, quick or paper
-seed: int = 0  # seed of everything random
-eps: float = None  # radius; None: the profile's
-steps: int = None  # steps; None: the profile's
-"""
+PARAMETERS = "# a line for each parameter is put here when the page is run\n"
 NOTEBOOK = (
     trials.HEADER.format(experiment="toys.echo", title="Powers", parameters=PARAMETERS)
     + """
 ```{code-cell} ipython3
 from toys import echo
-from advtransfer import records, storage
-config = echo.Config.from_profile(profile, seed=seed, eps=eps, steps=steps)
+from advtransfer.records import storage
+config = echo.Config.from_cell(globals())
 record = echo.run(config)
 print(record.tables["powers"])
 ```
@@ -68,7 +66,7 @@ def test_executed_once_for_each_thing_it_depends_on(notebook, cache, tmp_path):
     assert first.path.read_bytes() == text, "the same run gives the same file, byte for byte"
 
     def key() -> str:
-        return notebooks.read(notebook).resolve({"eps": "1/2", "steps": "3"})[1]
+        return read(notebook).resolve({"eps": "1/2", "steps": "3"})[1]
 
     keys = [key()]
     (tmp_path / "data").mkdir()
@@ -84,7 +82,7 @@ def test_a_change_in_the_source_it_imports_changes_the_key(notebook, toys, tmp_p
     """Asked of a new process each time, as sources are read once in a process."""
 
     def key() -> str:
-        script = "import sys, pathlib; from advtransfer import notebooks as n; sys.path.insert(0, sys.argv[2])\n"
+        script = "import sys, pathlib; from advtransfer.notebooks import read as n; sys.path.insert(0, sys.argv[2])\n"
         script += "print(n.read(pathlib.Path(sys.argv[1])).resolve({})[1])"
         command = [sys.executable, "-c", script, str(notebook), str(tmp_path)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -106,7 +104,7 @@ def test_a_change_in_the_source_it_imports_changes_the_key(notebook, toys, tmp_p
     ],
 )
 def test_bad_parameters_are_told_before_a_kernel_starts(notebook, parameters, message, monkeypatch):
-    monkeypatch.setattr("advtransfer.runner.execute", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr("advtransfer.notebooks.execute.execute", lambda *_: pytest.fail("started"))
     with pytest.raises(ConfigError, match=message):
         run(notebook, parameters)
 
@@ -130,17 +128,14 @@ def test_a_dead_kernel_is_told(notebook):
 def test_what_is_wrong_with_a_notebook_is_told(notebook):
     with pytest.raises(NotebookError, match="unknown notebook 'power'; did you mean 'powers'"):
         run(notebook.with_stem("power"))
-    assert notebooks.read(notebook).disagreements() == []
     text = notebook.read_text()
-    notebook.write_text(text.replace("steps: int = None  # steps; None: the profile's", "step = 3"))
-    assert notebooks.read(notebook).disagreements() == [
-        "steps: not in the parameters cell",
-        "unknown parameter 'step'; did you mean 'steps'?",
-    ]
-    notebook.write_text(text.replace('profile: str = "quick"  # size', 'profile = "paper"  # size'))
-    assert len(notebooks.read(notebook).disagreements()) == 2
-    notebook.write_text(text.replace("import os, sys", "import os sys"))
-    with pytest.raises(NotebookError, match="cell 4, line 1: invalid syntax"):
+    for cell, message in (("step = 3", "unknown parameter 'step'; did you mean 'steps'?"),
+                          ("steps = 1 + 2", "a default in its parameters cell is no plain value")):  # fmt: skip
+        notebook.write_text(text.replace(PARAMETERS, f"{cell}\n"))
+        with pytest.raises(ValueError, match=re.escape(message)):
+            run(notebook)
+    notebook.write_text(text.replace(":tags: [parameters]", ":tags: [other]"))
+    with pytest.raises(NotebookError, match="no cell has the tag 'parameters'; expected one"):
         run(notebook)
     notebook.write_text(text.replace("experiment: toys", "experimental: toys"))
     with pytest.raises(NotebookError, match="expected a module there"):
@@ -204,13 +199,40 @@ def test_finding_everything_fresh_is_quick_and_imports_nothing_slow(notebook):
     assert again.stdout == "notebooks/powers.md: fresh\n"
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 3
     imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines()}
-    assert "advtransfer.runner" in imported
+    assert "advtransfer.notebooks.execute" in imported
     assert not imported & {"torch", "transformers", "papermill", "nbclient", "nbconvert", "matplotlib", "seaborn"}
 
 
-SOURCES = sorted((REPOSITORY / "notebooks").glob("*.md"))
+def test_the_parameters_cell_is_made_from_the_config_and_keeps_what_differs(notebook):
+    text = notebook.read_text()
+    notebook.write_text(text.replace(PARAMETERS, "steps: int = 3\n"))
+    lines = [
+        'profile: str = "quick"  # size of the run: smoke, quick or paper',
+        "seed: int = 0  # seed of everything random",
+        "eps: float = None  # radius",
+        "steps: int = 3  # steps",
+    ]
+    executed = json.loads(run(notebook, {"eps": "1/2"}).path.read_text())
+    sources = ["".join(cell["source"]) for cell in executed["cells"] if cell["cell_type"] == "code"]
+    assert sources[0].splitlines() == lines
+    assert "eps = 0.5" in sources[1]
+    record = Record.load(read(notebook).record_folder({"eps": "1/2"}))
+    assert (record.config["steps"], record.config["eps"]) == (3, 0.5)
+    assert run(notebook, {"eps": "1/2", "steps": "2"}).executed
+    assert Record.load(read(notebook).record_folder({"eps": "1/2", "steps": "2"})).config["steps"] == 2
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=[path.stem for path in SOURCES])
-def test_the_parameters_cells_of_the_book_agree_with_their_configs(path):
-    assert notebooks.read(path).disagreements() == []
+def test_only_the_files_that_an_experiment_reads_are_looked_at(notebook, tmp_path, monkeypatch):
+    """A data root with much else in it costs nothing, and a change there changes nothing."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "numbers.txt").write_text("1")
+    key = read(notebook).resolve({})[1]
+    (tmp_path / "data" / "other.txt").write_text("2")
+    monkeypatch.setattr("advtransfer.notebooks.read.Notebook.config", lambda *_: pytest.fail("asked again"))
+    assert read(notebook).resolve({})[1] == key
+    monkeypatch.undo()
+    monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "data" / "numbers.txt").write_text("3, of another size")
+    assert read(notebook).resolve({})[1] != key

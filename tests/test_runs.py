@@ -9,33 +9,35 @@ import pandas as pd
 import pytest
 
 import trials
-from advtransfer import costs, notebooks, pages, records, runs
-from advtransfer.cli import main
-from advtransfer.configs import described, meaning
-from advtransfer.records import Record
+from advtransfer.commands.main import main
+from advtransfer.notebooks import export
+from advtransfer.notebooks.read import read
+from advtransfer.records import compare, costs, find, runs
+from advtransfer.records.configs import described, meaning
+from advtransfer.records.record import Record
 
 
 @pytest.fixture
 def trial(toys, monkeypatch):
     path = trials.write(toys)
     monkeypatch.chdir(toys.parent)
-    yield notebooks.read(path).experiment_module
+    yield read(path).experiment_module
     sys.modules.pop("toys.trial", None)
 
 
 def test_a_run_is_found_by_every_name_it_has(trial, tmp_path):
     record = trial.run(trial.Config(seed=3))
-    folder = records.place("trial", record.key)
+    folder = runs.place("trial", record.key)
     for name in (str(folder), record.key, record.key[:8]):
-        assert runs.find(name) == folder
+        assert find.find(name) == folder
     record.save(tmp_path / "results" / "trial" / "usual-seed3")
     for name in ("usual-seed3", "trial/usual-seed3"):
-        assert runs.find(name, tmp_path / "results").name == "usual-seed3"
+        assert find.find(name, tmp_path / "results").name == "usual-seed3"
     record.save(tmp_path / "results" / "vision" / "usual-seed3")
     with pytest.raises(ValueError, match="may be trial/usual-seed3, vision/usual-seed3; expected one"):
-        runs.find("usual-seed3", tmp_path / "results")
+        find.find("usual-seed3", tmp_path / "results")
     with pytest.raises(ValueError, match="unknown run 'usual-sed3'; did you mean"):
-        runs.find("usual-sed3", tmp_path / "results")
+        find.find("usual-sed3", tmp_path / "results")
 
 
 def test_a_notebook_its_page_and_its_record_are_named_alike(trial, tmp_path, capsys):
@@ -43,7 +45,7 @@ def test_a_notebook_its_page_and_its_record_are_named_alike(trial, tmp_path, cap
     assert main(typed) == 0
     made = ["trials.html", "trials.ipynb", "trials.record"]
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == made
-    assert Record.load(runs.find("mine/trials.ipynb")).config["seed"] == 4
+    assert Record.load(find.find("mine/trials.ipynb")).config["seed"] == 4
     capsys.readouterr()
     assert main(typed) == 0
     assert "fresh" in capsys.readouterr().out
@@ -60,7 +62,7 @@ def test_a_notebook_its_page_and_its_record_are_named_alike(trial, tmp_path, cap
 
 def test_what_two_runs_differ_in(trial, capsys):
     one, other = (trial.run(trial.Config(seed=seed)) for seed in (0, 1))
-    found = runs.differences(one, other)
+    found = compare.differences(one, other)
     assert found["parameters"].to_numpy().tolist() == [["seed", 0, 1]]
     assert found["rows"]["column"].tolist() == ["value", "value"]
     assert found["rows"]["second"].tolist() == other.tables["rows"]["value"].tolist()
@@ -83,12 +85,12 @@ def test_verified_to_the_last_bit_here_and_within_intervals_elsewhere(trial, cap
     own = record.tables["rows"]["value"].tolist()
     monkeypatch.setattr(trial, "run", lambda config, cache: changed(record, own))
     nearly = [float(np.nextafter(own[0], 9)), own[1]]
-    assert not runs.verify(changed(record, nearly)).holds, "here nothing may differ"
-    elsewhere = runs.verify(changed(record, [own[0] + 0.1, own[1]], platform="another"))
+    assert not compare.verify(changed(record, nearly)).holds, "here nothing may differ"
+    elsewhere = compare.verify(changed(record, [own[0] + 0.1, own[1]], platform="another"))
     assert elsewhere.holds
     assert "platform" in elsewhere.rule
     monkeypatch.setattr(trial, "run", lambda config, cache: changed(record, [2.0, own[1]]))
-    outside = runs.verify(changed(record, own, platform="another", source="older"))
+    outside = compare.verify(changed(record, own, platform="another", source="older"))
     assert not outside.holds
 
 
@@ -122,12 +124,12 @@ def test_energy_is_what_the_meters_moved_by(tmp_path, monkeypatch):
 
 def test_a_page_says_what_the_book_would():
     text = "(label)=\n# Title\n{glue:text}`share:.1%` of {glue:text}`lost:d`, {ref}`see <there>`, {py:mod}`~a.b.c`."
-    assert pages._resolved(text, {"share": 0.1234}) == "# Title\n12.3% of ?, see, c."
+    assert export._resolved(text, {"share": 0.1234}) == "# Title\n12.3% of ?, see, c."
 
 
 def test_text_that_differs_is_told_with_its_row():
     one, other = (Record("e", {}, {"t": pd.DataFrame({"a": [text]})}, {}, {}) for text in "xy")
-    assert runs.differences(one, other)["t"].to_numpy().tolist() == [["0, x", "a", "x", "y"]]
+    assert compare.differences(one, other)["t"].to_numpy().tolist() == [["0, x", "a", "x", "y"]]
 
 
 def test_a_reader_who_has_read_enough_is_no_error():

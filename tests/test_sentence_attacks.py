@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from advtransfer.models.tree_autoencoder import TEMPERATURE, TreeAutoencoder, plant
-from advtransfer.sentence_attacks import attack_root, lay_out, margin
+from advtransfer.text.sentence_attacks import attack_root, lay_out, margin
 
 WORDS, RELATIONS, WIDTH, CLASSES = 11, 3, 4, 3
 VOCABULARY = [f"w{k}" for k in range(WORDS)]

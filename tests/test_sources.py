@@ -15,7 +15,8 @@ import requests
 
 import image_archives as archives
 from advtransfer import datasets
-from advtransfer.datasets import commands, fetching, formats, sources, store, textformats
+from advtransfer.commands import data as commands
+from advtransfer.datasets import fetching, formats, sources, store, textformats
 from advtransfer.datasets.download import download
 
 BODY = np.random.default_rng(0).bytes(1_000_000)

@@ -38,13 +38,13 @@ def test_a_record_is_what_the_page_shows(bench, speeds, tmp_path, monkeypatch, c
     monkeypatch.setattr("pool_speed.AXES", {"N": ([500, 1000], bench.pool_speed.by_samples)})
     bench.main()
     assert "sample by sample" in capsys.readouterr().out
-    record = speeds.read("cpu", "one-pair", tmp_path)
+    record = speeds.read(speeds.place("cpu", "one-pair", tmp_path))
     assert [row["ratio"] for row in record["rows"] if row["name"] == record["baseline"]] == [1.0]
     text = " ".join(part.astext() for part in speeds.parts(record))
     assert record["machine"]["device"] in text
     assert "3 interleaved repeats" in text
-    assert speeds.growth_figure(speeds.read("cpu", "growth", tmp_path)["growth"]).startswith("<svg")
-    assert speeds.read("cuda", "one-pair", tmp_path) is None
+    assert speeds.growth_figure(speeds.read(speeds.place("cpu", "growth", tmp_path))["growth"]).startswith("<svg")
+    assert speeds.read(speeds.place("cuda", "one-pair", tmp_path)) is None
     assert not list(tmp_path.glob(".*"))
 
 
@@ -72,7 +72,7 @@ def test_what_a_machine_emulates_is_left_out_and_the_page_says_so(bench, speeds,
     monkeypatch.setattr("attack_speed.FLOORS", ())
     monkeypatch.setattr(sys, "argv", ["bench", "lenet-4", "--out", str(tmp_path)])
     bench.main()
-    record = speeds.read("cpu", "lenet-4", tmp_path)
+    record = speeds.read(speeds.place("cpu", "lenet-4", tmp_path))
     assert [row["name"] for row in record["rows"]] == kept[:2]
     assert [share["of"] for share in record["shares"]] == ["convolution, float32"]
     text = " ".join(part.astext() for part in speeds.parts(record))

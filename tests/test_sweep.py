@@ -14,9 +14,14 @@ import pandas as pd
 import pytest
 
 import trials
-from advtransfer import notebooks, plans, storage, sweep, workers
-from advtransfer.cli import main
-from advtransfer.records import Record, place
+from advtransfer.commands.main import main
+from advtransfer.extras import MissingExtraError
+from advtransfer.notebooks.read import read
+from advtransfer.records import storage
+from advtransfer.records.record import Record
+from advtransfer.records.runs import place
+from advtransfer.sweeps import compute, workers
+from advtransfer.sweeps import plan as plans
 
 
 @pytest.fixture
@@ -26,7 +31,7 @@ def notebook(toys):
 
 
 def planned(path: Path, *grid: str, **fixed: object) -> plans.Plan:
-    return plans.plan(notebooks.read(path), {"profile": "smoke", **fixed}, plans.axes(grid))
+    return plans.plan(read(path), {"profile": "smoke", **fixed}, plans.axes(grid))
 
 
 def pool() -> workers.Engine:
@@ -42,17 +47,17 @@ def whole(plan: plans.Plan, cache: Path) -> dict[str, str]:
 
 def test_failed_and_killed_runs_stop_no_other(notebook, toys, cache):
     plan = planned(notebook, "mood=well,fails,dies,dies once", "seed=0:3")
-    done = sweep.sweep(plan, pool)
+    done = compute.sweep(plan, pool)
     moods = {run.key: run.set["mood"] for run in plan.runs}
     assert Counter(moods[key] for key in done.computed) == {"well": 3, "dies once": 3, "dies": 2}
     assert Counter(moods[key] for key in done.failed) == {"fails": 3, "dies": 1}
     for key, trouble in done.failed.items():
         assert ("is in no mood" in trouble and "trial.py" in trouble) or (
-            moods[key] == "dies" and trouble == sweep.LOST
+            moods[key] == "dies" and trouble == compute.LOST
         )
     assert set(whole(plan, cache)) == done.computed
     before = len(trials.log(toys, "start"))
-    again = sweep.sweep(planned(notebook, "mood=well,dies once", "seed=0:3"), lambda: pytest.fail("nothing to do"))
+    again = compute.sweep(planned(notebook, "mood=well,dies once", "seed=0:3"), lambda: pytest.fail("nothing to do"))
     assert (len(again.found), len(again.computed)) == (6, 0)
     assert len(trials.log(toys, "start")) == before
 
@@ -91,10 +96,12 @@ def test_two_sweeps_at_once_compute_no_run_twice(notebook, toys, cache, tmp_path
     script = """
 import sys
 from pathlib import Path
-from advtransfer import notebooks, plans, sweep, workers
+from advtransfer.notebooks.read import read
+from advtransfer.sweeps import compute, workers
+from advtransfer.sweeps import plan as plans
 if __name__ == "__main__":
-    plan = plans.plan(notebooks.read(Path(sys.argv[1])), {"profile": "smoke"}, plans.axes(["seed=0:10", "seconds=0.3"]))
-    done = sweep.sweep(plan, lambda: workers.local(1, "cpu"))
+    plan = plans.plan(read(Path(sys.argv[1])), {"profile": "smoke"}, plans.axes(["seed=0:10", "seconds=0.3"]))
+    done = compute.sweep(plan, lambda: workers.local(1, "cpu"))
     print(len(done.done), len(done.failed))
 """
     (tmp_path / "one.py").write_text(script)
@@ -107,7 +114,7 @@ if __name__ == "__main__":
 
 def test_a_lock_is_let_go_by_a_kill_and_what_was_half_written_removed(tmp_path):
     path = tmp_path / "thing"
-    script = "import os, sys, pathlib; from advtransfer import storage\np = pathlib.Path(sys.argv[1])\n"
+    script = "import os, sys, pathlib; from advtransfer.records import storage\np = pathlib.Path(sys.argv[1])\n"
     script += "with storage.locked(p), storage.replacing(p) as d:\n d.write_text('half'); print('held', flush=True)\n"
     script += " sys.stdin.read()"
     holder = subprocess.Popen(
@@ -145,7 +152,7 @@ def test_a_dask_cluster_without_a_shared_folder_gives_the_same_records(notebook,
             address = client.scheduler.address
             victim = next(iter(client.run(os.getpid).values()))
         with ThreadPoolExecutor(1) as beside:
-            under_way = beside.submit(sweep.sweep, plan, lambda: workers.dask(address))
+            under_way = beside.submit(compute.sweep, plan, lambda: workers.dask(address))
             while len(trials.log(toys, "end")) < 4:
                 time.sleep(0.05)
             os.kill(victim, signal.SIGKILL)
@@ -157,7 +164,7 @@ def test_a_dask_cluster_without_a_shared_folder_gives_the_same_records(notebook,
             process.wait()
     sent = whole(plan, cache)
     monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "alone"))
-    sweep.sweep(plan, pool)
+    compute.sweep(plan, pool)
     assert sent == whole(plan, tmp_path / "alone")
 
 
@@ -165,7 +172,7 @@ def test_jobs_through_submitit(notebook, cache, monkeypatch):
     """Submitit's executor for debugging, which runs jobs here; each has its share of the runs."""
     pytest.importorskip("submitit", reason="submitit is an extra: .[slurm]")
     plan = planned(notebook, "seed=0:9", "mood=well,fails")
-    done = sweep.sweep(plan, lambda: workers.slurm(1, ["timeout_min=5"], cluster="debug"))
+    done = compute.sweep(plan, lambda: workers.slurm(1, ["timeout_min=5"], cluster="debug"))
     assert (len(done.computed), len(done.failed)) == (9, 9)
     with pytest.raises(ValueError, match="Slurm cannot be used as asked"):
         workers.slurm(1, ["colour=red"], cluster="debug")
@@ -218,5 +225,5 @@ def test_what_cannot_be_done_is_told_at_once(notebook, tmp_path, monkeypatch, ca
 @pytest.mark.parametrize("extra", ["dask", "slurm"])
 def test_a_missing_extra_is_named(monkeypatch, extra):
     monkeypatch.setitem(sys.modules, {"dask": "distributed", "slurm": "submitit"}[extra], None)
-    with pytest.raises(ValueError, match=rf"-e '\.\[{extra}\]'"):
+    with pytest.raises(MissingExtraError, match=rf"is not installed; .* -m pip install .*\[{extra}\]"):
         workers.dask("tcp://127.0.0.1:9") if extra == "dask" else workers.slurm(1)

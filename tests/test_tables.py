@@ -1,29 +1,10 @@
-"""Numbers on a page: formats that a reader can trust, and verdicts that follow from an interval."""
+"""Numbers on a page: formats that a reader can trust."""
 
 import math
 
 import pandas as pd
-import pytest
 
-from advtransfer import tables
-
-
-@pytest.mark.parametrize(
-    ("estimate", "low", "high", "claimed", "expected"),
-    [
-        (0.5, 0.1, 0.8, 1, "reproduced"),
-        (0.5, -0.1, 0.8, 1, "direction only"),
-        (-0.5, -0.8, -0.1, 1, "not reproduced"),
-        (-0.5, -0.8, -0.1, -1, "reproduced"),
-        (-0.5, -0.8, 0.1, -1, "direction only"),
-        (0.0, -0.2, 0.2, 1, "not reproduced"),
-        (math.nan, math.nan, math.nan, 1, "not reproduced"),
-    ],
-)
-def test_a_verdict_follows_from_the_interval(
-    estimate: float, low: float, high: float, claimed: int, expected: str
-) -> None:
-    assert tables.verdict(estimate, low, high, claimed=claimed) == expected  # type: ignore[arg-type]
+from advtransfer.pages import tables
 
 
 def test_numbers_are_set_as_in_print() -> None:
@@ -40,8 +21,8 @@ def test_numbers_are_set_as_in_print() -> None:
 
 
 def test_a_table_keeps_its_columns_whatever_its_cells_hold() -> None:
-    shown = tables.markdown(pd.DataFrame({"norm": ["|x|", "‖x‖"], "n": [1, 2]}), align="lr").data
-    lines = shown.splitlines()
+    shown = tables.show(pd.DataFrame({"norm": ["|x|", "‖x‖"], "n": [1, 2]}))
+    lines = shown.data.splitlines()
     assert lines[1] == "|:-------|----:|"
     assert [line.replace(r"\|", "").count("|") for line in lines] == [3, 3, 3, 3]
 
@@ -50,3 +31,14 @@ def test_an_estimate_without_an_interval_stands_alone():
     nan = float("nan")
     assert tables.interval(0.5, nan, nan) == "0.50"
     assert tables.interval(nan, nan, nan) == "–"
+
+
+def test_columns_of_numbers_are_set_right():
+    cells = {
+        "numbers": ["1.5", "−0.20 [−0.3,\N{NO-BREAK SPACE}0.1]", "–", "12,000", "3%", "< 0.001", r"$4 \times 10^{-5}$"],
+        "words": ["1.5", "0.3, reproduced", "–", "2 of 3", "", "a", "b"],
+    }
+    numbers, words = tables.show(pd.DataFrame(cells)).data.splitlines()[1].strip("|").split("|")
+    assert (numbers[-1], words[0]) == (":", ":")
+    assert tables.show("a *text*").data == "a *text*"
+    assert tables.show(None) is tables.show(pd.DataFrame()) is None

@@ -1,8 +1,8 @@
 """Pages to take away: the PDF of the whole, and buttons that lead nowhere unless they lead somewhere."""
 
+import output
 import print_pdf
 import pytest
-import taken_away
 from pypdf import PdfWriter
 
 from browser import CHROMIUM
@@ -16,7 +16,7 @@ def test_buttons_are_there_where_they_lead_somewhere(page: str, monkeypatch: pyt
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         context = {"header_buttons": [], "pathto": lambda name, resource: f"../{name}"}
-        taken_away.buttons(None, page, "page.html", context, None)
+        output.add_buttons(None, page, "page.html", context, None)
         return [button["url"] for button in context["header_buttons"]]
 
     assert shown() == []

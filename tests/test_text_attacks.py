@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from advtransfer.metrics import transferability
 from advtransfer.models.text import logits
 from advtransfer.models.tokens import tokenise, untokenise
-from advtransfer.sentences import NearestSentence, candidates, marked, reads_back
-from advtransfer.text_attacks import as_attack, deltas, word_attack
+from advtransfer.text.nearest import NearestSentence, candidates, marked, reads_back
+from advtransfer.text.word_attacks import as_attack, deltas, word_attack
 from cases import assert_no_trace, normal, refuses, seeded, seeds, trace
 from text_cases import FILLER, GOOD, TOKENIZER, TRAPS, reviews, tiny
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from advtransfer import metrics, records
-from advtransfer.configs import ConfigError
+from advtransfer import metrics
 from advtransfer.datasets import DataUnavailable
 from advtransfer.datasets.parsing import Tree
 from advtransfer.experiments import evaluation, printed, text, text_protocol, text_sentences
 from advtransfer.experiments.text import Config
+from advtransfer.records import published
+from advtransfer.records.configs import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +26,12 @@ def made(tmp_path_factory):
 
 def test_the_tables_follow_from_the_arrays_and_the_record_from_the_config(made, tmp_path):
     config = Config(**made.config)
-    for name, table in records.rederived(made).items():
+    for name, table in published.rederived(made).items():
         assert table.equals(made.tables[name]), name
-    records.publish(made, "minilm-seed0", samples=12, results=tmp_path)
-    (thin,) = records.published("text", tmp_path).values()
+    published.publish(made, "minilm-seed0", samples=12, results=tmp_path)
+    (thin,) = published.published("text", tmp_path).values()
     assert thin.arrays["word_deviations"].shape[2] == 12
-    assert set(records.rederived(thin)) == set(made.tables)
+    assert set(published.rederived(thin)) == set(made.tables)
     assert text.run(config, cache=False).digest == made.digest
 
 

@@ -5,10 +5,10 @@ import torch
 from torch.nn import functional as F
 from transformers import get_linear_schedule_with_warmup
 
-from advtransfer import text_training
-from advtransfer.fitting import TrainingError
-from advtransfer.text_training import fit_text
-from advtransfer.weights import Checkpoint, content
+from advtransfer.records.weights import Checkpoint, content
+from advtransfer.training import text as text_training
+from advtransfer.training.loop import TrainingError
+from advtransfer.training.text import fit_text
 from cases import seeded
 from text_cases import reviews, tiny
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 import image_archives as archives
 from advtransfer import datasets
-from advtransfer.datasets import commands, fetching, sources, store, textformats, textstore
-from advtransfer.storage import data_root
+from advtransfer.commands import data as commands
+from advtransfer.datasets import fetching, sources, store, textformats, textstore
+from advtransfer.records.storage import data_root
 
 ROWS = [(f"text {k}, said “so”\nand\r\nso", k % 2) for k in range(40)]
 

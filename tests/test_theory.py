@@ -83,7 +83,7 @@ def test_every_counterexample_is_the_one_found_by_hand(record):
 def test_faults_in_what_the_remarks_measure_are_found(monkeypatch):
     """The plug-in value for the unbiased one, an intercept left out."""
     config = theory.Config.from_profile("smoke", samples=10)
-    monkeypatch.setattr(remarks.estimators, "unbiased_square", lambda plug_in, diagonal, n: plug_in)
+    monkeypatch.setattr(remarks.intervals, "unbiased_square", lambda plug_in, diagonal, n: plug_in)
     centred = remarks.matching.function_matching
 
     def uncentred(f_a, f_b, hessian=None):

@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from advtransfer import fitting, training
 from advtransfer.datasets import generated
-from advtransfer.fitting import TrainingError
 from advtransfer.models import images
-from advtransfer.training import PADDING, crop_and_flip, fit_classifier
-from advtransfer.weights import Checkpoint, cached, content, restore
+from advtransfer.records.weights import Checkpoint, cached, content, restore
+from advtransfer.training import images as training
+from advtransfer.training import loop
+from advtransfer.training.images import PADDING, crop_and_flip, fit_classifier
+from advtransfer.training.loop import TrainingError
 
 DATA = generated(seed=0, n_train=300, n_test=100)
 
@@ -174,14 +175,14 @@ def test_bad_images_are_refused(x, y, error, message):
 
 
 WATCH = (DATA.x_test, DATA.y_test)
-CODE = ("advtransfer.training", "advtransfer.models.images")
+CODE = ("advtransfer.training.images", "advtransfer.models.images")
 
 
 def test_watching_measures_each_epoch_and_keeps_the_best(monkeypatch):
     seen = iter([0.2, 0.6, 0.6, 0.5])
     monkeypatch.setattr(training, "_accuracy", lambda *_: next(seen))
     states = []
-    monkeypatch.setattr(fitting, "weights_of", lambda model: states.append(len(states)) or {"n": len(states)})
+    monkeypatch.setattr(loop, "weights_of", lambda model: states.append(len(states)) or {"n": len(states)})
     fit = fit_classifier(images.build("lenet", width=16), DATA.x_train, DATA.y_train, epochs=4, lr=0.01, watch=WATCH)
     assert fit.accuracy.tolist() == [0.2, 0.6, 0.6, 0.5]
     assert (fit.best, fit.last) == ({"n": 2}, {"n": 3})  # after epochs 2 (not 3, its equal) and 4

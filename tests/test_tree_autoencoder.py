@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from advtransfer.fitting import TrainingError
 from advtransfer.models import tree_autoencoder
 from advtransfer.models.tree_autoencoder import TEMPERATURE, TreeAutoencoder, plant, straight_through
-from advtransfer.tree_training import fit_autoencoder, reconstructed
-from advtransfer.weights import Checkpoint, content
+from advtransfer.records.weights import Checkpoint, content
+from advtransfer.training.loop import TrainingError
+from advtransfer.training.trees import fit_autoencoder, reconstructed
 
 WORDS, RELATIONS, HIDDEN = 9, 4, 6
 

@@ -5,13 +5,17 @@ import pandas as pd
 import pytest
 import torch
 
-from advtransfer import datasets, estimators, fitting, matching, metrics, records, spectral, tables
-from advtransfer.configs import ConfigError
-from advtransfer.experiments import ablations, conclusions, evaluation, pool, printed, protocol, similarity, vision
+from advtransfer import datasets, intervals, matching, metrics, spectral
+from advtransfer.experiments import ablations, conclusions, evaluation, printed, protocol, similarity, vision
 from advtransfer.experiments.vision import Config
 from advtransfer.models import images
+from advtransfer.pages import pool, tables
 from advtransfer.prepare import prepare
-from advtransfer.statistics import Correlation, correlate
+from advtransfer.records import published
+from advtransfer.records.configs import ConfigError
+from advtransfer.records.record import Record
+from advtransfer.statistics import correlate
+from advtransfer.training import loop
 
 SMALL = {"architectures": ("lenet", "fully_connected"), "target_epochs": 4}
 
@@ -136,7 +140,7 @@ def test_a_source_at_chance_or_diverged_is_reported_and_left_out(cache, monkeypa
 
     def failing(config, recipe, data):
         if recipe.architecture == "lenet":
-            raise fitting.TrainingError("the loss is nan")
+            raise loop.TrainingError("the loss is nan")
         return trained(config, recipe._replace(lr=1e-6) if recipe.architecture == "alexnet" else recipe, data)
 
     monkeypatch.setattr(protocol, "trained", failing)
@@ -146,7 +150,7 @@ def test_a_source_at_chance_or_diverged_is_reported_and_left_out(cache, monkeypa
     assert models.loc["lenet", ["parameters", "accuracy"]].tolist() == [0, 0]
     assert list(tables["sources"]["architecture"]) == ["fully_connected"]
     monkeypatch.setattr(protocol, "trained", lambda c, r, d: trained(c, r._replace(lr=1e-9), d))
-    with pytest.raises(fitting.TrainingError, match="none of alexnet has learnt its images"):
+    with pytest.raises(loop.TrainingError, match="none of alexnet has learnt its images"):
         vision.run(Config.from_profile("smoke", architectures="alexnet"))
 
 
@@ -229,13 +233,13 @@ def test_switches_change_one_point_each():
 
 def test_publishing_thins_the_samples_and_derives_the_tables_anew(cache, tmp_path):
     record = vision.run(Config.from_profile("smoke", **SMALL))
-    path = records.publish(record, "smoke-seed0", samples=20, results=tmp_path)
-    thin = records.Record.load(path)
+    path = published.publish(record, "smoke-seed0", samples=20, results=tmp_path)
+    thin = Record.load(path)
     assert thin.arrays["deviations"].shape[2] == len(thin.arrays["index"]) == 20
     assert set(thin.arrays["index"]) < set(record.arrays["index"])
     assert (thin.tables["sources"]["n"] == 20).all()
     assert thin.tables["sources"]["transfer_accuracy"].equals(record.tables["sources"]["transfer_accuracy"])
-    for name, table in records.rederived(thin).items():
+    for name, table in published.rederived(thin).items():
         pd.testing.assert_frame_equal(table, thin.tables[name])
 
 
@@ -344,7 +348,7 @@ def test_inputs_are_the_checksums_of_the_files(tmp_path, monkeypatch):
 
 def test_a_target_model_that_gets_nothing_right_is_an_error():
     config = Config.from_profile("smoke")
-    with pytest.raises(fitting.TrainingError, match=r"classifies 9 of 50 .* as many samples as outputs \(10\)"):
+    with pytest.raises(loop.TrainingError, match=r"classifies 9 of 50 .* as many samples as outputs \(10\)"):
         protocol.attackable(config, torch.arange(50) < 9, 10)
     assert len(protocol.attackable(config.model_copy(update={"only_correct": False}), torch.zeros(40) > 0, 10)) == 40
 
@@ -373,7 +377,7 @@ def test_metric_columns_are_the_estimates_and_intervals():
     d11, d12, d22 = (torch.randn(200, 3, generator=generator) + 1 for _ in range(3))
     kept = np.stack([torch.stack([d11, d12]), torch.stack([torch.zeros_like(d22), d22])]).astype(np.float16)
     three = evaluation.triple(kept, 0, 1)
-    found, ranges = metrics.from_deviations(*three), estimators.intervals(*three)
+    found, ranges = metrics.from_deviations(*three), intervals.intervals(*three)
     columns = evaluation.metric_columns({"deviations": kept}, 0, 1)
     assert columns["alpha2_unbiased"] == found.alpha2_unbiased
     assert (columns["alpha12_low"], columns["alpha12_high"]) == ranges.alpha12
@@ -406,18 +410,3 @@ def test_correlation_of_too_few_or_constant_values_is_nan():
     for x, y in [([1, 2], [2, 1]), ([1, 1, 1], [1, 2, 3]), ([1, 2, nan, nan], [1, 2, 3, 4])]:
         assert np.isnan(conclusions.correlation(x, y).r)
     assert conclusions.correlation([1, 2, nan, 4], [1, 2, 3, 4]).n == 3
-
-
-@pytest.mark.parametrize(
-    ("found", "claimed", "expected"),
-    [
-        (Correlation(0.9, 0.2, 1.0, 0.02, 5), 1, "reproduced"),
-        (Correlation(0.9, 0.2, 1.0, 0.06, 5), 1, "direction only"),
-        (Correlation(0.9, -0.2, 1.0, 0.02, 5), 1, "direction only"),
-        (Correlation(0.9, 0.2, 1.0, 0.02, 5), -1, "not reproduced"),
-        (Correlation(-0.9, -1.0, -0.2, 0.02, 5), -1, "reproduced"),
-        (Correlation(float("nan"), float("nan"), float("nan"), float("nan"), 2), 1, "not reproduced"),
-    ],
-)
-def test_verdict_over_models_asks_for_interval_and_p(found, claimed, expected):
-    assert conclusions.verdict(found, claimed=claimed) == expected

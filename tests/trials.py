@@ -46,9 +46,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from advtransfer import storage
-from advtransfer.configs import Config as Base, Epsilon
-from advtransfer.records import recorded
+from advtransfer.records import storage
+from advtransfer.records.configs import Config as Base
+from advtransfer.records.configs import Epsilon
+from advtransfer.records.runs import recorded
 
 HERE = Path(__file__).parent
 

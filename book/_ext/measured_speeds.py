@@ -1,4 +1,4 @@
-"""The directives ``speed`` and ``speed-growth``: what `make bench` measured, read from its records in every build.
+"""The directives ``speed`` and ``speed-growth``: what `make bench` measured, read from its records.
 
 A workload without a record says "not measured".
 """
@@ -13,19 +13,22 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-from advtransfer import plots
+from advtransfer.pages import plots
 
 SHORT = {"adversarial-robustness-toolbox": "ART"}
 """What the tables call a library, where it is not its name."""
 RESULTS = Path(__file__).parents[2] / "data" / "results" / "bench"
 
 
-def read(kind: str, workload: str, results: Path | None = None) -> dict[str, Any] | None:
-    """The record of a workload on ``cpu`` or ``cuda``, if there is one."""
-    path = (results or RESULTS) / f"{kind}-{workload}.json"
+def place(kind: str, workload: str, results: Path | None = None) -> Path:
+    """The file of the record of a workload on ``cpu`` or ``cuda``."""
+    return (results or RESULTS) / f"{kind}-{workload}.json"
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """A record, if there is one."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
@@ -104,9 +107,9 @@ class Speed(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Its table, or that it was not measured."""
-        self.env.metadata[self.env.docname]["speeds"] = True
-        kind, workload = self.arguments
-        record = read(kind, workload, RESULTS / self.options.get("machine", ""))
+        path = place(*self.arguments, RESULTS / self.options.get("machine", ""))
+        self.env.note_dependency(str(path))
+        record = read(path)
         return parts(record) if record else [nodes.paragraph("", "", nodes.strong("", "Not measured."))]
 
 
@@ -117,8 +120,9 @@ class SpeedGrowth(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """A figure, and its slopes as a table."""
-        self.env.metadata[self.env.docname]["speeds"] = True
-        record = read(self.arguments[0], "growth")
+        path = place(self.arguments[0], "growth")
+        self.env.note_dependency(str(path))
+        record = read(path)
         if record is None:
             return [nodes.paragraph("", "", nodes.strong("", "Not measured."))]
         rows = [["size", "from", "to", "slope at the end"]]
@@ -133,14 +137,8 @@ class SpeedGrowth(SphinxDirective):
         return found
 
 
-def pages(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]:
-    """Pages with speeds are read anew in every build: records may have come."""
-    return [page for page, about in env.metadata.items() if "speeds" in about and page in env.found_docs]
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
     app.add_directive("speed", Speed)
     app.add_directive("speed-growth", SpeedGrowth)
-    app.connect("env-get-outdated", pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,12 +9,12 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
-from advtransfer import plots, records
-from advtransfer.experiments import pool
+from advtransfer.pages import plots, pool
+from advtransfer.pages.runs import SUMMARY
+from advtransfer.records.published import RESULTS, published
 
 SCRIPTS = {
     "two-models": ("dom", "jacobians", "two-models"),
@@ -29,7 +29,7 @@ class moving(nodes.General, nodes.Element):
 
 def sources() -> dict[str, Any] | None:
     """Every published source model of the image experiment, its marker, and what may forecast its transfer."""
-    table = pool.rows(records.published("vision"))
+    table = pool.rows(published("vision"))
     if table.empty:
         return None
     return {
@@ -50,7 +50,7 @@ class MovingFigure(SphinxDirective):
         name = self.arguments[0]
         if name not in SCRIPTS:
             raise self.error(f"moving-figure {name!r}; expected one of {', '.join(SCRIPTS)}")
-        self.env.metadata[self.env.docname]["moves"] = True
+        self.env.note_dependency(str(RESULTS / "vision" / SUMMARY))  # written whenever a run is published
         node = moving("", name=name, data=sources() if name == "sources" else None)
         node += self.parse_content_to_nodes()
         return [node]
@@ -84,15 +84,9 @@ def add_files(app: Sphinx, page: str, template: str, context: dict[str, Any], do
         app.add_css_file("move/move.css")
 
 
-def pages(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]:
-    """Pages with figures are read anew in every build: published runs may have come or gone."""
-    return [page for page, about in env.metadata.items() if "moves" in about and page in env.found_docs]
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
     app.add_node(moving, html=(visit, depart), latex=(passed, passed), text=(passed, passed))
     app.add_directive("moving-figure", MovingFigure)
-    app.connect("env-get-outdated", pages)
     app.connect("html-page-context", add_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,8 +1,8 @@
 """Adversarial and knowledge transferability: attacks, metrics, matching and the paper's experiments.
 
-The ground floor (``attacks``, ``spectral``, ``metrics``, ``matching``, ``estimators``, ``statistics``,
-``prepare``) takes tensors and gives tensors; import what you need from it, e.g. ``from advtransfer import metrics``.
-This file stays empty of imports: torch itself loads one module of this package (``torchvision_ops``).
+``attacks``, ``spectral``, ``metrics``, ``matching``, ``intervals``, ``statistics`` and ``prepare`` take tensors and
+give tensors, and need only torch, numpy and scipy; import what you need, e.g. ``from advtransfer import metrics``.
+Everything else needs an extra, such as ``pip install 'advtransfer[experiments]'``.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

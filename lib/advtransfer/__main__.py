@@ -2,6 +2,6 @@
 
 import sys
 
-from advtransfer.cli import main
+from advtransfer.commands.main import main
 
 sys.exit(main())

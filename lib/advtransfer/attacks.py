@@ -1,10 +1,10 @@
-"""FGSM, PGD and MI-FGSM in the ℓ2 and ℓ∞ ball: one loop, in which only the geometry of the ball differs.
+"""FGSM, PGD and MI-FGSM in the ℓ2 and ℓ∞ ball. All three share one loop; only the geometry of the ball differs.
 
-An attack climbs a loss of the model's outputs inside the ball of radius `eps` around each sample and returns the
-perturbation δ, so that `x + δ` is the adversarial example. The model is a module or any callable on batches;
-normalisation belongs inside it. Nothing is left changed: train/eval modes, `.grad`, `requires_grad`, BatchNorm
-statistics, the global random state and the autograd mode stay as they were, and the gradient of a parameter is
-never computed. CPU memory is kept from step to step (`modes.memory_kept`).
+An attack increases a loss of the model's outputs inside the ball of radius `eps` around each sample and returns the
+perturbation δ; `x + δ` is the adversarial example. The model is a module or any callable on batches, and
+normalisation belongs inside it. An attack leaves everything else as it was: train/eval modes, `.grad`,
+`requires_grad`, BatchNorm statistics, the global random state and the autograd mode. The gradients of parameters
+are never computed.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advtransfer.checks import check_batch
-from advtransfer.modes import Model, evaluating, memory_kept, outputs_of
+from advtransfer.modes import Model, evaluating, outputs_of
 
 Loss = str | Callable[[Tensor, Tensor], Tensor]
 Bounds = tuple[float, float] | None
@@ -44,51 +44,52 @@ def pgd(
 ) -> Tensor:
     """Attack by projected gradient ascent.
 
-    Each step climbs by `step_size` along the sign of the gradient (ℓ∞) or the gradient at unit length (ℓ2),
-    then returns to the ball and to the box.
+    Each step moves by `step_size` along the sign of the gradient (ℓ∞) or along the gradient scaled to unit length
+    (ℓ2), and is then projected back into the ball and the box.
 
     Parameters
     ----------
     model : callable
-        (N, ...) to outputs (N, d). A module is run in eval mode.
+        Maps inputs (N, ...) to outputs (N, d). A module is run in eval mode.
     x : Tensor, (N, ...)
-        Clean samples, of any floating dtype; half precision is stepped in float32.
+        Clean samples, of any floating-point dtype. For half precision the steps are computed in float32.
     eps : float
-        Radius of the ball, in the units of `x`. Zero gives zeros.
+        Radius of the ball, in the units of `x`. If it is zero, so is the result.
     y : Tensor, (N,), optional
-        Labels, for the cross-entropy alone. By default the model's own prediction on `x`.
+        Labels; only the cross-entropy uses them. By default the model's own prediction on `x`.
     steps : int
-        Number of gradients.
+        Number of gradient steps.
     step_size : float, optional
-        In the units of `x`. By default `2.5 * eps / steps`: enough to cross the ball and come back.
+        Length of a step, in the units of `x`. By default `2.5 * eps / steps`, which is enough to cross the ball and
+        come back.
     norm : {"linf", "l2"}
-        Norm of the ball, over all axes of a sample.
+        Norm of the ball, taken over all axes of a sample.
     loss : {"cross_entropy", "deviation"} or callable
-        What to climb. `"deviation"` is ‖f(x + δ) − f(x)‖₂, equation 3 of the paper. A callable maps
-        `(outputs, clean_outputs)` to one value a row, (N,).
+        The loss to increase. `"deviation"` is ‖f(x + δ) − f(x)‖₂, equation 3 of the paper. A callable maps
+        `(outputs, clean_outputs)` to one value per row, (N,).
     random_start : bool
-        Start uniformly in the ball (and then in the box) instead of at δ = 0. `"deviation"` needs it, because
-        its gradient vanishes at δ = 0.
+        Start at a uniformly random point of the ball, clipped to the box, instead of at δ = 0. `"deviation"` needs
+        this, because its gradient vanishes at δ = 0.
     bounds : (low, high) or None
-        The box that holds `x` and `x + δ`; None means no box.
+        The range of the values of `x` and `x + δ`, called the box; None means no limits.
     generator : torch.Generator, optional
-        Source of the random start, drawn in float32 on the generator's device. By default a fresh CPU generator
-        with seed 0, so equal calls give equal results.
+        Source of the random start, which is drawn in float32 on the generator's device. By default a fresh CPU
+        generator with seed 0, so equal calls give equal results.
 
     Returns
     -------
     Tensor
-        δ like `x`, with ‖δ‖ ≤ eps.
+        δ, with the shape and dtype of `x` and ‖δ‖ ≤ eps.
 
     Raises
     ------
     TypeError, ValueError
-        An argument or a model output is not as described; said in one line, before the first step.
+        An argument or a model output is not as described. The error is raised before the first step.
 
     Warns
     -----
     NoGradientWarning
-        Rows that no step could move, with their number.
+        No step could move some of the rows; the message gives their number.
 
     References
     ----------
@@ -96,7 +97,7 @@ def pgd(
 
     Examples
     --------
-    The identity, taken as a model of two classes, predicts the first; the attack moves towards the second:
+    The identity, used as a model of two classes, predicts the first class here. The attack moves towards the second:
 
     >>> pgd(lambda x: x, torch.tensor([[0.6, 0.4]]), eps=0.1, norm="l2", random_start=False)
     tensor([[-0.0707,  0.0707]])
@@ -119,7 +120,7 @@ def fgsm(
     bounds: Bounds = (0.0, 1.0),
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Attack by one gradient step of length `eps`; parameters, result and errors as for `pgd`.
+    """Attack by one gradient step of length `eps`. Parameters, result and errors are those of `pgd`.
 
     References
     ----------
@@ -151,7 +152,7 @@ def mi_fgsm(
     bounds: Bounds = (0.0, 1.0),
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Attack along a momentum of gradients, `momentum = decay * momentum + g / ‖g‖₁`; otherwise as `pgd`.
+    """Attack along accumulated gradients, `momentum = decay * momentum + g / ‖g‖₁`; otherwise like `pgd`.
 
     The default `step_size` is `eps / steps`, so that the steps together just reach the edge of the ball.
 
@@ -178,8 +179,8 @@ def _climb(
     y: Tensor | None,
     steps: int,
     step_size: float | None,
-    path: float,  # total length of the steps in units of eps, where no step size is given
-    decay: float,  # 0 is no momentum
+    path: float,  # total length of all steps in units of eps, for when no step size is given
+    decay: float,  # 0 means no momentum
     norm: str,
     loss: Loss,
     random_start: bool,
@@ -194,10 +195,10 @@ def _climb(
     step_size = path * eps / steps if step_size is None else step_size
     low, high = bounds or (-math.inf, math.inf)
 
-    with evaluating(model), memory_kept():
+    with evaluating(model):
         x = x.detach()
         criterion = None
-        if eps == 0 or (random_start and (y is None or loss != "cross_entropy")):  # or else the first step tells
+        if eps == 0 or (random_start and (y is None or loss != "cross_entropy")):  # else the first step does this
             criterion = _criterion(loss, y, outputs_of(model, x))
         if eps == 0:
             return torch.zeros_like(x)
@@ -220,7 +221,7 @@ def _climb(
                 ascent = momentum.mul_(decay).add_(ascent.div_(_sums(ascent.abs()).clamp_(min=1)))
             delta.add_(ball.direction(ascent), alpha=step_size)
             ball.project_(delta, eps)
-            delta.clamp_(least, most)  # the box holds x, so this shortens δ: it stays in the ball
+            delta.clamp_(least, most)  # the box contains x, so clipping only shortens δ, which stays in the ball
             moved |= useful
 
         if stuck := int((~moved).sum()):
@@ -229,13 +230,13 @@ def _climb(
         return delta.to(x.dtype)
 
 
-# The geometry of a ball: how to draw from it, where to step and how to come back.
+# The geometry of a ball: how to draw from it, which step to take and how to project back.
 
 
 class _Ball(NamedTuple):
-    draw: Callable[[torch.Size, torch.Generator], Tensor]  # uniform in the ball of radius 1
-    direction: Callable[[Tensor], Tensor]  # the step of norm 1 that gains most along a gradient
-    project_: Callable[[Tensor, float], Tensor]  # to the nearest point of the ball, in place
+    draw: Callable[[torch.Size, torch.Generator], Tensor]  # a uniform draw from the ball of radius 1
+    direction: Callable[[Tensor], Tensor]  # the step of norm 1 that gains most for a gradient
+    project_: Callable[[Tensor, float], Tensor]  # moves to the nearest point of the ball, in place
 
 
 def _draw_linf(shape: torch.Size, generator: torch.Generator) -> Tensor:
@@ -274,30 +275,32 @@ def _sums(v: Tensor) -> Tensor:
 
 
 def _rescaled(grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of `grad` with their largest entry at 1, or squares of tiny values underflow; and which rows are of use.
+    """Rescale each row of `grad` so that its largest entry is 1, and say which rows are of use.
 
-    A row that is zero or not finite is of none and becomes zero, so that it stays where it is.
+    Without rescaling, the squares of tiny values would underflow. A row that is zero or not finite is of no use and is
+    set to zero, so that the sample stays where it is.
     """
     peak = grad.abs().amax(tuple(range(1, grad.ndim)), keepdim=True)  # vector_norm(inf) takes 20 times as long
     useful = (peak > 0) & (peak < math.inf)
-    return grad.div(torch.where(useful, peak, math.inf)).nan_to_num_(0), useful.flatten()  # inf / inf is no number
+    return grad.div(torch.where(useful, peak, math.inf)).nan_to_num_(0), useful.flatten()  # inf / inf is NaN
 
 
-# What is climbed.
+# The losses.
 
 
 def _criterion(loss: Loss, y: Tensor | None, clean: Tensor) -> Callable[[Tensor], Tensor]:
-    """The map from outputs (N, d) to losses (N,).
+    """Return the function that maps outputs (N, d) to losses (N,).
 
-    `clean` (N, d) are the outputs for the clean samples; or for others, where labels make it all the same.
+    `clean` (N, d) holds the outputs for the clean samples. If labels are given, only the shape of `clean` matters, so
+    it may hold the outputs for other samples.
     """
     check_batch("model outputs", clean)
     if y is not None and not 0 <= int(y.min()) <= int(y.max()) < clean.shape[1]:
         spans = f"[{int(y.min())}, {int(y.max())}]"
-        raise ValueError(f"y spans {spans}; expected labels in [0, {clean.shape[1] - 1}], one of the model's outputs")
+        raise ValueError(f"y spans {spans}; expected labels in [0, {clean.shape[1] - 1}], as the model's outputs")
 
     if loss == "cross_entropy":
-        labels = clean.argmax(dim=1) if y is None else y.long().clone()  # a clone is no inference tensor
+        labels = clean.argmax(dim=1) if y is None else y.long().clone()  # the clone is not an inference tensor
         return lambda outputs: F.cross_entropy(outputs, labels, reduction="none")
     if loss == "deviation":
         return lambda outputs: _norms(outputs - clean).squeeze(1)
@@ -306,15 +309,15 @@ def _criterion(loss: Loss, y: Tensor | None, clean: Tensor) -> Callable[[Tensor]
 
 
 def _gradient(losses: Tensor, leaf: Tensor) -> Tensor:
-    """Gradients of the rows' losses with respect to `leaf`, and of nothing else."""
+    """Gradients of the rows' losses with respect to `leaf`; no other gradients are computed."""
     if losses.shape != (len(leaf),):
-        raise ValueError(f"the loss has shape {tuple(losses.shape)}; expected one value a row, ({len(leaf)},)")
+        raise ValueError(f"the loss has shape {tuple(losses.shape)}; expected one value per row, ({len(leaf)},)")
     if not losses.requires_grad:
         raise ValueError("the loss does not depend on x; expected a model and a loss that autograd can follow")
     return torch.autograd.grad(losses.sum(), leaf, materialize_grads=True)[0]
 
 
-# What is refused.
+# Checks of the arguments.
 
 
 def _check_numbers(*, steps: int, **lengths: float | None) -> None:
@@ -363,4 +366,4 @@ def _check_samples(x: Tensor, y: Tensor | None, loss: Loss, bounds: Bounds) -> N
         given = y.dtype if isinstance(y, Tensor) else type(y).__name__
         raise TypeError(f"y is {given}; expected a tensor of integer labels")
     if y.shape != (len(x),):
-        raise ValueError(f"y has shape {tuple(y.shape)}; expected ({len(x)},), one label a sample")
+        raise ValueError(f"y has shape {tuple(y.shape)}; expected ({len(x)},), one label per sample")

@@ -1,4 +1,4 @@
-"""Checks of inputs, shared by the ground floor: each failure is one line that says what was given and expected."""
+"""Checks of inputs. Each error message is one line that says what was given and what was expected."""
 
 import torch
 from torch import Tensor
@@ -21,6 +21,6 @@ def check_batch(name: str, x: Tensor, *, ndim: int | None = None) -> None:
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {ndim or 'at least 1'} axes, samples first")
     if len(x) == 0:
         raise ValueError(f"{name} is an empty batch of shape {tuple(x.shape)}; expected at least one sample")
-    if not x.sum().isfinite() and not torch.isfinite(x).all():  # the sum is the cheaper look
+    if not x.sum().isfinite() and not torch.isfinite(x).all():  # the sum is cheaper, so it is tried first
         bad = int((~torch.isfinite(x)).sum())
         raise ValueError(f"{name} holds {bad} values that are NaN or infinite; expected finite values")

@@ -1,8 +1,8 @@
 r"""Matching one model by an affine map of another: the distances of Theorems 3.1, 3.2 and 3.3.
 
-"a" is the model ⋆ that is matched (and attacked), "b" the model ⋄ that is mapped. With
+The letter a stands for the model ⋆ that is matched (and attacked), and b for the model ⋄ that is mapped. With
 P = E[J_a J_bᵀ] and K = E[J_b J_bᵀ] the best map is W = P K†, for every constant H_a.
-Sums are taken in float64; nothing of size N² is ever held.
+Sums are taken in float64; nothing of size N² is ever held in memory.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from advtransfer.checks import check_batch
-from advtransfer.estimators import unit_rows
+from advtransfer.intervals import unit_rows
 from advtransfer.spectral import SingularAttacks, matrix_root, singular_attacks
 
 # Eigenvalues of a Gram matrix below this fraction of the largest count as zero in its pseudo-inverse.
@@ -26,9 +26,9 @@ class GradientMatching(NamedTuple):
     distance: float
     """√E‖J_a - W J_b‖²_H."""
     relative: float
-    """The distance over √E‖J_a‖²_H, in [0, 1]."""
+    """The distance divided by √E‖J_a‖²_H; in [0, 1]."""
     weight: Tensor
-    """W, shape (d_a, d_b), float64; the one of least norm if several are best."""
+    """W, shape (d_a, d_b), float64; the map of smallest norm if several are equally good."""
     r2: float
     """1 - relative², a coefficient of determination (Proposition 3.1)."""
 
@@ -39,7 +39,7 @@ class FunctionMatching(NamedTuple):
     distance: float
     """√E‖f_a - W f_b - c‖²_H."""
     relative: float
-    """The distance over √E‖f_a - E f_a‖²_H, the distance of the best constant; in [0, 1]."""
+    """The distance divided by √E‖f_a - E f_a‖²_H, the distance of the best constant; in [0, 1], NaN if that is 0."""
     weight: Tensor
     """W, shape (d_a, d_b), float64."""
     bias: Tensor
@@ -47,12 +47,12 @@ class FunctionMatching(NamedTuple):
 
 
 class TheoremRatio(NamedTuple):
-    """The fraction inside equation 12, by way of A1, A2 and σ."""
+    """The fraction inside equation 12, computed from A1, A2 and σ."""
 
     ratio: float
     """R; the relative gradient matching distance is √(1 - R)."""
     ratio_first: float
-    """R1: the same with the first attack of each sample only."""
+    """R1: the same fraction with only the first attack of each sample."""
     rho: float
     """ρ = E σ⁽¹⁾² / E Σᵢ σ⁽ⁱ⁾² of model a: the share of the first attacks."""
 
@@ -62,29 +62,30 @@ class GeneralizedTransferability:
     """A1 and A2 of Theorem 3.1, for the generalised attacks on model a."""
 
     a1: Tensor
-    """(N, n): how far each attack moves model b, over model b's strongest (equation 11); zero past rank f_a."""
+    """(N, n): how far each attack moves model b, relative to model b's strongest attack (equation 11); zero beyond the
+    rank of f_a."""
     sigma: Tensor
-    """(N, k) singular values of model a, k = min(d_a, n)."""
+    """(N, k): singular values of model a, with k = min(d_a, n)."""
     sigma_b: Tensor
-    """(N,) model b's largest singular value."""
+    """(N,): model b's largest singular value."""
     own: Tensor
-    """(N, k, d_a): the deviations of model a, whitened by H_a, as unit vectors."""
+    """(N, k, d_a): the deviations of model a, whitened by H_a and scaled to unit length."""
     other: Tensor
-    """(N, k, d_b): the deviations of model b, of unit H_b norm."""
+    """(N, k, d_b): the deviations of model b, scaled to unit H_b norm."""
     kernel: Tensor
-    """(d_b, d_b): J† over its norm ‖J†‖_H, the second inner product of A2."""
+    """(d_b, d_b): J† divided by its norm ‖J†‖_H, which defines the second inner product of A2."""
     kernel_norm: float
     """‖J†‖_H = λmax(H_b^-½ J† H_b^-½)."""
 
     def a2(self, first: Tensor | slice, second: Tensor | slice) -> Tensor:
-        """A2(x1, x2) for all pairs from two index sets: shape (N1, N2, k, k). Past k all entries are zero."""
+        """A2(x1, x2) for all pairs of samples from two index sets: (N1, N2, k, k). Entries beyond k are all zero."""
         own = torch.einsum("xid,yjd->xyij", self.own[first], self.own[second])
         return own * torch.einsum("xim,mq,yjq->xyij", self.other[first], self.kernel, self.other[second])
 
     def ratio(self, norm_a: float, attacks: int | None = None) -> float:
-        """The fraction of equation 12, with the first `attacks` attacks (all if ``None``).
+        """The fraction inside equation 12, with only the first `attacks` attacks (all if ``None``).
 
-        The double expectation over (x1, x2) is tr(M Ĵ† Mᵀ) for the single expectation M = E Σᵢ vᵢ ûᵢ ŵᵢᵀ.
+        The double expectation over (x1, x2) equals tr(M Ĵ† Mᵀ) with the single expectation M = E Σᵢ vᵢ ûᵢ ŵᵢᵀ.
         `norm_a` is √E‖J_a‖²_H.
         """
         k = attacks or self.sigma.shape[1]
@@ -95,7 +96,10 @@ class GeneralizedTransferability:
 
 
 def pinv(gram: Tensor) -> Tensor:
-    """The pseudo-inverse of a positive semi-definite matrix, cut off at ``PINV_CUTOFF`` of its largest eigenvalue."""
+    """The pseudo-inverse of a positive semi-definite matrix.
+
+    Eigenvalues below ``PINV_CUTOFF`` times the largest one count as zero.
+    """
     return torch.linalg.pinv(gram, rtol=PINV_CUTOFF, hermitian=True)
 
 
@@ -114,11 +118,11 @@ def gradient_matching(jac_a: Tensor, jac_b: Tensor, hessian_a: Tensor | None = N
     ------
     ValueError
         Shapes that do not match, values that are not finite, an H that is not positive semi-definite, or a model a
-        whose gradient is zero everywhere, so that nothing is to be matched.
+        whose gradient is zero everywhere, so that there is nothing to match.
 
     Examples
     --------
-    A matched by a scalar model that sees one of its two inputs:
+    A scalar model of two inputs, matched by a scalar model that depends on only one of them:
 
     >>> a = torch.tensor([[[1.0, 1.0]]])
     >>> b = torch.tensor([[[2.0, 0.0]]])
@@ -139,7 +143,7 @@ def gradient_matching(jac_a: Tensor, jac_b: Tensor, hessian_a: Tensor | None = N
         weight = p @ pinv(k)  # P K†
         fit = weight @ p.T if root is None else root @ weight @ p.T @ root
         r2 = fit.trace().item() / total**2  # the residual is orthogonal to the fit
-    # 1 - r2 cancels when little is left: then sum the residual itself.
+    # If r2 is close to 1, cancellation makes 1 - r2 inaccurate, so the residual itself is summed.
     distance = total * (1 - r2) ** 0.5 if r2 < 0.99 else _norm(a - weight @ b, root)
     return GradientMatching(distance, distance / total, weight, 1 - (distance / total) ** 2)
 
@@ -185,9 +189,9 @@ def function_matching(f_a: Tensor, f_b: Tensor, hessian_a: Tensor | None = None)
 
 
 def transfer_loss(f_s: Tensor, y: Tensor, hessian: Tensor | None = None) -> FunctionMatching:
-    """The knowledge transfer loss (equation 17): how near an affine map of the source's outputs comes to y.
+    """The knowledge transfer loss (equation 17): the distance from y to the nearest affine map of the source's outputs.
 
-    Parameters and errors as for ``function_matching(y, f_s, hessian)``, which it is.
+    It is ``function_matching(y, f_s, hessian)``, with the same parameters and errors.
     """
     return function_matching(y, f_s, hessian)
 
@@ -200,7 +204,7 @@ def generalized_transferability(
     *,
     attacks: tuple[SingularAttacks, SingularAttacks] | None = None,
 ) -> GeneralizedTransferability:
-    """A1 (equation 11) and A2 (Theorem 3.1), with ⟨·,·⟩ of H_a as A2's first inner product.
+    """A1 (equation 11) and A2 (Theorem 3.1), where the first inner product of A2 is that of H_a.
 
     Parameters
     ----------
@@ -209,12 +213,13 @@ def generalized_transferability(
     hessian_a, hessian_b
         H_a, positive semi-definite, (d_a, d_a), and H_b, positive definite, (d_b, d_b); identities if ``None``.
     attacks
-        The singular attacks of both models in their inner products, all of model a's, where they are known already.
+        The singular attacks of both models in their inner products, if they are already known; those of model a must be
+        complete.
 
     Raises
     ------
     ValueError
-        Shapes that do not match, values that are not finite, or an H_b that is singular: equation 12 is false there.
+        Shapes that do not match, values that are not finite, or a singular H_b, for which equation 12 is false.
     """
     check_pair(jac_a, jac_b)
     a, b = jac_a.double(), jac_b.double()
@@ -242,7 +247,7 @@ def generalized_transferability(
 
 
 def _constant_root(hessian: Tensor, size: int, name: str) -> Tensor:
-    """The root of an H that is one matrix for all samples."""
+    """The square root of an H that is one matrix for all samples."""
     if hessian.ndim != 2:
         raise ValueError(f"{name} has shape {tuple(hessian.shape)}; expected one matrix ({size}, {size}) for all x")
     return matrix_root(hessian, size, name)
@@ -267,9 +272,10 @@ def theorem_ratio(
     *,
     attacks: tuple[SingularAttacks, SingularAttacks] | None = None,
 ) -> TheoremRatio:
-    """The fraction inside equation 12, computed through A1 and A2 as Theorem 3.1 writes it.
+    """The fraction inside equation 12, computed from A1 and A2 as in Theorem 3.1.
 
-    Parameters and errors as for :func:`generalized_transferability`; a model a without gradients is an error too.
+    Parameters and errors are those of :func:`generalized_transferability`. In addition, it is an error if the gradient
+    of model a is zero everywhere.
     """
     parts = generalized_transferability(jac_a, jac_b, hessian_a, hessian_b, attacks=attacks)
     root = None if hessian_a is None else _constant_root(hessian_a, jac_a.shape[1], "hessian_a")
@@ -281,7 +287,7 @@ def theorem_ratio(
 
 
 def gram(jacs: Sequence[Tensor]) -> Tensor:
-    """E[J_a J_bᵀ] of all pairs of K models in one matrix: all that gradient matching needs of them.
+    """E[J_a J_bᵀ] for all pairs of K models in one matrix, which is all that gradient matching needs to know.
 
     Parameters
     ----------
@@ -291,7 +297,7 @@ def gram(jacs: Sequence[Tensor]) -> Tensor:
     Returns
     -------
     Tensor
-        (ΣD, ΣD), float64, with D the sum of the d_k.
+        Shape (D, D), float64, where D is the sum of the d_k.
 
     Raises
     ------
@@ -306,18 +312,18 @@ def gram(jacs: Sequence[Tensor]) -> Tensor:
     rows = _rows_a_product(size * jacs[0].shape[2])
     total = jacs[0].new_zeros(size, size, dtype=torch.float64)
     for part in zip(*(jac.split(rows) for jac in jacs), strict=True):
-        wide = torch.cat([_wide(jac) for jac in part])  # (ΣD, rows · n)
+        wide = torch.cat([_wide(jac) for jac in part])  # (D, rows · n)
         total = total + wide @ wide.T
     return total / len(jacs[0])
 
 
 def distances(gram: Tensor, sizes: Sequence[int]) -> Tensor:
-    """All relative gradient matching distances of K models from their :func:`gram` matrix.
+    """All relative gradient matching distances between K models, computed from their :func:`gram` matrix.
 
     Parameters
     ----------
     gram
-        (ΣD, ΣD).
+        Shape (D, D), where D is the sum of the d_k.
     sizes
         The K output dimensions d_k.
 
@@ -325,7 +331,7 @@ def distances(gram: Tensor, sizes: Sequence[int]) -> Tensor:
     -------
     Tensor
         (K, K), float64: entry (a, b) is the distance of model a from the nearest map of model b. Distances below about
-        1e-7 are rounding; use :func:`gradient_matching` for those.
+        1e-7 are rounding errors; use :func:`gradient_matching` to compute those.
 
     Raises
     ------
@@ -349,7 +355,10 @@ def distances(gram: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def pairwise(jacs: Sequence[Tensor]) -> Tensor:
-    """All relative gradient matching distances of K models at the same samples: :func:`distances` of their `gram`."""
+    """All relative gradient matching distances between K models, from their Jacobians at the same samples.
+
+    This is :func:`distances` of their :func:`gram` matrix.
+    """
     return distances(gram(jacs), [jac.shape[1] for jac in jacs])
 
 
@@ -373,12 +382,12 @@ def _mean_product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _wide(jac: Tensor) -> Tensor:
-    """(N, d, n) -> (d, N · n), float64: a mean over samples becomes part of one matrix product."""
+    """(N, d, n) -> (d, N · n), float64, so that the sum over samples becomes part of one matrix product."""
     return jac.transpose(0, 1).flatten(1).double()
 
 
 def _rows_a_product(entries: int) -> int:
-    """How many samples of so many entries to take at a time, so that what is copied stays in a processor's cache."""
+    """How many samples to take at a time, given the entries of one, so that copies fit into the processor's cache."""
     return max(1, 2**20 // entries)
 
 

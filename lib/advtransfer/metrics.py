@@ -8,7 +8,8 @@ For an attack δ1 made against model 1 and δ2 against model 2, with the deviati
    \alpha_2 = \|E\,\hat\Delta_{11} \hat\Delta_{12}^\top\|_F, \quad
    \alpha_1 {*} \alpha_2 = \|E\,\alpha_1(x)\, \hat\Delta_{11} \hat\Delta_{12}^\top\|_F .
 
-None is squared. A sample that model 2's own attack does not move has no α1: it is left out, and counted.
+None of them is squared. Where model 2's own attack does not move model 2, α1(x) is undefined. Such samples are left
+out, and their number is reported.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -18,12 +19,12 @@ import torch
 from torch import Tensor
 
 from advtransfer.checks import check_batch
-from advtransfer.estimators import directions, signed_root, unbiased_square
+from advtransfer.intervals import directions, signed_root, unbiased_square
 from advtransfer.modes import Model, evaluating, outputs_of
 from advtransfer.spectral import SingularAttacks, singular_attacks
 
 Attack = Callable[[Model, Tensor], Tensor]
-"""Maps a model and inputs (N, ...) to perturbations like the inputs."""
+"""A function that maps a model and inputs (N, ...) to perturbations of the inputs' shape and dtype."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,27 +34,27 @@ class Transferability:
     alpha1: float
     """Mean of α1(x)."""
     alpha2: float
-    """Plug-in α2; too large by about the noise floor 1/√N when directions are unrelated."""
+    """Plug-in estimate of α2. When directions are unrelated, it is too large by about 1/√N, the noise floor."""
     alpha12: float
-    """Plug-in α1∗α2."""
+    """Plug-in estimate of α1∗α2."""
     alpha2_unbiased: float
-    """Signed root of the unbiased estimate of α2²; negative: nothing above the noise."""
+    """Signed root of the unbiased estimate of α2²; a negative value means that nothing rises above the noise."""
     alpha12_unbiased: float
     """Signed root of the unbiased estimate of (α1∗α2)²."""
     alpha1_samples: Tensor
     """α1(x), shape (N,), float64; NaN where it is undefined."""
     n: int
-    """Samples counted: those with an α1."""
+    """Number of samples counted, which are those where α1(x) is defined."""
     undefined: int
-    """Samples left out because model 2's own attack does not move model 2."""
+    """Number of samples left out because model 2's own attack does not move model 2."""
 
 
 class Accumulator:
-    """Streams deviations into the metrics: O(d1·d2) memory, and α1(x) of each sample."""
+    """Computes the metrics from batches of deviations; keeps O(d1·d2) numbers, and α1(x) of each sample."""
 
     def __init__(self) -> None:
         self._samples: list[Tensor] = []
-        self._sums: Tensor | None = None  # of G and α1 G, where G is the outer product of unit deviations (2, d1, d2)
+        self._sums: Tensor | None = None  # (2, d1, d2): sums of G and α1 G, with G the outer product of unit deviations
         self._diagonals = torch.zeros(2, dtype=torch.float64)  # sums of ‖G‖² and ‖α1 G‖²
 
     def update(self, d11: Tensor, d12: Tensor, d22: Tensor) -> None:
@@ -77,7 +78,7 @@ class Accumulator:
         Raises
         ------
         ValueError
-            Nothing was added.
+            No deviations were added.
         """
         if self._sums is None:
             raise ValueError("no deviations were added; expected at least one batch")
@@ -101,7 +102,7 @@ class Accumulator:
 
 
 def from_deviations(d11: Tensor, d12: Tensor, d22: Tensor) -> Transferability:
-    """The metrics from output deviations, in one go.
+    """The metrics, computed from all output deviations at once.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def from_deviations(d11: Tensor, d12: Tensor, d22: Tensor) -> Transferability:
 
     Examples
     --------
-    A model's transferability to itself: α1 = 1, while α2 = 1 only if its deviations keep one direction.
+    The transferability of a model to itself: α1 is 1, while α2 is 1 only if all deviations lie on one line.
 
     >>> d = torch.eye(4)
     >>> result = from_deviations(d, d, d)
@@ -140,8 +141,8 @@ def from_jacobians(
 ) -> Transferability:
     """The metrics of the small-ε regime (equations 5, 6 and 10): the attack is an exact singular vector.
 
-    α1 relates the effect of the `level`-th attack to that of model 2's strongest, as in equation 11. For an inner
-    product H other than the identity give Jacobians of the whitened outputs, H^½ J.
+    α1 compares the effect of the attack number `level` with that of model 2's strongest attack, as in equation 11. For
+    an inner product H other than the identity, pass the Jacobians of the whitened outputs, H^½ J.
 
     Parameters
     ----------
@@ -150,7 +151,7 @@ def from_jacobians(
     level
         0 for the regular attack δ⁽¹⁾, 1 for the secondary attack δ⁽²⁾ (Figure 2b), and so on.
     attacks
-        The singular attacks of both models, where they are known already.
+        The singular attacks of both models, if they are already known.
 
     Raises
     ------
@@ -178,57 +179,59 @@ def transferability(
     Parameters
     ----------
     f1, f2
-        Models (N, ...) -> (N, d1) and (N, d2); evaluated in eval mode and left as they were.
+        Models that map (N, ...) to (N, d1) and (N, d2). They are evaluated in eval mode and left as they were.
     x
-        Inputs (N, ...), or batches of inputs from an iterable, which are never held together.
+        Inputs (N, ...), or an iterable of batches of inputs, of which only one is in memory at a time.
     attack
-        ``attack(model, x)``, called with the model in eval mode, gives perturbations like x, e.g.
-        ``partial(attacks.pgd, eps=8 / 255)``.
+        ``attack(model, x)`` is called with the model in eval mode and returns perturbations with the shape and dtype
+        of x, e.g. ``partial(attacks.pgd, eps=8 / 255)``.
     batch_size
-        Samples a pass when `x` is one tensor.
+        Number of samples per pass if `x` is one tensor.
 
     Raises
     ------
     ValueError
-        No batch or an empty one, values that are not finite, or outputs that are not (N, d).
+        No batch or an empty one, values that are not finite, or outputs that are not of shape (N, d).
     """
     return _accumulate([f1, f2], x, attack, batch_size, [(0, 1)])[0, 1]
 
 
 @dataclass(frozen=True, eq=False)
 class TransferMatrix:
-    """The metrics of every ordered pair of K models; row = attacked model, column = evaluated model."""
+    """The metrics of every ordered pair of K models. Rows are attacked models, columns are evaluated models."""
 
     alpha1: Tensor
-    """(K, K), as are the next four."""
+    """(K, K): means of α1(x). The next four have the same shape, and mean what they mean in `Transferability`."""
     alpha2: Tensor
     alpha12: Tensor
     alpha2_unbiased: Tensor
     alpha12_unbiased: Tensor
     alpha1_samples: Tensor
-    """(K, K, N)."""
+    """(K, K, N): α1(x) of each sample; NaN where it is undefined."""
     n: Tensor
-    """(K, K) samples counted."""
+    """(K, K): numbers of samples counted."""
     undefined: Tensor
-    """(K, K) samples left out."""
+    """(K, K): numbers of samples left out."""
 
 
 def transfer_matrix(
     models: Sequence[Model], x: Tensor | Iterable[Tensor], attack: Attack, *, batch_size: int = 256
 ) -> TransferMatrix:
-    """The metrics of every ordered pair of K models, from K attacks, K clean and K² attacked forward passes a batch.
+    """The metrics of every ordered pair of K models.
+
+    A batch takes K attacks, K forward passes on clean inputs and K² forward passes on attacked inputs.
 
     Parameters
     ----------
     models
-        K models, each (N, ...) -> (N, d) with its own d.
+        K models, each of which maps (N, ...) to (N, d) with its own d.
     x, attack, batch_size
         As for :func:`transferability`.
 
     Raises
     ------
     ValueError
-        No model, and as for :func:`transferability`.
+        There is no model; otherwise as for :func:`transferability`.
     """
     if not models:
         raise ValueError("no models were given; expected at least one")
@@ -251,33 +254,35 @@ def deviations(
     pairs: Collection[tuple[int, int]] | None = None,
     batch_size: int = 256,
 ) -> dict[tuple[int, int], Tensor]:
-    """How the attacks on each of K models move each of them: K attacks, K clean and at most K² attacked forward passes.
+    """How the attack on each of K models moves the outputs of each of them.
 
-    What :func:`transfer_matrix` needs and does not keep, for whoever wants single samples or intervals of them.
+    :func:`transfer_matrix` computes these deviations but does not return them. They give the values at single samples,
+    or intervals. They take K attacks, K forward passes on clean inputs and at most K² on attacked inputs.
 
     Parameters
     ----------
     models, attack
-        As for :func:`transfer_matrix`; `attack` is called once a model, with all of `x`.
+        As for :func:`transfer_matrix`; `attack` is called once per model, with all of `x`.
     x
         Inputs (N, ...).
     pairs
-        Which (attacked, evaluated) to give; by default all. An attack on model i is made if i is attacked in some pair.
+        Which pairs (attacked, evaluated) to compute; by default all. Only models that some pair names as attacked are
+        attacked.
     batch_size
-        Samples a forward pass.
+        Number of samples per forward pass.
 
     Returns
     -------
     dict
-        (i, j) -> (N, d_j): f_j(x + δ_i) - f_j(x).
+        Maps (i, j) to f_j(x + δ_i) - f_j(x), shape (N, d_j).
 
     Raises
     ------
     ValueError
-        No model, no pair, an empty batch, or outputs and perturbations that are not as described.
+        No model, no pair, an empty batch, or outputs or perturbations that are not as described.
     """
     if not models or batch_size < 1:
-        raise ValueError(f"{len(models)} models, batch_size = {batch_size}; expected at least one of each")
+        raise ValueError(f"{len(models)} models and batch_size = {batch_size} were given; expected at least 1 of each")
     check_batch("x", x)
     wanted = sorted({(i, j) for i in range(len(models)) for j in range(len(models))} if pairs is None else set(pairs))
     if not wanted:
@@ -301,7 +306,7 @@ def _accumulate(
     batch_size: int,
     pairs: list[tuple[int, int]],
 ) -> dict[tuple[int, int], Transferability]:
-    """The metrics of some ordered pairs (attacked, evaluated); each model is attacked once a batch."""
+    """The metrics of some ordered pairs (attacked, evaluated); each model is attacked once per batch."""
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size}; expected at least 1 sample")
     involved = sorted({i for pair in pairs for i in pair})
@@ -321,7 +326,7 @@ def _accumulate(
 
 
 def _perturbation(delta: Tensor, x: Tensor) -> Tensor:
-    """What an attack gave, checked to be a perturbation like x: nothing is broadcast or converted in silence."""
+    """Return what an attack gave, if it has the shape and dtype of x: nothing is silently broadcast or converted."""
     if not isinstance(delta, Tensor) or delta.shape != x.shape or delta.dtype != x.dtype:
         given = f"{delta.dtype} of shape {tuple(delta.shape)}" if isinstance(delta, Tensor) else type(delta).__name__
         raise ValueError(f"the attack gave {given}; expected a perturbation like x, {x.dtype} of {tuple(x.shape)}")

@@ -1,7 +1,5 @@
-"""How models are run: evaluated without leaving a trace, on one thread, in memory that is kept from step to step."""
+"""How models are run: in eval mode, which is restored afterwards, and on one thread."""
 
-import ctypes
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,10 +12,10 @@ Model = Callable[[Tensor], Tensor]
 
 @contextmanager
 def evaluating(*models: Model, gradients: bool = False) -> Iterator[None]:
-    """Put every module among `models` in eval mode inside the block, and each submodule back as it was after.
+    """Put every module among `models` into eval mode inside the block, and restore every submodule's mode afterwards.
 
-    Autograd is on inside the block if `gradients`, else off, whatever mode the caller is in (inference mode
-    included). Plain functions have no mode and pass through.
+    Inside the block autograd is on if `gradients` is true and off otherwise, whatever mode the caller is in (including
+    inference mode). Plain functions have no mode and are left alone.
     """
     modules = {m for model in models if isinstance(model, nn.Module) for m in model.modules()}
     training = [m for m in modules if m.training]
@@ -37,7 +35,7 @@ def outputs_of(model: Model, x: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        The outputs are not a matrix with one row a sample.
+        The outputs are not a matrix with one row per sample.
     """
     outputs = model(x)
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
@@ -48,9 +46,10 @@ def outputs_of(model: Model, x: Tensor) -> Tensor:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread inside the block: small tensors lose more by being shared out than they gain.
+    """Compute on one thread inside the block.
 
-    On a busy machine the loss is tenfold and more; and a sum then has one order on every machine.
+    For small tensors, sharing the work among threads costs more time than it saves; on a busy machine it takes ten
+    times as long and more. On one thread the terms of a sum are also added in the same order on every machine.
     """
     before = torch.get_num_threads()
     try:
@@ -59,30 +58,3 @@ def one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
-
-
-# Parameters of glibc's mallopt, from malloc.h.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
-
-
-@contextmanager
-def memory_kept() -> Iterator[None]:
-    """Keep the CPU memory that is freed inside the block, so that the next step is given it again.
-
-    Left alone, glibc returns large tensors to the system as soon as they are freed and asks for them anew, page by
-    page, at every step, in which small networks lose much of their time. What was kept is there for later tensors;
-    those of 32 MiB and more that do not fit into it come from the system again and are returned to it when freed, the
-    most that glibc would come to by itself. Other C libraries are left as they are.
-    """
-    tune = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if tune is None:
-        yield
-        return
-    try:
-        tune(_MMAP_MAX, 0)
-        tune(_TRIM_THRESHOLD, -1)  # never
-        yield
-    finally:
-        tune(_MMAP_MAX, 65536)
-        tune(_MMAP_THRESHOLD, 2**25)
-        tune(_TRIM_THRESHOLD, 2**26)

@@ -1,7 +1,8 @@
 r"""Jacobians and the exact attacks of the small-ε regime: singular vectors in the inner product of H.
 
 For :math:`\|\delta\|_2 \le \epsilon` and a norm-type loss the best attack on :math:`f` at :math:`x` is the leading
-right singular vector of :math:`H^{1/2} J_f(x)`; the others are the generalised attacks (equations 5, 8 and 9).
+right singular vector of :math:`H^{1/2} J_f(x)`. Together with the other right singular vectors, it makes up the
+generalised attacks (equations 5, 8 and 9).
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from torch import Tensor
 from advtransfer.checks import check_batch
 from advtransfer.modes import Model, evaluating, outputs_of
 
-# Below this fraction of a sample's largest singular value a direction is noise of the eigensolver.
+# A singular value below this fraction of the sample's largest one is numerical noise of the eigensolver.
 RELATIVE_CUTOFF = 1e-6
 
 
@@ -21,22 +22,23 @@ class SingularAttacks(NamedTuple):
     """The generalised attacks of a model at each sample, strongest first."""
 
     sigma: Tensor
-    """(N, k) singular values σ⁽ⁱ⁾, descending; 0 below ``RELATIVE_CUTOFF`` of the first."""
+    """(N, k): singular values σ⁽ⁱ⁾ in descending order; those below ``RELATIVE_CUTOFF`` times the first are 0."""
     delta: Tensor
-    """(N, k, n) unit attacks δ⁽ⁱ⁾; a zero row where σ⁽ⁱ⁾ = 0, since no such direction moves the model."""
+    """(N, k, n): attacks δ⁽ⁱ⁾ of unit length; zero where σ⁽ⁱ⁾ = 0, since such a direction does not move the model."""
 
 
 def jacobian(model: Model, x: Tensor, *, chunk_size: int | None = None) -> Tensor:
-    """The Jacobian of a model's outputs with respect to its inputs, one sample a row.
+    """The Jacobian of a model's outputs with respect to its inputs, at each sample.
 
     Parameters
     ----------
     model
-        Maps (N, ...) to (N, d), each row on its own. A module is evaluated in eval mode and left as it was.
+        Maps (N, ...) to (N, d), each row independently. A module is evaluated in eval mode and left as it was.
     x
         Inputs, shape (N, ...); n is the number of entries of one sample.
     chunk_size
-        Samples a pass (all at once if ``None``): bounds the memory of the graph, not the result.
+        Number of samples per pass (all at once if ``None``). It limits the memory of the autograd graph, not that of
+        the result.
 
     Returns
     -------
@@ -46,7 +48,7 @@ def jacobian(model: Model, x: Tensor, *, chunk_size: int | None = None) -> Tenso
     Raises
     ------
     ValueError
-        An empty batch, a NaN or infinite input, or outputs that are not (N, d).
+        An empty batch, a NaN or infinite input, or outputs that are not of shape (N, d).
     """
     check_batch("x", x)
     if chunk_size is not None and chunk_size < 1:
@@ -68,14 +70,15 @@ def _jacobian(model: Model, x: Tensor) -> Tensor:
 
 
 def matrix_root(hessian: Tensor, size: int, name: str = "hessian", *, samples: int | None = None) -> Tensor:
-    """The symmetric square root of a positive semi-definite matrix, float64.
+    """The symmetric square root of a positive semi-definite matrix, in float64.
 
-    One matrix (size, size), or one a sample (N, size, size); then N must be `samples`, where that is given.
+    `hessian` is one matrix (size, size), or one matrix per sample (N, size, size). In the second case N must equal
+    `samples`, if that is given.
 
     Raises
     ------
     ValueError
-        The matrix has another shape, is not symmetric (or not finite), or has a negative eigenvalue.
+        The matrix has the wrong shape, is not symmetric (or not finite), or has a negative eigenvalue.
     """
     h = hessian.double()
     if h.ndim not in (2, 3) or h.shape[-2:] != (size, size) or (h.ndim == 3 and samples not in (None, len(h))):
@@ -90,7 +93,7 @@ def matrix_root(hessian: Tensor, size: int, name: str = "hessian", *, samples: i
 
 
 def _eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """``torch.linalg.eigh`` of (N, d, d); on a CPU it takes a batch on one core, so each core gets a part."""
+    """``torch.linalg.eigh`` of matrices (N, d, d). On a CPU it uses one core per batch, so each core gets a part."""
     workers = min(torch.get_num_threads(), len(gram) // 500) if gram.device.type == "cpu" else 0
     if workers < 2:
         return torch.linalg.eigh(gram)
@@ -102,7 +105,7 @@ def _eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
 def singular_attacks(jac: Tensor, hessian: Tensor | None = None, k: int | None = None) -> SingularAttacks:
     """The first `k` generalised attacks δ⁽ⁱ⁾ and singular values σ⁽ⁱ⁾ (equations 8 and 9).
 
-    They come from the d×d Gram matrix of H^½ J, in float64: never from an n×n problem.
+    They are computed in float64 from the d×d Gram matrix of H^½ J; no n×n problem is solved.
 
     Parameters
     ----------
@@ -111,7 +114,7 @@ def singular_attacks(jac: Tensor, hessian: Tensor | None = None, k: int | None =
     hessian
         H, symmetric positive semi-definite, shape (d, d) or (N, d, d); the identity if ``None``.
     k
-        How many; at most and by default min(d, n), since further attacks move the model nowhere.
+        Number of attacks; by default and at most min(d, n), since further attacks do not move the model.
 
     Returns
     -------
@@ -153,30 +156,30 @@ def first_attack(
 ) -> Tensor:
     """The exact ℓ2 attack of the small-ε regime (equation 5): ε times the leading right singular vector.
 
-    The vector has no sign of its own; at each sample the sign is taken that moves the model further.
+    A singular vector has no sign of its own, so at each sample the sign that moves the model further is chosen.
 
     Parameters
     ----------
     model
         As for :func:`jacobian`.
     x
-        Inputs (N, ...).
+        Inputs, shape (N, ...).
     eps
         Radius of the ℓ2 ball, in the units of `x`.
     bounds
-        The box that x + δ is cut to; None means no box.
+        The range to which x + δ is clipped; None means no clipping.
     chunk_size
-        Samples a pass of the Jacobian.
+        Number of samples per pass when the Jacobian is computed.
 
     Returns
     -------
     Tensor
-        δ like `x`, with ‖δ‖₂ ≤ eps.
+        δ, with the shape and dtype of `x` and ‖δ‖₂ ≤ eps.
 
     Raises
     ------
     ValueError
-        A radius that is negative or not finite, and as for :func:`jacobian`.
+        A radius that is negative or not finite; otherwise as for :func:`jacobian`.
     """
     if not 0 <= eps < float("inf"):
         raise ValueError(f"eps is {eps}; expected a finite number, at least 0")

@@ -1,4 +1,4 @@
-"""Correlations with what a reader needs to judge them: an interval, a permutation p and n."""
+"""Correlations, together with what a reader needs to judge them: an interval, a permutation p-value and n."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -20,11 +20,12 @@ class Correlation(NamedTuple):
     low: float
     """Lower end of the bootstrap percentile interval."""
     high: float
-    """Upper end."""
+    """Upper end of that interval."""
     p: float
-    """Two-sided permutation p, twice the smaller tail: exact when n! is at most `resamples`, else drawn."""
+    """Two-sided permutation p-value, twice the smaller tail: exact if n! is at most `resamples`, else from a random
+    choice of permutations."""
     n: int
-    """Pairs."""
+    """Number of pairs."""
 
 
 def correlate(
@@ -45,20 +46,21 @@ def correlate(
     x, y
         Shape (n,), n ≥ 3, neither constant.
     given
-        Shape (n,): what to hold fixed; the coefficient is then the partial one (of ranks for Spearman, of τ for
-        Kendall), and p permutes the residuals of x after a linear fit on `given` (Freedman and Lane 1983).
+        Shape (n,): a variable to hold fixed. The coefficient is then the partial correlation (of ranks for Spearman, of
+        τ for Kendall), and p comes from permuting the residuals of x after a linear fit on `given` (Freedman and Lane
+        1983).
     groups
-        Shape (n,): labels of what belongs together, such as seeds of one recipe, and is no independent evidence. The
-        bootstrap then draws whole groups, and p permutes the means of the groups.
+        Shape (n,): labels of the groups to which the pairs belong, if pairs of one group are not independent evidence,
+        such as the seeds of one recipe. The bootstrap then draws whole groups, and p comes from permuting group means.
     method
         ``"pearson"``, ``"spearman"`` or ``"kendall"`` (τ-b, which allows for ties).
     level
         Coverage of the interval, which comes from resampling pairs. Resamples in which a variable is constant have no
         coefficient and are left out. With few pairs the interval is rough, and the p-value is the better guide.
     resamples
-        Bootstrap samples, and permutations where not all are listed.
+        Number of bootstrap samples, and of permutations if there are too many to list them all.
     seed
-        Of the resampling: the same data give the same result.
+        Seed of the resampling: the same data with the same seed give the same result.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def correlate(
     n = len(columns["x"])
     coefficient = plain if given is None else _partial(plain)
     values = list(columns.values())
-    rows = max(1, 2_000_000 // n)  # resamples at a time, to bound the memory
+    rows = max(1, 2_000_000 // n)  # number of resamples at a time, to limit the memory
     rng = np.random.default_rng(seed)
     members = [np.array([k]) for k in range(n)] if groups is None else _members(groups, n)
     draws = []
@@ -102,10 +104,11 @@ def correlate(
 
 
 def half_width(spread: ArrayLike, n: ArrayLike, level: float = 0.95) -> Floats:
-    """Half of Student's interval for the mean of n values with standard deviation `spread` (n - 1 in its denominator).
+    """Half the width of Student's interval for the mean of n values with standard deviation `spread`.
 
-    Both may be arrays of one shape, which is that of the result; NaN where n is 1, for one value tells no spread.
-    With three values a bootstrap cannot leave their range; Student's t knows how little three values tell.
+    `spread` must have n - 1 in its denominator. `spread` and `n` may be arrays of one shape, which is then the shape of
+    the result. The result is NaN where n is 1, because a single value says nothing about the spread. For very few
+    values this interval is preferable to a bootstrap, which never leaves the range of the values.
     """
     n = np.asarray(n, float)
     with np.errstate(invalid="ignore"):
@@ -115,12 +118,12 @@ def half_width(spread: ArrayLike, n: ArrayLike, level: float = 0.95) -> Floats:
 def _permutation_p(
     coefficient: Callable[..., Floats], values: list[Floats], method: Method, resamples: int, seed: int
 ) -> float:
-    """Two-sided p of x against y under permutation; NaN where one of them is constant."""
+    """Two-sided permutation p-value of x against y; NaN if one of them is constant."""
     if method == "spearman":
         values = [stats.rankdata(v) for v in values]
     a, b, *rest = values
     fitted = np.zeros_like(a)
-    if rest:  # what `given` says of x stays in place, and the rest of x is exchanged
+    if rest:  # the part of x that `given` explains stays in place; only the residuals are permuted
         fitted = np.polynomial.Polynomial.fit(rest[0], a, 1)(rest[0]) if np.ptp(rest[0]) else np.full_like(a, a.mean())
     if np.ptp(a - fitted) == 0 or np.ptp(b) == 0:
         return float("nan")
@@ -139,7 +142,7 @@ def _permutation_p(
 
 
 def _partial(plain: Callable[[Floats, Floats], Floats]) -> Callable[[Floats, Floats, Floats], Floats]:
-    """The coefficient of x and y with z held, from the three plain ones."""
+    """A function for the coefficient of x and y with z held fixed, from the three plain coefficients."""
 
     def partial(x: Floats, y: Floats, z: Floats) -> Floats:
         xy, xz, yz = plain(x, y), plain(x, z), plain(y, z)
@@ -154,8 +157,8 @@ def _check(columns: dict[str, Floats]) -> None:
     shapes = {name: values.shape for name, values in columns.items()}
     first = shapes["x"]
     if len(first) != 1 or first[0] < 3 or set(shapes.values()) != {first}:
-        told = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"the shapes are {told}; expected the same (n,) with n at least 3")
+        listed = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"the shapes are {listed}; expected the same (n,) with n at least 3")
     for name, values in columns.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{name} holds values that are NaN or infinite; expected finite values")
@@ -179,8 +182,8 @@ def _batches(total: int, size: int) -> list[int]:
 
 
 def _pearson(a: Floats, b: Floats) -> Floats:
-    """Of each row, (..., n) and (..., n) -> (...); NaN where a row is constant."""
-    varied = (np.ptp(a, axis=-1) > 0) & (np.ptp(b, axis=-1) > 0)  # exact, where a sum of squares is rounded
+    """Pearson's correlation of each row, (..., n) and (..., n) -> (...); NaN where a row is constant."""
+    varied = (np.ptp(a, axis=-1) > 0) & (np.ptp(b, axis=-1) > 0)  # exact, whereas a sum of squares is rounded
     a, b = (v - v.mean(-1, keepdims=True) for v in (a, b))
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
@@ -193,21 +196,25 @@ def spearman_rows(a: Floats, b: Floats) -> Floats:
 
 
 def _kendall(a: Floats, b: Floats) -> Floats:
-    """Kendall's τ-b of each row: pairs in the same order less those in opposite order, over the pairs that differ."""
+    """Kendall's τ-b of each row, (..., n) and (..., n) -> (...).
+
+    It is the number of pairs in the same order minus the number in opposite order, divided by the geometric mean of the
+    numbers of pairs that differ in a and in b.
+    """
     a, b = np.broadcast_arrays(a, b)
     shape, n = a.shape[:-1], a.shape[-1]
-    # Ranks lie a whole number apart, so that clipping their differences gives the signs.
+    # The differences of dense ranks are whole numbers, so that clipping them gives their signs.
     a, b = (stats.rankdata(v.reshape(-1, n), method="dense", axis=1).astype(np.float32) for v in (a, b))
-    found = []
-    for part in np.array_split(np.arange(len(a)), max(1, len(a) * n // 60_000)):  # what a cache holds
+    coefficients = []
+    for part in np.array_split(np.arange(len(a)), max(1, len(a) * n // 60_000)):  # each part fits into a cache
         columns = [np.ascontiguousarray(v[part].T) for v in (a, b)]
         st, ss, tt = np.zeros((3, len(part)))
         for k in range(1, n):  # pairs that are k places apart
             s, t = (np.clip(v[k:] - v[:-k], -1, 1) for v in columns)
             st, ss, tt = st + _dots(s, t), ss + _dots(s, s), tt + _dots(t, t)
         with np.errstate(invalid="ignore"):
-            found.append(st / np.sqrt(ss * tt))
-    return np.concatenate(found).reshape(shape)
+            coefficients.append(st / np.sqrt(ss * tt))
+    return np.concatenate(coefficients).reshape(shape)
 
 
 def _dots(s: Floats, t: Floats) -> Floats:

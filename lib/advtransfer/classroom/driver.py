@@ -1,7 +1,7 @@
-"""The grader's hand inside the sandbox: runs a student's cells and answers what is asked of them.
+"""The part of the grader that is inside the sandbox: it runs a student's cells and answers requests about them.
 
-It gives away its privileges and sets the limits, then obeys requests until its input ends. Everything it knows, the
-student's code may know too: it is given no test, no solution and no result.
+It drops its privileges and sets the limits, and then serves requests until its input ends. The student's code can see
+everything that this process knows, so it is given no test, no solution and no result.
 """
 
 import json
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
         os.setuid(given["uid"])
     _limit(given)
     nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):  # what the student's code prints goes nowhere, however much it is
+    for stream in (0, 1, 2):  # whatever the student's code prints is discarded
         os.dup2(nothing, stream)
     module = sys.modules["__main__"] = types.ModuleType("__main__")
     _send(answers, {"value": "ready"})
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _limit(given: dict[str, Any]) -> None:
-    """Hard limits, which cannot be raised again; the memory is counted from what the imports already take."""
+    """Set hard limits, which cannot be raised again. The memory limit comes on top of what the imports take."""
     with open("/proc/self/statm", encoding="ascii") as file:
         taken = int(file.read().split()[0]) * resource.getpagesize()
     for name, value in (
@@ -54,7 +54,7 @@ def _limit(given: dict[str, Any]) -> None:
 
 
 def _after(head: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    """`read`, with `head` put back in front."""
+    """A function like `read` that returns `head` first."""
     parts = [head]
     return lambda n: parts.pop() if parts else read(n)
 
@@ -62,7 +62,7 @@ def _after(head: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
 def _send(stream: Any, answer: dict[str, Any]) -> None:
     try:
         frame = wire.encode(answer)
-    except Exception as error:  # nested too deeply, a sparse tensor, a class with a trick in it
+    except Exception as error:  # nested too deeply, a sparse tensor, an odd class
         frame = wire.encode({"error": str(error)[:TEXT] if isinstance(error, wire.WireError) else _told(error)})
     stream.write(frame)
     stream.flush()
@@ -84,7 +84,7 @@ def _answer(names: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compiled(source: str, label: str) -> types.CodeType:
-    """The code of a cell; lines for IPython alone (magics, shell) are left out where Python cannot read them."""
+    """The code of a cell. If Python cannot read it, the lines that only IPython understands are left out."""
     try:
         return compile(source, label, "exec")
     except SyntaxError:
@@ -93,7 +93,7 @@ def _compiled(source: str, label: str) -> types.CodeType:
 
 
 def _told(error: BaseException) -> str:
-    """The error in a line, with the line of the student's code in which it arose."""
+    """The error as one line, with the number of the line of the student's cell in which it arose."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith("cell ")]
     place = f" (line {lines[-1]} of the cell)" if lines else ""
     return ": ".join(filter(None, (type(error).__name__, str(error))))[:TEXT] + place

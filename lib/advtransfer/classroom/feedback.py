@@ -1,4 +1,4 @@
-"""Pages from the gradebook: one for each student, and one about the class. What students wrote is shown as text."""
+"""Pages from the gradebook: one for each student, and one about the class. Students' words appear as plain text."""
 
 import base64
 import io
@@ -13,8 +13,8 @@ from nbformat import NotebookNode
 
 from advtransfer.classroom import gradebook
 from advtransfer.classroom.gradebook import Row
-from advtransfer.plots import COLOURS, use_style
-from advtransfer.storage import replacing
+from advtransfer.pages.plots import COLOURS, use_style
+from advtransfer.records.storage import replacing
 
 PAGES = Environment(
     loader=PackageLoader("advtransfer.classroom"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -27,21 +27,21 @@ def write_pages(folder: Path, original: NotebookNode, title: str) -> list[Path]:
     Parameters
     ----------
     folder : Path
-        Of the class and the assignment, graded.
+        The folder of the class and the assignment, after grading.
     original : NotebookNode
         The instructor edition.
     title : str
-        Of the assignment.
+        Title of the assignment.
 
     Returns
     -------
     list of Path
-        What was written, the overview last.
+        The files that were written, the overview last.
 
     Raises
     ------
     ValueError
-        Nothing was graded yet.
+        Nothing has been graded yet.
     """
     earned, results = gradebook.rows(folder, original), gradebook.results(folder)
     if not earned:
@@ -58,13 +58,13 @@ def write_pages(folder: Path, original: NotebookNode, title: str) -> list[Path]:
 
 
 def overview(earned: dict[str, list[Row]]) -> dict[str, Any]:
-    """In numbers: ``students``, ``most``, ``exercises`` (hardest first) and ``mistakes`` (commonest first)."""
+    """The class in numbers: ``students``, ``most``, ``exercises`` (hardest first), ``mistakes`` (commonest first)."""
     solved = []
     for column in zip(*earned.values(), strict=True):
         marked = [row.points / row.exercise.points for row in column if row.points is not None and row.exercise.points]
         share = sum(marked) / len(marked) if marked else None
         solved.append({"exercise": column[0].exercise, "share": share, "marked": len(marked)})
-    told = Counter(
+    messages = Counter(
         (row.exercise.title, row.message)
         for rows in earned.values()
         for row in rows
@@ -73,7 +73,7 @@ def overview(earned: dict[str, list[Row]]) -> dict[str, Any]:
     return {
         "students": len(earned),
         "exercises": sorted(solved, key=lambda line: (line["share"] is None, line["share"])),
-        "mistakes": [(title, message, count) for (title, message), count in told.most_common(10)],
+        "mistakes": [(title, message, count) for (title, message), count in messages.most_common(10)],
         "most": sum(row.exercise.points for row in next(iter(earned.values()))),
     }
 
@@ -104,4 +104,4 @@ def _figure(earned: dict[str, list[Row]]) -> str:
 def _write(path: Path, template: str, values: dict[str, Any]) -> None:
     with replacing(path) as draft:
         text = PAGES.get_template(template).render(values)
-        draft.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")  # a student may send half a character
+        draft.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")  # a text may hold half a character

@@ -1,7 +1,7 @@
-"""What a class has handed in and earned: a folder for each assignment.
+"""What a class has handed in and the points that it has earned, in one folder for each assignment.
 
-``submitted/`` holds the notebooks, ``results.json`` what the tests said, ``marks.csv`` what a person has marked by
-hand. The two are kept apart, so that grading again changes no mark.
+``submitted/`` holds the notebooks, ``results.json`` the results of the tests, and ``marks.csv`` the marks that a person
+has given by hand. Results and marks are kept apart, so that grading again changes no mark.
 """
 
 import csv
@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 
 from advtransfer.classroom.grading import LIMITS, Limits, grade
 from advtransfer.classroom.sheets import Exercise, exercises
-from advtransfer.storage import replacing
+from advtransfer.records.storage import replacing
 
 COLUMNS = ("student", "exercise", "of", "points", "comment")
 STUDENT = re.compile(r"\w[\w.@+ -]*")
@@ -42,20 +42,20 @@ def submissions(folder: Path) -> dict[str, Path]:
     Raises
     ------
     ValueError
-        There are none, or a name could not stand in a table or a file name, or a student has two.
+        There are none, or a name is not safe in tables and file names, or a student has two.
     """
-    found: dict[str, Path] = {}
+    by_student: dict[str, Path] = {}
     for path in sorted((folder / "submitted").glob("*")):
         notebooks = sorted(path.glob("*.ipynb")) if path.is_dir() else [path]
         student = path.name if path.is_dir() else path.stem
         if not STUDENT.fullmatch(student):
-            raise ValueError(f"{path}: the name {student!r} is none; expected letters, digits, spaces and . @ + - _")
-        if len(notebooks) != 1 or student in found:
+            raise ValueError(f"{path}: the student is {student!r}; expected letters, digits, spaces and . @ + - _")
+        if len(notebooks) != 1 or student in by_student:
             raise ValueError(f"{path}: {len(notebooks)} notebooks for {student}; expected one file or folder with one")
-        found[student] = notebooks[0]
-    if not found:
+        by_student[student] = notebooks[0]
+    if not by_student:
         raise ValueError(f"nothing is in {folder / 'submitted'}; expected STUDENT.ipynb or STUDENT/NAME.ipynb")
-    return found
+    return by_student
 
 
 def grade_class(
@@ -68,20 +68,20 @@ def grade_class(
     limits: Limits = LIMITS,
     safe: bool = True,
 ) -> dict[str, Any]:
-    """Grade the submissions in `folder`: write ``results.json``, and add what is to be marked to ``marks.csv``.
+    """Grade the submissions in `folder`: write ``results.json``, and list what needs a mark in ``marks.csv``.
 
     Parameters
     ----------
     folder : Path
-        Of the class and the assignment.
+        The folder of the class and the assignment.
     original : NotebookNode
         The instructor edition.
     seed : int
-        Of the tests' inputs, the same for all.
+        Seed of the tests' inputs, the same for all students.
     students
-        Only these; the results of the others stay. By default all.
+        Grade only these; the results of the others stay. By default all are graded.
     jobs : int
-        Submissions at a time.
+        Number of submissions at a time.
     limits, safe
         As for `sandbox.Submission`.
 
@@ -93,13 +93,13 @@ def grade_class(
     Raises
     ------
     ValueError
-        Submissions that are not as described, or a student without one.
+        The submissions are not as described, or a student has none.
     """
     paths = submissions(folder)
     chosen = list(students) or list(paths)
     if strangers := [student for student in chosen if student not in paths]:
         raise ValueError(f"{', '.join(strangers)} handed nothing in; expected one of {', '.join(paths)}")
-    marks(folder, original)  # a mistake in the file is told before the long work
+    marks(folder, original)  # a mistake in the file is reported before the long work
 
     def one(student: str) -> dict[str, Any]:
         graded = {"graded": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "seed": seed}
@@ -115,28 +115,28 @@ def grade_class(
 
 
 def seed_of(folder: Path) -> int:
-    """The seed that the class was graded with before, so that grading again is fair; or a new one, known to nobody."""
+    """The seed with which the class was graded before, so that grading again is fair; or a new one, known to nobody."""
     before = [result["seed"] for result in results(folder).values()]
     return before[0] if before else secrets.randbits(32)
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """What the tests said, by student; empty if nothing was graded."""
+    """The results of the tests, by student; empty if nothing was graded."""
     path = folder / "results.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def marks(folder: Path, original: NotebookNode) -> dict[tuple[str, str], tuple[float, str]]:
-    """What was marked by hand, by (student, exercise): points and a comment. Rows without points are still to do.
+    """The marks given by hand, by (student, exercise): points and a comment. Rows without points are not marked yet.
 
-    A row for an exercise with tests stands in place of what the tests said.
+    A mark for an exercise with tests replaces the result of the tests.
 
     Raises
     ------
     ValueError
-        A line of ``marks.csv`` is not as expected, with its number.
+        A line of ``marks.csv`` is not as expected; the message gives its number.
     """
-    path, found = folder / "marks.csv", {}
+    path, given = folder / "marks.csv", {}
     most = {exercise.key: exercise.points for exercise in exercises(original)}
     if not path.is_file():
         return {}
@@ -154,12 +154,12 @@ def marks(folder: Path, original: NotebookNode) -> dict[tuple[str, str], tuple[f
                 f"{path}, line {number}: {row['points']!r} points for {row['exercise']!r}; expected an exercise of the "
                 f"assignment, and 0 to {most.get(row['exercise'], 0):g}"
             )
-        found[row["student"], row["exercise"]] = points, row["comment"] or ""
-    return found
+        given[row["student"], row["exercise"]] = points, row["comment"] or ""
+    return given
 
 
 def _invite(folder: Path, original: NotebookNode) -> None:
-    """Add an empty row to ``marks.csv`` for each written answer that has none; the rows that are there stay."""
+    """Add an empty row to ``marks.csv`` for each written answer that has none; existing rows stay."""
     path = folder / "marks.csv"
     old = path.read_text(encoding="utf-8-sig") if path.is_file() else ",".join(COLUMNS) + "\n"
     there = {(row["student"], row["exercise"]) for row in csv.DictReader(io.StringIO(old))}
@@ -175,7 +175,7 @@ def _invite(folder: Path, original: NotebookNode) -> None:
 
 
 def rows(folder: Path, original: NotebookNode) -> dict[str, list[Row]]:
-    """What every student has earned, exercise by exercise: a mark by hand, else what the tests said."""
+    """What every student has earned, exercise by exercise: the mark given by hand, or else the result of the tests."""
     marked = marks(folder, original)
 
     def row(student: str, result: Mapping[str, Any], exercise: Exercise) -> Row:
@@ -198,7 +198,7 @@ def total(earned: Iterable[Row]) -> float:
 
 
 def write_grades(folder: Path, original: NotebookNode) -> Path:
-    """Write ``grades.csv`` for a registrar: student, points, of, and how many exercises still wait for a mark."""
+    """Write ``grades.csv`` for the registrar: student, points, most possible points, and number of missing marks."""
     with replacing(folder / "grades.csv") as draft, draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["student", "points", "of", "unmarked"])

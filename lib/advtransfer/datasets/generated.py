@@ -1,4 +1,4 @@
-"""Made-up images, so that everything runs in seconds and without any data set. Never presented as real data."""
+"""Made-up images, so that everything can run in seconds without a data set. They never pass for real data."""
 
 import numpy as np
 from PIL import Image
@@ -7,22 +7,22 @@ from advtransfer.datasets.images import ImageDataset
 from advtransfer.datasets.shift import shifted
 from advtransfer.datasets.store import Arrays
 
-NOISE = 64  # half the width of the noise, of 255
+NOISE = 64  # the largest value of the noise, where pixels go up to 255
 
 
 def generated(*, seed: int, n_train: int, n_test: int, shift: bool = False, classes: int = 10) -> ImageDataset:
-    """Images of smooth random patterns, one a class, under noise: easy to learn, and real to nobody.
+    """Images of smooth random patterns, one per class, with noise: easy to learn, and clearly not real.
 
     Parameters
     ----------
     seed : int
-        Fixes everything; the same on every machine.
+        Determines everything. The images are the same on every machine.
     n_train, n_test : int
-        Numbers of images, dealt evenly to the classes in a random order.
+        Numbers of images, divided evenly among the classes, in a random order.
     shift : bool
-        Other images of the same classes, under the colour and blur shift of ``cifar10-shift``.
+        Make other images of the same classes, changed by the colour and blur shift of ``cifar10-shift``.
     classes : int
-        2 to 256.
+        Number of classes, from 2 to 256.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def generated(*, seed: int, n_train: int, n_test: int, shift: bool = False, clas
 
 
 def _patterns(rng: np.random.Generator, classes: int) -> np.ndarray:
-    """One smooth pattern a class: 4×4 random colours, enlarged; (classes, 32, 32, 3) int16."""
+    """One smooth pattern per class: 4×4 random colours, enlarged to (classes, 32, 32, 3), int16."""
     coarse = rng.integers(32, 224, (classes, 4, 4, 3), dtype=np.uint8)
     large = [Image.fromarray(small).resize((32, 32), Image.Resampling.BICUBIC) for small in coarse]
     return np.stack([np.asarray(image) for image in large]).astype(np.int16)

@@ -1,4 +1,4 @@
-"""Made-up sentences, so that everything runs in seconds and without any corpus. Never presented as real data."""
+"""Made-up sentences, so that everything can run in seconds without a corpus. They never pass for real data."""
 
 import numpy as np
 import torch
@@ -11,22 +11,22 @@ GOOD = ("good", "lovely", "warm", "clever", "bright", "great")
 BAD = ("bad", "dull", "cold", "clumsy", "weak", "awful")
 PLAIN = ("the", "was", "and", "a", "very", "quite", "rather", "long", "short", "new")
 GENERATED_WORDS = tuple(sorted({*SUBJECTS, *OTHER_SUBJECTS, *GOOD, *BAD, *PLAIN, "."}))
-"""Every word that a made-up sentence can have; words are apart by blanks."""
+"""All words that occur in made-up sentences, in which spaces separate them."""
 
 
 def generated_texts(*, seed: int, n_train: int, n_test: int, shift: bool = False) -> TextDataset:
-    """Short sentences of praise (label 1) or blame (label 0): easy to learn, and said by nobody.
+    """Short sentences of praise (label 1) or blame (label 0): easy to learn, and clearly not real.
 
-    Two of three judging words are of the sentence's own label, and one of the other.
+    Of the three judging words in a sentence, two fit its label, and one fits the other label.
 
     Parameters
     ----------
     seed : int
-        Fixes everything; the same on every machine.
+        Determines everything. The sentences are the same on every machine.
     n_train, n_test : int
         Numbers of sentences, half of each label, in a random order.
     shift : bool
-        Other sentences with the same judging words about other subjects.
+        Make other sentences, with the same judging words about other subjects.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def generated_texts(*, seed: int, n_train: int, n_test: int, shift: bool = False
         Fewer than two sentences in a split.
     """
     if min(n_train, n_test) < 2:
-        raise ValueError(f"n_train is {n_train} and n_test {n_test}; expected at least one text a class (2)")
+        raise ValueError(f"n_train is {n_train} and n_test {n_test}; expected at least one text per class (2)")
     rng = np.random.default_rng([seed, int(shift)])
     subjects = OTHER_SUBJECTS if shift else SUBJECTS
 

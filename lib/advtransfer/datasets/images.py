@@ -11,7 +11,7 @@ from torch import Tensor
 from advtransfer.datasets import shift, store
 from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Source, source
 from advtransfer.datasets.store import Arrays
-from advtransfer.storage import data_root
+from advtransfer.records.storage import data_root
 
 SHIFTED, UNSHIFTED, REST = "cifar10-shift", "cifar10", "cifar10-rest"
 
@@ -23,9 +23,9 @@ class ImageDataset:
     Attributes
     ----------
     name : str
-        What the data are, for captions and provenance.
+        Which data set it is, for captions and provenance.
     x_train, x_test : Tensor
-        (N, 3, 32, 32) uint8, held in memory pixel by pixel (channels last).
+        (N, 3, 32, 32) uint8, stored channels-last.
     y_train, y_test : Tensor
         (N,) int64.
     classes : tuple of str
@@ -59,7 +59,7 @@ class ImageDataset:
         Raises
         ------
         ValueError
-            Fewer than two classes, one twice, or one that is not there.
+            There are fewer than two classes, a class is named twice, or a class does not exist.
         """
         chosen = tuple(classes)
         if len(set(chosen)) < max(2, len(chosen)):
@@ -80,7 +80,7 @@ class ImageDataset:
 
 
 def available(name: str, root: Path | str | None = None) -> bool:
-    """Whether `load` finds the data set in the data root (whether it is whole, only loading tells).
+    """Whether `load` finds the data set in the data root. Only loading shows whether it is intact.
 
     Raises
     ------
@@ -98,17 +98,17 @@ def load(name: str, root: Path | str | None = None, without: str | None = None) 
     name : str
         ``cifar10``, ``stl10``, ``tiny-imagenet-10`` or ``cifar10-shift``.
     root : path, optional
-        The data root; ``advtransfer.storage.data_root()`` if not given.
+        The data root; ``advtransfer.records.storage.data_root()`` if not given.
     without : str, optional
-        ``load("cifar10", without="cifar10-shift")`` leaves out the 5,000 training images that
-        ``cifar10-shift`` holds out, and is named ``cifar10-rest``.
+        ``load("cifar10", without="cifar10-shift")`` leaves out the 5,000 training images that ``cifar10-shift`` holds
+        out, and names the result ``cifar10-rest``.
 
     Raises
     ------
     ValueError
         No data set has that name, or `without` is not made from it.
     DataUnavailable
-        It is not there, or damaged; the message gives the command that fetches it.
+        The data set is missing or damaged; the message gives the command that fetches it.
     """
     wanted = source(name, "images")
     if without is not None and (name, without) != (UNSHIFTED, SHIFTED):
@@ -124,7 +124,7 @@ def load(name: str, root: Path | str | None = None, without: str | None = None) 
 
 
 def _stored(wanted: Source) -> Source:
-    """The data set whose file holds it: itself, or the one it is made from."""
+    """The data set whose file is read: the data set itself, or the one from which it is made."""
     return source(wanted.derived_from) if wanted.derived_from else wanted
 
 

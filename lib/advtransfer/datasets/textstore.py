@@ -1,4 +1,4 @@
-"""Text corpora in the data root: ``text/<name>/{train,test}.parquet``, and what ``text/INFO.json`` notes of them."""
+"""Text corpora in the data root: ``text/<name>/{train,test}.parquet``, and notes about them in ``text/INFO.json``."""
 
 import hashlib
 import json
@@ -11,13 +11,13 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from advtransfer.datasets import store
 from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Source
-from advtransfer.storage import replacing, sha256
+from advtransfer.records.storage import replacing, sha256
 
 SPLITS = ("train", "test")
 
 
 class Corpus(NamedTuple):
-    """The content of a corpus: texts, and their labels (N,) int64; `note` says what it is and how it was split."""
+    """The content of a corpus: texts, and labels (N,) int64. `note` says where it comes from and how it was split."""
 
     train: tuple[str, ...]
     y_train: np.ndarray
@@ -29,8 +29,8 @@ class Corpus(NamedTuple):
 def content_digest(corpus: Corpus) -> str:
     r"""The SHA-256 digest of texts and labels in their order, whatever file they came from.
 
-    The canonical form is, for train and test in this order, a line ``<split> <number of texts>\n`` and then for
-    each text a line ``<label> <bytes>\n`` followed by its bytes in UTF-8.
+    The digest is that of a canonical form: for train and test, in this order, a line ``<split> <number of texts>\n``,
+    and then for each text a line ``<label> <number of bytes>\n``, followed by the text's bytes in UTF-8.
     """
     digest = hashlib.sha256()
     for split, texts, y in (("train", corpus.train, corpus.y_train), ("test", corpus.test, corpus.y_test)):
@@ -42,17 +42,17 @@ def content_digest(corpus: Corpus) -> str:
 
 
 def folder(root: Path, name: str) -> Path:
-    """Where the two files of a corpus lie."""
+    """The folder for the two files of a corpus."""
     return root / "text" / name
 
 
 def note(root: Path, name: str) -> dict:
-    """What ``text/INFO.json`` says of a corpus: source, licence, counts; empty if nothing.
+    """What ``text/INFO.json`` says about a corpus: source, licence, counts; empty if it says nothing.
 
     Raises
     ------
     DataUnavailable
-        The file is not an object of objects in JSON.
+        The file is not a JSON object of objects.
     """
     try:
         return dict(_notes(root).get(name, {}))
@@ -67,7 +67,7 @@ def _notes(root: Path) -> dict:
 
 
 def write(root: Path, source: Source, corpus: Corpus) -> Path:
-    """Write a corpus, whole or not at all, and note its checksums and what it is; return its folder."""
+    """Write a corpus, either all of it or nothing, and record its checksums and its description; return its folder."""
     noted, place = _notes(root), folder(root, source.name)
     with replacing(place) as draft:
         draft.mkdir()
@@ -90,7 +90,7 @@ def write(root: Path, source: Source, corpus: Corpus) -> Path:
 
 
 def read(root: Path, source: Source) -> tuple[Corpus, int]:
-    """Read a corpus; texts of nothing but white space are left out, and their number is the second result.
+    """Read a corpus without the texts that are only white space; the second result is the number of these.
 
     Raises
     ------
@@ -101,9 +101,9 @@ def read(root: Path, source: Source) -> tuple[Corpus, int]:
     (train, y_train, lost), (test, y_test, lost_too) = parts["train"], parts["test"]
     noted = note(root, source.name)
     counts = (len(train) + lost, len(test) + lost_too)
-    holds = counts == (noted.get("train", counts[0]), noted.get("test", counts[1]))  # else it is of other files
-    told = noted.get("source", "not noted") if holds else "not noted"
-    return Corpus(train, y_train, test, y_test, told), lost + lost_too
+    holds = counts == (noted.get("train", counts[0]), noted.get("test", counts[1]))  # else it is about other files
+    origin = noted.get("source", "not noted") if holds else "not noted"
+    return Corpus(train, y_train, test, y_test, origin), lost + lost_too
 
 
 def _split(path: Path, source: Source) -> tuple[tuple[str, ...], np.ndarray, int]:
@@ -115,12 +115,12 @@ def _split(path: Path, source: Source) -> tuple[tuple[str, ...], np.ndarray, int
     try:
         return _columns(path, len(source.classes))
     except (OSError, ValueError, pa.ArrowException) as error:
-        said = " ".join(str(error).split())
-        raise DataUnavailable(f"{path} is not what it should be ({said}); expected {wanted}; {remedy}") from error
+        reason = " ".join(str(error).split())
+        raise DataUnavailable(f"{path} is not what it should be ({reason}); expected {wanted}; {remedy}") from error
 
 
 def _columns(path: Path, classes: int) -> tuple[tuple[str, ...], np.ndarray, int]:
-    """Texts, labels and the number of texts that were empty."""
+    """The texts that are not empty, their labels, and the number of empty texts."""
     table = pq.ParquetFile(path).read()
     for name, fits in (("text", (pa.types.is_string, pa.types.is_large_string)), ("label", (pa.types.is_integer,))):
         if name not in table.column_names:
@@ -140,7 +140,7 @@ def _columns(path: Path, classes: int) -> tuple[tuple[str, ...], np.ndarray, int
 
 
 def is_intact(root: Path, source: Source) -> bool:
-    """Whether the corpus is there, can be read, and is what was noted, if its checksums were."""
+    """Whether the corpus is there, can be read, and has the recorded checksums, if there are any."""
     noted = store.checksums(root)
     for split in SPLITS:
         path = folder(root, source.name) / f"{split}.parquet"

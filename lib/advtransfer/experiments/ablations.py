@@ -1,7 +1,7 @@
-"""What the conclusion hangs on: the attack and its parameters (Table 5), and the points where text and code disagree.
+"""What the conclusion depends on: the attack and its parameters (Table 5), and points where text and code disagree.
 
-The models are those of Table 1, trained by the same config. Every setting of an attack is shown to the target model
-and to the sources, T→S; every point of the protocol is switched alone, and the experiment measured again.
+The models are those of Table 1, trained with the same config. Every setting of the attack is evaluated on the target
+model and on the sources, T→S. Every point of the protocol is switched alone, and the experiment is measured again.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,14 @@ from pydantic import Field
 from torch import Tensor
 
 from advtransfer import attacks, metrics, spectral
-from advtransfer.configs import Epsilon
 from advtransfer.experiments import conclusions, evaluation, protocol, vision
-from advtransfer.experiments.protocol import inputs
+from advtransfer.experiments.protocol import files
 from advtransfer.modes import Model
-from advtransfer.records import Arrays, Tables, recorded
+from advtransfer.records.configs import Epsilon
+from advtransfer.records.record import Arrays, Tables
+from advtransfer.records.runs import recorded
 
-__all__ = ["SAMPLE_AXES", "Config", "derive", "inputs", "run"]
+__all__ = ["SAMPLE_AXES", "Config", "derive", "files", "run"]
 
 Study = Literal["table5", "attack", "eps", "steps", "start", "loss", "temperature", "protocol"]
 STUDIES: dict[Study, str] = {
@@ -36,17 +37,17 @@ STUDIES: dict[Study, str] = {
 """What each study varies, in words for the page."""
 
 SWITCHES = ("as the run", "BatchNorm", "checkpoint", "attack loss", "samples")
-"""The points of the protocol, switched one at a time; whether α is squared needs no new measurement."""
+"""The points of the protocol that are switched, one at a time. (Whether α is squared needs no new measurement.)"""
 
 SAMPLE_AXES = {
     "deviations": 2,
     **{f"switch{k}_{name}": axis for k in range(len(SWITCHES)) for name, axis in (("index", 0), ("deviations", 2))},
 }
-"""The arrays that a published record may thin out, and their axis of samples."""
+"""The arrays of which a published record may keep only some samples, and the axis of their samples."""
 
 
 class Config(vision.Config):
-    """The ablations: the experiment of Table 1, and what to vary of it."""
+    """The ablations: the experiment of Table 1, and what to vary in it."""
 
     PROFILES: ClassVar = {
         "smoke": protocol.SMOKE
@@ -78,7 +79,7 @@ class Setting(NamedTuple):
     study: Study
     label: str
     value: float
-    """What varies, as a number to draw it at."""
+    """What varies, as a number: the position at which it is drawn."""
     attack: metrics.Attack
 
 
@@ -117,7 +118,7 @@ def settings(config: Config) -> list[Setting]:
 
 
 def _tempered(attack: metrics.Attack, temperature: float) -> metrics.Attack:
-    """An attack that sees logits divided by a temperature: what softens saturated outputs."""
+    """An attack that sees logits divided by a temperature, which softens saturated outputs."""
 
     def cooled(model: Model) -> Callable[[Tensor], Tensor]:
         return lambda x: model(x) / temperature
@@ -126,7 +127,7 @@ def _tempered(attack: metrics.Attack, temperature: float) -> metrics.Attack:
 
 
 def switched(config: Config) -> list[Config]:
-    """The config itself, and with each point of the protocol switched alone, in the order of `SWITCHES`."""
+    """The config itself, and copies in which one point of the protocol is switched, in the order of `SWITCHES`."""
     changes: list[dict[str, Any]] = [
         {},
         {"batchnorm_adapts": not config.batchnorm_adapts},
@@ -139,20 +140,21 @@ def switched(config: Config) -> list[Config]:
 
 @recorded
 def run(config: Config) -> tuple[Tables, Arrays]:
-    """Train, and measure every setting and switch; the tables are what `derive` says of the arrays.
+    """Train, and measure every setting and every switch. `derive` computes the tables from the arrays.
 
-    ``deviations`` (settings, 1 + 2S, N, d) holds for each setting the target model's own deviation, each source's
-    under the target's attack, and each source's under its own. ``switchK_…`` are the arrays of `vision.measured`.
+    ``deviations`` (settings, 1 + 2S, N, d) holds, for each setting, the target model's own deviation, each source's
+    under the target's attack, and each source's under its own. ``switchK_…`` are the arrays of `vision.measured` for
+    switch number K.
     """
     data = vision.loaded(config)
     models = vision.trained(config, data)
     base = vision.measured(config, data, models, star=True)
     arrays = {name: base[name] for name in ("kept", "transfer_right", "transfer_loss", "index")}
-    if found := settings(config):
+    if asked := settings(config):
         ready = evaluation.prepared(models.target, models.sources)
         x = data.target.x_test[base["index"]]
         star = evaluation.star(len(ready))
-        each = [evaluation.deviations(ready, x, setting.attack, star) for setting in found]
+        each = [evaluation.deviations(ready, x, setting.attack, star) for setting in asked]
         arrays["deviations"] = np.stack([_flat(kept) for kept in each])
     if "protocol" in config.studies:
         for k, other in enumerate(switched(config)):
@@ -163,7 +165,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
 
 
 def _flat(kept: np.ndarray) -> np.ndarray:
-    """From (K, K, N, d), of which only the star is there, to (1 + 2S, N, d)."""
+    """From (K, K, N, d), where only the pairs of `evaluation.star` are filled, to (1 + 2S, N, d)."""
     places = range(1, len(kept))
     return np.stack([kept[0, 0], *(kept[0, j] for j in places), *(kept[j, j] for j in places)])
 
@@ -181,8 +183,9 @@ def _starred(flat: np.ndarray) -> np.ndarray:
 def derive(config: Config, arrays: Arrays) -> Tables:
     """The tables of a record from its arrays alone.
 
-    ``curves`` (the metrics of each source under each setting, with the Pearson score over samples) and ``claims``
-    (accuracy after transfer against each metric over sources, for each setting and each switch of the protocol).
+    They are ``curves`` (the metrics of each source under each setting, with the Pearson score over samples) and
+    ``claims`` (the correlations over sources of accuracy after transfer with each metric, for each setting and each
+    switch of the protocol).
     """
     names = [name for name, kept in zip(config.architectures, arrays["kept"], strict=True) if kept]
     accuracy = [evaluation.accuracy("transfer_accuracy", right) for right in arrays["transfer_right"]]
@@ -219,9 +222,9 @@ def derive(config: Config, arrays: Arrays) -> Tables:
 
 
 def _claims(sources: pd.DataFrame, about: dict[str, Any], pearson: list[float]) -> pd.DataFrame:
-    """Accuracy after transfer against each metric, squared and not, over sources; and the scores over samples.
+    """Correlations over sources of accuracy after transfer with each metric, squared and not; scores over samples.
 
-    `pearson` has a score a source; the table holds their mean and their range.
+    `pearson` has one score per source; the table holds their mean and their range.
     """
     over_samples = {
         "pearson_samples": np.mean(pearson),

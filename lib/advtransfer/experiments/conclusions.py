@@ -1,32 +1,27 @@
-"""What rows of models show: correlations of transfer with each metric, here and in print, and verdicts by rule."""
+"""Correlations of transfer with each metric, over source models and over samples, from tables with a row per model."""
 
 from collections.abc import Iterable
 from itertools import product
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from advtransfer import tables
 from advtransfer.statistics import METHODS, Correlation, Method, correlate
 
 METRICS = ("alpha1", "alpha2", "alpha12")
 SQUARES = ("alpha2_squared", "alpha12_squared")
-SIGNIFICANT = 0.05
-RULE = f"{tables.RULE}. Over source models, *reproduced* also asks for a permutation p of at most {SIGNIFICANT:g}"
-"""How `verdict` decides, in words for the page."""
 
 
 def squared(sources: pd.DataFrame) -> pd.DataFrame:
-    """Rows with the squares of α2 and α1∗α2, as the paper prints them."""
+    """The rows with added columns for the squares of α2 and α1∗α2, which are what the paper prints."""
     return sources.assign(**{f"{name}_squared": sources[name] ** 2 for name in ("alpha2", "alpha12")})
 
 
 def over_sources(sources: pd.DataFrame, where: str, resamples: int = 499) -> pd.DataFrame:
-    """Accuracy and loss after transfer against each metric, over source models: a row a metric and method.
+    """Accuracy and loss after transfer against each metric, over source models; one row per metric and method.
 
-    A square ranks as its root does, so squares have a Pearson score alone.
+    A square gives the same ranks as its root, so squares only have a Pearson score.
     """
     table, rows = squared(sources), []
     asked: list[tuple[str, Method]] = [*product(METRICS, METHODS), *product(SQUARES, METHODS[:1])]
@@ -38,7 +33,7 @@ def over_sources(sources: pd.DataFrame, where: str, resamples: int = 499) -> pd.
 
 
 def over_samples(names: Iterable[str], alpha1: np.ndarray, loss: np.ndarray) -> pd.DataFrame:
-    """α1(x) against the loss after transfer, over the samples of each source model: a row a model and method."""
+    """α1(x) against the loss after transfer, over the samples of each source model; one row per model and method."""
     rows = []
     for name, x, y in zip(names, alpha1, loss, strict=True):
         for method in METHODS:
@@ -48,7 +43,7 @@ def over_samples(names: Iterable[str], alpha1: np.ndarray, loss: np.ndarray) -> 
 
 
 def correlation(x: ArrayLike, y: ArrayLike, method: Method = "pearson", *, resamples: int = 9999) -> Correlation:
-    """`correlate` over the pairs that are defined; NaN with no p where fewer than three differ."""
+    """`correlate` over the pairs that are finite; all NaN if these are fewer than three or a variable is constant."""
     a, b = np.asarray(x, float), np.asarray(y, float)
     kept = np.isfinite(a) & np.isfinite(b)
     a, b = a[kept], b[kept]
@@ -58,17 +53,8 @@ def correlation(x: ArrayLike, y: ArrayLike, method: Method = "pearson", *, resam
     return correlate(a, b, method=method, resamples=resamples)
 
 
-def verdict(found: Correlation, *, claimed: Literal[1, -1]) -> tables.Verdict:
-    """`tables.verdict` on a correlation over source models, with the permutation test as a second hurdle.
-
-    A bootstrap of five rows often repeats a few of them and then gives an interval that is too short.
-    """
-    judged = tables.verdict(found.r, found.low, found.high, claimed=claimed)
-    return "direction only" if judged == "reproduced" and not found.p <= SIGNIFICANT else judged
-
-
 def row(correlations: pd.DataFrame, **which: str) -> Correlation:
-    """The one correlation of a table with these values of its other columns."""
+    """The one correlation in a table whose other columns have these values."""
     part = correlations[np.logical_and.reduce([correlations[name] == value for name, value in which.items()])]
     if len(part) != 1:
         raise ValueError(f"{which} matches {len(part)} rows; expected 1")

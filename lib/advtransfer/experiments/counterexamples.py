@@ -1,6 +1,6 @@
-"""The smallest examples in which a statement, read as printed, fails: each is computed, none is typed in.
+"""The smallest examples in which a statement, read as printed, fails. Every value is computed, none is typed in.
 
-Most models here are linear, so a Jacobian is one matrix for all inputs, and every value can be checked by hand.
+Most models here are linear, so the Jacobian is the same for all inputs, and every value can be checked by hand.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from advtransfer import attacks, matching, metrics, spectral
-from advtransfer.estimators import unit_rows
+from advtransfer.intervals import unit_rows
 
 
 class Counterexample(NamedTuple):
-    """One number as the printed statement gives it, and as it is."""
+    """One number, as the printed statement gives it and as it really is."""
 
     key: str
     """The label of the erratum it belongs to."""
@@ -31,7 +31,7 @@ _EXAMPLES: list[Callable[[], Iterator[Counterexample]]] = []
 
 
 def counterexamples() -> list[Counterexample]:
-    """All of them, in the order of the errata page."""
+    """All counterexamples, in the order of the errata page."""
     return [found for example in _EXAMPLES for found in example()]
 
 
@@ -46,12 +46,16 @@ def _jac(*samples: list[list[float]]) -> Tensor:
 
 
 def printed_fraction(jac_a: Tensor, jac_b: Tensor, hessian_a: Tensor, hessian_b: Tensor) -> float:
-    """The fraction inside equation 12 to the letter: a Euclidean first inner product in A2, a pseudo-inverted H_b."""
+    """The fraction inside equation 12 to the letter, with a Euclidean first inner product in A2.
+
+    Deviations of zero H_b norm count as zero, so that H_b may be singular.
+    """
     parts = spectral.singular_attacks(jac_a, hessian_a)
     own, other = parts.delta @ jac_a.mT, parts.delta @ jac_b.mT  # (N, k, d_a), (N, k, d_b)
     root_a, root_b = (spectral.matrix_root(h, len(h)) for h in (hessian_a, hessian_b))
     length_a, length_b = (own @ root_a).norm(dim=2), (other @ root_b).norm(dim=2)  # (N, k)
-    own = torch.where(length_a > 0, 1 / length_a, 0)[..., None] * own  # unit in H_a, yet multiplied in I
+    # These have unit H_a norm, yet their inner product is Euclidean, as printed.
+    own = torch.where(length_a > 0, 1 / length_a, 0)[..., None] * own
     other = torch.where(length_b > 0, 1 / length_b, 0)[..., None] * other
     v = parts.sigma * length_b  # σ⋄⁽¹⁾ cancels against the denominator of A1
     m = torch.einsum("nk,nkd,nkm->dm", v, own, other) / len(v)
@@ -99,7 +103,7 @@ def _alpha1_above_one() -> Iterator[Counterexample]:
 @_example
 def _hessians() -> Iterator[Counterexample]:
     def hessian_of_square(loss: Callable[[Tensor], Tensor]) -> float:
-        # The square of a norm is smooth at zero, but its derivative passes a 0/0: go just beside zero.
+        # The square of a norm is smooth at zero, but autograd would meet 0/0 there, so a point nearby is used.
         near = torch.full((1,), 1e-6, dtype=torch.float64)
         return torch.autograd.functional.hessian(lambda u: loss(u) ** 2, near)[0, 0].item()
 

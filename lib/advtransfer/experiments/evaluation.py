@@ -1,8 +1,9 @@
-"""What is measured of a target model and its sources, as arrays of single samples, and what tables follow from these.
+"""Measure a target model and its sources, as arrays with values for single samples, and compute tables from these.
 
-The arrays of one target: ``target_right`` (test images) of the target model, ``transfer_right`` and ``transfer_loss``
-(S, test images) of the fine-tuned sources, and, for the target model (place 0) and its sources (1 to S), K = 1 + S,
-``index`` (N,) of the images attacked, ``deviations`` (K, K, N, d) and ``gram`` (K d, K d).
+The arrays of one target are: ``target_right`` (test images) of the target model; ``transfer_right`` and
+``transfer_loss`` (S, test images) of the fine-tuned sources; and, for the K = 1 + S models that are the target model
+(position 0) and its sources (1 to S), ``index`` (N,) of the images attacked, ``deviations`` (K, K, N, d) and ``gram``
+(K d, K d).
 """
 
 from collections.abc import Collection, Sequence
@@ -15,18 +16,18 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advtransfer import estimators, matching, metrics, spectral
+from advtransfer import intervals, matching, metrics, spectral
 from advtransfer.datasets import ImageDataset
 from advtransfer.experiments import conclusions, protocol
 from advtransfer.experiments.protocol import ImageConfig
 from advtransfer.models.images import ImageModel
 from advtransfer.modes import evaluating
 from advtransfer.prepare import prepare
-from advtransfer.provenance import device
-from advtransfer.records import Arrays, Tables
+from advtransfer.records.provenance import device
+from advtransfer.records.record import Arrays, Tables
 
-FORWARD = 250  # images a forward pass
-BACKWARD = 25  # images a pass of a Jacobian, which keeps the graph
+FORWARD = 250  # images per forward pass
+BACKWARD = 25  # images per pass of a Jacobian, which keeps the autograd graph
 Direction = Literal["T→S", "S→T"]
 
 
@@ -38,7 +39,7 @@ def measure(
     *,
     only_star: bool = False,
 ) -> Arrays:
-    """Fine-tune each source to the target's images, attack every model, and show each attack to every model.
+    """Fine-tune each source to the target's images, attack every model, and evaluate each attack on every model.
 
     Parameters
     ----------
@@ -49,7 +50,8 @@ def measure(
     data
         The target's images.
     only_star
-        Show the target's attack to all, and a source's to itself alone: what the direction T→S needs.
+        Evaluate the target's attack on all models, but a source's attack only on itself. The direction T→S needs no
+        more.
 
     Raises
     ------
@@ -88,11 +90,11 @@ def tables(about: pd.DataFrame, arrays: Arrays, direction: Direction) -> Tables:
     Parameters
     ----------
     about
-        A row a source, in the order of the arrays; its first column names them.
+        One row per source, in the order of the arrays; the first column names the sources.
     arrays
-        As `measure` gives them.
+        The arrays that `measure` returns.
     direction
-        Of the attacks in ``sources``.
+        The direction of the attacks in the table ``sources``.
 
     Returns
     -------
@@ -122,7 +124,7 @@ def tables(about: pd.DataFrame, arrays: Arrays, direction: Direction) -> Tables:
 
 
 def _transfers(names: Sequence[str], kept: np.ndarray, matched: np.ndarray) -> pd.DataFrame:
-    """Every ordered pair whose attack was shown: its metrics and the distance of the attacked from the evaluated."""
+    """Every ordered pair that was evaluated: its metrics, and the distance from the attacked to the evaluated model."""
     shown = [(i, j) for i, j in np.ndindex(len(names), len(names)) if kept[i, j].any()]
     found = [metrics.from_deviations(*triple(kept, i, j)) for i, j in shown]
     columns = {name: [getattr(each, name) for each in found] for name in (*conclusions.METRICS, "n", "undefined")}
@@ -131,7 +133,7 @@ def _transfers(names: Sequence[str], kept: np.ndarray, matched: np.ndarray) -> p
 
 
 def learnt(right: np.ndarray, classes: int) -> bool:
-    """Whether an accuracy is above chance, beyond the doubt of its interval."""
+    """Whether an accuracy is above chance, judged by the lower end of its interval."""
     return accuracy("right", right)["right_low"] > 1 / classes
 
 
@@ -153,17 +155,17 @@ def deviations(
     attack: metrics.Attack,
     pairs: Collection[tuple[int, int]] | None = None,
 ) -> np.ndarray:
-    """f_j(x + δ_i) − f_j(x) of K models at uint8 images as half floats (K, K, N, d).
+    """f_j(x + δ_i) − f_j(x) of K models at uint8 images, in half precision (K, K, N, d).
 
-    Narrower outputs are filled up with zeros, which change no norm, and pairs that were not asked for are zero. The
-    tables are computed from these numbers as they are kept, rounding included.
+    Narrower outputs are padded with zeros, which change no norm. Pairs that were not asked for are zero. The tables are
+    computed from these rounded numbers.
     """
     found = metrics.deviations(models, pixels(x).to(device()), attack, pairs=pairs, batch_size=FORWARD)
     return filled(found, len(models))
 
 
 def filled(found: dict[tuple[int, int], Tensor], models: int) -> np.ndarray:
-    """Deviations of pairs as half floats (K, K, N, d), zero where a pair is missing or has narrower outputs."""
+    """Deviations of pairs in half precision, (K, K, N, d); zero where a pair is missing or has narrower outputs."""
     shape = (len(next(iter(found.values()))), max(d.shape[1] for d in found.values()))
     kept = np.zeros((models, models, *shape), np.float16)
     for (i, j), d in found.items():
@@ -172,13 +174,13 @@ def filled(found: dict[tuple[int, int], Tensor], models: int) -> np.ndarray:
 
 
 def triple(kept: np.ndarray, i: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Δ₁₁, Δ₁₂ and Δ₂₂ of the pair of an attacked and an evaluated model, for `metrics.from_deviations`."""
+    """Δ₁₁, Δ₁₂ and Δ₂₂ of the attacked model i and the evaluated model j, for `metrics.from_deviations`."""
     d11, d12, d22 = (torch.from_numpy(kept[a, b]).double() for a, b in ((i, i), (i, j), (j, j)))
     return d11, d12, d22
 
 
 def gram(models: Sequence[nn.Module], x: Tensor) -> np.ndarray:
-    """`matching.gram` of the models' logits at uint8 images, averaged over passes of a bounded number of images."""
+    """`matching.gram` of the models' logits at uint8 images, averaged over passes that take few images each."""
     total = None
     for part in pixels(x).to(device()).split(BACKWARD):
         product = len(part) * matching.gram([spectral.jacobian(model, part) for model in models]).cpu()
@@ -199,11 +201,11 @@ def accuracy(name: str, right: np.ndarray) -> dict[str, float]:
 
 
 def metric_columns(arrays: Arrays, i: int, j: int) -> dict[str, float]:
-    """α1, α2 and α1∗α2 of a pair as columns: estimates, the unbiased where they differ, bootstrap intervals, n."""
+    """α1, α2 and α1∗α2 of a pair as columns: estimates, also unbiased ones if they differ, bootstrap intervals, n."""
     three = triple(arrays["deviations"], i, j)
     found = metrics.from_deviations(*three)
     row: dict[str, float] = {}
-    for name, interval in estimators.intervals(*three)._asdict().items():
+    for name, interval in intervals.intervals(*three)._asdict().items():
         row[name] = getattr(found, name)
         if name != "alpha1":
             row[f"{name}_unbiased"] = getattr(found, f"{name}_unbiased")

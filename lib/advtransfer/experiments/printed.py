@@ -1,43 +1,45 @@
-"""The tables as printed, and accuracies as others state them, under our names: shares, norms beside squares."""
+"""The tables as printed, and accuracies that others report, with the column names of this project.
 
-from pathlib import Path
+Accuracies are shares, and norms stand beside their squares.
+"""
 
 import numpy as np
 import pandas as pd
 
 from advtransfer.models import images
+from advtransfer.records import shipped
 
-PAPER = Path(__file__).parents[3] / "data" / "paper"
+PAPER = shipped.folder() / "paper"
 
 
 def table1() -> pd.DataFrame:
-    """Table 1: a row an architecture."""
+    """Table 1: one row per architecture."""
     return _rows("table1").rename(columns={"model": "label"})
 
 
 def table2() -> pd.DataFrame:
-    """Table 2: a row a source corpus, T→S."""
+    """Table 2: one row per source corpus, T→S."""
     return _rows("table2").rename(columns={"model": "label"})
 
 
 def table3() -> pd.DataFrame:
-    """Table 3: a row a similarity in per cent."""
+    """Table 3: one row per similarity in per cent."""
     table = _rows("table3")
     return table.assign(similarity=table["similarity"].str.rstrip("%").astype(int))
 
 
 def table4() -> pd.DataFrame:
-    """Table 4: a row a source corpus, S→T."""
+    """Table 4: one row per source corpus, S→T."""
     return _rows("table4").rename(columns={"model": "label"})
 
 
 def table5() -> pd.DataFrame:
-    """Table 5: a row an attack and an architecture."""
+    """Table 5: one row per attack and architecture."""
     return _rows("table5").rename(columns={"model": "label"})
 
 
 def pearson(table: str, attack: str | None = None) -> float:
-    """The Pearson score in the caption of a table, over samples."""
+    """The Pearson score over samples, from the caption of a table."""
     scores = pd.read_csv(PAPER / "pearson.csv")
     chosen = scores[
         (scores["table"] == table) & (scores["attack"].isna() if attack is None else scores["attack"] == attack)
@@ -46,7 +48,7 @@ def pearson(table: str, attack: str | None = None) -> float:
 
 
 def known_accuracies() -> pd.DataFrame:
-    """What others state for a source architecture on CIFAR-10: ``accuracy``, ``epochs``, ``source`` (a citation)."""
+    """What others report for a source architecture on CIFAR-10: ``accuracy``, ``epochs``, ``source`` (a citation)."""
     table = pd.read_csv(PAPER.parent / "known_accuracies.csv")
     return table.assign(accuracy=table["accuracy"] / 100, label=table["architecture"].map(images.LABELS))
 

@@ -1,37 +1,38 @@
-"""How the image experiments are run: their shared parameters, and models trained, fine-tuned and attacked by them.
+"""How the image experiments are run: their shared parameters, and how models are trained, fine-tuned and attacked.
 
-The released protocol, with a switch wherever text and code disagree. Weights are kept by content, so experiments that
-agree in what a model depends on share it.
+This is the released protocol, with a switch wherever text and code disagree. Weights are cached under everything that
+they depend on, so experiments that need the same model share it.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from advtransfer import attacks, metrics, storage, weights
-from advtransfer.configs import Config as BaseConfig
-from advtransfer.configs import Epsilon
+from advtransfer import attacks, metrics
 from advtransfer.datasets import ImageDataset, generated, load, store
 from advtransfer.datasets.sources import source
-from advtransfer.fitting import Precision, TrainingError
 from advtransfer.models import images
 from advtransfer.models.images import ImageModel
 from advtransfer.modes import Model
-from advtransfer.provenance import device
-from advtransfer.training import fit_classifier
+from advtransfer.records import storage, weights
+from advtransfer.records.configs import Config as BaseConfig
+from advtransfer.records.configs import Epsilon
+from advtransfer.records.provenance import device
+from advtransfer.training.images import fit_classifier
+from advtransfer.training.loop import Precision, TrainingError
 
 Architecture = Literal["fully_connected", "lenet", "alexnet", "resnet18", "resnet50"]
 Target = Literal["cifar10-shift", "tiny-imagenet-10", "stl10", "generated"]
 RESIDUAL = ("resnet18", "resnet50")  # with BatchNorm; the three others are plain
 TARGET_MODEL: Architecture = "resnet18"
-CODE = ("advtransfer.training", "advtransfer.models.images")  # what trained weights depend on
-PASS = 100  # images a pass of an attack
+CODE = ("advtransfer.training.images", "advtransfer.models.images")  # what trained weights depend on
+PASS = 100  # images per pass of an attack
 
 TARGETS = {
     "cifar10-shift": "CIFAR-10 under a shift of colour and blur, not STL-10",
@@ -46,7 +47,7 @@ SHORT = {
     "stl10": "STL-10",
     "generated": "made-up images",
 }
-"""Its name, for the head of a column."""
+"""The short name of each target domain, for the head of a column."""
 
 SMOKE = {
     "target": "generated", "width": 4, "target_width": 4, "plain_width": 16, "train_images": 200, "test_images": 100,
@@ -72,7 +73,7 @@ Once = AfterValidator(_once)
 
 
 class ImageConfig(BaseConfig):
-    """What all image experiments are told; what it leaves out of the released protocol is set by the profile."""
+    """The parameters that all image experiments share; profiles set them, up to the sizes of the released protocol."""
 
     target: Target = Field(
         "cifar10-shift", description="data set to transfer to; generated: made-up images for both domains"
@@ -122,26 +123,25 @@ def needed(config: ImageConfig) -> list[str]:
     return list(dict.fromkeys(["cifar10", source(config.target).derived_from or config.target])) if real else []
 
 
-def inputs(config: ImageConfig) -> dict[str, str]:
-    """The checksum of each data set's file, or ``"missing"``."""
-    paths = {name: store.image_path(storage.data_root(), name) for name in needed(config)}
-    return {name: storage.sha256(path) if path.is_file() else "missing" for name, path in paths.items()}
+def files(config: ImageConfig) -> dict[str, Path]:
+    """The file of each data set that is read."""
+    return {name: store.image_path(storage.data_root(), name) for name in needed(config)}
 
 
 class Domains(NamedTuple):
-    """Where the source models come from, and where they go."""
+    """The data of the source models and the data to which they are transferred."""
 
     source: ImageDataset
     target: ImageDataset
 
 
 def domains(config: ImageConfig) -> Domains:
-    """Load both data sets, whole, or make them up.
+    """Load both data sets completely, or make them up.
 
     Raises
     ------
     DataUnavailable
-        One is not in the data root; the message gives the command that fetches it.
+        A data set is not in the data root; the message gives the command that fetches it.
     """
     if config.target == "generated":
         make = partial(generated, seed=config.seed, n_train=config.train_images, n_test=config.test_images)
@@ -151,21 +151,16 @@ def domains(config: ImageConfig) -> Domains:
 
 
 def drawn(config: ImageConfig, data: ImageDataset, *, train: int | None = None) -> ImageDataset:
-    """At most `train` images to train on (None: all) and `test_images` others, drawn at random and in their order."""
+    """At most `train` training images (None: all) and `test_images` test images, drawn at random, in the old order."""
     a = sample(config, torch.arange(len(data.x_train)), train or len(data.x_train), "training images")
     b = sample(config, torch.arange(len(data.x_test)), config.test_images, "test images")
     return replace(data, x_train=data.x_train[a], y_train=data.y_train[a], x_test=data.x_test[b], y_test=data.y_test[b])
 
 
 def sample(config: ImageConfig, pool: Tensor, size: int, what: str) -> Tensor:
-    """At most `size` of `pool`, drawn at random and in their order."""
-    order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed(config, what)))
+    """At most `size` elements of `pool`, drawn at random, in the old order."""
+    order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(config.seed_of(what)))
     return pool[order[:size].sort()[0]]
-
-
-def seed(config: ImageConfig, *what: str) -> int:
-    """A seed for each random thing, so that leaving one out changes no other."""
-    return int.from_bytes(hashlib.sha256(repr((config.seed, *what)).encode()).digest()[:4])
 
 
 # Training.
@@ -182,26 +177,26 @@ class Recipe(NamedTuple):
 
 
 def source_recipe(config: ImageConfig, architecture: Architecture, role: str = "source") -> Recipe:
-    """How `config` wants a source model made."""
+    """How to make a source model, according to `config`."""
     if architecture in RESIDUAL:
         return Recipe(architecture, config.width, config.epochs, config.lr, role)
     return Recipe(architecture, config.plain_width, config.plain_epochs, config.plain_lr, role)
 
 
 def target_recipe(config: ImageConfig, role: str = "target") -> Recipe:
-    """How `config` wants the target model made."""
+    """How to make the target model, according to `config`."""
     return Recipe(TARGET_MODEL, config.target_width, config.target_epochs, config.lr, role)
 
 
 def trained(config: ImageConfig, recipe: Recipe, data: ImageDataset) -> ImageModel:
-    """A model trained on `data`, at its last or its best epoch, on the device.
+    """A model trained on `data`, on the device, with the weights of its last or its best epoch.
 
     Raises
     ------
     TrainingError
-        Its loss did not stay finite.
+        The loss did not stay finite.
     """
-    seeds = [seed(config, what, recipe.role, recipe.architecture) for what in ("weights", "order")]
+    seeds = [config.seed_of(what, recipe.role, recipe.architecture) for what in ("weights", "order")]
     generator = torch.Generator().manual_seed(seeds[0])
     model = images.build(
         recipe.architecture, num_classes=len(data.classes), width=recipe.width, generator=generator
@@ -222,7 +217,7 @@ def trained(config: ImageConfig, recipe: Recipe, data: ImageDataset) -> ImageMod
 
 def fine_tuned(config: ImageConfig, model: ImageModel, name: str, data: ImageDataset) -> ImageModel:
     """A copy of a source model with a new head, fitted to the target's training images; the rest is not trained."""
-    seeds = [seed(config, what, name) for what in ("head", "fine-tuning")]
+    seeds = [config.seed_of(what, name) for what in ("head", "fine-tuning")]
     tuned = images.with_new_head(model, len(data.classes), torch.Generator().manual_seed(seeds[0]))
     fit = partial(
         fit_classifier, tuned, data.x_train, data.y_train, watch=(data.x_test, data.y_test),
@@ -241,12 +236,12 @@ def fine_tuned(config: ImageConfig, model: ImageModel, name: str, data: ImageDat
 
 
 def _kept(config: ImageConfig, model: ImageModel, settings: dict[str, Any], fit: Callable[..., Any]) -> ImageModel:
-    """`model` with the weights that `config` keeps of those that `fit` gives, from the cache where they are there."""
+    """`model` with those weights of `fit` that `config` chooses (last or best), from the cache if they are there."""
 
     def train(checkpoint: weights.Checkpoint) -> weights.Weights:
-        found = fit(checkpoint=checkpoint)
-        states = {f"{which}/{n}": t for which in ("last", "best") for n, t in getattr(found, which).items()}
-        return {**states, "accuracy": found.accuracy}
+        result = fit(checkpoint=checkpoint)
+        states = {f"{which}/{n}": t for which in ("last", "best") for n, t in getattr(result, which).items()}
+        return {**states, "accuracy": result.accuracy}
 
     both = weights.cached(settings, train, code=CODE)
     chosen = {n.partition("/")[2]: t for n, t in both.items() if n.startswith(f"{config.checkpoint}/")}
@@ -258,7 +253,7 @@ def _kept(config: ImageConfig, model: ImageModel, settings: dict[str, Any], fit:
 
 
 def attack_of(config: ImageConfig, **options: Any) -> metrics.Attack:
-    """The attack that `config` describes, with `options` of the attack changed; its random start is every model's."""
+    """The attack that `config` describes, changed by `options`. Its random start is the same for every model."""
     settings: dict[str, Any] = {"eps": config.eps, "norm": config.norm, "loss": config.attack_loss}
     if config.attack != "fgsm":
         settings |= {"steps": config.attack_steps, "step_size": config.step_size * config.eps}
@@ -267,10 +262,10 @@ def attack_of(config: ImageConfig, **options: Any) -> metrics.Attack:
 
 
 def climbing(config: ImageConfig, method: Callable[..., Tensor], **options: Any) -> metrics.Attack:
-    """One of `attacks` as a function of model and images: in parts, in the precision of `config`, on its device."""
+    """One of `attacks` as a function of model and images, which works in parts and in the precision of `config`."""
 
     def attack(model: Model, x: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(seed(config, "attack"))
+        generator = torch.Generator().manual_seed(config.seed_of("attack"))
         climbed = _in_bfloat16(model) if config.precision == "bfloat16" else model
         return torch.cat([method(climbed, part, generator=generator, **options) for part in x.split(PASS)])
 
@@ -286,12 +281,12 @@ def _in_bfloat16(model: Model) -> Model:
 
 
 def attackable(config: ImageConfig, correct: Tensor, outputs: int) -> Tensor:
-    """Positions of the test images to attack, in order: drawn among all or among those classified correctly.
+    """Positions of the test images to attack, in order, drawn from all or from those that are classified correctly.
 
     Raises
     ------
     TrainingError
-        There are fewer of them than the model has outputs.
+        There are fewer such images than the model has outputs.
     """
     pool = correct.nonzero().squeeze(1) if config.only_correct else torch.arange(len(correct))
     if len(pool) < outputs:

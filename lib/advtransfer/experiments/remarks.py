@@ -1,4 +1,4 @@
-"""What the derivations say beside the paper's statements, measured as `statements` measures those."""
+"""What the derivations say in addition to the paper's statements, measured in the same way as in `statements`."""
 
 from itertools import product
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advtransfer import estimators, matching, metrics, spectral
+from advtransfer import intervals, matching, metrics, spectral
 from advtransfer.experiments.statements import Case, Statement, register_in
 
 STATEMENTS: list[Statement] = []
@@ -25,7 +25,7 @@ def _invertible(case: Case, size: int) -> Tensor:
 )
 def _unbiased(case: Case) -> float:
     delta = spectral.singular_attacks(case.a[:5], k=1).delta[:, 0, :, None]
-    u, w = (estimators.unit_rows((jac[:5] @ delta).squeeze(2)) for jac in (case.a, case.b))
+    u, w = (intervals.unit_rows((jac[:5] @ delta).squeeze(2)) for jac in (case.a, case.b))
     outer = torch.einsum("ni,nj->nij", u, w)
     alpha1 = case.euclidean.alpha1_samples[:5]
     worst = 0.0
@@ -34,15 +34,15 @@ def _unbiased(case: Case) -> float:
         g = weights[:, None, None] * outer
         plug_in = g[drawn].mean(1).square().sum((1, 2))
         diagonal = weights.square()[drawn].sum(1)
-        found = [estimators.unbiased_square(v, s, 3) for v, s in zip(plug_in.tolist(), diagonal.tolist(), strict=True)]
-        worst = max(worst, abs(float(np.mean(found)) - g.mean(0).square().sum().item()))
+        squares = [intervals.unbiased_square(v, s, 3) for v, s in zip(plug_in.tolist(), diagonal.tolist(), strict=True)]
+        worst = max(worst, abs(float(np.mean(squares)) - g.mean(0).square().sum().item()))
     return worst
 
 
 @_states("p-from-attacks", "Theorem 3.1", "P = E Σᵢ Δ⋆⋆⁽ⁱ⁾ Δ⋆⋄⁽ⁱ⁾ᵀ over an orthonormal basis of attacks")
 def _cross_moment(case: Case) -> float:
     h = case.a.mT @ case.h_a @ case.a
-    delta = torch.linalg.eigh(h).eigenvectors.mT  # all n attacks, those of length zero included
+    delta = torch.linalg.eigh(h).eigenvectors.mT  # all n attacks, including those that move nothing
     own, other = delta @ case.a.mT, delta @ case.b.mT  # (N, n, d_a), (N, n, d_b)
     by_attacks = torch.einsum("nid,nim->dm", own, other) / len(own)
     direct = (case.a @ case.b.mT).mean(0)
@@ -94,7 +94,7 @@ def _way_back(case: Case) -> float:
 
 
 def _weighted(jac_a: Tensor, jac_b: Tensor) -> float:
-    """C_w."""
+    """C_w of two models, from their Jacobians."""
     first_a, first_b = (spectral.singular_attacks(jac, k=1) for jac in (jac_a, jac_b))
     delta = first_a.delta[:, 0, :, None]
     p1 = ((jac_a @ delta) @ (jac_b @ delta).mT).mean(0)

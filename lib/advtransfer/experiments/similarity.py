@@ -1,8 +1,8 @@
 """Table 3: five sources that share 0 to 100% of the target's domain; the sources are attacked, S→T.
 
 A source is a ResNet18 trained on four classes of CIFAR-10, k of them animals and 4 − k vehicles. The paper's text says
-that the target is the vehicles of STL-10, the released code takes four of its animals. The same five sources serve
-both: what is 25% similar to the animals is 75% similar to the vehicles.
+that the target is the vehicles of STL-10, while the released code takes four of its animals. The same five sources
+serve both: a source that is 25% similar to the animals is 75% similar to the vehicles.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -13,27 +13,28 @@ from pydantic import Field
 
 from advtransfer.datasets import ImageDataset
 from advtransfer.experiments import conclusions, evaluation, printed, protocol
-from advtransfer.experiments.protocol import TARGET_MODEL, ImageConfig, inputs
-from advtransfer.fitting import TrainingError
+from advtransfer.experiments.protocol import TARGET_MODEL, ImageConfig, files
 from advtransfer.models.images import ImageModel
 from advtransfer.prepare import prepare
-from advtransfer.records import Arrays, Tables, recorded
+from advtransfer.records.record import Arrays, Tables
+from advtransfer.records.runs import recorded
+from advtransfer.training.loop import TrainingError
 
-__all__ = ["SAMPLE_AXES", "Config", "derive", "inputs", "run"]
+__all__ = ["SAMPLE_AXES", "Config", "derive", "files", "run"]
 
 DomainName = Literal["vehicles", "animals"]
 DOMAINS: tuple[DomainName, ...] = ("vehicles", "animals")
 SAMPLE_AXES = {f"{domain}_{name}": axis for domain in DOMAINS for name, axis in (("index", 0), ("deviations", 2))}
-"""The arrays that a published record may thin out, and their axis of samples."""
+"""The arrays of which a published record may keep only some samples, and the axis of their samples."""
 
-ANIMALS = (0, 1, 2, 3, 4)  # of each source's four classes
+ANIMALS = (0, 1, 2, 3, 4)  # how many of each source's four classes are animals
 SUBSETS = ((0, 1, 8, 9), (2, 1, 8, 9), (2, 3, 8, 9), (2, 3, 4, 9), (2, 3, 4, 5))
-"""Their places in CIFAR-10's list of classes, as released."""
+"""The positions of each source's classes in CIFAR-10's list of classes, as released."""
 
 _CIFAR: dict[DomainName, tuple[int, ...]] = {"vehicles": (0, 1, 8, 9), "animals": (2, 3, 4, 5)}
 _STL: dict[DomainName, tuple[int, ...]] = {"vehicles": (0, 2, 8, 9), "animals": (1, 3, 4, 5)}
 TARGET_CLASSES = {"cifar10-shift": _CIFAR, "generated": _CIFAR, "stl10": _STL, "tiny-imagenet-10": _STL}
-"""The places of the target's classes in its own list, as released for animals and as the text says for vehicles."""
+"""The positions of the target's classes in its own list: as released for animals, as in the text for vehicles."""
 
 
 class Config(ImageConfig):
@@ -51,13 +52,13 @@ class Config(ImageConfig):
 
 
 def similarity(animals: int, domain: DomainName) -> int:
-    """Per cent of a source's four classes that are of the target's domain."""
+    """The percentage of a source's four classes that belong to the target's domain."""
     return 25 * (animals if domain == "animals" else 4 - animals)
 
 
 @recorded
 def run(config: Config) -> tuple[Tables, Arrays]:
-    """Train, transfer and attack; the tables are what `derive` says of the arrays."""
+    """Train, transfer and attack. `derive` computes the tables from the arrays."""
     whole = protocol.domains(config)
     sources: dict[int, ImageModel] = {}
     right: dict[int, np.ndarray] = {}
@@ -66,7 +67,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
         recipe = protocol.source_recipe(config, TARGET_MODEL, role=f"source of {animals} animals")
         try:
             model = protocol.trained(config, recipe, data)
-        except TrainingError:  # it is reported as it is, and left out of everything else
+        except TrainingError:  # reported as not learnt, and left out of everything else
             right[animals] = np.zeros(len(data.y_test), bool)
             continue
         right[animals] = (evaluation.logits(prepare(model), data.x_test).argmax(1) == data.y_test).numpy()
@@ -80,8 +81,8 @@ def run(config: Config) -> tuple[Tables, Arrays]:
         data = protocol.drawn(config, _some(whole.target, TARGET_CLASSES[config.target][domain]))
         target_model = protocol.trained(config, protocol.target_recipe(config, f"target of {domain}"), data)
         named = {f"{domain} from {animals} animals": model for animals, model in sources.items()}
-        found = evaluation.measure(config, target_model, named, data)
-        arrays |= {f"{domain}_{name}": array for name, array in found.items()}
+        measured = evaluation.measure(config, target_model, named, data)
+        arrays |= {f"{domain}_{name}": array for name, array in measured.items()}
     return derive(config, arrays), arrays
 
 
@@ -92,8 +93,8 @@ def _some(data: ImageDataset, places: tuple[int, ...]) -> ImageDataset:
 def derive(config: Config, arrays: Arrays) -> Tables:
     """The tables of a record from its arrays alone.
 
-    ``models`` (every source, whether it has learnt or not), ``targets``, and, each with a column ``domain``,
-    ``correlations`` (over sources, here and in print), ``sources``, ``transfers`` and ``samples`` of
+    They are ``models`` (every source, whether it has learnt or not) and ``targets``; and, each with a column
+    ``domain``, ``correlations`` (over sources, here and in print), and ``sources``, ``transfers`` and ``samples`` of
     `evaluation.tables`, S→T.
     """
     models = pd.DataFrame(

@@ -1,6 +1,6 @@
 """Every statement of the paper as a number that should be zero, or a ratio that should not exceed one.
 
-Each function takes a `Case`, two random networks at random points, and computes both sides by separate routes.
+Each function takes a `Case`, two random networks at random points, and computes both sides in independent ways.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Statement(NamedTuple):
 
 
 def register_in(statements: list[Statement]) -> Callable[..., Callable]:
-    """A decorator that appends what it measures to a list of statements."""
+    """Make a decorator that appends a statement, measured by the decorated function, to a list."""
 
     def states(
         key: str, where: str, form: str, kind: Literal["equality", "inequality"] = "equality", slack: float = 1e-10
@@ -162,7 +162,7 @@ def _entries(case: Case) -> float:
     return case.parts.a2(some, some).abs().max().item()
 
 
-# Directions come from a Gram matrix, so a small σ⁽ⁱ⁾ is only known to rounding times (σ⁽¹⁾/σ⁽ⁱ⁾)².
+# Directions come from a Gram matrix, so for a small σ⁽ⁱ⁾ the relative error is rounding times (σ⁽¹⁾/σ⁽ⁱ⁾)².
 @_states("a2-diagonal", "Theorem 3.1", "A2(x, x) is diagonal", slack=1e-7)
 def _diagonal(case: Case) -> float:
     some = range(min(40, len(case.x)))
@@ -240,9 +240,10 @@ def _gradients_by_functions(case: Case) -> float:
 
 
 def _theorem_3_2(case: Case) -> tuple[float, float]:
-    """Left over right of both lines, with the distributions of the proof and a β proved for one-hidden-layer networks.
+    """The left side divided by the right side of both inequalities, with the distributions of the proof.
 
-    Random logistic networks stand in for the case's own, since their curvature has a bound in closed form.
+    β is a proved bound for networks with one hidden layer. Random logistic networks take the place of the case's own,
+    because their curvature has a bound in closed form.
     """
     n, d_a, d_b = case.x.shape[1], case.a.shape[1], case.b.shape[1]
     root = spectral.matrix_root(case.h_a, d_a)
@@ -268,7 +269,7 @@ def _theorem_3_2(case: Case) -> tuple[float, float]:
     centre = x.mean(0)
     offsets = x - centre
     lengths = offsets.norm(dim=1)
-    radius = lengths.max().item()  # of a ball that holds the support; any such ball will do
+    radius = lengths.max().item()  # of a ball that contains the support; any such ball will do
     tau = 0.3 * radius
     nodes, weights = np.polynomial.legendre.leggauss(24)
     inside = (1 - tau / lengths).clamp_min(0)
@@ -277,7 +278,7 @@ def _theorem_3_2(case: Case) -> tuple[float, float]:
         y = centre + torch.maximum(torch.tensor(t), inside)[:, None] * offsets
         pulled += weight * h_prime.jacobian(y).square().sum((1, 2)).mean().item()
     first = (by_function.distance**2 / (2 * radius**2)) / (pulled + beta**2 * (radius - tau) ** 3 / (3 * radius))
-    # A random orthonormal frame and its negative have the two moments of the sphere that the proof uses.
+    # A random orthonormal frame and its negative have the same first two moments as the sphere; the proof uses these.
     frame = torch.linalg.qr(torch.randn(n, n, generator=case.generator, dtype=torch.float64))[0]
     steps = tau * torch.cat([frame, -frame])
     blurred = h((x[:, None] + steps).flatten(0, 1)).square().sum(1).mean().item()

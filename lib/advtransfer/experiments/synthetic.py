@@ -1,10 +1,11 @@
 """The synthetic experiment (section 4, Figure 2): a target network, and sources moved away from it by tV.
 
-For every direction V and scale t both models' exact first and second attacks, both directions of transfer, the
-gradient matching distance and the transfer loss are computed from the Jacobians at all samples.
+For every direction V and every scale t, the following are computed from the Jacobians at all samples: the exact first
+and second attacks on both models, both directions of transfer, the gradient matching distance and the transfer loss.
 """
 
 from itertools import product
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,13 +15,14 @@ from pydantic import Field
 from torch import Tensor
 
 from advtransfer import matching, metrics, spectral
-from advtransfer.configs import Config as BaseConfig
 from advtransfer.datasets import released
 from advtransfer.datasets.regression import Regression, gaussian_mixture
 from advtransfer.models.mlp import OneHiddenLayer
-from advtransfer.records import Arrays, Tables, recorded
+from advtransfer.records.configs import Config as BaseConfig
+from advtransfer.records.record import Arrays, Tables
+from advtransfer.records.runs import recorded
+from advtransfer.records.weights import cached
 from advtransfer.statistics import spearman_rows
-from advtransfer.weights import cached
 
 N_INPUTS, N_OUTPUTS = 50, 10  # n and d of section 4
 CODE = ("advtransfer.models.mlp", "advtransfer.datasets.regression")  # what the target network depends on
@@ -42,19 +44,21 @@ class Config(BaseConfig):
     train_steps: int = Field(10_000, ge=1, le=1_000_000, description="steps of gradient descent for the target")
 
 
-def inputs(config: Config) -> dict[str, str]:
-    """Checksums of the authors' released files, as far as they are there."""
-    return released.digests() or {"released": "missing"}
+def files(config: Config) -> dict[str, Path]:
+    """The authors' released files that exist, or else the place where the released data would be."""
+    return released.files() or {"released": released.folder() / released.DATA_FILE}
 
 
 def accumulated_scale(i: int) -> float:
-    """The t that the released loop has reached where it plots the scale i/10: it adds each scale to what is there."""
+    """The t that the released loop has reached when it plots the scale i/10, because it adds up all scales so far."""
     return i * (i + 1) / 20
 
 
 @recorded
 def run(config: Config) -> tuple[Tables, Arrays]:
-    """Sweep over V and t: tables ``target``, ``sources`` (a row a V and t), ``transfer`` and maybe ``released``."""
+    """Sweep over V and t. The tables are ``target``, ``sources`` (one row per V and t), ``transfer``, ``agreement``,
+    and ``released`` if the authors' files are there.
+    """
     seeds = torch.Generator().manual_seed(config.seed)
     data = gaussian_mixture(samples=config.samples, n=N_INPUTS, d=N_OUTPUTS, generator=seeds)
     start = OneHiddenLayer.uniform(N_INPUTS, config.width, N_OUTPUTS, seeds)
@@ -78,13 +82,13 @@ def run(config: Config) -> tuple[Tables, Arrays]:
         "transfer": pd.DataFrame(transfer),
     }
     tables["agreement"] = agreement(tables["sources"], tables["transfer"], seed=config.seed)
-    if released.digests():
+    if released.files():
         tables["released"] = recomputed()
     return tables, {}
 
 
 class Scan:
-    """One target network, against which sources are held; its Jacobians and attacks are computed once."""
+    """One target network, with which sources are compared; its Jacobians and attacks are computed once."""
 
     def __init__(self, target: OneHiddenLayer, data: Regression, levels: tuple[int, ...] = (0, 1)) -> None:
         self.data, self.levels, self.output = data, levels, target(data.x)
@@ -102,7 +106,7 @@ class Scan:
         }
 
     def source(self, net: OneHiddenLayer) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """What is measured of one source, and the metrics of each direction and level."""
+        """The losses of one source, and the metrics for each direction and level."""
         hidden = net.hidden(self.data.x)
         output = torch.addmm(net.b2, hidden, net.w2.T)
         jac = net.jacobian(self.data.x).double()
@@ -111,7 +115,7 @@ class Scan:
         row = {
             "transfer_loss": loss.distance,  # equation 17
             "relative_transfer_loss": loss.relative,
-            "hidden_transfer_loss": matching.transfer_loss(hidden, self.data.y).distance,  # the released refit
+            "hidden_transfer_loss": matching.transfer_loss(hidden, self.data.y).distance,  # the released code's refit
             "surrogate_loss": matching.function_matching(self.output, output).distance,  # equation 16
         }
         rows = []
@@ -149,9 +153,9 @@ ALONG, AMONG = "along t, for one V", "among V, at one t"
 def agreement(sources: pd.DataFrame, transfer: pd.DataFrame, *, seed: int, resamples: int = 2000) -> pd.DataFrame:
     """How well each predictor ranks sources by their transfer loss (17): mean Spearman correlations.
 
-    Two questions of unequal difficulty. Along t the scales of one direction V are ranked, and everything changes
-    monotonically. Among V the directions are ranked at one scale. Sources of one V are not independent, so the
-    intervals come from resampling directions.
+    There are two questions of unequal difficulty. Along t, the scales of one direction V are ranked, and everything
+    changes monotonically. Among V, the directions are ranked at one scale. Sources with the same V are not independent,
+    so the intervals come from resampling directions.
     """
     rng = np.random.default_rng(seed)
     inside = sources[(sources["t"] > 0) & (sources["t"] <= 1)]
@@ -184,7 +188,7 @@ def agreement(sources: pd.DataFrame, transfer: pd.DataFrame, *, seed: int, resam
 
 def _among(value: np.ndarray, loss: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Mean over scales of the correlation among resampled directions, (resamples,)."""
-    return spearman_rows(value[draws].swapaxes(1, 2), loss[draws].swapaxes(1, 2)).mean(1)  # of (resamples, T, V)
+    return spearman_rows(value[draws].swapaxes(1, 2), loss[draws].swapaxes(1, 2)).mean(1)  # both (resamples, T, V)
 
 
 def _root_mean_square(rows: Tensor) -> float:
@@ -197,7 +201,7 @@ def released_columns(result: released.ReleasedResult, target: OneHiddenLayer, da
     direction = OneHiddenLayer(*released.direction(result.source_m, result.target_m))
     like = data.x.dtype
     target, source, direction = (OneHiddenLayer(*(w.to(like) for w in net)) for net in (target, source, direction))
-    jac_t = target.jacobian(data.x).double()  # once, for all that follows sums in float64
+    jac_t = target.jacobian(data.x).double()  # converted once, as everything below sums in float64
     attacks_t = spectral.singular_attacks(jac_t, k=result.level + 1)
     loss_t = _root_mean_square(target(data.x) - data.y)
     rows = []
@@ -225,7 +229,7 @@ def released_columns(result: released.ReleasedResult, target: OneHiddenLayer, da
 
 
 def recomputed() -> pd.DataFrame:
-    """Every value of every released CSV beside ours, one row a value."""
+    """Every value of every released CSV beside ours, one row per value."""
     data, rows = released.data(), []
     for result in released.results():
         ours = released_columns(result, OneHiddenLayer(*released.network(result.target_m)), data)

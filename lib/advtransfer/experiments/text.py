@@ -1,8 +1,8 @@
 """Tables 2 and 4: BERT classifiers of several corpora, transferred to film reviews and attacked, in both directions.
 
-The target model has learnt IMDB. Every model is attacked on IMDB's test texts: by words, as in the paper, and in an
-ℓ2 ball around the word embeddings, where the theory holds. Each attack is shown once to each model; knowledge
-transfers by a new head, with all weights fine-tuned on IMDB.
+The target model is trained on IMDB. Every model is attacked on IMDB's test texts: by changing words, as in the paper,
+and in an ℓ2 ball around the word embeddings, where the theory holds. Each attack is evaluated once on each model.
+Knowledge is transferred by a new head, with all weights fine-tuned on IMDB.
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,17 @@ from transformers import BertTokenizer
 from advtransfer import attacks, matching, metrics, spectral
 from advtransfer.datasets import TextDataset
 from advtransfer.experiments import conclusions, evaluation, text_protocol, text_sentences
-from advtransfer.experiments.text_protocol import LABELS, TARGET, Read, TextConfig, inputs, seed
+from advtransfer.experiments.text_protocol import LABELS, TARGET, Read, TextConfig, files
 from advtransfer.models.text import TextClassifier, logits
 from advtransfer.models.tokens import Tokens, untokenise
 from advtransfer.modes import Model
-from advtransfer.provenance import device
-from advtransfer.records import Arrays, Tables, recorded
-from advtransfer.sentences import marked
-from advtransfer.text_attacks import word_attack
+from advtransfer.records.provenance import device
+from advtransfer.records.record import Arrays, Tables
+from advtransfer.records.runs import recorded
+from advtransfer.text.nearest import marked
+from advtransfer.text.word_attacks import word_attack
 
-__all__ = ["SAMPLE_AXES", "Config", "derive", "inputs", "run"]
+__all__ = ["SAMPLE_AXES", "Config", "derive", "files", "run"]
 
 VIEWS = {
     "word": "words (T3)",
@@ -38,7 +39,7 @@ VIEWS = {
 }
 """How the models are attacked, in words for the page."""
 WORDS = ("flipped", "changed", "distance", "roundtrip")
-"""What is kept of the attacks on words, by words or sentences, of each text."""
+"""What is kept, for each text, of the attacks that change words (by words or by sentences)."""
 SAMPLE_AXES = {
     "index": 0,
     "sentence_index": 0,
@@ -46,9 +47,9 @@ SAMPLE_AXES = {
     **{f"{view}_{name}": 1 for view in ("word", "sentence") for name in WORDS},
     "sentence_unperturbed": 1,
 }
-"""The arrays that a published record may thin out, and their axis of samples."""
-PASS = 32  # texts an attack on embeddings
-EXAMPLES = 12  # texts kept to be read
+"""The arrays of which a published record may keep only some samples, and the axis of their samples."""
+PASS = 32  # texts per attack on embeddings
+EXAMPLES = 12  # texts kept as examples
 SHUFFLES = 20
 
 
@@ -60,7 +61,7 @@ class Config(TextConfig):
 
 @recorded
 def run(config: Config) -> tuple[Tables, Arrays]:
-    """Train, transfer and attack; the tables are what `derive` says of the arrays.
+    """Train, transfer and attack. `derive` computes the tables from the arrays.
 
     Raises
     ------
@@ -69,7 +70,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     TrainingError
         A loss did not stay finite.
     ImportError
-        The attack on sentences is asked for, and its parser is not installed; known before training.
+        The attack on sentences is asked for, but its parser is not installed; this is raised before training.
     """
     if config.sentence_steps:
         text_sentences.parse(["A sentence."], max_words=config.sentence_words)
@@ -84,14 +85,14 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     if config.sentence_steps:
         some = attacked.take(torch.arange(min(config.sentence_samples, len(chosen))))
         texts = untokenise(spoken.tokenizer, some.ids, some.mask)
-        found, moved = text_sentences.attacked(config, spoken, models, datasets[0], texts)
+        outcomes, moved = text_sentences.attacked(config, spoken, models, datasets[0], texts)
         index = arrays["index"][: len(texts)]
-        arrays |= {**found, "sentence_index": index, "sentence_deviations": _table(moved)}
+        arrays |= {**outcomes, "sentence_index": index, "sentence_deviations": _table(moved)}
     return derive(config, arrays), arrays
 
 
 def _about(datasets: Sequence[TextDataset], corpora: Sequence[Read], models: Sequence[TextClassifier]) -> Arrays:
-    """Of each model its corpus, and which of its own test texts it gets right."""
+    """For each model, facts about its corpus, and which of its own test texts it classifies correctly."""
     arrays = {
         "sizes": np.array([[len(part.y_train), len(part.y_test), part.empty] for part in corpora]),
         "truncated": np.array([part.test.truncated.double().mean().item() for part in corpora]),
@@ -104,12 +105,12 @@ def _about(datasets: Sequence[TextDataset], corpora: Sequence[Read], models: Seq
 
 
 def _transfer(config: Config, sources: Sequence[TextClassifier], data: TextDataset, tokens: Read) -> Arrays:
-    """What each transferred source says of the target's test texts, and which of them are attacked."""
+    """What each transferred source predicts for the target's test texts, and which of these are attacked."""
     outputs = []
     for name, model in zip(config.sources, sources, strict=True):
         tuned = text_protocol.transferred(config, model, name, data, tokens)
         outputs.append(logits(tuned, tokens.test).float().cpu())
-    order = torch.randperm(len(tokens.y_test), generator=torch.Generator().manual_seed(seed(config, "samples")))
+    order = torch.randperm(len(tokens.y_test), generator=torch.Generator().manual_seed(config.seed_of("samples")))
     return {
         "transfer_right": torch.stack([z.argmax(1) == tokens.y_test for z in outputs]).numpy(),
         "transfer_loss": torch.stack([F.cross_entropy(z, tokens.y_test, reduction="none") for z in outputs]).numpy(),
@@ -118,21 +119,21 @@ def _transfer(config: Config, sources: Sequence[TextClassifier], data: TextDatas
 
 
 def _attacked(config: Config, tokenizer: BertTokenizer, models: Sequence[TextClassifier], tokens: Tokens) -> Arrays:
-    """How every attack on each of K models moves each of them, and what became of the words."""
+    """How every attack on each of K models moves each of them, and what the attacks on words did."""
     attack = partial(
         word_attack, steps=config.word_steps, patience=config.patience, precision=config.precision,
     )  # fmt: skip
-    found = [attack(model, tokens, tokenizer) for model in models]
+    results = [attack(model, tokens, tokenizer) for model in models]
     clean = [logits(model, tokens) for model in models]
     moved = [
         [logits(model, tokens._replace(ids=each.ids)) - z for model, z in zip(models, clean, strict=True)]
-        for each in found
+        for each in results
     ]
-    told = {f"word_{name}": torch.stack([getattr(each, name) for each in found]).numpy() for name in WORDS}
-    shown = zip(tokens.ids, tokens.mask, found[0].ids, range(EXAMPLES), strict=False)
+    outcomes = {f"word_{name}": torch.stack([getattr(each, name) for each in results]).numpy() for name in WORDS}
+    shown = zip(tokens.ids, tokens.mask, results[0].ids, range(EXAMPLES), strict=False)
     arrays = {
         "word_deviations": _table(moved),
-        **told,
+        **outcomes,
         "examples": np.array([marked(before[kept], after[kept], tokenizer) for before, kept, after, _ in shown]),
     }
     parts: dict[str, list[np.ndarray]] = {"embedding_deviations": [], "singular_deviations": []}
@@ -169,9 +170,9 @@ def _table(found: Sequence[Sequence[Tensor]]) -> np.ndarray:
 def derive(config: Config, arrays: Arrays) -> Tables:
     """The tables of a record from its arrays alone.
 
-    ``models`` (corpora and accuracies), ``attacks`` (what the word attack did), ``examples``; and, each with columns
-    ``view`` and ``direction``, ``sources`` (the rows of Tables 2 and 4), ``samples`` (α1(x) against the confidence of
-    the transferred model in the true label) and ``correlations`` (over sources).
+    They are ``models`` (corpora and accuracies), ``attacks`` (what the attacks on words did) and ``examples``; and,
+    each with columns ``view`` and ``direction``, ``sources`` (the rows of Tables 2 and 4), ``samples`` (α1(x) against
+    the confidence of the transferred model in the true label) and ``correlations`` (over sources).
     """
     names = list(config.sources)
     matched = matching.distances(torch.from_numpy(arrays["gram"]), arrays["outputs"].tolist()).numpy()
@@ -214,7 +215,7 @@ def derive(config: Config, arrays: Arrays) -> Tables:
 
 
 def shuffled(arrays: Arrays, i: int, j: int) -> float:
-    """The plug-in α2² that is left when the evaluated model's deviations are dealt to other texts: its noise floor."""
+    """The plug-in α2² that remains if the evaluated model's deviations are shuffled among texts: its noise floor."""
     d11, d12, d22 = evaluation.triple(arrays["deviations"], i, j)
     generator = torch.Generator().manual_seed(0)
     squares = []
@@ -246,7 +247,7 @@ def _models(config: Config, arrays: Arrays) -> pd.DataFrame:
 
 
 def _attacks(config: Config, arrays: Arrays) -> pd.DataFrame:
-    """What the attacks on words and sentences did to each model: share flipped, words changed, distance, all texts."""
+    """What the attacks that change words did to each model, over all texts: share flipped, words changed, distance."""
     rows = []
     for view in (view for view in ("word", "sentence") if f"{view}_deviations" in arrays):
         for k, name in enumerate((TARGET, *config.sources)):

@@ -1,6 +1,5 @@
-"""How the text experiment is run: its parameters, its corpora, and classifiers trained on them and transferred."""
+"""How the text experiment is run: its parameters, its corpora, and how classifiers are trained and transferred."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -12,19 +11,19 @@ from pydantic import Field
 from torch import Tensor
 from transformers import BertConfig, BertTokenizer
 
-from advtransfer import storage, weights
-from advtransfer.configs import Config as BaseConfig
-from advtransfer.configs import Epsilon
 from advtransfer.datasets import TextDataset, encoders, generated_texts, load_texts, textstore
 from advtransfer.datasets.generated_texts import GENERATED_WORDS
 from advtransfer.datasets.sources import sources
 from advtransfer.experiments.protocol import Once
-from advtransfer.fitting import Precision
 from advtransfer.models import text as models
 from advtransfer.models.text import TextClassifier
 from advtransfer.models.tokens import Tokens, load_tokenizer, tiny_tokenizer, tokenise
-from advtransfer.provenance import device
-from advtransfer.text_training import fit_text
+from advtransfer.records import storage, weights
+from advtransfer.records.configs import Config as BaseConfig
+from advtransfer.records.configs import Epsilon
+from advtransfer.records.provenance import device
+from advtransfer.training.loop import Precision
+from advtransfer.training.text import fit_text
 
 Source = Literal["mr", "yelp", "ag", "fake", "ag-two"]
 LABELS: dict[str, str] = {
@@ -37,17 +36,17 @@ LABELS: dict[str, str] = {
 }
 TARGET = "imdb"
 TWO = {"ag-two": ("ag", 2)}
-"""Variants of a corpus cut to its first classes, as the three others have two."""
-CODE = ("advtransfer.text_training", "advtransfer.models.text")  # what trained weights depend on
+"""Variants of a corpus with only its first classes, because the three other corpora have two: (corpus, classes)."""
+CODE = ("advtransfer.training.text", "advtransfer.models.text")  # what trained weights depend on
 TINY = "tiny"
 
 RELEASED = {"mr": (1, 128, 32), "ag": (1, 128, 32), "ag-two": (1, 128, 32), "yelp": (2, 128, 32), "imdb": (3, 256, 32),
             "fake": (1, 256, 16)}  # fmt: skip
-"""Epochs, most tokens and batch of each corpus in the released code."""
+"""Number of epochs, largest number of tokens and batch size for each corpus in the released code."""
 
 
 class TextConfig(BaseConfig):
-    """What the text experiment is told."""
+    """The parameters of the text experiment."""
 
     encoder: str = Field(
         "minilm-l6",
@@ -105,18 +104,18 @@ def corpora(config: TextConfig) -> list[str]:
 
 
 def needed(config: TextConfig) -> list[str]:
-    """All that must be in the data root: corpora and, if it is one of its names, the encoder."""
+    """Everything that must be in the data root: the corpora, and the encoder if it is one that is kept there."""
     return [*corpora(config), *([config.encoder] if config.encoder in sources("models") else [])]
 
 
 def present(config: TextConfig) -> tuple[Source, ...]:
-    """The sources whose corpus is in the data root; all, if there is nothing to read."""
+    """The sources whose corpus is in the data root; all of them if no corpus has to be read."""
     there = {name for name in corpora(config) if textstore.folder(storage.data_root(), name).is_dir()}
     return tuple(name for name in config.sources if config.encoder == TINY or TWO.get(name, (name, 0))[0] in there)
 
 
-def inputs(config: TextConfig) -> dict[str, str]:
-    """The checksum of each file that is read, or ``"missing"``."""
+def files(config: TextConfig) -> dict[str, Path | None]:
+    """The files that are read; None for the weights of an encoder that cannot be found."""
     root = storage.data_root()
     paths: dict[str, Path | None] = {
         f"{name}/{split}": textstore.folder(root, name) / f"{split}.parquet"
@@ -126,7 +125,7 @@ def inputs(config: TextConfig) -> dict[str, str]:
     if config.encoder != TINY:
         place = encoders.locate(config.encoder)
         paths["encoder"] = encoders.weights_file(place) if place else None
-    return {name: storage.sha256(path) if path and path.is_file() else "missing" for name, path in paths.items()}
+    return paths
 
 
 class Language(NamedTuple):
@@ -135,16 +134,16 @@ class Language(NamedTuple):
     tokenizer: BertTokenizer
     checkpoint: Path | BertConfig
     content: str
-    """What the encoder's weights are: a checksum, or how they are made."""
+    """What identifies the encoder's weights: a checksum, or how they are made."""
 
 
 def language(config: TextConfig) -> Language:
-    """The encoder that `config` names.
+    """The tokenizer and the encoder that `config` names.
 
     Raises
     ------
     DataUnavailable
-        It is not in the data root; the message gives the command that fetches it.
+        The encoder is not in the data root; the message gives the command that fetches it.
     ValueError
         There is neither a folder nor a downloaded encoder of that name.
     """
@@ -162,20 +161,20 @@ def language(config: TextConfig) -> Language:
             f"encoder is {config.encoder!r}; expected {', '.join(sources('models'))}, {TINY}, the folder of a BERT "
             f"(config.json, vocab.txt and weights), or one of a model hub after: hf download {config.encoder}"
         )
-    return Language(load_tokenizer(folder), folder, inputs(config)["encoder"])
+    return Language(load_tokenizer(folder), folder, storage.fingerprint(files(config)["encoder"]))
 
 
 def corpus(config: TextConfig, name: str) -> TextDataset:
-    """The texts of a corpus that `config` draws, other ones for each seed.
+    """The texts of a corpus that `config` draws; they differ from seed to seed.
 
     Raises
     ------
     DataUnavailable
-        It is not in the data root.
+        The corpus is not in the data root.
     """
     if config.encoder == TINY:
         whole = generated_texts(
-            seed=seed(config, name), n_train=config.train_texts, n_test=config.test_texts, shift=name != TARGET
+            seed=config.seed_of(name), n_train=config.train_texts, n_test=config.test_texts, shift=name != TARGET
         )
         return replace(whole, name=name)
     origin, classes = TWO.get(name, (name, None))
@@ -187,27 +186,22 @@ def corpus(config: TextConfig, name: str) -> TextDataset:
             y_test=whole.y_test[b], classes=whole.classes[:classes],
         )  # fmt: skip
     sizes = {"train": min(config.train_texts, len(whole.train)), "test": min(config.test_texts, len(whole.test))}
-    return whole.sample(**sizes, seed=seed(config, name))
+    return whole.sample(**sizes, seed=config.seed_of(name))
 
 
 def _some(texts: tuple[str, ...], kept: Tensor) -> tuple[str, ...]:
     return tuple(text for text, keep in zip(texts, kept.tolist(), strict=True) if keep)
 
 
-def seed(config: TextConfig, *what: str) -> int:
-    """A seed for each random thing, so that leaving one out changes no other."""
-    return int.from_bytes(hashlib.sha256(repr((config.seed, *what)).encode()).digest()[:4])
-
-
 def sizes(config: TextConfig, name: str) -> tuple[int, int, int]:
-    """Epochs, most tokens and batch of a corpus."""
-    told = (config.epochs, config.max_length, config.batch_size)
-    epochs, length, batch = (own or released for own, released in zip(told, RELEASED[name], strict=True))
+    """Number of epochs, largest number of tokens and batch size for a corpus."""
+    chosen = (config.epochs, config.max_length, config.batch_size)
+    epochs, length, batch = (own or released for own, released in zip(chosen, RELEASED[name], strict=True))
     return epochs, length, batch
 
 
 class Read(NamedTuple):
-    """A corpus as tokens; texts without a word are left out, and counted."""
+    """A corpus as tokens. Texts without a word are left out; `empty` is their number."""
 
     train: Tokens
     y_train: Tensor
@@ -217,7 +211,7 @@ class Read(NamedTuple):
 
 
 def read(config: TextConfig, spoken: Language, data: TextDataset) -> Read:
-    """Tokens of a corpus, as many of a text as `config` says."""
+    """The tokens of a corpus, with at most as many per text as `config` says."""
     length = sizes(config, data.name)[1]
     train, test = (tokenise(spoken.tokenizer, texts, length) for texts in (data.train, data.test))
     empty = int(train.empty.sum() + test.empty.sum())
@@ -232,9 +226,9 @@ def trained(config: TextConfig, spoken: Language, data: TextDataset, tokens: Rea
     Raises
     ------
     TrainingError
-        Its loss did not stay finite.
+        The loss did not stay finite.
     """
-    generator = torch.Generator().manual_seed(seed(config, "head", data.name))
+    generator = torch.Generator().manual_seed(config.seed_of("head", data.name))
     model = models.build(spoken.checkpoint, len(data.classes), generator).to(device())
     epochs = sizes(config, data.name)[0]
     return _kept(config, model, data, tokens, epochs, {"encoder": spoken.content, "role": "own"})
@@ -244,7 +238,7 @@ def transferred(
     config: TextConfig, model: TextClassifier, name: str, data: TextDataset, tokens: Read
 ) -> TextClassifier:
     """A copy of a source model with a new head, all of it fine-tuned on the target's training texts."""
-    generator = torch.Generator().manual_seed(seed(config, "new head", name))
+    generator = torch.Generator().manual_seed(config.seed_of("new head", name))
     tuned = models.with_new_head(model, len(data.classes), generator)
     settings = {"source": weights.content(model.state_dict()), "role": f"from {name}"}
     return _kept(config, tuned, data, tokens, config.transfer_epochs, settings)
@@ -253,9 +247,9 @@ def transferred(
 def _kept(
     config: TextConfig, model: TextClassifier, data: TextDataset, tokens: Read, epochs: int, settings: dict[str, Any]
 ) -> TextClassifier:
-    """`model` as trained, from the cache where it is there."""
+    """`model` with its trained weights, from the cache if they are there."""
     _, length, batch = sizes(config, data.name)
-    own = seed(config, "order", data.name, settings["role"])
+    own = config.seed_of("order", data.name, settings["role"])
     fit: Callable[..., Any] = partial(
         fit_text, model, tokens.train, tokens.y_train, epochs=epochs, lr=config.lr, batch_size=batch,
         precision=config.precision, seed=own, label=f"{data.name}, {settings['role']}",

@@ -1,7 +1,7 @@
 """The sentence-level attack of the text experiment: an autoencoder of review sentences, attacked at its root.
 
-The autoencoder changes most texts by itself. So what an attack does is measured from the text that it gives back
-unperturbed, which is the same for all models.
+The autoencoder by itself changes most texts. So the effect of an attack is measured from the text that the autoencoder
+returns without a perturbation, which is the same for all models.
 """
 
 from collections.abc import Sequence
@@ -10,22 +10,22 @@ from functools import partial
 import numpy as np
 import torch
 
-from advtransfer import weights
 from advtransfer.datasets import TextDataset
 from advtransfer.datasets.parsing import Vocabulary, number, parse, whole_words
-from advtransfer.experiments.text_protocol import Language, TextConfig, seed
+from advtransfer.experiments.text_protocol import Language, TextConfig
 from advtransfer.models.text import TextClassifier, logits
 from advtransfer.models.tokens import tokenise
 from advtransfer.models.tree_autoencoder import TreeAutoencoder, plant
 from advtransfer.modes import evaluating
-from advtransfer.provenance import device
-from advtransfer.records import Arrays
-from advtransfer.sentence_attacks import attack_root
-from advtransfer.tree_training import fit_autoencoder, reconstructed
+from advtransfer.records import weights
+from advtransfer.records.provenance import device
+from advtransfer.records.record import Arrays
+from advtransfer.text.sentence_attacks import attack_root
+from advtransfer.training.trees import fit_autoencoder, reconstructed
 
-CODE = ("advtransfer.tree_training", "advtransfer.models.tree_autoencoder")
-PASS = 50  # texts an attack
-EXAMPLES = 12  # texts kept to be read
+CODE = ("advtransfer.training.trees", "advtransfer.models.tree_autoencoder")
+PASS = 50  # texts per attack
+EXAMPLES = 12  # texts kept as examples
 
 
 def attacked(
@@ -35,14 +35,16 @@ def attacked(
     data: TextDataset,
     texts: Sequence[str],
 ) -> tuple[Arrays, list[list[torch.Tensor]]]:
-    """Attack K models at the roots of the first words of N `texts`, after learning pieces of the texts of `data`.
+    """Train an autoencoder on pieces of the texts of `data`, and attack K models at the roots of N `texts`.
+
+    Only the first words of each text are attacked, as many as the autoencoder can write.
 
     Returns
     -------
     arrays : dict
         ``sentence_flipped``, ``sentence_unperturbed`` (flipped by the autoencoder alone), ``sentence_changed`` and
-        ``sentence_distance`` (K, N), ``reconstructed`` (words of `texts`), which come back, and
-        ``sentence_examples`` (n, 3): read, written back, and written under the attack on the first model.
+        ``sentence_distance`` (K, N); ``reconstructed`` (words of `texts`), which words are reconstructed; and
+        ``sentence_examples`` (n, 3): texts as read, as reconstructed, and under the attack on the first model.
     deviations : list of lists
         [i][j] is (N, d_j): what the attack on model i does to model j.
 
@@ -65,7 +67,7 @@ def attacked(
     as_texts = [" ".join(words.words[k] for k in line) for line in plain.split(forest.sizes.tolist())]
     clean = tokenise(spoken.tokenizer, as_texts, length)
     ids = torch.tensor([tokens[word] for word in words.words], device=device())
-    found, deviations = [], []
+    attacks, deviations = [], []
     for victim in models:
         ends = [victim.word_embeddings[tokens[mark]] for mark in ("[CLS]", "[SEP]")]
         attack = partial(
@@ -74,16 +76,16 @@ def attacked(
         )  # fmt: skip
         parts = [attack(forest.select(rows)) for rows in torch.arange(len(texts), device=device()).split(PASS)]
         moved = tokenise(spoken.tokenizer, [text for part in parts for text in part.texts], length)
-        found.append(parts)
+        attacks.append(parts)
         deviations.append([logits(other, moved) - logits(other, clean) for other in models])
     names = {"flipped": "flipped", "unperturbed": "flipped_unperturbed", "changed": "changed", "distance": "distance"}
     arrays = {
         f"sentence_{name}": np.stack(
-            [torch.cat([getattr(part, field) for part in parts]).cpu().numpy() for parts in found]
+            [torch.cat([getattr(part, field) for part in parts]).cpu().numpy() for parts in attacks]
         )
         for name, field in names.items()
     }
-    examples = zip(asked, as_texts, [text for part in found[0] for text in part.texts], range(EXAMPLES), strict=False)
+    examples = zip(asked, as_texts, [text for part in attacks[0] for text in part.texts], range(EXAMPLES), strict=False)
     return {
         **arrays,
         "reconstructed": reconstructed(model, forest).cpu().numpy(),
@@ -92,17 +94,17 @@ def attacked(
 
 
 def _pieces(config: TextConfig, texts: Sequence[str]) -> list[str]:
-    """Texts cut into pieces of as many words as the autoencoder writes, and of these a random choice."""
+    """A random choice of pieces of texts, each of at most as many words as the autoencoder can write."""
     size = config.sentence_words
     lines = (text.split() for text in texts)
     pieces = [" ".join(line[k : k + size]) for line in lines for k in range(0, len(line), size)]
-    order = torch.randperm(len(pieces), generator=torch.Generator().manual_seed(seed(config, "pieces")))
+    order = torch.randperm(len(pieces), generator=torch.Generator().manual_seed(config.seed_of("pieces")))
     return [pieces[k] for k in order[: config.sentence_pieces].tolist()]
 
 
 def _autoencoder(config: TextConfig, data: TextDataset, forest, n_words: int, n_relations: int) -> TreeAutoencoder:
-    """The autoencoder of these sentences, from the cache where it is there."""
-    own = seed(config, "autoencoder")
+    """The autoencoder trained on these sentences, from the cache if it is there."""
+    own = config.seed_of("autoencoder")
     model = TreeAutoencoder(n_words, n_relations, dropout=config.sentence_dropout, seed=own).to(device())
     settings = {
         "data": data.digest, "longest": config.sentence_words, "pieces": config.sentence_pieces, "words": n_words,

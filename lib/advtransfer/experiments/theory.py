@@ -11,12 +11,13 @@ from pydantic import Field
 from torch import Tensor
 
 from advtransfer import attacks, matching, metrics, spectral
-from advtransfer.configs import Config as BaseConfig
 from advtransfer.experiments import remarks, statements
 from advtransfer.experiments.counterexamples import counterexamples
 from advtransfer.experiments.statements import Case, random_case
 from advtransfer.modes import evaluating, one_thread
-from advtransfer.records import Arrays, Tables, recorded
+from advtransfer.records.configs import Config as BaseConfig
+from advtransfer.records.record import Arrays, Tables
+from advtransfer.records.runs import recorded
 
 STATEMENTS = [*statements.STATEMENTS, *remarks.STATEMENTS]
 
@@ -90,17 +91,17 @@ def _statements(config: Config) -> pd.DataFrame:
 
 
 def _growing_eps(config: Config) -> pd.DataFrame:
-    """The metrics at radius ε beside their limit, for the best attack found and for PGD as practised."""
+    """The metrics at radius ε beside their limit, for the best attack found and for PGD as it is used in practice."""
     rows = []
     for network in range(config.networks):
         seed = int(np.random.SeedSequence([config.seed, network]).generate_state(1)[0])
         case = random_case([6, 15, 3], [6, 15, 15, 4], config.samples, "I", seed)
         for eps in np.geomspace(1e-4, 10, config.radii):
-            found = {
+            results = {
                 "best attack": _strongest(case, float(eps), config.attack_steps),
                 "PGD": _pgd(case, float(eps), config.attack_steps, seed),
             }
-            for name, result in found.items():
+            for name, result in results.items():
                 rows.append(
                     {
                         "network": network,
@@ -120,7 +121,7 @@ def _growing_eps(config: Config) -> pd.DataFrame:
 
 
 def _cross_entropy(config: Config) -> pd.DataFrame:
-    """What changes for KL and cross-entropy, a row a network: H varies with x, and Definition 1 is a square."""
+    """What changes for KL and cross-entropy, one row per network: H varies with x, and Definition 1 gives a square."""
     rows = []
     for network in range(config.networks):
         seed = int(np.random.SeedSequence([config.seed, network]).generate_state(1)[0])
@@ -161,7 +162,7 @@ def _kl(model: Callable[[Tensor], Tensor], x: Tensor, delta: Tensor) -> Tensor:
 
 
 def _alpha1_above_one(case: Case) -> float:
-    """The share of samples with α1(x) > 1 for sign-PGD on cross-entropy, measured by ℓ2 deviations, as was run."""
+    """The share of samples with α1(x) > 1 for sign-PGD on cross-entropy, with ℓ2 deviations as in the experiments."""
 
     def attack(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return attacks.pgd(model, x, eps=0.1, steps=20, bounds=None)
@@ -182,7 +183,7 @@ def _pgd(case: Case, eps: float, steps: int, seed: int) -> metrics.Transferabili
 
 
 def _strongest(case: Case, eps: float, steps: int) -> metrics.Transferability:
-    """The better of ±ε δ⁽¹⁾, each followed uphill on the sphere: for small ε the maximiser of equation 3."""
+    """The better of the ascents from ±ε δ⁽¹⁾ along the sphere: for small ε this is the maximiser of equation 3."""
     starts = {
         model: spectral.singular_attacks(jac, k=1).delta[:, 0]
         for model, jac in ((case.f_a, case.a), (case.f_b, case.b))
@@ -191,15 +192,15 @@ def _strongest(case: Case, eps: float, steps: int) -> metrics.Transferability:
     def attack(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with evaluating(model, gradients=True):
             clean = model(x).detach()
-            found = []
+            ends = []
             for sign in (1, -1):
                 delta = sign * eps * starts[model]
-                for _ in range(steps):  # of a conditional gradient on the ball
+                for _ in range(steps):  # of the conditional gradient method on the ball
                     delta.requires_grad_()
                     gradient = torch.autograd.grad((model(x + delta) - clean).square().sum(), delta)[0]
                     delta = eps * torch.nn.functional.normalize(gradient, dim=1).detach()
-                found.append(delta)
-            moved = torch.stack([(model(x + delta) - clean).norm(dim=1) for delta in found]).detach()
-        return torch.where((moved[0] >= moved[1])[:, None], found[0], found[1])
+                ends.append(delta)
+            moved = torch.stack([(model(x + delta) - clean).norm(dim=1) for delta in ends]).detach()
+        return torch.where((moved[0] >= moved[1])[:, None], ends[0], ends[1])
 
     return metrics.transferability(case.f_a, case.f_b, case.x, attack, batch_size=len(case.x))

@@ -1,8 +1,8 @@
 """Table 1: five architectures trained on CIFAR-10, transferred to another data set, and attacked from a model of it.
 
 The target model is trained on the target's own images and attacked. α1, α2 and α1∗α2 say how well its attacks carry
-over to each source model as it was before fine-tuning; knowledge transfers by a new linear head on the source's
-features. Each model is attacked once, and each attack is shown once to each model: the rest is arithmetic.
+over to each source model as it was before fine-tuning. Knowledge is transferred by a new linear head on the source's
+features. Each model is attacked once, and each attack is evaluated once on each model; the rest is arithmetic.
 """
 
 from typing import Annotated, ClassVar, NamedTuple
@@ -12,17 +12,18 @@ import pandas as pd
 from pydantic import Field
 
 from advtransfer.experiments import conclusions, evaluation, printed, protocol
-from advtransfer.experiments.protocol import Architecture, Domains, ImageConfig, inputs
-from advtransfer.fitting import TrainingError
+from advtransfer.experiments.protocol import Architecture, Domains, ImageConfig, files
 from advtransfer.models import images
 from advtransfer.models.images import ImageModel
 from advtransfer.prepare import prepare
-from advtransfer.records import Arrays, Tables, recorded
+from advtransfer.records.record import Arrays, Tables
+from advtransfer.records.runs import recorded
+from advtransfer.training.loop import TrainingError
 
-__all__ = ["SAMPLE_AXES", "Config", "derive", "inputs", "run"]
+__all__ = ["SAMPLE_AXES", "Config", "derive", "files", "run"]
 
 SAMPLE_AXES = {"index": 0, "deviations": 2}
-"""The arrays that a published record may thin out, and their axis of samples."""
+"""The arrays of which a published record may keep only some samples, and the axis of their samples."""
 
 
 class Config(ImageConfig):
@@ -37,7 +38,7 @@ class Config(ImageConfig):
 
 @recorded
 def run(config: Config) -> tuple[Tables, Arrays]:
-    """Train, transfer and attack; the tables are what `derive` says of the arrays."""
+    """Train, transfer and attack. `derive` computes the tables from the arrays."""
     data = loaded(config)
     arrays = measured(config, data, trained(config, data))
     return derive(config, arrays), arrays
@@ -55,9 +56,10 @@ class Models(NamedTuple):
 
     target: ImageModel
     sources: dict[str, ImageModel]
-    """Those that have learnt their images, by architecture."""
+    """The sources that have learnt their images, by architecture."""
     about: Arrays
-    """``kept`` (A,) whether an architecture has, ``parameters`` (1 + A,), ``source_right`` (A, own test images)."""
+    """``kept`` (A,): whether each architecture has learnt its images; ``parameters`` (1 + A,): numbers of weights;
+    ``source_right`` (A, own test images): which images are classified correctly."""
 
 
 def trained(config: Config, data: Domains) -> Models:
@@ -74,7 +76,7 @@ def trained(config: Config, data: Domains) -> Models:
     for name in config.architectures:
         try:
             model = protocol.trained(config, protocol.source_recipe(config, name), data.source)
-        except TrainingError:  # it is reported as it is, and left out of everything else
+        except TrainingError:  # reported as not learnt, and left out of everything else
             parameters.append(0)
             right.append(np.zeros(len(data.source.y_test), bool))
             continue
@@ -90,12 +92,12 @@ def trained(config: Config, data: Domains) -> Models:
 
 
 def measured(config: Config, data: Domains, models: Models, *, star: bool = False) -> Arrays:
-    """Everything that is measured of single samples: `Models.about`, and what `evaluation.measure` gives.
+    """Everything that is measured at single samples: `Models.about`, and what `evaluation.measure` returns.
 
     Raises
     ------
     TrainingError
-        The target model has learnt too little.
+        The target model classifies too few images correctly.
     """
     return {**models.about, **evaluation.measure(config, models.target, models.sources, data.target, only_star=star)}
 
@@ -103,8 +105,8 @@ def measured(config: Config, data: Domains, models: Models, *, star: bool = Fals
 def derive(config: Config, arrays: Arrays) -> Tables:
     """The tables of a record from its arrays alone.
 
-    ``models`` (the target model and every source, whether it has learnt or not), ``correlations`` (over sources, here
-    and in print), and ``sources``, ``transfers`` and ``samples`` of `evaluation.tables`, T→S.
+    They are ``models`` (the target model and every source, whether it has learnt or not), ``correlations`` (over
+    sources, here and in print), and ``sources``, ``transfers`` and ``samples`` of `evaluation.tables`, T→S.
     """
     models = _models(config, arrays)
     about = models[(models["role"] == "source") & models["learnt"]].drop(columns=["role", "learnt"])

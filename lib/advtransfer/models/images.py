@@ -1,10 +1,10 @@
-"""The image models of Tables 1, 3 and 5, as released: 32 × 32 pixels in [0, 1] to features to logits.
+"""The image models of Tables 1, 3 and 5, as released. They map 32 × 32 pixels in [0, 1] to features, then to logits.
 
-`width` scales the number of channels (64 is the released size), so that the same architectures train in minutes.
+`width` scales the number of channels (64 is the released size). Narrow models of the same architectures train in
+minutes.
 """
 
 import copy
-import difflib
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from advtransfer.models.initialisation import check_positive, initialised_by
+from advtransfer.names import unknown
 
 LABELS = {
     "fully_connected": "Fully Connected",
@@ -21,17 +22,17 @@ LABELS = {
     "resnet18": "ResNet18",
     "resnet50": "ResNet50",
 }
-"""How the tables call the architectures, in their order."""
+"""The names of the architectures in the tables, in the order of the tables."""
 
 ARCHITECTURES = tuple(LABELS)
 
-Scale = Callable[[int], int]  # released number of channels to the number at the width asked for
+Scale = Callable[[int], int]  # maps a released number of channels to the number at the chosen width
 
 
 class ImageModel(nn.Module):
-    """A body that makes features and a linear head that reads them.
+    """A body that computes features, and a linear head that maps them to logits.
 
-    Normalisation from [0, 1] to [−1, 1] is part of the model, so that ε is in pixels.
+    Normalisation from [0, 1] to [−1, 1] is part of the model, so that ε is in units of the pixel values.
     """
 
     def __init__(self, body: nn.Module, n_features: int, num_classes: int) -> None:
@@ -60,14 +61,14 @@ def build(
     num_classes : int
         Number of logits.
     width : int, optional
-        All hidden sizes are the released ones times `width / 64`, but at least 4. By default the released ones.
+        All hidden sizes are the released ones times `width / 64`, but at least 4. By default the released sizes.
     generator : torch.Generator, optional
-        Source of the weights; the global random state is left alone. By default a fresh one with seed 0.
+        Source of the random weights; the global random state is left alone. By default a fresh generator with seed 0.
 
     Returns
     -------
     ImageModel
-        In float32 on the CPU, in train mode.
+        The model, in float32 on the CPU, in train mode.
 
     Raises
     ------
@@ -83,9 +84,7 @@ def build(
     Linear(in_features=84, out_features=3, bias=True)
     """
     if name not in ARCHITECTURES:
-        near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"architecture is {name!r}; expected one of {', '.join(ARCHITECTURES)}{hint}")
+        raise ValueError(unknown("architecture", name, ARCHITECTURES))
     check_positive("num_classes", num_classes)
     if width is not None:
         check_positive("width", width)
@@ -99,12 +98,12 @@ def build(
 
 
 def with_new_head(model: ImageModel, num_classes: int, generator: torch.Generator | None = None) -> ImageModel:
-    """Copy a model and give the copy a freshly initialised head, as fine-tuning by a new last layer begins.
+    """Copy a model and give the copy a freshly initialised head, as at the start of fine-tuning with a new last layer.
 
     Parameters
     ----------
     model : ImageModel
-        Left as it is.
+        The model to copy; it is left as it is.
     num_classes : int
         Number of logits of the new head.
     generator : torch.Generator, optional
@@ -113,7 +112,7 @@ def with_new_head(model: ImageModel, num_classes: int, generator: torch.Generato
     Returns
     -------
     ImageModel
-        On the device and in the dtype of the old head.
+        The copy; the new head has the device and the dtype of the old one.
 
     Raises
     ------
@@ -128,7 +127,7 @@ def with_new_head(model: ImageModel, num_classes: int, generator: torch.Generato
     return tuned
 
 
-# Bodies: each a module to features (N, k), and k.
+# Bodies. Each function returns a module that computes features (N, k), and k.
 
 
 def _fully_connected(scale: Scale) -> tuple[nn.Module, int]:
@@ -165,7 +164,7 @@ def _alexnet(scale: Scale) -> tuple[nn.Module, int]:
 
 
 class Residual(nn.Module):
-    """One residual block: ReLU of branch plus shortcut."""
+    """One residual block: the ReLU of the branch plus the shortcut."""
 
     def __init__(self, branch: nn.Module, shortcut: nn.Module) -> None:
         super().__init__()

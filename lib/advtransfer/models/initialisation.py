@@ -1,4 +1,4 @@
-"""How models draw their first weights."""
+"""How models draw their initial weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ def check_positive(name: str, value: int) -> None:
 
 @contextmanager
 def initialised_by(generator: torch.Generator | None) -> Iterator[None]:
-    """Let the layers built inside draw their weights from `generator`, on the CPU whatever the default device."""
+    """Let layers that are built inside the block draw their weights from `generator`, on the CPU in every case."""
     generator = generator or torch.Generator().manual_seed(0)
     seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):

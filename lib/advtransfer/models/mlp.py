@@ -10,27 +10,27 @@ from torch import Tensor, nn
 class OneHiddenLayer(NamedTuple):
     """f(x) = W2 s(W1 x + b1) + b2 with the logistic function s: the network of section 4.
 
-    A tuple of parameters, so that W + tV is plain arithmetic on its fields.
+    It is a tuple of parameters, so that W + tV is plain arithmetic on its fields.
     """
 
     w1: Tensor
-    """(m, n)"""
+    """W1, shape (m, n)."""
     b1: Tensor
-    """(m,)"""
+    """b1, shape (m,)."""
     w2: Tensor
-    """(d, m)"""
+    """W2, shape (d, m)."""
     b2: Tensor
-    """(d,)"""
+    """b2, shape (d,)."""
 
     @classmethod
     def uniform(
         cls, n: int, m: int, d: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> "OneHiddenLayer":
-        """Parameters drawn from U(-0.5, 0.5), in the order W1, b1, W2, b2."""
+        """A network with parameters drawn from U(-0.5, 0.5), in the order W1, b1, W2, b2."""
         return cls(*(torch.rand(size, generator=generator, dtype=dtype) - 0.5 for size in ((m, n), (m,), (d, m), (d,))))
 
     def hidden(self, x: Tensor) -> Tensor:
-        """The hidden layer, (N, n) -> (N, m)."""
+        """The outputs of the hidden layer, (N, n) -> (N, m)."""
         return torch.sigmoid(torch.addmm(self.b1, x, self.w1.T))
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -38,17 +38,20 @@ class OneHiddenLayer(NamedTuple):
         return torch.addmm(self.b2, self.hidden(x), self.w2.T)
 
     def jacobian(self, x: Tensor) -> Tensor:
-        """The Jacobians, (N, n) -> (N, d, n): one matrix product with the outer products of W2 and W1."""
+        """The Jacobians, (N, n) -> (N, d, n), by one matrix product with the outer products of W2 and W1."""
         s = self.hidden(x)
         outer = torch.einsum("dm,mi->mdi", self.w2, self.w1).flatten(1)  # (m, d n)
         return (s * (1 - s) @ outer).unflatten(1, (len(self.w2), -1))
 
     def moved(self, t: float, direction: "OneHiddenLayer") -> "OneHiddenLayer":
-        """W + tV for all four parameters."""
+        """The network with the parameters W + tV, where V is `direction`."""
         return OneHiddenLayer(*(w + t * v for w, v in zip(self, direction, strict=True)))
 
     def fitted(self, x: Tensor, y: Tensor, *, steps: int, lr: float = 0.2, momentum: float = 0.9) -> "OneHiddenLayer":
-        """After full-batch gradient descent with momentum on the mean squared error, from here, as in section 4."""
+        """The network after training from here, as in section 4.
+
+        Training is full-batch gradient descent with momentum on the mean squared error.
+        """
         parameters = [w.clone().requires_grad_() for w in self]
         optimiser = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
         with torch.enable_grad():
@@ -61,7 +64,7 @@ class OneHiddenLayer(NamedTuple):
 
 
 def tanh_network(sizes: list[int], generator: torch.Generator) -> nn.Sequential:
-    """A float64 network with tanh between its linear layers, weights N(0, 1 / inputs of the layer).
+    """A float64 network with tanh between its linear layers and parameters from N(0, 1 / inputs of the layer).
 
     `sizes` are the widths from input to output, e.g. ``[6, 20, 3]`` for one hidden layer of 20 units.
     """

@@ -1,6 +1,6 @@
 """The text classifiers of Tables 2 and 4: BERT on word embeddings.
 
-A model maps word embeddings (N, L, h), not ids, to logits: embeddings are what an attack can move.
+A model maps word embeddings (N, L, h) to logits rather than token ids, because an attack can perturb embeddings.
 """
 
 import copy
@@ -20,7 +20,7 @@ from advtransfer.modes import evaluating
 
 
 class TextClassifier(nn.Module):
-    """A BERT encoder with pooler, and a linear head on its dropped-out pooled output."""
+    """A BERT encoder with pooler, followed by dropout and a linear head."""
 
     def __init__(self, encoder: BertModel, num_classes: int) -> None:
         super().__init__()
@@ -31,20 +31,20 @@ class TextClassifier(nn.Module):
 
     @property
     def word_embeddings(self) -> Tensor:
-        """(V, h), a row a token of the vocabulary."""
+        """The word embeddings (V, h), one row per token of the vocabulary."""
         return self.encoder.embeddings.word_embeddings.weight
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Word embeddings (N, L, h) of ids (N, L): before position, type and LayerNorm."""
+        """Word embeddings (N, L, h) of ids (N, L), without position and type embeddings and before LayerNorm."""
         return self.encoder.embeddings.word_embeddings(ids)
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """Logits (N, classes) of word embeddings (N, L, h), of which only those in `mask` (N, L) matter.
+        """Logits (N, classes) of word embeddings (N, L, h); only those where `mask` (N, L) is true matter.
 
         Raises
         ------
         ValueError
-            The shapes do not match, or L is more than the encoder has positions for.
+            The shapes do not match, or L is larger than the number of positions of the encoder.
         """
         if embeddings.ndim != 3 or mask.shape != embeddings.shape[:2]:
             given = f"embeddings are {tuple(embeddings.shape)}, mask is {tuple(mask.shape)}"
@@ -52,21 +52,21 @@ class TextClassifier(nn.Module):
         longest = self.encoder.config.max_position_embeddings
         if mask.shape[1] > longest:
             raise ValueError(
-                f"the texts have {mask.shape[1]} tokens; expected at most {longest}, the model's positions"
+                f"the texts have {mask.shape[1]} tokens; expected at most {longest}, the positions of the model"
             )
         encoded = self.encoder(inputs_embeds=embeddings, attention_mask=mask)
         return self.head(self.dropout(encoded.pooler_output))
 
     def on(self, mask: Tensor) -> "OnTexts":
-        """The classifier of texts with this mask (N, L): a model of embeddings alone, as attacks take it."""
+        """The classifier of texts with this mask (N, L), as a function of embeddings alone, which attacks need."""
         return OnTexts(self, mask)
 
 
 class OnTexts(nn.Module):
-    """A classifier with the mask of a batch: maps the batch's embeddings (N, L, h) to logits (N, classes).
+    """A classifier with the mask of a batch. It maps the batch's embeddings (N, L, h) to logits (N, classes).
 
-    It takes the whole batch only. Padding does not change the logits and has zero gradient, so an attack by gradients
-    leaves it where it is; a random start does move it, and spends part of the radius on it.
+    It accepts only the whole batch. Padding does not change the logits and has zero gradient, so gradient steps leave
+    it where it is. A random start does move it, and part of the radius is spent on it.
     """
 
     mask: Tensor
@@ -88,21 +88,22 @@ def build(checkpoint: Path | BertConfig, num_classes: int, generator: torch.Gene
     ----------
     checkpoint : Path or BertConfig
         A folder with `config.json`, `vocab.txt` (or `tokenizer.json`) and `model.safetensors` (or
-        `pytorch_model.bin`, of which nothing but tensors is read); or the sizes of an encoder with random weights.
+        `pytorch_model.bin`, from which only tensors are read); or the sizes of an encoder with random weights.
     num_classes : int
         Number of logits.
     generator : torch.Generator, optional
-        Source of the random weights; the global random state is left alone. By default a fresh one with seed 0.
+        Source of the random weights; the global random state is left alone. By default a fresh generator with seed 0.
 
     Returns
     -------
     TextClassifier
-        In float32 on the CPU, in train mode.
+        The classifier, in float32 on the CPU, in train mode.
 
     Raises
     ------
     ValueError
-        The folder holds no BERT, lacks weights, or its vocabulary is not the model's; or `num_classes` is below 1.
+        The folder holds no BERT, lacks weights, or has a vocabulary that does not fit the model; or `num_classes` is
+        below 1.
     """
     check_positive("num_classes", num_classes)
     with initialised_by(generator):
@@ -111,7 +112,7 @@ def build(checkpoint: Path | BertConfig, num_classes: int, generator: torch.Gene
 
 
 def with_new_head(model: TextClassifier, num_classes: int, generator: torch.Generator | None = None) -> TextClassifier:
-    """Copy a classifier and give the copy a freshly initialised head, as transfer to another task begins.
+    """Copy a classifier and give the copy a freshly initialised head, as at the start of transfer to another task.
 
     Parameters and errors are those of ``advtransfer.models.images.with_new_head``.
     """
@@ -124,7 +125,7 @@ def with_new_head(model: TextClassifier, num_classes: int, generator: torch.Gene
 
 
 def logits(model: TextClassifier, tokens: Tokens, *, batch_size: int = 64) -> Tensor:
-    """Logits (N, classes) of texts, in eval mode and in their order, on the model's device."""
+    """Logits (N, classes) of texts, in the order of the texts, computed in eval mode on the model's device."""
     device = model.word_embeddings.device
     with evaluating(model):
         batches = by_length(tokens.mask, batch_size)
@@ -138,7 +139,7 @@ def _first(value: float | None, otherwise: float) -> float:
 
 
 def _head(config: BertConfig, num_classes: int) -> nn.Linear:
-    """A linear layer with the initialisation of BERT's own."""
+    """A linear layer, initialised as BERT initialises its own layers."""
     head = nn.Linear(config.hidden_size, num_classes)
     nn.init.normal_(head.weight, std=config.initializer_range)
     nn.init.zeros_(head.bias)
@@ -159,20 +160,20 @@ def _pretrained(folder: Path) -> BertModel:
     try:
         with _quiet():
             loaded: Any = BertModel.from_pretrained(folder, output_loading_info=True, **options)
-            encoder, found = loaded
-    except Exception as error:  # a missing or damaged file raises anything
-        said = str(error).partition("\n")[0] or type(error).__name__
+            encoder, report = loaded
+    except Exception as error:  # a missing or damaged file may raise anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(
-            f"the weights in {folder} cannot be read; expected those of its config.json ({said})"
+            f"the weights in {folder} cannot be read; expected those of its config.json ({reason})"
         ) from None
-    if missing := sorted(found["missing_keys"]):
+    if missing := sorted(report["missing_keys"]):
         raise ValueError(f"the weights in {folder} lack {len(missing)} tensors of a BERT, such as {missing[0]}")
     return encoder
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar and no report of loading: what matters of it is an error."""
+    """Hide the progress bar and the loading report of transformers; missing weights are raised as an error anyway."""
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     try:
         logging.set_verbosity_error()

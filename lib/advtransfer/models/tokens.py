@@ -12,35 +12,35 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class Tokens(NamedTuple):
-    """N texts as ids, padded to L, the length of the longest."""
+    """N texts as token ids, padded to the length L of the longest."""
 
     ids: Tensor
-    """(N, L) int64"""
+    """(N, L) int64: the ids of the tokens."""
     mask: Tensor
-    """(N, L) bool: a token, not padding."""
+    """(N, L) bool: whether there is a token and not padding."""
     special: Tensor
-    """(N, L) bool: [CLS], [SEP], [MASK] or padding. [UNK] stands for a word and is not special."""
+    """(N, L) bool: whether there is [CLS], [SEP], [MASK] or padding. [UNK] stands for a word and is not special."""
     truncated: Tensor
-    """(N,) bool: the text was longer and lost its end."""
+    """(N,) bool: whether the text was too long and was cut off."""
 
     @property
     def empty(self) -> Tensor:
-        """(N,) bool: the text has no token besides special ones."""
+        """(N,) bool: whether the text has no tokens other than special ones."""
         return self.special.all(1)
 
     def take(self, rows: Tensor) -> "Tokens":
-        """The texts `rows` (indices, or bool (N,)), padded to the longest of them."""
+        """The texts at `rows` (indices, or a mask (N,)), padded to the longest of them."""
         mask = self.mask[rows]
         length = int(mask.sum(1).max()) if len(mask) else 0
         return Tokens(self.ids[rows, :length], mask[:, :length], self.special[rows, :length], self.truncated[rows])
 
     def to(self, device: torch.device) -> "Tokens":
-        """The same on another device."""
+        """The same tokens on another device."""
         return Tokens(*(field.to(device) for field in self))
 
 
 def load_tokenizer(folder: Path) -> BertTokenizer:
-    """The tokenizer of a folder as for :func:`build`.
+    """The tokenizer in the folder of a checkpoint, such as ``advtransfer.models.text.build`` takes.
 
     Raises
     ------
@@ -53,17 +53,17 @@ def load_tokenizer(folder: Path) -> BertTokenizer:
 
 
 def tiny_tokenizer(words: Sequence[str]) -> BertTokenizer:
-    """A tokenizer that knows `words` (continuations as ``##ing``) after the special tokens, in this order."""
+    """A tokenizer whose vocabulary is the special tokens and then `words` (continuations written as ``##ing``)."""
     return BertTokenizer(vocab={word: k for k, word in enumerate(dict.fromkeys((*SPECIAL, *words)))})
 
 
 def check_vocabulary(tokenizer: BertTokenizer, config: BertConfig) -> None:
-    """Raise unless every id of the tokenizer is one of the model's, and the other way round.
+    """Raise unless the vocabularies of tokenizer and model have the same size.
 
     Raises
     ------
     ValueError
-        They differ in size.
+        The sizes differ.
     """
     if len(tokenizer) != config.vocab_size:
         raise ValueError(
@@ -80,16 +80,16 @@ def tokenise(tokenizer: BertTokenizer, texts: Sequence[str], max_length: int) ->
     tokenizer
         A BERT tokenizer.
     texts
-        N strings. One without words stays in, as [CLS] [SEP], and is marked by `Tokens.empty`.
+        N strings. A string without words is kept as [CLS] [SEP]; `Tokens.empty` marks it.
     max_length
-        Tokens a text at most, [CLS] and [SEP] included; what is cut is marked in `Tokens.truncated`.
+        Largest number of tokens per text, including [CLS] and [SEP]; `Tokens.truncated` marks the texts that are cut.
 
     Raises
     ------
     TypeError
-        Something other than a string is among the texts.
+        `texts` is a string, or not all of its elements are strings.
     ValueError
-        No text, or a `max_length` below 3.
+        There is no text, or `max_length` is below 3.
     """
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         kinds = sorted({type(text).__name__ for text in texts})
@@ -110,17 +110,17 @@ def tokenise(tokenizer: BertTokenizer, texts: Sequence[str], max_length: int) ->
 
 
 def special_ids(tokenizer: BertTokenizer) -> Tensor:
-    """The ids of the special tokens; [UNK] stands for a word and is none of them."""
+    """The ids of the special tokens, without [UNK], which stands for a word."""
     return torch.tensor(sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}))
 
 
 def untokenise(tokenizer: BertTokenizer, ids: Tensor, mask: Tensor) -> list[str]:
-    """The texts of ids (N, L) between the first and the last token of `mask` (N, L), words apart by one space."""
-    # Not the library's decode, which moves punctuation and turns "do not" into "don't".
+    """The texts of ids (N, L), without the first and last token in `mask` (N, L); a space separates the words."""
+    # The tokenizer's own decode would move punctuation and turn "do not" into "don't".
     inner = [row[kept].tolist()[1:-1] for row, kept in zip(ids.cpu(), mask.cpu(), strict=True)]
     return [" ".join(tokenizer.convert_ids_to_tokens(row)).replace(" ##", "") for row in inner]
 
 
 def by_length(mask: Tensor, batch_size: int) -> list[Tensor]:
-    """Batches of the indices of texts with this mask (N, L), from short texts to long: little padding."""
+    """The indices of texts with this mask (N, L), in batches from short to long texts, which need little padding."""
     return list(mask.sum(1).argsort(stable=True).split(batch_size))

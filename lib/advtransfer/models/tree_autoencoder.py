@@ -1,8 +1,8 @@
-"""An autoencoder of sentences over their dependency trees: a tree to one vector, and back to its words.
+"""An autoencoder of sentences and their dependency trees: it maps a tree to one vector, and back to the words.
 
 The encoder is the Child-Sum TreeLSTM; the decoder runs an LSTM from each word down to its dependents. The tree itself
-(who depends on whom, and how) is given to the decoder: only the words have to come out of the vector. Many trees are
-computed at once, a level of depth at a time.
+(which word depends on which, and how) is given to the decoder, so only the words have to be recovered from the vector.
+Many trees are computed at once, one level of depth at a time.
 """
 
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ from torch.nn import functional as F
 TEMPERATURE = 0.1  # of the soft choice of words through which gradients flow
 
 Tree = tuple[Sequence[int], Sequence[int], Sequence[int]]
-"""Words, relations to the head, and heads (-1 for the root), one of each a word."""
+"""Words, relations to their heads, and heads (-1 for the root): one of each per word."""
 
 
 class Forest(NamedTuple):
-    """T trees with M nodes (words) together: tree after tree, each in the order of its sentence."""
+    """T trees with M nodes (words) in total, one tree after the other, each in the order of its sentence."""
 
     words: Tensor
-    """(M,) int64"""
+    """(M,) int64: the number of each word in the vocabulary."""
     relations: Tensor
-    """(M,) int64: how the word depends on its head"""
+    """(M,) int64: the number of the relation between the word and its head."""
     parent: Tensor
-    """(M,) int64: the node of the head; -1 for a root"""
+    """(M,) int64: the node of the head; -1 for a root."""
     depth: Tensor
-    """(M,) int64: steps up to the root"""
+    """(M,) int64: the number of steps up to the root."""
     tree: Tensor
-    """(M,) int64: the tree of the node, from 0 to T − 1"""
+    """(M,) int64: the tree of the node, from 0 to T − 1."""
 
     @property
     def sizes(self) -> Tensor:
@@ -39,7 +39,7 @@ class Forest(NamedTuple):
 
     @property
     def place(self) -> Tensor:
-        """(M,) int64: the place of each word in its sentence, from 0."""
+        """(M,) int64: the position of each word in its sentence, from 0."""
         sizes = self.sizes
         return torch.arange(len(self.tree), device=self.tree.device) - (sizes.cumsum(0) - sizes)[self.tree]
 
@@ -52,7 +52,7 @@ class Forest(NamedTuple):
         sizes = self.sizes
         start = sizes.cumsum(0) - sizes
         tree = torch.arange(len(trees), device=trees.device).repeat_interleave(sizes[trees])  # (M',)
-        shift = start[trees] - (sizes[trees].cumsum(0) - sizes[trees])  # from new nodes to old ones, (K,)
+        shift = start[trees] - (sizes[trees].cumsum(0) - sizes[trees])  # number of an old node less its new one, (K,)
         nodes = torch.arange(len(tree), device=trees.device) + shift[tree]
         parent = self.parent[nodes]
         parent = torch.where(parent < 0, parent, parent - shift[tree])
@@ -65,13 +65,13 @@ def plant(trees: Sequence[Tree]) -> Forest:
     Parameters
     ----------
     trees
-        T ≥ 1 triples of equally long sequences: words, relations and heads; a head is a place in its own tree, from
+        T ≥ 1 triples of equally long sequences: words, relations and heads. A head is a position in its own tree, from
         0, and −1 marks the root.
 
     Returns
     -------
     Forest
-        On the CPU.
+        The forest, on the CPU.
 
     Raises
     ------
@@ -98,14 +98,14 @@ def plant(trees: Sequence[Tree]) -> Forest:
         depth += above >= 0
         above = torch.where(above < 0, -1, parent[above])
         if depth.max() >= sizes.max():  # deeper than there are words
-            raise ValueError(f"tree {int(tree[depth.argmax()])} has a cycle of heads; expected every head to lead up")
+            raise ValueError(f"tree {int(tree[depth.argmax()])} has a cycle of heads; expected a path up to the root")
     return Forest(words, relations, parent, depth, tree)
 
 
 def _check_tree(number: int, words: Sequence[int], relations: Sequence[int], heads: Sequence[int]) -> None:
     if not 0 < len(words) == len(relations) == len(heads):
         counts = f"{len(words)} words, {len(relations)} relations and {len(heads)} heads"
-        raise ValueError(f"tree {number} has {counts}; expected one of each a word, and a word at least")
+        raise ValueError(f"tree {number} has {counts}; expected one of each per word, and at least one word")
     if list(heads).count(-1) != 1 or not all(-1 <= head < len(heads) for head in heads):
         raise ValueError(f"tree {number} has the heads {list(heads)}; expected places of its words, and one -1")
 
@@ -116,9 +116,9 @@ def straight_through(logits: Tensor, table: Tensor) -> Tensor:
     Parameters
     ----------
     logits
-        (M, V), one for each row of the table.
+        (M, V), with one column for each row of the table.
     table
-        (V, k).
+        (V, k), with the rows to choose from.
 
     Returns
     -------
@@ -130,29 +130,29 @@ def straight_through(logits: Tensor, table: Tensor) -> Tensor:
 
 
 class TreeAutoencoder(nn.Module):
-    """A Child-Sum TreeLSTM to the root's vector, and a top-down LSTM back.
+    """A Child-Sum TreeLSTM that computes the root's vector from a tree, and a top-down LSTM for the way back.
 
-    Known of the released model are the sizes (the defaults), the relation's part in a child's state, the inputs of
-    the decoder and its dropout. Chosen here: encoder and decoder share their embeddings; one linear map of the
-    relation is added to a child's h and another to its c; a linear map of the root's vector starts h and c of every
-    layer of the decoder; the root's "word above" is a learned vector; dropout acts between the layers and before the
-    map to the vocabulary.
+    What is known of the released model are the sizes (the defaults here), that the relation enters a child's state, the
+    inputs of the decoder, and its dropout. The rest is chosen here: encoder and decoder share their embeddings; one
+    linear map of the relation is added to a child's h and another one to its c; a linear map of the root's vector
+    initialises h and c of every layer of the decoder; the "word above" of the root is a learned vector; dropout acts
+    between the layers and before the map to the vocabulary.
 
-    The decoder sees of a word its relation and what is above it, so that dependents of one head by the same relation
-    always get the same word, and the order of dependents never matters.
+    For each word, the decoder sees only the relation and what is above the word. So dependents of one head with the
+    same relation always get the same word, and the order of dependents does not matter.
 
     Parameters
     ----------
     n_words, n_relations : int
         Sizes V of the vocabulary and R of the set of relations.
     hidden, word_size, relation_size : int
-        Sizes H of a node's vector, and of the embeddings.
+        Size H of a node's vector, and sizes of the embeddings of words and relations.
     layers : int
-        Of the decoder.
+        Number of layers of the decoder.
     dropout : float
-        The share left out in training.
+        Share of the decoder's units that are dropped in training.
     seed : int
-        Of the initial weights; the global random state is left alone.
+        Seed of the initial weights; the global random state is left alone.
 
     Raises
     ------
@@ -216,17 +216,17 @@ class TreeAutoencoder(nn.Module):
         return h
 
     def decode(self, root: Tensor, forest: Forest, teacher: Tensor | None = None) -> Tensor:
-        """The words' logits, from the root down.
+        """Compute the logits of the words, from the root down.
 
         Parameters
         ----------
         root
-            (T, H), as `encode` gives them.
+            (T, H): the vectors of the roots, as `encode` returns them.
         forest
-            The trees to fill with words; their own words are not looked at.
+            The trees to fill with words; the words that they already have are ignored.
         teacher
-            (M,) int64: the words that are passed down. By default the decoder's own first choices, through which
-            gradients flow as `straight_through` says.
+            (M,) int64: the words that are passed down. By default these are the words that the decoder itself ranks
+            first, with the gradients of `straight_through`.
 
         Returns
         -------
@@ -236,7 +236,7 @@ class TreeAutoencoder(nn.Module):
         Raises
         ------
         ValueError
-            `root` is not one vector a tree.
+            `root` does not have one vector per tree.
         """
         order, sizes, above = _levels(forest)
         if root.shape != (sizes[0], self.hidden):
@@ -258,18 +258,18 @@ class TreeAutoencoder(nn.Module):
         return torch.cat(logits)[order.argsort()]
 
     def forward(self, forest: Forest) -> Tensor:
-        """The logits (M, V) of the words of a forest, given the right words above: what training compares."""
+        """The logits (M, V) of the words of a forest when the right words are passed down, as in training."""
         return self.decode(self.encode(forest), forest, teacher=forest.words)
 
 
 def _levels(forest: Forest) -> tuple[Tensor, list[int], Tensor]:
-    """The nodes by depth, the size of each level, and where in the level above each node's parent stands (M,).
+    """The nodes ordered by depth, the size of each level, and the position of each node's parent in the level above.
 
-    The parent of a root stands where its tree does, in a level of trees above all.
+    Above the roots there is one more level, with one entry per tree. The parent of a root is the entry of its tree.
     """
     order = forest.depth.argsort(stable=True)
     sizes = torch.bincount(forest.depth)
-    rank = order.argsort() - (sizes.cumsum(0) - sizes)[forest.depth]  # place in one's own level, (M,)
+    rank = order.argsort() - (sizes.cumsum(0) - sizes)[forest.depth]  # position in the node's own level, (M,)
     above = torch.where(forest.parent < 0, forest.tree, rank[forest.parent])
     return order, sizes.tolist(), above[order]
 
@@ -278,4 +278,4 @@ def _check_ids(forest: Forest, n_words: int, n_relations: int) -> None:
     for name, ids, n in (("words", forest.words, n_words), ("relations", forest.relations, n_relations)):
         low, high = map(int, ids.aminmax())
         if low < 0 or high >= n:
-            raise ValueError(f"{name} span [{low}, {high}]; expected numbers in [0, {n - 1}], one of the model's")
+            raise ValueError(f"{name} span [{low}, {high}]; expected numbers in [0, {n - 1}], as in the model")

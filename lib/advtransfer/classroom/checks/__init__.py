@@ -1,8 +1,8 @@
-"""Tests of the assignments: they name the mistake.
+"""Tests of the assignments, which name the mistake.
 
-A test calls the student's function with inputs drawn from a seed, and compares what it gives with the right answer.
-If it is another, it is compared with the answers that the usual mistakes would have given. The tests are the same
-in a student's notebook, under nbgrader, and in the grader, where the function is in the sandbox.
+A test calls the student's function with inputs drawn from a seed, and compares the result with the right answer. If
+they differ, the result is compared with what the usual mistakes would have given. The tests are the same in a student's
+notebook, under nbgrader, and in the grader, where the function is in the sandbox.
 """
 
 from advtransfer.classroom.checks.answers import Mistake

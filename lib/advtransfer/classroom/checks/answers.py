@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from advtransfer.models.mlp import tanh_network
 
 Wrong = Tensor | float | Sequence[Tensor | float]
-TOLERANCE = 1e-6  # relative: float32 in an answer is no mistake
+TOLERANCE = 1e-6  # relative; an answer computed in float32 is right, too
 
 
 class Mistake(AssertionError):
-    """An answer is wrong; the message says in which way."""
+    """An answer is wrong; the message says how."""
 
 
 def random(seed: int) -> torch.Generator:
-    """The source of a test's inputs."""
+    """The generator from which a test draws its inputs."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -40,18 +40,18 @@ def equal(name: str, found: Any, right: Tensor | float, mistakes: Mapping[str, W
     Parameters
     ----------
     name : str
-        What the student's function is called.
+        The name of the student's function.
     found : Any
-        What it gave.
+        What it returned.
     right : Tensor or float
-        What it should give.
+        What it should return.
     mistakes : Mapping
-        Message -> what the mistake it names would give, or a list of what it may give.
+        Maps each message to the result of the mistake that it names, or to a list of possible results.
 
     Raises
     ------
     Mistake
-        With the message of the first mistake that gives `found`, else with how far off it is.
+        `found` is wrong. The message is that of the first mistake with this result, or else says how far off it is.
     """
     expected = torch.as_tensor(right, dtype=torch.float64)
     answer = tensor(name, found)
@@ -62,41 +62,41 @@ def equal(name: str, found: Any, right: Tensor | float, mistakes: Mapping[str, W
         if any(_close(answer, torch.as_tensor(one, dtype=torch.float64)) for one in given):
             raise Mistake(f"{name}: {message}")
     if answer.shape != expected.shape:
-        raise Mistake(f"{name} gave the shape {tuple(answer.shape)}; expected {tuple(expected.shape)}.")
+        raise Mistake(f"{name} returned the shape {tuple(answer.shape)}; expected {tuple(expected.shape)}.")
     if not answer.isfinite().all():
-        raise Mistake(f"{name} gave a value that is NaN or infinite; a division by zero?")
+        raise Mistake(f"{name} returned a value that is NaN or infinite; is there a division by zero?")
     far = (answer - expected).abs().max().item()
     raise Mistake(f"{name} is off by up to {far:.3g}, where the right values reach {expected.abs().max().item():.3g}.")
 
 
 def tensor(name: str, found: Any) -> Tensor:
-    """What a student's function gave, in float64.
+    """What a student's function returned, in float64.
 
     Raises
     ------
     Mistake
-        It is no number, list of numbers, array or tensor.
+        It is not a number, a list of numbers, an array or a tensor.
     """
     if found is None:
-        raise Mistake(f"{name} gave None; is the `return` missing?")
+        raise Mistake(f"{name} returned None; is the `return` missing?")
     try:
         return torch.as_tensor(found).detach().double()
     except (TypeError, ValueError, RuntimeError):
-        raise Mistake(f"{name} gave {type(found).__name__}; expected a number or a tensor.") from None
+        raise Mistake(f"{name} returned {type(found).__name__}; expected a number or a tensor.") from None
 
 
 def number(name: str, found: Any) -> float:
-    """What a student's function gave, as one finite number.
+    """What a student's function returned, as one finite number.
 
     Raises
     ------
     Mistake
-        It is none.
+        It is not one finite number.
     """
     value = tensor(name, found)
     if value.numel() != 1 or not math.isfinite(value.item()):
         raise Mistake(
-            f"{name} gave {value.tolist() if value.numel() < 5 else tuple(value.shape)}; expected one number."
+            f"{name} returned {value.tolist() if value.numel() < 5 else tuple(value.shape)}; expected one number."
         )
     return value.item()
 

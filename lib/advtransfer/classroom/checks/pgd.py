@@ -1,4 +1,4 @@
-"""Tests of the first assignment: an attack, and what ε buys."""
+"""Tests of the first assignment: an attack, and how its success depends on ε."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +14,13 @@ Function = Callable[..., Any]
 
 
 def ball(project: Function, *, seed: int) -> None:
-    """`project` shortens what leaves the ℓ∞ ball, for images in the middle of the box."""
+    """`project` brings δ back into the ℓ∞ ball, for images in the middle of the box."""
     delta = normal(random(seed), 4, 6)
     _project(project, torch.full_like(delta, 0.5), delta, eps=0.3)
 
 
 def box(project: Function, *, seed: int) -> None:
-    """`project` keeps x + δ in [0, 1], at its border too."""
+    """`project` keeps x + δ in [0, 1], also at the border."""
     generator = random(seed)
     x = torch.rand(16, 6, generator=generator, dtype=torch.float64)
     x[:4], x[4:8] = x[:4].round(), x[4:8] * 0.1
@@ -33,8 +33,8 @@ def _project(project: Function, x: Tensor, delta: Tensor, eps: float) -> None:
     equal("project", project(x.clone(), delta.clone(), eps), right, {
         "the ball is kept, but x + δ leaves [0, 1]: a missing clamp.": short,
         "the box is kept, but not the ball: |δ| ≤ ε is missing.": (x + delta).clamp(0, 1) - x,
-        "it gives the perturbed image; expected the perturbation, so take x away again.": x + right,
-        "δ itself was clamped to [0, 1], and it is x + δ that is an image.": short.clamp(0, 1),
+        "it returns the perturbed image; expected the perturbation, so take x away again.": x + right,
+        "δ itself was clamped to [0, 1], but it is x + δ that must be an image.": short.clamp(0, 1),
         "the length of all of δ was scaled; in ℓ∞ each coordinate has its own limit.": _scaled(delta, eps),
     })  # fmt: skip
 
@@ -59,7 +59,7 @@ def gradient(input_gradient: Function, *, seed: int) -> None:
         "use the sum.": right / len(x),
         "the sign is wrong: this climbs down the loss.": -right,
         "this is the gradient of the logit of y, not of the loss.": of_logit,
-        "only the sign was given; expected the gradient itself.": right.sign(),
+        "only the sign was returned; expected the gradient itself.": right.sign(),
         "this is the gradient with respect to the parameters of the model; expected the input x.":
             [scale * g for g in torch.autograd.grad(loss, parameters) for scale in (1, 1 / len(x))],
     })  # fmt: skip
@@ -108,7 +108,7 @@ def _attack(name: str, function: Function, norm: str, seed: int, steps: int, eps
     for _ in range(steps):
         frozen = (x + short(frozen + step_size * step(_gradient(model, x, y)))).clamp(0, 1) - x
     wrong: dict[str, Wrong] = {
-        "it gives the adversarial images; expected the perturbation δ.": x + right,
+        "it returns the adversarial images; expected the perturbation δ.": x + right,
         "x + δ leaves [0, 1]: a missing clamp.": climbed(step, short, box=False),
         "it climbs down the loss: the sign of the step is wrong.": climbed(lambda g: -step(g), short),
         "only one step was made.": attacks.pgd(model, x, steps=1, **options),
@@ -138,7 +138,7 @@ def _attack(name: str, function: Function, norm: str, seed: int, steps: int, eps
 
 
 def curve(success_curve: Function, *, seed: int) -> None:
-    """`success_curve` is the share of images, of those read rightly at first, that are misread at each ε."""
+    """`success_curve` is, at each ε, the share of the images read rightly at first that are misread now."""
     generator = random(seed)
     model, x = classifier(generator), torch.rand(300, 6, generator=generator, dtype=torch.float64)
     y = model(x).argmax(1)
@@ -153,7 +153,7 @@ def curve(success_curve: Function, *, seed: int) -> None:
         "this is the share that is still read rightly; expected the share that is fooled.": 1 - right,
         "this is the accuracy on all images; expected the share that is fooled.": 1 - fooled.double().mean(1),
         "these are percent; expected shares in [0, 1].": 100 * right,
-        "the fooled were divided by all images; divide by those read rightly at first.":
+        "the fooled images were divided by all images; divide by those that are read rightly at first.":
             fooled[:, clean].double().sum(1) / len(x),
     })  # fmt: skip
 

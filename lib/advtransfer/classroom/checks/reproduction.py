@@ -44,8 +44,8 @@ def _spearman(x: np.ndarray, y: np.ndarray) -> float:
 def permutation_p(permutation_p: Function, *, seed: int) -> None:
     """`permutation_p` is the share of all n! orders whose |ρ| is at least the observed one."""
     draws = (_related((seed + k * 2**16) % 2**32, 5) for k in itertools.count())
-    telling = ((x, y) for x, y in draws if abs(_spearman(x, y)) < 0.99)  # at 1 some mistakes look the same
-    for x, y in itertools.islice(telling, 2):  # one alone may not tell
+    telling = ((x, y) for x, y in draws if abs(_spearman(x, y)) < 0.99)  # at |ρ| = 1 some mistakes give the same result
+    for x, y in itertools.islice(telling, 2):  # a single pair may not reveal a mistake
         _one_permutation_p(permutation_p, x, y)
 
 

@@ -52,7 +52,7 @@ def second(alpha2: Function, *, seed: int, still: int = 0) -> None:
         "the norm was taken before the mean, and an outer product of unit vectors has the norm 1.": 1.0,
         "this is the largest singular value; expected the Frobenius norm.": torch.linalg.matrix_norm(mean, 2),
         "the outer products were added up, not averaged.": (u.T @ w).norm(),
-        "the matrix itself was given; expected its norm.": [mean, mean.T],
+        "the matrix itself was returned; expected its norm.": [mean, mean.T],
         "each output was normalised over the batch; normalise each sample.":
             ((d_aa / d_aa.norm(dim=0)).T @ (d_ab / d_ab.norm(dim=0)) / len(d_aa)).norm(),
         "samples that do not move were counted as zero; leave them out.": mean.norm() * len(u) / len(d_aa),
@@ -110,14 +110,14 @@ def blind(example: Function, *, to: str) -> None:
     Parameters
     ----------
     to : {"alpha1", "alpha2"}
-        The metric that is to be at least 0.99; the other one at most 0.1.
+        The metric that must be at least 0.99; the other one must be at most 0.1.
     """
     given = example()
     if not isinstance(given, list | tuple) or len(given) != 3:
         raise Mistake("the example is not three tensors; expected Δ_aa, Δ_ab and Δ_bb.")
     d_aa, d_ab, d_bb = (tensor("the example", d) for d in given)
     if any(d.ndim != 2 or not 0 < len(d) <= 1000 or d.shape[1] > 10 for d in (d_aa, d_ab, d_bb)):
-        raise Mistake("the example is too large or no matrix; expected (N, d) with N up to 1000 and d up to 10.")
+        raise Mistake("the example is too large or not a matrix; expected (N, d) with N up to 1000 and d up to 10.")
     if len(d_aa) != len(d_ab) or d_ab.shape != d_bb.shape:
         shapes = ", ".join(str(tuple(d.shape)) for d in (d_aa, d_ab, d_bb))
         raise Mistake(f"the shapes are {shapes}; expected (N, d_a) and twice (N, d_b).")

@@ -1,0 +1,1 @@
+"""What is typed after ``python -m advtransfer``, a module a command."""

@@ -1,0 +1,134 @@
+"""``python -m advtransfer data list | fetch NAME… | verify``."""
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from advtransfer.datasets import encoders, store, textstore
+from advtransfer.datasets.fetching import fetch
+from advtransfer.datasets.images import available, load
+from advtransfer.datasets.sources import DataUnavailable, Source, source, sources
+from advtransfer.datasets.texts import load_texts
+from advtransfer.records.storage import data_root, sha256
+
+Row = tuple[str, str, str, str, str]
+
+
+def add_options(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add ``list``, ``fetch`` and ``verify``; each sets `func`, from a namespace to an exit code."""
+    actions = parser.add_subparsers(required=True, metavar="list | fetch | verify")
+    actions.add_parser("list", help="what there is, and what is here").set_defaults(func=_told(list_data))
+    getter = actions.add_parser("fetch", help="bring data sets here, checked")
+    getter.add_argument("names", nargs="+", metavar="NAME", help=", ".join(sources()))
+    getter.set_defaults(func=_told(fetch_data))
+    actions.add_parser("verify", help="check every file here again").set_defaults(func=_told(verify_data))
+
+
+def _told(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The command with its expected errors told in one line instead of a traceback."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        try:
+            return command(arguments)
+        except (DataUnavailable, OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+
+    return run
+
+
+def list_data(arguments: argparse.Namespace) -> int:
+    """Print a table of the data sets and the encoder: name, here or not, examples, licence, where from."""
+    root = data_root()
+    rows: list[Row] = [("NAME", "HERE", "TRAIN + TEST", "LICENCE", "FROM")]
+    rows += [_row(entry, root) for entry in sources().values()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print(f"data root: {root}")
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _row(entry: Source, root: Path) -> Row:
+    origin = f"made from {entry.derived_from}" if entry.derived_from else ", ".join(map(str, entry.origins))
+    counts = f"{entry.train:,} + {entry.test:,}" if entry.train else "-"
+    if entry.kind == "images":
+        return entry.name, "yes" if available(entry.name, root) else "no", counts, entry.licence, origin
+    files = _files(entry, root)
+    if not all(path.is_file() for path in files):
+        return entry.name, "no", counts, entry.licence, origin or f"by hand; see {entry.page}"
+    if entry.kind == "text":  # what lies here may be another split than a fetch gives
+        counts = " + ".join(f"{pq.read_metadata(path).num_rows:,}" for path in files)
+        noted = textstore.note(root, entry.name).get("source", "not noted")
+        origin = textwrap.shorten(noted, 150, placeholder=" …")
+    return entry.name, "yes", counts, entry.licence, origin
+
+
+def _files(entry: Source, root: Path) -> list[Path]:
+    """The files of a text corpus or an encoder."""
+    if entry.kind == "text":
+        return [textstore.folder(root, entry.name) / f"{split}.parquet" for split in textstore.SPLITS]
+    return [encoders.folder(root, entry.name) / member for member in entry.members]
+
+
+def fetch_data(arguments: argparse.Namespace) -> int:
+    """Fetch the data sets named; a wrong name stops it before anything is fetched."""
+    for name in arguments.names:
+        source(name)
+    for name in arguments.names:
+        print(fetch(name))
+    return 0
+
+
+def verify_data(arguments: argparse.Namespace) -> int:
+    """Check the files of ``SHA256SUMS`` and the content of what is here, a line each; 1 if anything is wrong."""
+    root = data_root()
+    verdicts = [*_file_verdicts(root), *_content_verdicts(root)]
+    if not verdicts:
+        print(f"nothing to verify: no data set in {root}")
+    for fine, line in verdicts:
+        print(f"{'ok  ' if fine else 'BAD '} {line}")
+    return 0 if all(fine for fine, _ in verdicts) else 1
+
+
+def _file_verdicts(root: Path) -> Iterator[tuple[bool, str]]:
+    for name, noted in store.checksums(root).items():
+        path = root / name
+        if not path.is_file():
+            yield False, f"{name}: missing"
+        else:
+            found = sha256(path)
+            yield found == noted, f"{name}: sha256 {found}" + ("" if found == noted else f", expected {noted}")
+
+
+def _content_verdicts(root: Path) -> Iterator[tuple[bool, str]]:
+    for entry in sources().values():
+        try:
+            digest = _digest(entry, root)
+        except DataUnavailable as error:
+            yield False, f"{entry.name}: {error}"
+            continue
+        if digest is None:
+            continue
+        if digest in entry.contents:
+            yield True, f"{entry.name}: content {digest}, as expected"
+        elif entry.content_is_certain:
+            yield False, f"{entry.name}: content {digest}, expected {' or '.join(sorted(entry.contents))}"
+        else:
+            yield True, f"{entry.name}: content {digest} (no known digest to compare it with)"
+
+
+def _digest(entry: Source, root: Path) -> str | None:
+    """The content digest of what is here; None if nothing is, or if its files are its content."""
+    if entry.kind == "images":
+        return load(entry.name, root).digest if available(entry.name, root) else None
+    if not any(path.is_file() for path in _files(entry, root)):
+        return None
+    if entry.kind == "text":
+        return load_texts(entry.name, root).digest
+    encoders.encoder_path(entry.name, root)
+    return None

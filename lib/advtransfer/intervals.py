@@ -1,0 +1,146 @@
+r"""Estimates of α2 and α1∗α2 that lack the bias of the plug-in estimates, and bootstrap intervals of the metrics.
+
+Both metrics are norms of a mean: the plug-in estimate of α2² is :math:`V = \|\frac1N \sum_i G_i\|_F^2`. Multiplied out,
+V contains the N diagonal terms :math:`\|G_i\|^2`, which are never small, so V is too large by about 1/N. For example,
+unrelated directions at N = 1000 give α2 ≈ 0.03.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from advtransfer.checks import check_batch
+
+
+class Interval(NamedTuple):
+    """A two-sided interval."""
+
+    low: float
+    high: float
+
+
+class Intervals(NamedTuple):
+    """Bootstrap intervals of the three metrics, which come from resampling the samples."""
+
+    alpha1: Interval
+    alpha2: Interval
+    alpha12: Interval
+
+
+def unbiased_square(plug_in: float, diagonal: float, n: int) -> float:
+    r"""The mean of :math:`\langle G_i, G_j \rangle` over pairs i ≠ j: an unbiased estimate of :math:`\|E\,G\|^2`.
+
+    Parameters
+    ----------
+    plug_in
+        V, the squared norm of the sample mean.
+    diagonal
+        The sum of :math:`\|G_i\|^2` over samples, which is N for α2 and the sum of α1(x)² for α1∗α2.
+    n
+        The number of samples N.
+
+    Returns
+    -------
+    float
+        (N² V - diagonal) / (N (N - 1)). It can be negative, which means that nothing rises above the noise. It is NaN
+        for a single sample.
+    """
+    return (n * n * plug_in - diagonal) / (n * (n - 1)) if n > 1 else float("nan")
+
+
+def signed_root(square: float) -> float:
+    """The square root of an estimated square, with the sign of the estimate.
+
+    It brings the estimate of a squared metric back to the metric's own scale.
+    """
+    return math.copysign(math.sqrt(abs(square)), square)
+
+
+def unit_rows(d: Tensor) -> Tensor:
+    """Each row divided by its Euclidean norm; a zero row, which has no direction, stays zero."""
+    norm = torch.linalg.vector_norm(d, dim=-1, keepdim=True)
+    return torch.where(norm > 0, d / norm, 0)
+
+
+def intervals(
+    d11: Tensor,
+    d12: Tensor,
+    d22: Tensor,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    generator: torch.Generator | None = None,
+) -> Intervals:
+    """Bootstrap intervals of α1, α2 and α1∗α2.
+
+    Samples are drawn with replacement. For α2 and α1∗α2 the percentiles are those of the squared metrics, shifted by
+    the bootstrap's own estimate of the plug-in estimate's bias, so that the interval lies around the unbiased estimate.
+
+    Parameters
+    ----------
+    d11, d12, d22
+        Output deviations as in :func:`advtransfer.metrics.from_deviations`: (N, d1), (N, d2), (N, d2).
+    resamples
+        The number of bootstrap samples.
+    level
+        The coverage of the intervals.
+    generator
+        The source of randomness; a generator with seed 0 if ``None``.
+
+    Raises
+    ------
+    ValueError
+        A batch that is empty or not finite, shapes that do not match, no resamples, or a level that is not in (0, 1).
+    """
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(f"resamples = {resamples}, level = {level}; expected at least 1, and a level between 0 and 1")
+    alpha1, u, w = directions(d11, d12, d22)
+    kept = ~torch.isnan(alpha1)
+    alpha1, outer = alpha1[kept], torch.einsum("nd,nm->ndm", u, w)[kept].flatten(1)  # (N,), (N, d1 d2)
+    n = len(alpha1)
+    if n < 2:
+        return Intervals(*[Interval(float("nan"), float("nan"))] * 3)
+    generator = generator or torch.Generator().manual_seed(0)
+    g2, g12 = outer, alpha1[:, None] * outer
+    draws = []
+    for _ in range(-(-resamples // 100)):  # 100 resamples at a time, to limit the memory
+        index = torch.randint(n, (100, n), generator=generator)
+        weight = torch.zeros(100, n, dtype=torch.float64).scatter_add_(1, index, torch.ones(100, n).double())
+        weight = (weight / n).to(outer.device)
+        draws.append(torch.stack([weight @ alpha1, *((weight @ g).square().sum(1) for g in (g2, g12))], 1))
+    drawn = torch.cat(draws)[:resamples]  # (B, 3): α1, α2², (α1∗α2)²
+    tail = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device=drawn.device)
+    quantiles = torch.quantile(drawn, tail, dim=0)  # (2, 3)
+    plug_in = torch.stack([alpha1.mean(), *(g.mean(0).square().sum() for g in (g2, g12))])
+    # V has a bias, and resampling adds the same bias once more: subtract both.
+    bias = 2 * (drawn.mean(0) - plug_in)
+    bias[0] = 0
+    low, high = (quantiles - bias).tolist()
+    return Intervals(
+        Interval(low[0], high[0]),
+        *(Interval(signed_root(a), signed_root(b)) for a, b in zip(low[1:], high[1:], strict=True)),
+    )
+
+
+def directions(d11: Tensor, d12: Tensor, d22: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """α1(x), shape (N,), and the directions of the attack on model 1, shapes (N, d1) and (N, d2); in float64.
+
+    α1(x) is NaN where model 2's own attack does not move model 2. The directions are `d11` and `d12`, scaled to unit
+    length.
+
+    Raises
+    ------
+    ValueError
+        A batch that is empty or not finite, or shapes that do not match.
+    """
+    for name, d in (("d11", d11), ("d12", d12), ("d22", d22)):
+        check_batch(name, d, ndim=2)
+    if d12.shape != d22.shape or len(d11) != len(d12):
+        shapes = ", ".join(str(tuple(d.shape)) for d in (d11, d12, d22))
+        raise ValueError(f"deviations have shapes {shapes}; expected (N, d1), (N, d2), (N, d2)")
+    d11, d12, d22 = d11.double(), d12.double(), d22.double()
+    own = torch.linalg.vector_norm(d22, dim=1)
+    alpha1 = torch.where(own > 0, torch.linalg.vector_norm(d12, dim=1) / own, float("nan"))
+    return alpha1, unit_rows(d11), unit_rows(d12)

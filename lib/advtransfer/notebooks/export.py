@@ -1,0 +1,94 @@
+"""An executed notebook as one HTML file, without the book around it."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from advtransfer.pages.verdicts import MIME
+from advtransfer.records import storage
+
+HIDDEN = {"remove-input", "hide-input"}
+UNSEEN = "application/papermill.record/"  # what myst-nb puts before what is glued but not displayed
+LINK = re.compile(r"(.*?)\s*<[^>]*>")
+
+
+def write_html(notebook: Path, target: Path) -> None:
+    """Render an executed notebook: numbers that its text quotes are filled in, captions stand under their figures.
+
+    What only the book can resolve, a reference to another page, is left as its text. Formulas need MathJax from the
+    network when the page is read.
+    """
+    from nbconvert import HTMLExporter  # here, as it takes a while
+    from traitlets.config import Config
+
+    node = nbformat.read(notebook, as_version=4)
+    values = glued(node)
+    tagged = [set(cell.metadata.get("tags", ())) for cell in node.cells]
+    unseen = any("parameters" in tags and tags & HIDDEN for tags in tagged)
+    hidden = HIDDEN | ({"injected-parameters"} if unseen else set())
+    for cell, tags in zip(node.cells, tagged, strict=True):
+        if cell.cell_type == "markdown":
+            cell.source = _resolved(cell.source, values)
+        else:
+            cell.outputs = [output for output in cell.outputs if not _glue_name(output)]
+        cell.metadata["tags"] = sorted(tags | ({"remove-input"} if tags & hidden else set()))
+    node.cells = [shown for cell in node.cells for shown in (cell, *_caption(cell))]
+    options = {
+        "TagRemovePreprocessor": {"remove_input_tags": {"remove-input"}, "enabled": True},
+        "HTMLExporter": {"exclude_input_prompt": True, "exclude_output_prompt": True},
+    }
+    body, _ = HTMLExporter(config=Config(options)).from_notebook_node(node, {"metadata": {"name": notebook.stem}})
+    with storage.replacing(target) as draft:
+        draft.write_text(body, encoding="utf-8")
+
+
+def glued(node: nbformat.NotebookNode) -> dict[str, Any]:
+    """The values that cells have glued, by name; one that is no plain value, as the text that Python writes for it."""
+    found: dict[str, Any] = {}
+    for output in (output for cell in node.cells for output in cell.get("outputs", ())):
+        for kind, value in output.get("data", {}).items():
+            if (name := _glue_name(output)) and kind.endswith("text/plain"):
+                try:
+                    found[name] = ast.literal_eval(value)
+                except (ValueError, SyntaxError):
+                    found[name] = value
+    return found
+
+
+def findings(node: nbformat.NotebookNode) -> dict[str, dict[str, Any]]:
+    """The findings that cells have glued as data (see `pages.verdicts.Finding`), by name."""
+    return {
+        name: value
+        for cell in node.cells
+        for output in cell.get("outputs", ())
+        for kind, value in output.get("data", {}).items()
+        if (name := _glue_name(output)) and kind.endswith(MIME)
+    }
+
+
+def _glue_name(output: nbformat.NotebookNode) -> str:
+    """The name of what an output has glued; empty if it is another output."""
+    return output.get("metadata", {}).get("scrapbook", {}).get("name", "").removeprefix(UNSEEN)
+
+
+def _resolved(text: str, values: dict[str, Any]) -> str:
+    """Markdown without what only MyST understands."""
+    text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"\{([\w:]+)\}`([^`]*)`", lambda role: _role(role[1], role[2], values), text)
+
+
+def _role(name: str, told: str, values: dict[str, Any]) -> str:
+    if name == "glue:text":
+        key, _, form = told.partition(":")
+        return format(values[key], form) if key in values else "?"
+    if link := LINK.fullmatch(told):
+        return link[1]
+    return told.removeprefix("~").rpartition(".")[2] if name.startswith("py:") else told
+
+
+def _caption(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption")
+    return [nbformat.v4.new_markdown_cell(caption, id=f"{cell['id']}-caption")] if caption else []

@@ -1,0 +1,30 @@
+"""The notebooks of the book: where they lie, by name, and in the order of its table of contents."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path("notebooks")
+
+
+def named(name: str) -> Path:
+    """A notebook by its path, or by its name alone."""
+    path = Path(name)
+    return path.with_suffix(".md") if len(path.parts) > 1 or path.is_file() else FOLDER / f"{path.stem}.md"
+
+
+def in_toc_order(folder: Path = FOLDER) -> list[Path]:
+    """The notebooks of `folder`, those in the book's table of contents first and as it has them."""
+    toc = folder.parent / "_toc.yml"
+    listed = _files(yaml.safe_load(toc.read_text(encoding="utf-8"))) if toc.is_file() else []
+    place = {folder.parent / f"{name}.md": number for number, name in enumerate(listed)}
+    return sorted(folder.glob("*.md"), key=lambda path: (place.get(path, len(place)), path))
+
+
+def _files(toc: Any) -> list[str]:
+    """Every ``file:`` in a table of contents, in order."""
+    if isinstance(toc, dict):
+        own = [toc["file"]] if "file" in toc else []
+        return own + [name for value in toc.values() for name in _files(value)]
+    return [name for entry in toc for name in _files(entry)] if isinstance(toc, list) else []

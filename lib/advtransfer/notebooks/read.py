@@ -1,0 +1,200 @@
+"""A notebook as the runner sees it: its parameters, its experiment, and what its result depends on.
+
+A notebook is MyST Markdown. Its header names the module of its experiment. Its cell tagged ``parameters`` holds only
+the defaults that differ from the Config of that experiment; before it runs, the cell is filled with a line for each
+field of the Config, ``name: type = default  # meaning``, as papermill reads it.
+"""
+
+import ast
+import copy
+import importlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jupytext
+import nbformat
+
+from advtransfer.names import unknown
+from advtransfer.records import shipped, storage
+from advtransfer.records.configs import Config, ConfigError, parameter_lines
+from advtransfer.records.provenance import digest, package_hash, source_hash
+
+
+class NotebookError(ValueError):
+    """A notebook that is not there, or is not made as the runner needs it."""
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook in MyST Markdown."""
+
+    path: Path
+    text: str
+
+    @cached_property
+    def node(self) -> nbformat.NotebookNode:
+        """The notebook as nbformat holds it, with cells numbered rather than named at random."""
+        node = jupytext.reads(self.text, fmt="md:myst")
+        node.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        for number, cell in enumerate(node.cells):
+            cell["id"] = f"cell-{number}"
+        return node
+
+    @cached_property
+    def experiment(self) -> str:
+        """The module of its experiment, from the header."""
+        header = self.node.metadata.get("advtransfer", {})
+        if "experiment" not in header:
+            raise NotebookError(f"{self.path}: its header has no 'advtransfer: experiment:'; expected a module there")
+        return header["experiment"]
+
+    @cached_property
+    def config_type(self) -> type[Config]:
+        """The Config of its experiment."""
+        return self.experiment_module.Config
+
+    @cached_property
+    def experiment_module(self) -> ModuleType:
+        """Its experiment; importing it takes a moment."""
+        try:
+            module = importlib.import_module(self.experiment)
+            module.Config  # noqa: B018 - every experiment has one
+            return module
+        except (ModuleNotFoundError, AttributeError) as error:
+            raise NotebookError(f"{self.path}: experiment {self.experiment!r}: {error}") from None
+
+    @cached_property
+    def parameters_cell(self) -> nbformat.NotebookNode | None:
+        """The cell tagged ``parameters``, if there is one."""
+        return next((cell for cell in self.node.cells if "parameters" in cell.metadata.get("tags", ())), None)
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """The defaults that the parameters cell sets itself.
+
+        Raises
+        ------
+        NotebookError
+            It sets something that is no parameter, or to something that is no plain value.
+        """
+        cell = self.parameters_cell
+        if cell is None:
+            raise NotebookError(f"{self.path}: no cell has the tag 'parameters'; expected one, which may be empty")
+        if not any(line.strip() and not line.startswith("#") for line in cell.source.splitlines()):
+            return {}
+        import papermill  # here, as it takes a moment and few notebooks have defaults of their own
+
+        told = papermill.inspect_notebook(self.node)
+        try:
+            defaults = {name: ast.literal_eval(about["default"]) for name, about in told.items()}
+        except (ValueError, SyntaxError):
+            raise NotebookError(f"{self.path}: a default in its parameters cell is no plain value") from None
+        self.check_names(defaults)
+        return defaults
+
+    def filled(self) -> nbformat.NotebookNode:
+        """A copy of the notebook to execute, in which the parameters cell has a line for each field of the Config."""
+        node = copy.deepcopy(self.node)
+        if "experiment" in self.node.metadata.get("advtransfer", {}):
+            lines = parameter_lines(self.config_type, self.defaults)
+            node.cells[self.node.cells.index(self.parameters_cell)].source = lines
+        return node
+
+    def resolve(self, given: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """Check parameters and return them as the notebook shall get them, with the key of the run.
+
+        The key stands for all that the executed notebook depends on: its text, the parameters, the source of its
+        experiment and of this package, the data that its experiment reads, and the published tables and records that
+        it may show.
+
+        Raises
+        ------
+        ConfigError
+            One line for every parameter that cannot be used.
+        """
+        answer = self._resolved(given)
+        results = shipped.results() / self.experiment.rpartition(".")[2]
+        shown = [*sorted(shipped.folder().glob("paper/*.csv")), *sorted(results.rglob("*.json"))]
+        depends = [self.text, answer["parameters"], self._source, answer["inputs"]]
+        return answer["parameters"], digest([*depends, [storage.sha256(path) for path in shown]])
+
+    @cached_property
+    def _source(self) -> list[str]:
+        return [package_hash(), source_hash(self.experiment)]
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise a `ConfigError` that suggests what may have been meant, if one of `names` is no parameter."""
+        known = list(self.config_type.model_fields)
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"{unknown('parameter', name, known)} (in {self.path.name})")
+
+    def config(self, given: dict[str, Any]) -> Config:
+        """The Config that a run with these parameters has.
+
+        Raises
+        ------
+        ConfigError
+            One line for every parameter that cannot be used.
+        """
+        self.check_names(given)
+        return self.config_type.from_profile(**{**self.defaults, **given})
+
+    def record_folder(self, given: dict[str, Any]) -> Path:
+        """Where the record lies that its experiment keeps for these parameters, once it was run."""
+        from advtransfer.records.runs import place
+
+        return place(self.experiment.rpartition(".")[2], self._resolved(given)["record"])
+
+    def _resolved(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The parameters as the experiment's Config reads them, and the inputs and the record's key of that Config.
+
+        Importing an experiment takes seconds, and its answer depends on nothing but what is noted here: it is
+        remembered in the cache, so that finding everything fresh takes none.
+        """
+        asked = {name: repr(value) for name, value in given.items()}
+        question = digest([self.text, self.experiment, asked, self._source, str(storage.data_root())])
+        memo = storage.cache_root() / "resolved" / f"{question}.json"
+        if memo.exists():
+            answer = json.loads(memo.read_text(encoding="utf-8"))
+            if all(_stamp(path) == stamp for path, stamp in answer["files"].items()):
+                return answer
+        config = self.config(given)
+        values = config.model_dump(mode="json")
+        from advtransfer.records.runs import address, files  # here, like the experiment: it takes a moment
+
+        origin, key = address(self.experiment_module, config)
+        parameters = {name: values[name] for name in given}
+        read = files(self.experiment_module, config).values()
+        stamps = {str(path): _stamp(str(path)) for path in read}
+        answer = {"parameters": parameters, "inputs": origin["inputs"], "record": key, "files": stamps}
+        if None not in read:  # a file whose place is not known may turn up anywhere
+            with storage.replacing(memo) as draft:
+                draft.write_text(json.dumps(answer), encoding="utf-8")
+        return answer
+
+
+def _stamp(path: str) -> list[int] | None:
+    return list(storage.stamp(Path(path))) if Path(path).is_file() else None
+
+
+def read(path: Path) -> Notebook:
+    """Read the notebook at `path` (``.md``).
+
+    Raises
+    ------
+    NotebookError
+        It is not there, or a cell of it is no Python.
+    """
+    if not path.is_file():
+        if not path.parent.is_dir():
+            raise NotebookError(f"no notebook {path.stem!r}: no folder {path.parent} is here; expected the folder "
+                                "of the book, or the path of a notebook")  # fmt: skip
+        names = sorted(other.stem for other in path.parent.glob("*.md"))
+        raise NotebookError(f"{unknown('notebook', path.stem, names)} (in {path.parent})")
+    return Notebook(path, path.read_text(encoding="utf-8"))

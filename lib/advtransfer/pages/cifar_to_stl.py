@@ -1,0 +1,377 @@
+"""The page of Table 1: five source models, transferred from CIFAR-10 and forecast by attacks; and many more of them."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advtransfer.experiments import conclusions, evaluation, printed, protocol, vision
+from advtransfer.experiments.conclusions import METRICS
+from advtransfer.pages import comparison, plots, pool, tables, verdicts
+from advtransfer.pages import runs as page_runs
+from advtransfer.pages.runs import Runs
+from advtransfer.pages.seeds import over_seeds
+from advtransfer.pages.verdicts import Finding, Verdict
+from advtransfer.records.record import Record
+from advtransfer.statistics import METHODS, Correlation
+
+NOT_RUN = Finding("not run, the images are missing")
+CLAIM = "accuracy after transfer rises with {}"
+
+
+def load(config: vision.Config) -> Runs:
+    """This run, and the published ones."""
+    return page_runs.load(vision, config)
+
+
+def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
+    """What follows from the printed table and the published runs alone.
+
+    ``forecasts`` of `pool.forecasts`, over all source models, and ``correlations`` of `conclusions.over_sources`, over
+    the rows of the paper and over those of the series ``full``.
+    """
+    everything = pool.rows(published)
+    full = everything[everything["series"] == "full"]
+    correlations = [conclusions.over_sources(printed.table1(), "paper")]
+    if len(full):
+        means = over_seeds(full, ["label"], ["transfer_accuracy", "transfer_loss", *METRICS])
+        correlations.append(conclusions.over_sources(means, "published"))
+    found = {"correlations": pd.concat(correlations, ignore_index=True)}
+    if everything["recipe"].nunique() >= 3:
+        found["forecasts"] = pool.forecasts(everything)
+    return found
+
+
+def findings(runs: Runs) -> dict[str, Any]:
+    """What other pages quote of this one."""
+    return {
+        "cifar_target": protocol.TARGETS[runs.config.target],
+        "cifar_pearson_samples": over_samples(runs),
+        **{key: over_models(runs, metric) for key, metric in _METRIC_KEYS.items()},
+        **many_sources(runs),
+    }
+
+
+_METRIC_KEYS = {"cifar_pearson_table": "alpha1", "cifar_alpha2": "alpha2", "cifar_alpha12": "alpha12"}
+
+
+def _full(runs: Runs) -> pd.DataFrame:
+    """The source models of the series ``full``: the released widths, on Table 1's first target domain here."""
+    return pool.rows(runs.series("full"))
+
+
+def _settings(runs: Runs) -> Record:
+    """The first record of the series ``full``, whose parameters all of them share."""
+    return next(iter(runs.series("full").values()))
+
+
+def _sources(runs: Runs) -> pd.DataFrame:
+    """The source models of this run, with squares as the paper prints them."""
+    return conclusions.squared(runs.record.tables["sources"]) if runs.record else pd.DataFrame()
+
+
+# What was run.
+
+
+def about_this_run(runs: Runs) -> str:
+    """One paragraph on this run, or on the data that it lacks."""
+    if runs.record is None:
+        return tables.missing(protocol.needed(runs.config))
+    target = runs.record.tables["models"].iloc[0]
+    attacked = "Of those" if runs.config.only_correct else "Of all of them"
+    return (
+        f"The target domain of this run is **{protocol.TARGETS[runs.config.target]}**. The target model, a "
+        f"{target.label}, classifies {tables.percent(target, 'accuracy')}% of its test images correctly. "
+        f"{attacked}, {len(runs.record.arrays['index']):,} were attacked."
+    )
+
+
+def about_published(runs: Runs) -> str:
+    """One paragraph on the published runs of the released widths."""
+    full = _full(runs)
+    if full.empty:
+        return "No run of the released widths has been published yet, so there is no **published** column."
+    settings, made, seeds = _settings(runs).config, _settings(runs).provenance, full["seed"].nunique()
+    few = "With fewer than three seeds the intervals over seeds are missing or very wide. " if seeds < 3 else ""
+    return (
+        f"The **published** column rests on n = {seeds} seeds of everything: the target model, the sources, the "
+        f"images drawn. Its target domain is **{protocol.TARGETS[settings['target']]}**. The networks have the "
+        f"released widths and learn from all {settings['train_images']:,} images of CIFAR-10. Of the paper's 100 "
+        f"epochs, the two ResNets had {settings['epochs']} and the three others {settings['plain_epochs']}: that is "
+        f"what some hours of two processor cores ({made['device']}) allow. So the sources are far from finished, the "
+        f"ResNets most of all, and may stand in another order than in print. {few}Checked again, every published table "
+        "follows from its samples."
+    )
+
+
+def departures(runs: Runs) -> pd.DataFrame:
+    """The parameters in which the published runs and this one differ from the released protocol."""
+    made = {"published": vision.Config(**_settings(runs).config)} if runs.series("full") else {}
+    return tables.departures({**made, "this run": runs.config})
+
+
+# The source models.
+
+
+def source_accuracies(runs: Runs) -> pd.DataFrame:
+    """Accuracies of the source models on CIFAR-10: published, in this run, and as others state them."""
+    full, table = _full(runs), pd.DataFrame()
+    if len(full):
+        seen = over_seeds(full, ["label"], ["source_accuracy"])
+        shares = [tables.percent(row, "source_accuracy") for _, row in seen.iterrows()]
+        table = pd.DataFrame({"source model": seen["label"], "published: accuracy, %": shares, "seeds": seen["seeds"]})
+    if runs.record:
+        models = runs.record.tables["models"].query("role == 'source'")
+        ours = pd.DataFrame(
+            {
+                "source model": models["label"],
+                "this run: weights": models["parameters"].map("{:,}".format),
+                "this run: accuracy, %": [tables.percent(row, "accuracy") for _, row in models.iterrows()],
+                "above chance": models["learnt"].map({True: "yes", False: "**no**"}),
+            }
+        )
+        table = table.merge(ours, how="outer", on="source model", sort=False) if len(table) else ours
+    if len(table):
+        elsewhere = {
+            row["label"]: f"{100 * row['accuracy']:.2f} ({row['epochs']:g} epochs; {{cite:t}}`{row['source']}`)"
+            for row in printed.known_accuracies().to_dict("records")
+        }
+        table["elsewhere, %"] = table["source model"].map(elsewhere)
+    return table.fillna(comparison.MISSING)
+
+
+def against_known(runs: Runs) -> str | None:
+    """How far the published sources are from what others state, in a sentence."""
+    full = _full(runs)
+    if full.empty:
+        return None
+    known, settings = printed.known_accuracies().set_index("architecture"), _settings(runs).config
+    means = over_seeds(full, ["architecture", "label"], ["source_accuracy"]).set_index("architecture")
+    parts = []
+    for name, row in known[known.index.isin(means.index)].iterrows():
+        epochs = settings["epochs" if name in protocol.RESIDUAL else "plain_epochs"]
+        gap = 100 * (means["source_accuracy"].loc[[name]].iloc[0] - row.accuracy)
+        near = "within 3 points" if abs(gap) <= 3 else f"{abs(gap):.0f} points {'above' if gap > 0 else 'below'}"
+        parts.append(f"the {row.label}, with {epochs} of {row.epochs:g} epochs, is {near}")
+    unknown = [label for name, label in means["label"].items() if name not in known.index]
+    return (
+        f"Beside that, of the published sources {'; '.join(parts)}. For {' and '.join(unknown)} in this form we found "
+        "no source that says how long it trained."
+    )
+
+
+# Table 1.
+
+
+def table1(runs: Runs) -> pd.DataFrame:
+    """Table 1 with the metrics as printed, squares included: paper, published and this run."""
+    paper, everything = printed.table1(), pool.rows(runs.published)
+    columns = {"paper, STL-10": paper}
+    for name in ("full", "stl10") if len(everything) else ():
+        part = everything[everything["series"] == name]
+        if len(part):
+            columns[f"published, {protocol.SHORT[part['target'].iloc[0]]}"] = comparison.means(part, ["label"])
+    if runs.record:
+        columns["this run"] = _sources(runs)
+    return comparison.side_by_side(paper[["label"]], columns).rename(columns={"label": "source model"})
+
+
+def table1_as_defined(runs: Runs) -> pd.DataFrame:
+    """Table 1 with the metrics as the paper defines them: no squares, and the noise taken off."""
+    paper, full = printed.table1(), comparison.noise_off(_full(runs))
+    columns = {"paper": paper, "published": comparison.means(full, ["label"], comparison.AS_DEFINED)}
+    if runs.record:
+        columns["this run"] = comparison.noise_off(_sources(runs))
+    table = comparison.side_by_side(paper[["label"]], columns, comparison.AS_DEFINED)
+    return table.rename(columns={"label": "source model"})
+
+
+# Single images.
+
+
+def by_image(runs: Runs) -> Figure | None:
+    """α1(x) against the loss after transfer: the published run of seed 0, else this run."""
+    shown = runs.published.get("full-seed0") or runs.record
+    if shown is None:
+        return None
+    labels = list(shown.tables["sources"]["label"])
+    scores = shown.tables["samples"].query("method == 'pearson'")
+    alpha1 = np.stack([evaluation.alpha1(shown.arrays, 0, 1 + place) for place in range(len(labels))])
+    return plots.sample_scatter(labels, scores, alpha1, shown.arrays["transfer_loss"][:, shown.arrays["index"]])
+
+
+def _shown(runs: Runs) -> dict[str, Record]:
+    """The runs whose single images are judged, by what a table calls them."""
+    shown = {f"published, seed {made.config['seed']}": made for made in runs.series("full").values()}
+    return shown | ({"this run": runs.record} if runs.record else {})
+
+
+def by_sample(runs: Runs) -> pd.DataFrame:
+    """The correlation of loss with α1(x) over the images of each source model, with a verdict on Pearson's."""
+    rows = []
+    for label, made in _shown(runs).items():
+        names = made.tables["sources"].set_index("architecture")["label"]
+        for source, scores in made.tables["samples"].groupby("source", sort=False):
+            verdict = _sample_verdict(conclusions.row(scores, method="pearson"), label)
+            about = {"source model": names[source], "run": label, **comparison.scores(scores)}
+            rows.append({**about, "n": verdict.n, "a negative r is": verdict.word})
+    return pd.DataFrame(rows).sort_values("source model", kind="stable") if rows else pd.DataFrame()
+
+
+def _sample_verdict(found: Correlation, run: str) -> Verdict:
+    word = verdicts.judge(found.r, found.low, found.high, claimed=-1)
+    return Verdict.of("the loss after transfer of an image falls with its α1(x)", found, word, run)
+
+
+def over_samples(runs: Runs) -> Finding:
+    """Whether images with a larger α1(x) have a smaller loss."""
+    judged = [
+        _sample_verdict(conclusions.row(scores, method="pearson"), label)
+        for label, made in _shown(runs).items()
+        for _, scores in made.tables["samples"].groupby("source", sort=False)
+    ]
+    if not judged:
+        return NOT_RUN
+    scores = [verdict.estimate for verdict in judged]
+    return Finding(
+        f"{tables.number(min(scores))} to {tables.number(max(scores))} in {len(judged)} source models, "
+        f"{verdicts.share(judged)} reproduced (in print {tables.number(printed.pearson('table1'))})",
+        tuple(judged),
+    )
+
+
+# Source models: what five points show.
+
+
+def forecast(runs: Runs) -> Figure:
+    """Accuracy after transfer against α1, a point a source model: paper, published and this run."""
+    panels, full = {"Paper, STL-10": printed.table1()}, _full(runs)
+    if len(full):
+        domain = protocol.SHORT[full["target"].iloc[0]]
+        panels[f"Published, {domain}"] = over_seeds(full, ["label"], ["transfer_accuracy", "alpha1"])
+    if runs.record:
+        panels[f"This run, {protocol.SHORT[runs.config.target]}"] = _sources(runs)
+    return plots.forecast(panels)
+
+
+def _correlations(runs: Runs) -> dict[str, pd.DataFrame]:
+    """Correlations over source models by run: in the paper, over the published rows, and in this run."""
+    stored = runs.summary.get("correlations", conclusions.over_sources(printed.table1(), "paper"))
+    found = {str(where): part for where, part in stored.groupby("where", sort=False)}
+    if runs.record:
+        found["this run"] = runs.record.tables["correlations"].query("where == 'here'")
+    return found
+
+
+def over_five_models(runs: Runs) -> pd.DataFrame:
+    """Correlations of accuracy and loss after transfer with each metric, over the five source models."""
+    found, rows = _correlations(runs), []
+    outcomes: tuple[tuple[str, str, Literal[1, -1]], ...] = (
+        ("transfer_accuracy", "accuracy", 1),
+        ("transfer_loss", "loss", -1),
+    )
+    for outcome, words, claimed in outcomes:
+        for metric in METRICS:
+            for method in METHODS if claimed == 1 else METHODS[:1]:
+                row = {"correlation": f"{words} with {plots.SYMBOLS[metric]}, {method.title()}"}
+                for name, table in found.items():
+                    if outcome not in set(table["outcome"]):
+                        row |= {name: "not printed", f"verdict, {name}": comparison.MISSING}
+                        continue
+                    score = conclusions.row(table, outcome=outcome, metric=metric, method=method)
+                    word = verdicts.judge_over_sources(score, claimed=claimed)
+                    row |= {name: Verdict.of("", score, word).correlation, f"verdict, {name}": word}
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def over_models(runs: Runs, metric: str) -> Finding:
+    """Whether a metric forecasts accuracy after transfer over five source models: published, else this run."""
+    found = _correlations(runs)
+    run = next((name for name in ("published", "this run") if name in found), None)
+    if run is None:
+        return NOT_RUN
+    score = conclusions.row(found[run], outcome="transfer_accuracy", metric=metric, method="pearson")
+    word = verdicts.judge_over_sources(score, claimed=1)
+    verdict = Verdict.of(CLAIM.format(metric), score, word, run)
+    return Finding(f"{verdict.correlation}, {verdict.word} ({verdict.run})", (verdict,))
+
+
+def rule() -> str:
+    """How the verdicts over source models are made."""
+    return (
+        f"The verdicts follow from the numbers. {verdicts.RULE_OVER_SOURCES}. The claim is a positive correlation with "
+        "accuracy and a negative one with loss."
+    )
+
+
+# Many source models.
+
+
+def pool_figure(runs: Runs) -> Figure | None:
+    """Accuracy after transfer against each predictor, over all published source models."""
+    return plots.pool(pool.rows(runs.published)) if runs.published else None
+
+
+def predictors(runs: Runs) -> pd.DataFrame:
+    """How well each predictor forecasts transfer over all published source models, alone and beyond own accuracy."""
+    if "forecasts" not in runs.summary:
+        return pd.DataFrame()
+    names = {"source_accuracy": "own accuracy", **plots.SYMBOLS}
+    rows = []
+    for key, part in runs.summary["forecasts"].groupby(["predictor", "given"], sort=False):
+        predictor, given = map(str, key)
+        about = {"predictor": names[predictor], "held fixed": "own accuracy" if given else "nothing"}
+        word = _forecast(runs, predictor, given).word
+        rows.append({**about, **comparison.scores(part), "verdict (Spearman)": word})
+    return pd.DataFrame(rows)
+
+
+def _forecast(runs: Runs, predictor: str, given: str, method: str = "spearman") -> Verdict:
+    """The verdict on one predictor, as it was made when the runs were published."""
+    which = {"predictor": predictor, "given": given, "method": method}
+    table = runs.summary["forecasts"]
+    row = table[np.logical_and.reduce([table[name] == value for name, value in which.items()])].iloc[0]
+    beyond = " beyond the source's own accuracy" if given else ""
+    claim = f"{predictor} forecasts accuracy after transfer{beyond}"
+    return Verdict.of(claim, conclusions.row(table, **which), row["verdict"], "published")
+
+
+def many_sources(runs: Runs) -> dict[str, Finding]:
+    """What other pages quote of the forecasts over many source models."""
+    if "forecasts" not in runs.summary:
+        return dict.fromkeys(("cifar_pool", "cifar_pool_distance", "cifar_pool_accuracy"), Finding("no published runs"))
+    recipes = runs.summary["forecasts"]["groups"].iloc[0]
+    own = _forecast(runs, "source_accuracy", "")
+    distance = _forecast(runs, "distance", "source_accuracy")
+    plain, beyond = (_forecast(runs, "alpha1", given) for given in ("", "source_accuracy"))
+    return {
+        "cifar_pool_distance": Finding(
+            f"{distance.interval}, {distance.word} (n = {distance.n} of {recipes} recipes)", (distance,)
+        ),
+        "cifar_pool_accuracy": Finding(f"{own.interval}, {own.word} (n = {own.n} of {recipes} recipes)", (own,)),
+        "cifar_pool": Finding(
+            f"Spearman's {plain.interval}, {plain.word}; with the source's own accuracy held fixed {beyond.interval}, "
+            f"{beyond.word} (n = {plain.n} source models of {recipes} recipes)",
+            (plain, beyond),
+        ),
+    }
+
+
+def about_many_sources(runs: Runs) -> str:
+    """One paragraph on what the table of predictors rests on, and on α1 beyond accuracy."""
+    if "forecasts" not in runs.summary:
+        return "No runs have been published, so there is nothing to pool."
+    everything = pool.rows(runs.published)
+    words = {method: _forecast(runs, "alpha1", "source_accuracy", method).word for method in METHODS}
+    return (
+        f"There are **n = {len(everything)} source models**, of {everything['recipe'].nunique()} recipes with up to "
+        f"{everything['seed'].nunique()} seeds each. Seeds of one recipe are no independent evidence, so intervals "
+        "draw whole recipes and p permutes their means. The rows with the source's own accuracy held fixed are the "
+        "test: a metric that only recognises a better source falls to zero there. The claimed sign is negative for "
+        "the distance and positive for the rest. The verdict is on Spearman, as ranks are what a forecast needs: of "
+        f"α1 with accuracy held fixed it is *{words['spearman']}*, and would be *{words['pearson']}* by Pearson and "
+        f"*{words['kendall']}* by Kendall."
+    )

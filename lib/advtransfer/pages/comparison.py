@@ -1,0 +1,102 @@
+"""Paper, published runs and this run, side by side: the tables of the pages."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from advtransfer.experiments import conclusions
+from advtransfer.pages import tables
+from advtransfer.pages.seeds import over_seeds
+from advtransfer.statistics import METHODS
+
+
+class Quantity(NamedTuple):
+    """A column of rows of models, and how a page shows it."""
+
+    column: str
+    words: str
+    digits: int = 3
+    scale: float = 1
+
+
+ACCURACY = Quantity("transfer_accuracy", "accuracy, %", 1, 100)
+ALPHA1 = Quantity("alpha1", r"$\alpha_1$")
+ALPHA1_MEDIAN = Quantity("alpha1_median", r"median of $\alpha_1(x)$")
+ALPHA2 = Quantity("alpha2", r"$\alpha_2$")
+ALPHA12 = Quantity("alpha12", r"$\alpha_1 {*}\, \alpha_2$")
+ALPHA2_SQUARED = Quantity("alpha2_squared", r"$\alpha_2^2$")
+ALPHA12_SQUARED = Quantity("alpha12_squared", r"$(\alpha_1 {*}\, \alpha_2)^2$", 4)
+FLOOR = Quantity("floor", "floor")
+AS_PRINTED = (ACCURACY, ALPHA1, ALPHA2_SQUARED, ALPHA12_SQUARED)
+"""The columns of the paper's tables."""
+AS_DEFINED = (ALPHA1, ALPHA2, ALPHA12)
+"""The metrics of the paper's definitions."""
+
+MISSING = "–"
+
+
+def means(rows: pd.DataFrame, by: Sequence[str], quantities: Sequence[Quantity] = AS_PRINTED) -> pd.DataFrame:
+    """Rows of published records as means over their seeds, with intervals (see `over_seeds`); empty for none."""
+    return over_seeds(conclusions.squared(rows), by, [each.column for each in quantities]) if len(rows) else rows
+
+
+def noise_off(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the unbiased estimates in place of α2 and α1∗α2 (their intervals are of these already)."""
+    return rows.assign(alpha2=rows["alpha2_unbiased"], alpha12=rows["alpha12_unbiased"]) if len(rows) else rows
+
+
+def side_by_side(
+    keys: pd.DataFrame, columns: Mapping[str, pd.DataFrame], quantities: Sequence[Quantity] = AS_PRINTED
+) -> pd.DataFrame:
+    """Tables beside each other: a row a quantity and key, a column a table.
+
+    Parameters
+    ----------
+    keys
+        The rows wanted, in their order: columns that identify a row in each of the tables.
+    columns
+        Tables by what stands above them. A cell is the estimate, with its interval where the table has one; "–" where
+        the table lacks the row or the quantity.
+    quantities
+        What is shown. Rows with nothing but "–" are left out.
+
+    Raises
+    ------
+    ValueError
+        A table has a key twice.
+    """
+    by = list(keys.columns)
+    indexed = {}
+    for name, table in columns.items():
+        if len(table):
+            indexed[name] = table.set_index(by[0] if len(by) == 1 else by)
+            if not indexed[name].index.is_unique:
+                raise ValueError(f"the table {name!r} has a row twice; expected each {', '.join(by)} once")
+        else:
+            indexed[name] = table
+    found = []
+    for quantity in quantities:
+        for key in keys.itertuples(index=False):
+            cells = {
+                name: _cell(table, key[0] if len(by) == 1 else tuple(key), quantity) for name, table in indexed.items()
+            }
+            if set(cells.values()) != {MISSING}:
+                found.append({"": quantity.words, **dict(zip(by, key, strict=True)), **cells})
+    return pd.DataFrame(found)
+
+
+def _cell(table: pd.DataFrame, key: Any, quantity: Quantity) -> str:
+    if quantity.column not in table or key not in table.index:
+        return MISSING
+    return tables.estimate(table.loc[key], quantity.column, scale=quantity.scale, digits=quantity.digits)
+
+
+def scores(correlations: pd.DataFrame) -> dict[str, str]:
+    """The cells of a row of correlations: for each method the estimate with its interval, and p."""
+    cells = {}
+    for method in METHODS:
+        found = conclusions.row(correlations, method=method)
+        cells[method.title()] = tables.interval(found.r, found.low, found.high)
+        cells[f"p, {method.title()}"] = tables.probability(found.p)
+    return cells

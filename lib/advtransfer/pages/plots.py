@@ -1,0 +1,355 @@
+"""One figure style and one palette: a quantity has the same colour on every page."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# From the palette of Okabe and Ito (2008), which the common kinds of colour blindness keep apart.
+COLOURS = {
+    "alpha1": "#0072B2",
+    "alpha2": "#009E73",
+    "alpha12": "#CC79A7",
+    "distance": "#D55E00",
+    "loss": "#56B4E9",
+    "other": "#555555",
+}
+
+MARKERS = "osD^vPX"  # of what has no colour of its own
+
+SYMBOLS = {
+    "alpha1": r"$\alpha_1$",
+    "alpha2": r"$\alpha_2$",
+    "alpha12": r"$\alpha_1 * \alpha_2$",
+    "distance": "gradient matching distance",
+    "loss": "transfer loss",
+    "rho": r"$\rho$",
+    "ratio": r"$R$",
+    "ratio_first": r"$R_1$",
+}
+
+
+def use_style() -> None:
+    """Set the book's style for all figures that follow; in a notebook they are embedded as SVG without a date."""
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        rc={
+            "figure.figsize": (8, 3.6),
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "white",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#e6e6e6",
+            "grid.linewidth": 0.6,
+            "axes.labelsize": 10.5,
+            "axes.titlesize": 11,
+            "xtick.labelsize": 9.5,
+            "ytick.labelsize": 9.5,
+            "legend.fontsize": 9.5,
+            "legend.frameon": False,
+            "lines.linewidth": 1.8,
+            "svg.hashsalt": "advtransfer",
+            "font.family": "DejaVu Sans",
+        },
+    )
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ModuleNotFoundError:  # no notebook, no inline figures
+        return
+    set_matplotlib_formats("svg", bbox_inches="tight", metadata={"Date": None})
+
+
+def growing_eps(table: pd.DataFrame) -> Figure:
+    """How far the metrics at radius ε are from their limit, and α1(ε) over its limit for the best attack and for PGD.
+
+    `table` is ``growing_eps`` of the theory record.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.7))
+    best = table[table["attack"] == "best attack"]
+    for metric in ("alpha1", "alpha2", "alpha12"):
+        error = best.assign(error=(best[metric] - best[f"{metric}_limit"]).abs())
+        _median_band(left, error, "eps", "error", COLOURS[metric], SYMBOLS[metric])
+    eps = np.sort(best["eps"].unique())
+    left.plot(eps, 0.3 * eps, color=COLOURS["other"], lw=1, ls=":", label="slope 1")
+    left.set(xscale="log", yscale="log", xlabel=r"radius $\varepsilon$ (inputs have unit variance)")
+    left.set(ylabel="distance from the limit", title="The limit is approached linearly")
+    left.legend()
+    for name, style in (("best attack", "-"), ("PGD", "--")):
+        part = table[table["attack"] == name]
+        part = part.assign(share=part["alpha1"] / part["alpha1_limit"])
+        _median_band(right, part, "eps", "share", COLOURS["alpha1"], name, style)
+    right.axhline(1, color=COLOURS["other"], lw=1, ls=":", label=r"limit, $\varepsilon \to 0$")
+    right.set(xscale="log", xlabel=r"radius $\varepsilon$ (inputs have unit variance)", ylim=(0, None))
+    right.set(ylabel=r"$\alpha_1(\varepsilon)$ over its limit", title="Past the reach of the limit")
+    right.legend(loc="lower left")
+    return figure
+
+
+def figure_2(sources: pd.DataFrame, transfer: pd.DataFrame) -> Figure:
+    """Figure 2 against t, a column for the regular and one for the secondary attacks.
+
+    `sources` and `transfer` are tables of the synthetic record.
+    """
+    figure, axes = plt.subplots(2, 2, figsize=(8.6, 6.2), sharex=True, sharey="row")
+    for column, (level, title) in enumerate([(0, "(a) regular attacks"), (1, "(b) secondary attacks")]):
+        _metrics_and_losses(axes[:, column], sources, transfer, level, "t")
+        axes[0, column].set_title(title)
+        axes[1, column].set_xlabel("scale $t$")
+    for panel in axes[:, 1]:
+        panel.set_ylabel("")
+    axes[0, 0].legend(loc="lower left", fontsize=8.5)
+    axes[1, 0].legend(loc="lower right", fontsize=8.5)
+    return figure
+
+
+def figure_2_accumulated(sources: pd.DataFrame, transfer: pd.DataFrame) -> Figure:
+    """Figure 2 against the scale s of the released script, with the t that it has reached on an upper axis.
+
+    `sources` and `transfer` are tables of the synthetic record, with a column s.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.9))
+    _metrics_and_losses(axes, sources, transfer, 0, "s")
+    ticks = sources[["s", "t"]].drop_duplicates().sort_values("s").iloc[::2]
+    for panel in axes:
+        panel.set_xlabel("scale $s$ as plotted")
+        upper = panel.secondary_xaxis("top")
+        upper.set_xticks(ticks["s"], ticks["t"].map("{:g}".format))
+        upper.set_xlabel("scale $t$ reached", fontsize=9.5)
+    axes[0].legend(loc="upper right", fontsize=8.5)
+    axes[1].legend(loc="lower right", fontsize=8.5)
+    return figure
+
+
+def _metrics_and_losses(
+    panels: Sequence[Axes], sources: pd.DataFrame, transfer: pd.DataFrame, level: int, x: str
+) -> None:
+    """Draw the metrics of one level of attack in the first of two panels and the two losses in the second."""
+    metrics, losses = panels
+    attacked = transfer[transfer["level"] == level]
+    for metric in ("alpha1", "alpha2"):
+        for direction, style in (("T→S", "-"), ("S→T", ":")):
+            part = attacked[attacked["direction"] == direction]
+            _median_band(metrics, part, x, metric, COLOURS[metric], f"{SYMBOLS[metric]}, {direction}", style)
+    matched = transfer[(transfer["level"] == level) & (transfer["direction"] == "T→S")]
+    _median_band(losses, matched, x, "distance", COLOURS["distance"], SYMBOLS["distance"])
+    _median_band(losses, sources, x, "transfer_loss", COLOURS["loss"], "transfer loss (17), on the output")
+    _median_band(losses, sources, x, "hidden_transfer_loss", COLOURS["loss"], "the same, on the hidden layer", "--")
+    metrics.set(ylim=(0, 1.05), ylabel="metric", xlabel="")
+    losses.set(ylim=(0, None), ylabel="distance or loss")
+
+
+def shares(transfer: pd.DataFrame) -> Figure:
+    """R, R1 and ρ against t, for both directions of transfer."""
+    figure, panels = plt.subplots(1, 2, figsize=(8.6, 3.4), sharey=True)
+    for panel, direction in zip(panels, ("T→S", "S→T"), strict=True):
+        part = transfer[(transfer["direction"] == direction) & (transfer["level"] == 0) & (transfer["t"] <= 1)]
+        for name, colour, style in (
+            ("ratio", COLOURS["distance"], "-"),
+            ("ratio_first", COLOURS["distance"], "--"),
+            ("rho", COLOURS["other"], ":"),
+        ):
+            _median_band(panel, part, "t", name, colour, SYMBOLS[name], style)
+        panel.set(title=f"Attack transferred {direction}", xlabel="scale $t$", ylim=(0, 1.03))
+    panels[0].set(ylabel="share of the squared gradient")
+    panels[0].legend()
+    return figure
+
+
+def rankings(agreement: pd.DataFrame) -> Figure:
+    """How well each predictor ranks sources by transfer loss: along t, and among directions at one t.
+
+    `agreement` has columns question, predictor, label, r, low and high.
+    """
+    questions = list(dict.fromkeys(agreement["question"]))
+    figure, panels = plt.subplots(
+        1, len(questions), figsize=(8.6, 0.42 * agreement["label"].nunique() + 1.3), sharey=True
+    )
+    for panel, question in zip(np.atleast_1d(panels), questions, strict=True):
+        part = agreement[agreement["question"] == question].reset_index(drop=True)
+        for y, row in part.iterrows():
+            colour = COLOURS.get(row["predictor"], COLOURS["other"])
+            panel.plot([row["low"], row["high"]], [y, y], color=colour, lw=2)
+            panel.plot(row["r"], y, "o" if row["direction"] == "T→S" else "s", color=colour, ms=6)
+        panel.axvline(0, color=COLOURS["other"], lw=1)
+        panel.set(yticks=range(len(part)), yticklabels=part["label"], xlim=(-1.09, 1.09), title=question)
+        panel.set(xlabel="Spearman's rank correlation with the loss")
+    panels[0].invert_yaxis()
+    return figure
+
+
+def sample_scatter(labels: Sequence[str], scores: pd.DataFrame, alpha1: np.ndarray, loss: np.ndarray) -> Figure:
+    """α1(x) against the loss after transfer, a panel a source model: appendix figures 4 and 8.
+
+    `scores` holds Pearson's r and n of each source, in the order of `labels`; `alpha1` and `loss` are
+    (sources, samples).
+    """
+    columns = min(3, len(labels))
+    rows = -(-len(labels) // columns)
+    figure, panels = plt.subplots(
+        rows, columns, figsize=(8.6, 2.9 * rows + 0.3), sharex=True, sharey=True, squeeze=False
+    )
+    for panel in panels.flat[len(labels) :]:
+        panel.set_axis_off()
+        panels.flat[panels.size - columns - 1].xaxis.set_tick_params(labelbottom=True)
+    for panel, label, (_, row), x, y in zip(panels.flat, labels, scores.iterrows(), alpha1, loss, strict=False):
+        panel.plot(x, y, "o", color=COLOURS["alpha1"], ms=3, alpha=0.35, mew=0, rasterized=True)
+        kept = np.isfinite(x)
+        if np.isfinite(row["r"]):
+            slope, intercept = np.polyfit(x[kept], y[kept], 1)
+            ends = np.array([x[kept].min(), x[kept].max()])
+            panel.plot(ends, intercept + slope * ends, color=COLOURS["other"], label="least squares")
+        panel.set_title(f"{label}\nr = {row['r']:.2f}, n = {row['n']}".replace("-", "−"), fontsize=10.5)
+        panel.set_ylim(0, None)
+    for panel in panels[:, 0]:
+        panel.set_ylabel("loss after transfer")
+    figure.supxlabel(r"$\alpha_1(x)$", fontsize=10.5)
+    panels[0, 0].legend(loc="upper right")
+    return figure
+
+
+def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
+    """Transfer accuracy against α1, a point a source model, a panel a table; intervals where the table has them."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(8.6, 3.7), squeeze=False)
+    labels = dict.fromkeys(label for table in panels.values() for label in table["label"])
+    markers = dict(zip(labels, MARKERS, strict=False))
+    for axis, (title, table) in zip(axes[0], panels.items(), strict=True):
+        for _, row in table.iterrows():
+            x, y = row["alpha1"], 100 * row["transfer_accuracy"]
+            if "alpha1_low" in row:
+                axis.hlines(y, row["alpha1_low"], row["alpha1_high"], color=COLOURS["alpha1"], lw=1.2)
+                axis.vlines(
+                    x, 100 * row["transfer_accuracy_low"], 100 * row["transfer_accuracy_high"],
+                    color=COLOURS["alpha1"], lw=1.2,
+                )  # fmt: skip
+            axis.plot(x, y, markers[row["label"]], color=COLOURS["alpha1"], ms=7, label=row["label"])
+        axis.set(title=title, xlabel=SYMBOLS["alpha1"])
+        axis.margins(0.12)
+    axes[0, 0].set_ylabel("accuracy after transfer (%)")
+    axes[0, 0].legend(loc="best")
+    return figure
+
+
+def pool(table: pd.DataFrame) -> Figure:
+    """Accuracy after transfer against each predictor, a point a source model, a marker an architecture.
+
+    `table` has the columns label, transfer_accuracy, source_accuracy, alpha1, alpha2, alpha12 and distance.
+    """
+    names = {"source_accuracy": "accuracy on the source's own images", **SYMBOLS}
+    figure, panels = plt.subplots(2, 3, figsize=(8.6, 5.6), sharey=True)
+    markers = dict(zip(dict.fromkeys(table["label"]), MARKERS, strict=False))
+    for panel, predictor in zip(
+        panels.flat, ("source_accuracy", "alpha1", "alpha2", "alpha12", "distance"), strict=False
+    ):
+        colour = COLOURS.get(predictor, COLOURS["other"])
+        for label, part in table.groupby("label", sort=False):
+            y = 100 * part["transfer_accuracy"]
+            panel.plot(part[predictor], y, markers[label], color=colour, ms=5.5, mec="white", mew=0.5)
+        panel.set(xlabel=names[predictor])
+    for panel in panels[:, 0]:
+        panel.set_ylabel("accuracy after transfer (%)")
+    panels[0, 2].xaxis.set_tick_params(labelbottom=True)
+    legend = panels.flat[-1]
+    legend.set_axis_off()
+    for label, marker in markers.items():
+        legend.plot([], [], marker, color=COLOURS["other"], ms=6, label=label)
+    legend.legend(loc="center", title="source model")
+    return figure
+
+
+def curves(tables: dict[str, pd.DataFrame], labels: dict[str, str]) -> Figure:
+    """α1 of each source against what a study varies, a panel a study, with a band where the table has intervals.
+
+    `tables` maps the label of the horizontal axis to rows with value, setting, architecture, alpha1, alpha1_low and
+    alpha1_high; values that are places of settings, not numbers, are marked by the label's ending "(kind)".
+    """
+    figure, panels = plt.subplots(1, len(tables), figsize=(8.6, 3.9), sharey=True, squeeze=False)
+    shades = dict(zip(labels, sns.color_palette("crest", len(labels)), strict=True))
+    for panel, (name, table) in zip(panels[0], tables.items(), strict=True):
+        for (architecture, label), marker in zip(labels.items(), MARKERS, strict=False):
+            part = table[table["architecture"] == architecture].sort_values("value")
+            panel.plot(part["value"], part["alpha1"], f"{marker}-", color=shades[architecture], ms=4.5, label=label)
+            panel.fill_between(
+                part["value"], part["alpha1_low"], part["alpha1_high"], color=shades[architecture], alpha=0.15, lw=0
+            )
+        panel.set(xlabel=name, xscale="log")
+        ticks = table.drop_duplicates("value").sort_values("value")
+        panel.set_xticks(ticks["value"], ticks["setting"], fontsize=8.5)
+        panel.minorticks_off()
+    panels[0, 0].set_ylim(0, None)
+    panels[0, 0].set_ylabel(r"$\alpha_1$, T→S")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(labels))
+    return figure
+
+
+def settings(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """α1 of each source under each setting of studies that vary a kind, a panel a study.
+
+    `table` has study, setting, architecture, label, alpha1, alpha1_low and alpha1_high.
+    """
+    sizes = [table[table["study"] == study]["setting"].nunique() for study in titles]
+    figure, panels = plt.subplots(
+        len(titles), 1, figsize=(8.6, 0.42 * sum(sizes) + 0.75 * len(titles) + 0.8), sharex=True, squeeze=False,
+        gridspec_kw={"height_ratios": sizes},
+    )  # fmt: skip
+    labels = list(dict.fromkeys(table["label"]))
+    shades = sns.color_palette("crest", len(labels))
+    for panel, (study, title) in zip(panels[:, 0], titles.items(), strict=True):
+        part = table[table["study"] == study]
+        names = list(dict.fromkeys(part["setting"]))
+        for k, (label, marker) in enumerate(zip(labels, MARKERS, strict=False)):
+            own = part[part["label"] == label]
+            y = np.array([names.index(name) for name in own["setting"]]) + 0.13 * (k - (len(labels) - 1) / 2)
+            panel.hlines(y, own["alpha1_low"], own["alpha1_high"], color=shades[k], lw=1.4)
+            panel.plot(own["alpha1"], y, marker, color=shades[k], ms=5, label=label)
+        panel.set(yticks=range(len(names)), yticklabels=names, title=title, ylim=(len(names) - 0.5, -0.5))
+    panels[-1, 0].set(xlabel=r"$\alpha_1$, T→S")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(labels))
+    return figure
+
+
+def switches(table: pd.DataFrame) -> Figure:
+    """What each switch of the protocol does to the correlation of accuracy with each metric, and over samples.
+
+    `table` has setting, metric, r, low and high, and pearson_samples with pearson_samples_low and _high.
+    """
+    names = list(dict.fromkeys(table["setting"]))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(8.6, 0.62 * len(names) + 1.5), sharey=True, gridspec_kw={"width_ratios": [3, 2]}
+    )
+    drawn = (
+        ("alpha1", "alpha1", "o"),
+        ("alpha2", "alpha2", "o"),
+        ("alpha2_squared", "alpha2", "s"),
+        ("alpha12", "alpha12", "o"),
+        ("alpha12_squared", "alpha12", "s"),
+    )
+    for k, (metric, colour, marker) in enumerate(drawn):
+        part = table[table["metric"] == metric]
+        y = np.array([names.index(name) for name in part["setting"]]) + 0.14 * (k - 2)
+        label = f"{SYMBOLS[colour]}{', squared' if marker == 's' else ''}"
+        left.hlines(y, part["low"], part["high"], color=COLOURS[colour], lw=1.4)
+        left.plot(part["r"], y, marker, color=COLOURS[colour], ms=5, label=label)
+    once = table.drop_duplicates("setting")
+    places = np.arange(len(once))
+    right.hlines(places, once["pearson_samples_low"], once["pearson_samples_high"], color=COLOURS["alpha1"], lw=1.4)
+    right.plot(once["pearson_samples"], places, "o", color=COLOURS["alpha1"], ms=5)
+    for panel, title in ((left, "over source models: accuracy"), (right, r"over images: loss with $\alpha_1(x)$")):
+        panel.axvline(0, color=COLOURS["other"], lw=1)
+        panel.set(xlim=(-1.05, 1.05), xlabel="Pearson's r", title=title)
+    left.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    return figure
+
+
+def _median_band(axes: Axes, table: pd.DataFrame, x: str, y: str, colour: str, label: str, style: str = "-") -> None:
+    """The median over repetitions with a band that holds the middle 80 percent of them."""
+    grouped = table.groupby(x)[y]
+    median, low, high = grouped.median(), grouped.quantile(0.1), grouped.quantile(0.9)
+    axes.plot(median.index, median, color=colour, ls=style, label=label)
+    axes.fill_between(median.index, low, high, color=colour, alpha=0.16, lw=0)

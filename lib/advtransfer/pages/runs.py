@@ -1,0 +1,87 @@
+"""What a page shows: this run, the published ones, and what was computed of those when they were published."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from advtransfer.datasets import DataUnavailable
+from advtransfer.records import storage
+from advtransfer.records.published import RESULTS, published
+from advtransfer.records.record import Record, RecordError
+
+SUMMARY = "summary.json"
+
+Summary = Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a page."""
+
+    config: Any
+    """The parameters of this run."""
+    record: Record | None
+    """This run; None where its data are not here."""
+    published: Mapping[str, Record]
+    """By name, such as ``full-seed0``."""
+    summary: Summary
+    """Tables that follow from the published runs and the paper alone."""
+
+    def series(self, name: str) -> dict[str, Record]:
+        """The published runs of one series: alike but for their seed."""
+        return {key: record for key, record in self.published.items() if key.startswith(f"{name}-seed")}
+
+
+def load(experiment: ModuleType, config: Any) -> Runs:
+    """Compute this run, or find its record, and read the published ones.
+
+    Raises
+    ------
+    RecordError
+        A published record is broken, or the summary is of other records than those that are there.
+    """
+    name = experiment.__name__.rpartition(".")[2]
+    try:
+        record = experiment.run(config)
+    except DataUnavailable:
+        record = None
+    records = published(name)
+    return Runs(config, record, records, read_summary(name, records))
+
+
+def read_summary(experiment: str, records: Mapping[str, Record], results: Path = RESULTS) -> Summary:
+    """The tables stored with the published runs of an experiment; empty where no run is published.
+
+    Raises
+    ------
+    RecordError
+        They were computed from other records.
+    """
+    path = results / experiment / SUMMARY
+    if not records or not path.is_file():
+        return {}
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if stored["records"] != _digests(records):
+        raise RecordError(f"{path} is of other records than those beside it; publish one of them again")
+    return {name: pd.DataFrame(rows) for name, rows in stored["tables"].items()}
+
+
+def store_summary(
+    experiment: str, summarise: Callable[[Mapping[str, Record]], Summary], results: Path = RESULTS
+) -> Path:
+    """Compute what follows from the published runs of an experiment alone, and store it beside them."""
+    records = published(experiment, results)
+    tables = {name: table.to_dict("records") for name, table in summarise(records).items()}
+    with storage.replacing(results / experiment / SUMMARY) as draft:
+        text = json.dumps({"records": _digests(records), "tables": tables}, indent=1, ensure_ascii=False)
+        draft.write_text(text + "\n", encoding="utf-8")
+    return results / experiment / SUMMARY
+
+
+def _digests(records: Mapping[str, Record]) -> dict[str, str]:
+    return {name: record.digest for name, record in records.items()}

@@ -1,0 +1,149 @@
+"""The page of Figure 2: sources that are moved away from a target network on made-up data."""
+
+from typing import Any, Literal
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advtransfer.experiments import synthetic
+from advtransfer.pages import plots, tables, verdicts
+from advtransfer.pages.verdicts import Finding, Verdict
+from advtransfer.records.record import Record
+
+QUANTITIES = {
+    "alpha_T_S": "α1, T→S",
+    "alpha_S_T": "α1, S→T",
+    "gamma_T_S": "α2, T→S",
+    "gamma_S_T": "α2, S→T",
+    "alpha_gamma_combined_T_S": "α1∗α2, T→S",
+    "alpha_gamma_combined_S_T": "α1∗α2, S→T",
+    "gradient_loss": "gradient matching distance",
+    "loss_f_S": "transfer loss, on the hidden layer",
+    "loss_f_T": "loss of the target",
+}
+"""The columns of the authors' released files, in words for the page."""
+
+NAMES = {"alpha1": "α1", "alpha2": "α2", "alpha12": "α1∗α2", "distance": "the gradient matching distance"}
+
+
+def findings(record: Record) -> dict[str, Any]:
+    """The values of this page that it and other pages quote."""
+    config, transfer = record.config, record.tables["transfer"]
+    regular = transfer[transfer["level"] == 0]
+    target_attacked = regular[regular["direction"] == "T→S"]
+    source_attacked = regular[(regular["direction"] == "S→T") & (regular["t"] <= 1)]
+    return {
+        "synthetic_samples": f"{config['samples']:,}",
+        "synthetic_width": config["width"],
+        "synthetic_directions": config["directions"],
+        "synthetic_steps": f"{config['train_steps']:,}",
+        "synthetic_fit": float(record.tables["target"]["relative_loss"].iloc[0]),
+        "synthetic_rho": float(target_attacked["rho"].median()),
+        "synthetic_rho_source": float(source_attacked.groupby("t")["rho"].median().min()),
+        "synthetic_rank_alpha12": combined_rank(record, synthetic.ALONG),
+        "synthetic_rank_among": combined_rank(record, synthetic.AMONG),
+        "synthetic_rank_metrics": metric_ranks(record),
+    }
+
+
+# Figure 2.
+
+
+def figure_2(record: Record) -> Figure:
+    """Figure 2 of the paper against the scale t, for the regular and the secondary attacks."""
+    sources, transfer = record.tables["sources"], record.tables["transfer"]
+    return plots.figure_2(sources[sources["t"] <= 1], transfer[transfer["t"] <= 1])
+
+
+def figure_2_accumulated(record: Record) -> Figure:
+    """Figure 2 against the scale s of the released script, for the regular attacks."""
+    plotted = {round(synthetic.accumulated_scale(i), 12): i / 10 for i in range(10)}  # s by the t that it has reached
+
+    def reached(table: pd.DataFrame) -> pd.DataFrame:
+        return table[table["t"].isin(list(plotted))].assign(s=lambda part: part["t"].map(plotted))
+
+    return plots.figure_2_accumulated(reached(record.tables["sources"]), reached(record.tables["transfer"]))
+
+
+def shares(record: Record) -> Figure:
+    """The figure of R, R1 and the share ρ of the first attack, for both directions of transfer."""
+    return plots.shares(record.tables["transfer"])
+
+
+# How well each metric ranks sources.
+
+
+def _agreement(record: Record) -> pd.DataFrame:
+    """The rank correlations of the record, with a label for each predictor and direction."""
+    table = record.tables["agreement"]
+    return table.assign(label=table["predictor"].map(plots.SYMBOLS) + ", " + table["direction"])
+
+
+def _verdicts(agreement: pd.DataFrame) -> tuple[Verdict, ...]:
+    """The verdict on each row: the loss should fall with a metric and rise with the distance."""
+    judged = []
+    for row in agreement.to_dict("records"):
+        claimed: Literal[1, -1] = 1 if row["predictor"] == "distance" else -1
+        moves = "rises" if claimed == 1 else "falls"
+        claim = f"{row['question']}, the transfer loss {moves} with {NAMES[row['predictor']]}, {row['direction']}"
+        word = verdicts.judge(row["r"], row["low"], row["high"], claimed=claimed)
+        judged.append(Verdict(claim, word, row["r"], row["low"], row["high"], row["n"], run="this run"))
+    return tuple(judged)
+
+
+def combined_rank(record: Record, question: str) -> Finding:
+    """The rank correlation of the loss with α1∗α2, T→S, with a verdict, for one question."""
+    table = record.tables["agreement"].query("predictor == 'alpha12' and direction == 'T→S'")
+    (verdict,) = _verdicts(table[table["question"] == question])
+    return Finding(f"{verdict.interval}, n = {verdict.n} directions", (verdict,))
+
+
+def metric_ranks(record: Record) -> Finding:
+    """How many metrics rank sources at one t as claimed, with a verdict on each metric and direction."""
+    table = record.tables["agreement"].query("predictor != 'distance'")
+    judged = _verdicts(table[table["question"] == synthetic.AMONG])
+    return Finding(verdicts.share(judged), judged)
+
+
+def ranking_figure(record: Record) -> Figure:
+    """The figure of the rank correlations of each predictor with the transfer loss."""
+    return plots.rankings(_agreement(record))
+
+
+def rankings(record: Record) -> pd.DataFrame:
+    """The table of the rank correlations of each predictor with the transfer loss, and a verdict on each."""
+    table = _agreement(record)
+    cells = table.assign(value=[f"{verdict.interval}, {verdict.word}" for verdict in _verdicts(table)])
+    wide = cells.pivot_table(index="label", columns="question", values="value", aggfunc="first", sort=False)
+    return wide.rename_axis("predictor").reset_index()
+
+
+def rule(record: Record) -> str:
+    """The sentence on how the verdicts on predictors are made."""
+    return (
+        f"Spearman's correlation with its 95% interval over n = {record.config['directions']} directions, and a "
+        f"verdict that follows from it. {verdicts.RULE}. The claim is a negative correlation for a metric and a "
+        "positive one for the distance."
+    )
+
+
+# The released files.
+
+
+def released(record: Record) -> pd.DataFrame | str:
+    """The table of the largest differences from the authors' released values, or a box that says they are missing."""
+    if "released" not in record.tables:
+        return (
+            ":::{admonition} Not compared here\n:class: note\n"
+            "The released files were not found in the data root. Copy them from the authors' repository into "
+            "`synthetic/authors/` there, and run this page again.\n:::"
+        )
+    table = record.tables["released"]
+    table = table.assign(difference=(table["released"] - table["here"]).abs())
+    worst = table.pivot_table(index="quantity", columns="file", values="difference", aggfunc="max")
+    named = worst.loc[list(QUANTITIES)].rename(index=QUANTITIES, columns=_released_run)
+    return named.map(tables.power).rename_axis("largest difference from the released value").reset_index()
+
+
+def _released_run(file: str) -> str:
+    return "another source of 50 units, δ⁽¹⁾" if "crossmodel" in file else "the same network moved, δ⁽²⁾"

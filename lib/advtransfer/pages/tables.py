@@ -1,0 +1,97 @@
+"""Numbers as a reader meets them: tables in Markdown, estimates with intervals."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+from IPython.display import Markdown
+
+from advtransfer.records.configs import Config
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number with `digits` decimals and a true minus sign; "–" for NaN."""
+    return "–" if math.isnan(value) else f"{value:z.{digits}f}".replace("-", "−")
+
+
+def probability(value: float) -> str:
+    """A p value with three decimals, or the bound below which they are all zero."""
+    return "< 0.001" if value < 0.001 else number(value, 3)
+
+
+def interval(value: float, low: float, high: float, digits: int = 2) -> str:
+    """An estimate with its interval, e.g. "0.54 [0.48, 0.60]"; alone where there is none."""
+    if math.isnan(low) and math.isnan(high):
+        return number(value, digits)
+    no_break = "\N{NO-BREAK SPACE}"
+    return f"{number(value, digits)} [{number(low, digits)},{no_break}{number(high, digits)}]"
+
+
+def estimate(row: Mapping[str, float] | pd.Series, name: str, *, scale: float = 1, digits: int = 2) -> str:
+    """The column `name` of a row, `scale` times, with the interval of ``name_low`` and ``name_high`` if it has them."""
+    low, high = (scale * row.get(f"{name}_{end}", math.nan) for end in ("low", "high"))
+    return interval(scale * row[name], low, high, digits)
+
+
+def percent(row: Mapping[str, float] | pd.Series, name: str) -> str:
+    """A share with its interval, in per cent."""
+    return estimate(row, name, scale=100, digits=1)
+
+
+def missing(names: Iterable[str]) -> str:
+    """A box that says which data sets a page could not find, and how they come."""
+    wanted = list(names)
+    commands = "\n".join(f"python -m advtransfer data fetch {name}" for name in wanted)
+    return (
+        ":::{admonition} The data are not here\n:class: warning\n"
+        f"This run needs {' and '.join(wanted)}, which could not be found when the book was built. So the columns of "
+        "this run are empty; those of the paper and of the published runs are not. From the folder of the book, fetch "
+        f"the data and build it again:\n\n```bash\n{commands}\nmake book\n```\n:::"
+    )
+
+
+def power(value: float) -> str:
+    """A small number as a power of ten for TeX, e.g. "$4.8 \\times 10^{-15}$"; "0" for zero."""
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return rf"${mantissa} \times 10^{{{int(exponent)}}}$"
+
+
+def show(content: pd.DataFrame | str | None) -> Markdown | None:
+    """A table or a text for the page; both may hold Markdown and formulas. Nothing for None or an empty table.
+
+    Columns of numbers are set right, with or without an interval; the others left.
+    """
+    if content is None or isinstance(content, str):
+        return content if content is None else Markdown(content)
+    if content.empty:
+        return None
+    cells = content.map(lambda cell: cell.replace("|", r"\|") if isinstance(cell, str) else cell)  # no new column
+    sides = ["right" if all(map(_is_number, cells[name])) else "left" for name in cells]
+    return Markdown(cells.to_markdown(index=False, colalign=sides, disable_numparse=True))
+
+
+def _is_number(cell: object) -> bool:
+    """Whether a cell holds a number as this module writes it, or stands for a missing one."""
+    if not isinstance(cell, str):
+        return True
+    head = cell.partition(" [")[0].removeprefix("< ").removesuffix("%").replace("−", "").replace(",", "")
+    return head in ("–", "") or head.startswith("$") or head.replace(".", "", 1).isdigit()
+
+
+def departures(runs: Mapping[str, Config]) -> pd.DataFrame:
+    """The parameters in which a run differs from the profile ``paper``: their meaning, and what each of `runs` has."""
+    released = type(next(iter(runs.values()))).from_profile("paper")
+    rows = []
+    for name, field in type(released).model_fields.items():
+        values = [getattr(each, name) for each in (released, *runs.values())]
+        if name != "profile" and any(value != values[0] for value in values):
+            rows.append([f"`{name}`", field.description, *map(_setting, values)])
+    return pd.DataFrame(rows, columns=["parameter", "meaning", "profile `paper`", *runs])
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_setting, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

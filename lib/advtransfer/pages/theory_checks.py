@@ -1,0 +1,110 @@
+"""The page of the theory checks: every statement on random networks, and the small-ε theory as ε grows."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advtransfer.pages import plots, tables
+from advtransfer.records.record import Record
+
+SMALL = 0.1  # radii below it show how fast a limit is reached
+MEASURED = {"equality": "largest error", "inequality": "largest left / right"}
+
+
+def findings(record: Record) -> dict[str, Any]:
+    """The values of this page that it and other pages quote."""
+    rows = record.tables["statements"].set_index("key")
+    worst = rows["worst"]
+    return {
+        "theory_cases": int(rows["cases"].iloc[0]),
+        "theory_samples": record.config["samples"],
+        "theory_statements": len(rows),
+        "theory_verified": int(rows["verified"].sum()),
+        "theory_equation12_error": float(worst["theorem-3-1"]),
+        "theory_theorem32_ratio": float(worst[["theorem-3-2-first", "theorem-3-2-second"]].max()),
+    }
+
+
+def statements(record: Record, *keys: str) -> pd.DataFrame:
+    """The table of some statements: what is compared, the worst value over all cases, and whether it was verified."""
+    rows = record.tables["statements"].set_index("key").loc[list(keys)]
+    ratios = rows["worst"].map("{:.3f}".format)
+    return pd.DataFrame(
+        {
+            "statement": rows["where"],
+            "what is compared": rows["form"],
+            "measured": rows["kind"].map(MEASURED),
+            "value": rows["worst"].map(tables.power).where(rows["kind"] == "equality", ratios),
+            "cases": rows["cases"],
+            "verified": rows["verified"].map({True: "yes", False: "**no**"}),
+        }
+    )
+
+
+def growing_eps(record: Record) -> Figure:
+    """The figure of the metrics at radius ε beside their limit, for the strongest attack and for PGD."""
+    return plots.growing_eps(record.tables["growing_eps"])
+
+
+def convergence(record: Record) -> pd.DataFrame:
+    """The table of how fast each metric reaches its limit: the largest error over networks, and its slope in ε."""
+    table = record.tables["growing_eps"]
+    best = table[(table["attack"] == "best attack") & (table["eps"] < SMALL)]
+    rows = []
+    for metric in ("alpha1", "alpha2", "alpha12"):
+        error = (best[metric] - best[f"{metric}_limit"]).abs().groupby(best["eps"]).max()
+        slope = np.polyfit(np.log(error.index), np.log(error), 1)[0]
+        rows.append(
+            {
+                "metric": plots.SYMBOLS[metric],
+                "smallest ε": tables.power(error.index[0]),
+                "largest error there": tables.power(error.iloc[0]),
+                "slope of log error against log ε": f"{slope:.2f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def definition_1(record: Record) -> pd.DataFrame:
+    """The table of α1 of Definition 1 for the KL divergence, beside the first entry of A1 and its square."""
+    means = record.tables["cross_entropy"].mean(numeric_only=True)
+    quantities = {
+        "a1": "$A_1^{(1)}$",
+        "a1_squared": "$(A_1^{(1)})^2$",
+        "definition_1_kl": r"$\alpha_1$ of Definition 1, KL, $\varepsilon = 10^{-3}$",
+    }
+    return pd.DataFrame(
+        {
+            "mean over samples and networks": list(quantities.values()),
+            "value": [f"{means[name]:.4f}" for name in quantities],
+        }
+    )
+
+
+def counterexamples(record: Record) -> pd.DataFrame:
+    """The table of the smallest examples in which a statement fails as printed, each with a link to its erratum."""
+    examples = record.tables["counterexamples"]
+    return pd.DataFrame(
+        {
+            "erratum": "{ref}`" + examples["where"] + " <" + examples["key"] + ">`",
+            "example": examples["example"],
+            "quantity": examples["quantity"],
+            "as printed": examples["printed"].map("{:.4g}".format),
+            "holds": examples["holds"].map("{:.4g}".format),
+        }
+    )
+
+
+def network_effects(record: Record) -> pd.DataFrame:
+    """The table of two errata that need a network, measured with softmax outputs and cross-entropy."""
+    measured = record.tables["cross_entropy"]
+    effects = {
+        "{ref}`H varies with x <erratum-varying-h>`: excess of the squared distance with W = P K†, and the best map "
+        "for H(x)": f"{measured['excess'].mean():.2%}",
+        "the same, largest over networks": f"{measured['excess'].max():.2%}",
+        "{ref}`α1 above one <erratum-alpha1-range>`: share of samples, sign-PGD on cross-entropy, measured in "
+        "ℓ2": f"{measured['alpha1_above_one'].mean():.1%}",
+    }
+    return pd.DataFrame({"effect": list(effects), "value": list(effects.values())})

@@ -1,0 +1,99 @@
+"""Two runs compared, and a run made again to see whether its numbers hold."""
+
+import importlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from advtransfer.records import published, runs
+from advtransfer.records.record import Record
+
+MACHINE = ("python", "platform", "packages", "device", "threads")
+EXACT = "to the last bit, as this is the platform that it was made on"
+WITHIN = (
+    "within the record's 95% intervals, and to a relative 1e-4 where a number has none, as this is another platform "
+    "({differs})"
+)
+
+
+def differences(one: Record, other: Record) -> dict[str, pd.DataFrame]:
+    """Parameters that differ, and for each table of both the cells that do, with what each says."""
+    names = list(dict.fromkeys([*one.config, *other.config]))
+    rows = [(name, one.config.get(name), other.config.get(name)) for name in names]
+    found = {"parameters": pd.DataFrame([row for row in rows if row[1] != row[2]], columns=["name", "first", "second"])}
+    for name in [name for name in one.tables if name in other.tables]:
+        found[name] = _cells(one.tables[name], other.tables[name])
+    alone = sorted({*one.tables} ^ {*other.tables})
+    return found | {"only in one": pd.DataFrame({"table": alone})}
+
+
+def _cells(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """A row for each cell in which two tables differ: its row's number and labels, its column, both values."""
+    if list(one.columns) != list(other.columns) or len(one) != len(other):
+        shapes = [f"{len(table)} rows of {', '.join(table.columns)}" for table in (one, other)]
+        return pd.DataFrame([("", "shape", *shapes)], columns=["row", "column", "first", "second"])
+    texts = [name for name in one.columns if not pd.api.types.is_numeric_dtype(one[name])]
+    rows = []
+    for name in one.columns:
+        same = (one[name] == other[name]) | (one[name].isna() & other[name].isna())
+        for number in np.flatnonzero(~same):
+            label = ", ".join([str(number), *(str(one[text][number]) for text in texts)])
+            rows.append((label, name, one[name][number], other[name][number]))
+    return pd.DataFrame(rows, columns=["row", "column", "first", "second"])
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether a run holds, by which rule, and what does not."""
+
+    holds: bool
+    rule: str
+    notes: list[str]
+    against: pd.DataFrame
+    """Cells that do not agree: ``table``, ``row``, ``column``, ``first`` (recorded), ``second`` (now)."""
+
+
+def verify(record: Record) -> Verification:
+    """Run a record's experiment again and compare: exactly on the same platform, within its intervals elsewhere.
+
+    Raises
+    ------
+    ConfigError
+        Its config no longer parses.
+    """
+    experiment = importlib.import_module(record.provenance["module"])
+    config = experiment.Config(**record.config)
+    origin, _ = runs.address(experiment, config)
+    notes = [
+        f"the {what} {verb} changed since it was recorded"
+        for name, what, verb in (("source", "source", "has"), ("inputs", "data", "have"))
+        if origin[name] != record.provenance[name]
+    ]
+    again = experiment.run(config, cache=False)
+    if sizes := record.provenance.get("thinned"):
+        again = published.thinned(again, max(kept for _, kept in sizes.values()))
+    differs = [name for name in MACHINE if record.provenance.get(name) != again.provenance.get(name)]
+    cells = [table.assign(table=name) for name, table in differences(record, again).items() if "column" in table]
+    against = pd.concat(cells, ignore_index=True)[["table", "row", "column", "first", "second"]]
+    if not differs:
+        return Verification(record.digest == again.digest, EXACT, notes, against)
+    outside = [not _agrees(record, *cell) for cell in against.itertuples(index=False)]
+    return Verification(not any(outside), WITHIN.format(differs=", ".join(differs)), notes, against[outside])
+
+
+def _agrees(record: Record, table: str, row: str, column: str, was: Any, now: Any) -> bool:
+    """Whether a number found now lies in the interval that the record has for it, or near enough if it has none."""
+    numbers = isinstance(was, float | np.floating) and isinstance(now, float | np.floating)
+    if not numbers:
+        return False
+    cells = record.tables[table].iloc[int(row.partition(",")[0])]
+    if column.endswith(("low", "high")):  # an end of an interval, which is judged by what lies within
+        return True
+    low, high = (cells.get(f"{column}_{end}", cells.get(end, math.nan) if column == "r" else math.nan)
+                 for end in ("low", "high"))  # fmt: skip
+    if math.isfinite(low) and math.isfinite(high):
+        return low <= now <= high
+    return math.isclose(was, now, rel_tol=1e-4, abs_tol=1e-9)

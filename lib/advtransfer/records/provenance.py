@@ -1,0 +1,125 @@
+"""Where a result comes from: the source that computed it and the machine it ran on."""
+
+import hashlib
+import json
+import os
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grimp
+
+from advtransfer import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("numpy", "scipy", "pandas", "torch", "torchvision", "transformers")
+
+
+@cache
+def source_hash(*modules: str) -> str:
+    """SHA-256 over the source of `modules` and of everything of this package that they import.
+
+    The imports are read, not run, and followed to their end; an import inside a function counts too. The
+    answer is remembered for the life of the process.
+
+    Parameters
+    ----------
+    *modules
+        Full names, e.g. ``"advtransfer.metrics"``; modules of another package are followed within it.
+    """
+    roots = frozenset(name.partition(".")[0] for name in modules) | {"advtransfer"}
+    graph = _import_graph(roots)
+    missing = sorted(set(modules) - graph.modules)
+    if missing:
+        raise ModuleNotFoundError(f"no module {missing[0]!r}; expected modules of {', '.join(sorted(roots))}")
+    return digest({name: _source(name) for name in sorted(_closure(graph, set(modules)))})
+
+
+@cache
+def package_hash() -> str:
+    """SHA-256 over all source of this package."""
+    folder = Path(__file__).parents[1]
+    paths = sorted(path for path in folder.rglob("*.py"))
+    return digest(
+        {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    )
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value, in hexadecimal; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """Describe this machine: Python, platform, package versions, device and threads."""
+    import torch  # here, because a check of what is fresh should not have to wait for it
+
+    chosen = device()
+    return {
+        "advtransfer": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{chosen} ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def device() -> "torch.device":
+    """The device to compute on: ``$ADVTRANSFER_DEVICE`` (cpu, cuda, cuda:1, …), else a GPU if there is one.
+
+    Raises
+    ------
+    ValueError
+        It names none that PyTorch knows, or one that is not here.
+    """
+    import torch
+
+    name = os.environ.get("ADVTRANSFER_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device is {name!r}; expected cpu, or a GPU that PyTorch can use here ({reason})") from None
+    return torch.device(name)
+
+
+@cache
+def _import_graph(roots: frozenset[str]) -> grimp.ImportGraph:
+    return grimp.build_graph(*sorted(roots), cache_dir=None)
+
+
+def _closure(graph: grimp.ImportGraph, modules: set[str]) -> set[str]:
+    """Everything that importing `modules` may run: what they import, and the packages these lie in."""
+    reached: set[str] = set()
+    waiting = set(modules)
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        imported = graph.find_modules_directly_imported_by(name)
+        package = name.rpartition(".")[0]
+        waiting |= (imported | ({package} if package else set())) - reached
+    return reached
+
+
+@cache
+def _source(name: str) -> str:
+    root, *inner = name.split(".")
+    spec = find_spec(root)
+    assert spec is not None
+    assert spec.origin is not None
+    path = Path(spec.origin).parent.joinpath(*inner)
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,70 @@
+"""Records that come with the book: thinned to few samples, with tables that follow from these samples alone."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from advtransfer.records import shipped
+from advtransfer.records.record import Record, RecordError, Tables
+
+RESULTS = shipped.results()
+
+
+def published(experiment: str, results: Path = RESULTS) -> dict[str, Record]:
+    """The records of `experiment` (e.g. ``"vision"``) published with the book, by name and in its order."""
+    return {head.parent.name: Record.load(head.parent) for head in sorted((results / experiment).glob("*/record.json"))}
+
+
+def publish(record: Record, name: str, *, samples: int = 400, results: Path = RESULTS) -> Path:
+    """Put a record among those published with the book, with at most `samples` samples, and return its folder.
+
+    The arrays that its experiment lists in ``SAMPLE_AXES`` are thinned evenly, and the tables derived anew from what
+    is left: so a published table is what the published samples say, and `rederived` can tell.
+
+    Raises
+    ------
+    ValueError
+        Its experiment cannot derive tables from arrays, or the name is no plain one.
+    """
+    if not name.replace("-", "_").isidentifier():
+        raise ValueError(f"name is {name!r}; expected letters, digits, - and _, such as full-seed0")
+    thinned(record, samples).save(results / record.experiment / name)
+    return results / record.experiment / name
+
+
+def thinned(record: Record, samples: int) -> Record:
+    """A record with at most `samples` samples, and tables derived from those."""
+    module = _module(record)
+    arrays, sizes = dict(record.arrays), {}
+    for array, axis in module.SAMPLE_AXES.items():
+        if array in arrays:
+            size = arrays[array].shape[axis]
+            kept = np.unique(np.linspace(0, size - 1, min(samples, size)).round().astype(int))
+            arrays[array] = arrays[array].take(kept, axis)
+            sizes[array] = [size, len(kept)]
+    tables = module.derive(module.Config(**record.config), arrays)
+    return Record(record.experiment, record.config, tables, arrays, {**record.provenance, "thinned": sizes})
+
+
+def rederived(record: Record) -> Tables:
+    """The tables that a record's experiment derives today from its config and arrays.
+
+    Raises
+    ------
+    ConfigError
+        The config no longer parses.
+    RecordError
+        Its experiment cannot derive tables from arrays.
+    """
+    module = _module(record)
+    tables = module.derive(module.Config(**record.config), record.arrays)
+    return Record(record.experiment, record.config, tables, record.arrays, record.provenance).tables
+
+
+def _module(record: Record) -> ModuleType:
+    module = importlib.import_module(record.provenance["module"])
+    if not hasattr(module, "derive"):
+        raise RecordError(f"{module.__name__} has no derive(config, arrays); expected one in an experiment to publish")
+    return module

@@ -1,0 +1,78 @@
+"""An experiment is a pure function of its Config, computed once: a run is found again by what it depends on."""
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from advtransfer.records import storage
+from advtransfer.records.configs import Config
+from advtransfer.records.costs import metered
+from advtransfer.records.provenance import digest, environment, source_hash
+from advtransfer.records.record import Arrays, Record, RecordError, Tables
+
+
+def recorded(run: Callable[[Any], tuple[Tables, Arrays]]) -> Callable[..., Record]:
+    """Make ``run(config) -> (tables, arrays)`` an experiment: ``run(config, *, cache=None, wait=True) -> Record``.
+
+    A run is computed once. It is found again by its module's name and `source_hash`, its config, and the content of
+    the files that the module's function ``files(config) -> dict[str, Path]`` names, if there is one. `cache` is the
+    folder to keep records in (None: `storage.cache_root`), or False to compute without looking or keeping. If another
+    process is computing the same run, its record is waited for, or `storage.Busy` raised where `wait` is False.
+    """
+    module = sys.modules[run.__module__]
+    experiment = _name(module)
+
+    @functools.wraps(run)
+    def run_once(config: Config, *, cache: Path | Literal[False] | None = None, wait: bool = True) -> Record:
+        origin, key = address(module, config)
+        if cache is False:
+            return _compute(run, experiment, config, origin)
+        folder = place(experiment, key, cache)
+        if folder.exists():
+            with suppress(RecordError):
+                return Record.load(folder)
+        with storage.locked(folder, wait=wait):
+            if folder.exists():  # broken, or by now there
+                try:
+                    return Record.load(folder)
+                except RecordError as error:
+                    warnings.warn(f"{error}: computing it anew", stacklevel=2)
+            record = _compute(run, experiment, config, origin)
+            record.save(folder)
+        return record
+
+    return run_once
+
+
+def address(module: ModuleType, config: Config) -> tuple[dict[str, Any], str]:
+    """Where a run comes from (module, source, inputs), and its key."""
+    inputs = {name: storage.fingerprint(path) for name, path in files(module, config).items()}
+    origin = {"module": module.__name__, "source": source_hash(module.__name__), "inputs": inputs}
+    return origin, digest({"config": config.model_dump(mode="json"), **origin})
+
+
+def files(module: ModuleType, config: Config) -> dict[str, Path | None]:
+    """The files that an experiment reads, by name; None for one whose place is not known."""
+    return module.files(config) if hasattr(module, "files") else {}
+
+
+def place(experiment: str, key: str, cache: Path | None = None) -> Path:
+    """The folder of a record in the cache: those of an experiment lie in up to 256 folders."""
+    return (cache or storage.cache_root()) / "records" / experiment / key[:2] / key
+
+
+def _name(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]
+
+
+def _compute(
+    run: Callable[[Any], tuple[Tables, Arrays]], experiment: str, config: Config, origin: dict[str, Any]
+) -> Record:
+    with metered() as cost:
+        tables, arrays = run(config)
+    return Record(experiment, config.model_dump(mode="json"), tables, arrays, {**origin, **cost, **environment()})

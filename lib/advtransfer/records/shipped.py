@@ -1,0 +1,27 @@
+"""What comes with the package: addresses of data sets, the printed tables, assignments; and published runs.
+
+In a checkout these lie where people look for them, in ``data`` and ``notebooks``. A wheel holds a copy of all but the
+published runs.
+"""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+CHECKOUT = PACKAGE.parents[1]
+
+
+def folder() -> Path:
+    """The folder that has ``sources.toml``, ``known_accuracies.csv`` and ``paper``."""
+    installed = PACKAGE / "shipped"
+    return installed if installed.is_dir() else CHECKOUT / "data"
+
+
+def assignments() -> Path:
+    """The folder of the instructor's sources."""
+    installed = PACKAGE / "shipped" / "assignments"
+    return installed if installed.is_dir() else CHECKOUT / "notebooks" / "assignments"
+
+
+def results() -> Path:
+    """The folder of the published runs, which is not there where the package was installed from a wheel."""
+    return CHECKOUT / "data" / "results"

@@ -1,0 +1,122 @@
+"""Where files live, and how they are written: never half.
+
+Two roots: the data root holds what was fetched, the cache root holds what was computed.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+
+class Busy(RuntimeError):
+    """Somebody else is computing the very thing."""
+
+
+def data_root() -> Path:
+    """The folder of the data sets: ``$ADVTRANSFER_DATA``, else ``data`` in the user's cache folder."""
+    return _root("ADVTRANSFER_DATA", "data")
+
+
+def cache_root() -> Path:
+    """The folder of records and trained weights: ``$ADVTRANSFER_CACHE``, else ``cache`` in the user's cache folder."""
+    return _root("ADVTRANSFER_CACHE", "cache")
+
+
+def _root(variable: str, name: str) -> Path:
+    given = os.environ.get(variable)
+    return Path(given).expanduser().absolute() if given else platformdirs.user_cache_path("advtransfer") / name
+
+
+def writable_folder(path: Path) -> Path:
+    """Make sure that `path` is a folder one can write to, and return it.
+
+    Raises
+    ------
+    PermissionError
+        In one line, with the path and what to set instead, before anything long has begun.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise PermissionError(
+            f"cannot write to {path} ({error.strerror}); expected a folder that can be written: "
+            "name one with --out, or with ADVTRANSFER_DATA (data sets) or ADVTRANSFER_CACHE (results)"
+        ) from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a scratch path beside `path` that takes its place when the block ends without an error.
+
+    The scratch path (it ends like `path` and does not exist yet) may be written as a file or made as a
+    folder. A reader sees the old content or the new, never half; after an error nothing is left behind.
+    """
+    writable_folder(path.parent)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".writing-{path.name}-") as scratch:
+        draft = Path(scratch) / path.name
+        yield draft
+        if draft.is_dir() and path.is_dir():  # a folder cannot be replaced in one step: move the old one away first
+            path.rename(Path(scratch) / "replaced")
+        draft.replace(path)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Be the only one to make `path` inside the block, among all processes that see its folder.
+
+    The lock is the operating system's, so that a process that is killed lets go of it. What a killed one has
+    half written is removed.
+
+    Raises
+    ------
+    Busy
+        Somebody holds it, and `wait` is False.
+    """
+    writable_folder(path.parent)
+    file = path.parent / f".{path.name}.lock"
+    lock = FileLock(file, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Busy(f"{path} is being computed by another process") from None
+    try:
+        for left in path.parent.glob(f".writing-{path.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        file.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone, and makes its own
+        lock.release()
+
+
+def fingerprint(path: Path | None) -> str:
+    """The checksum of a file, or ``"missing"``; a file of the same size and time is read once in a process."""
+    if path is None or not path.is_file():
+        return "missing"
+    return _fingerprint(path, *stamp(path))
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of the last change of a file, by which another content is noticed without reading it."""
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
+
+
+@lru_cache(maxsize=4096)
+def _fingerprint(path: Path, size: int, changed: int) -> str:
+    return sha256(path)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 checksum of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

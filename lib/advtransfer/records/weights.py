@@ -1,0 +1,116 @@
+"""Trained weights, kept by content: the same settings and source never train twice, and a kill costs an epoch."""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from advtransfer.records import storage
+from advtransfer.records.provenance import digest, source_hash
+
+Weights = dict[str, Tensor]
+
+
+class Checkpoint:
+    """The state of a training under way, in one file: the last that was kept whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> dict[str, Any] | None:
+        """The state kept last; None if there is none, or, with a warning, if it cannot be read."""
+        if not self.path.exists():
+            return None
+        try:
+            return torch.load(self.path, weights_only=True)
+        except Exception as error:  # a damaged file raises anything
+            warnings.warn(f"{self.path} is damaged ({type(error).__name__}): training from the start", stacklevel=2)
+            return None
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep a state, in place of the one before."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        _write(self.path, buffer.getbuffer())
+
+    def clear(self) -> None:
+        """Forget the state."""
+        self.path.unlink(missing_ok=True)
+
+
+def cached(settings: dict[str, Any], train: Callable[[Checkpoint], Weights], *, code: tuple[str, ...]) -> Weights:
+    """The weights that `train` gives, from the cache if the same settings and source were trained before.
+
+    Parameters
+    ----------
+    settings
+        Everything the result depends on besides the source, as JSON values.
+    train
+        Trains and returns the weights; it is given a checkpoint, with which it can go on where a kill stopped it.
+    code
+        The modules whose source makes the result.
+
+    Raises
+    ------
+    OSError
+        The cache cannot be written (known before training), or the disk is full; then nothing is half-written.
+    """
+    key = digest({"settings": settings, "source": source_hash(*code)})
+    folder = storage.cache_root() / "weights" / key[:2]
+    path = folder / f"{key}.safetensors"
+    if path.exists():
+        with suppress(SafetensorError, OSError):
+            return load_file(path)
+    with storage.locked(path):
+        if path.exists():  # damaged, or by now there
+            try:
+                return load_file(path)
+            except (SafetensorError, OSError) as error:
+                warnings.warn(f"{path} is damaged ({error}): training it anew", stacklevel=2)
+        checkpoint = Checkpoint(folder / f"{key}.checkpoint")
+        weights = {name: tensor.detach().contiguous().cpu() for name, tensor in train(checkpoint).items()}
+        _write(path, save(weights))
+        checkpoint.clear()
+    return weights
+
+
+def restore(model: nn.Module, weights: Weights) -> None:
+    """Load `weights` into `model`, if they are of its architecture.
+
+    Raises
+    ------
+    ValueError
+        A tensor is missing, left over or of another shape: what was found and what was expected.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if wanted != found:
+        name = next(n for n in (*wanted, *found) if wanted.get(n) != found.get(n))
+        raise ValueError(
+            f"the weights are of another architecture: {name} is {found.get(name, 'missing')}, "
+            f"expected {wanted.get(name, 'no such tensor')}"
+        )
+    model.load_state_dict(weights)
+
+
+def content(weights: Weights) -> str:
+    """SHA-256 of the weights: names, shapes, types and every bit."""
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return total.hexdigest()
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    with storage.replacing(path) as draft:
+        draft.write_bytes(data)

@@ -1,0 +1,1 @@
+"""Many runs: a grid of parameters, computed by whoever can, and collected."""

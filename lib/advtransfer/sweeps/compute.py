@@ -1,0 +1,215 @@
+"""A sweep: the runs of a plan that have no record yet, computed by whoever can, and what they all found.
+
+Nothing of its state is kept but the records: a sweep that was killed is typed again, and goes on.
+"""
+
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from advtransfer.records import storage
+from advtransfer.records.runs import place
+from advtransfer.sweeps import collect
+from advtransfer.sweeps.plan import Plan, Run, kept
+from advtransfer.sweeps.workers import Engine, Result, Task, cache_id, work
+
+ATTEMPTS = 2  # of a run alone, after its worker had died while it computed it among others
+LOST = "its worker ended while it computed this run; is there enough memory?"
+
+Job = tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep did: runs that were there before, runs that it computed, and tracebacks of those that failed."""
+
+    found: frozenset[str]
+    computed: frozenset[str]
+    failed: dict[str, str]
+
+    @property
+    def done(self) -> frozenset[str]:
+        """The keys of all that have a record now."""
+        return self.found | self.computed
+
+
+def sweep(plan: Plan, start: Callable[[], Engine]) -> Outcome:
+    """Compute the runs of `plan` that have no record; `start` is called only if there are some.
+
+    A run that fails does not stop the others. One whose worker dies is tried again, alone, and then given up. One
+    that another process is computing is left to it, and looked at again in the end.
+
+    Raises
+    ------
+    PermissionError
+        The cache cannot be written, known before anything begins.
+    """
+    storage.writable_folder(storage.cache_root())
+    found = kept(plan)
+    missing = [run for run in plan.runs if run.key not in found]
+    if not missing:
+        return Outcome(frozenset(found), frozenset(), {})
+    engine = start()
+    computed, failed = set[str](), dict[str, str]()
+    try:
+        with _bar(len(plan.runs), len(found)) as bar:
+            for result in _results(plan, missing, engine):
+                if trouble := result.trouble or _keep(plan, result):
+                    failed[result.key] = trouble
+                else:
+                    computed.add(result.key)
+                bar.update()
+    finally:
+        engine.close()
+    return Outcome(frozenset(found), frozenset(computed), failed)
+
+
+def write(plan: Plan, outcome: Outcome, out: Path, table: str | None = None) -> list[Path]:
+    """Write the tables of a sweep into `out`, as Parquet and CSV, and tracebacks into ``failed``; return the files.
+
+    ``NAME-sweep`` holds means with intervals over seeds, ``NAME-sweep-runs`` the rows of every run.
+    """
+    storage.writable_folder(out)
+    shutil.rmtree(out / "failed", ignore_errors=True)
+    for key, trouble in outcome.failed.items():
+        with storage.replacing(out / "failed" / f"{key[:12]}.txt") as draft:
+            draft.write_text(trouble, encoding="utf-8")
+    if not outcome.done:
+        return []
+    rows = collect.collect(plan, outcome.done, table)
+    means = collect.summarise(rows, plan.axes)
+    return [*_both(means, out / f"{plan.name}-sweep"), *_both(rows, out / f"{plan.name}-sweep-runs")]
+
+
+def _both(table: pd.DataFrame, stem: Path) -> list[Path]:
+    files = [stem.with_name(f"{stem.name}.{end}") for end in ("parquet", "csv")]
+    with storage.replacing(files[0]) as draft:
+        table.to_parquet(draft)
+    with storage.replacing(files[1]) as draft:
+        table.to_csv(draft, index=False)
+    return files
+
+
+class _Pool:
+    """The executor of an engine, started with the first task; another one after its workers have died."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._executor: Executor | None = None
+
+    def submit(self, task: Task) -> Future[list[Result]]:
+        if self._executor is None:
+            self._executor = self._engine.start()
+        return self._executor.submit(work, task)
+
+    def let_go(self, *, wait: bool = False) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait)
+        self._executor = None
+
+
+def _results(plan: Plan, missing: Sequence[Run], engine: Engine) -> Iterator[Result]:
+    """A result for each run, as they come: first all at once, then what was busy, then, one by one, what was lost."""
+    pool = _Pool(engine)
+    try:
+        busy, lost = list[Run](), list[Run]()
+        jobs = _shares(missing, engine.tasks)
+        for run, result in _perform(plan, jobs, pool, engine.slots, wait=False):
+            if result is None:
+                lost.append(run)
+            elif result.busy:
+                busy.append(run)
+            else:
+                yield result
+        for run, result in _perform(plan, [(run,) for run in busy], pool, engine.slots, wait=True):
+            if result is None:
+                lost.append(run)
+            else:
+                yield result
+        for attempt in range(ATTEMPTS):
+            again, lost = lost, []
+            for run, result in _perform(plan, [(run,) for run in again], pool, 1, wait=True):
+                if result is not None:
+                    yield result
+                elif attempt + 1 < ATTEMPTS:
+                    lost.append(run)
+                else:
+                    yield Result(run.key, trouble=LOST)
+        pool.let_go(wait=True)
+    finally:
+        pool.let_go()
+
+
+def _shares(runs: Sequence[Run], tasks: int | None) -> list[Job]:
+    """The runs, one a job, or dealt out to so many jobs."""
+    return [tuple(runs[k::tasks]) for k in range(min(tasks, len(runs)))] if tasks else [(run,) for run in runs]
+
+
+def _perform(
+    plan: Plan, jobs: Iterable[Job], pool: _Pool, slots: int, *, wait: bool
+) -> Iterator[tuple[Run, Result | None]]:
+    """Each run with its result, or with None if its worker died, `slots` jobs at a time."""
+    cache = cache_id(make=True)
+    waiting, flying = deque(jobs), dict[Future, Job]()
+    try:
+        while waiting or flying:
+            try:
+                while waiting and len(flying) < slots:
+                    runs = tuple((run.key, {**plan.fixed, **run.set}) for run in waiting[0])
+                    flying[pool.submit(Task(plan.module, runs, cache, wait))] = waiting[0]
+                    waiting.popleft()
+            except BrokenExecutor:  # what was under way tells, and is lost; what was not submitted goes to the next
+                broken = True
+            else:
+                broken = False
+            for future in _first(flying):
+                job = flying.pop(future)
+                error = CancelledError() if future.cancelled() else future.exception()
+                broken |= isinstance(error, BrokenExecutor)
+                yield from zip(job, _told(job, future, error), strict=True)
+            if broken and not flying:
+                pool.let_go()
+    finally:
+        for future in flying:
+            future.cancel()
+
+
+def _first(flying: dict[Future, Job]) -> set[Future]:
+    return wait(flying, return_when=FIRST_COMPLETED).done if flying else set()
+
+
+def _told(job: Job, future: Future, error: BaseException | None) -> Sequence[Result | None]:
+    """The results of a job that has ended, each in its run's place."""
+    if isinstance(error, BrokenExecutor):
+        return [None] * len(job)
+    if error is not None:
+        return [Result(run.key, trouble=f"{type(error).__name__}: {error}") for run in job]
+    return future.result()
+
+
+def _keep(plan: Plan, result: Result) -> str:
+    """Keep a record that a worker sent, unless it is here by now; say what is wrong with it, if anything is."""
+    if result.record is None:
+        return ""
+    if result.record.digest != result.digest:
+        return f"its record has changed on its way: the digest is {result.record.digest}, expected {result.digest}"
+    folder = place(plan.experiment, result.key)
+    with storage.locked(folder):
+        if not folder.exists():
+            result.record.save(folder)
+    return ""
+
+
+def _bar(total: int, found: int) -> tqdm:
+    """Progress and time left, on a terminal all the time and elsewhere twice a minute."""
+    seen = sys.stderr.isatty()
+    return tqdm(total=total, initial=found, unit="run", desc="sweep", smoothing=0.1, dynamic_ncols=seen, leave=seen,
+                mininterval=0.2 if seen else 30, disable=bool(os.environ.get("TQDM_DISABLE")))  # fmt: skip

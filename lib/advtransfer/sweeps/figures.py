@@ -1,0 +1,79 @@
+"""The figure of a sweep: each measure over a parameter of the grid, with its intervals."""
+
+import textwrap
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from advtransfer.pages.plots import COLOURS, MARKERS
+
+PANELS, LINES = 6, 7  # more than these no reader can tell apart
+
+
+def figure(table: pd.DataFrame, axes: Sequence[str]) -> Figure:
+    """Means and intervals of the first measures, a panel each, from a table as `collect.summarise` gives it.
+
+    What varies first in the grid beside the seed is on the horizontal axis; without such, the rows of the table are
+    on the vertical one. The settings and rows that are left are lines, the first seven of them.
+    """
+    settings = [name for name in axes if name != "seed"]
+    measures = list(dict.fromkeys(table["measure"]))[:PANELS]
+    labels = list(table.columns[len(settings) : table.columns.get_loc("measure")])
+    varying = [name for name in [*settings[1:], *labels] if len(table[name].unique()) > 1]
+    named = table.assign(line=_names(table, varying))
+    wide = 1 if not settings else min(3, max(1, len(measures)))
+    rows = -(-len(measures) // wide)
+    tall = 3.2 if settings else 1.2 + 0.24 * max(1, named["line"].nunique())
+    drawn, panels = plt.subplots(rows, wide, figsize=(min(9.5, 4.6 * wide + 1), tall * rows + 0.6), squeeze=False)
+    for panel, measure in zip(panels.flat, measures, strict=False):
+        part = named[named["measure"] == measure]
+        if settings:
+            _lines(panel, part, settings[0])
+            panel.set_ylabel(measure)
+        else:
+            _dots(panel, part)
+            panel.set_xlabel(measure)
+    for panel in panels.flat[len(measures) :]:
+        panel.set_axis_off()
+    handles, told = panels.flat[0].get_legend_handles_labels()
+    if settings and len(told) > 1:
+        drawn.legend(handles, told, loc="outside lower center", ncols=2 if max(map(len, told)) < 40 else 1)
+    return drawn
+
+
+def _names(table: pd.DataFrame, columns: list[str]) -> pd.Series:
+    """A name for each line: what its first columns say, as many as are needed to tell lines apart."""
+    told = table[columns].map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
+    enough = next((k for k in range(len(columns)) if _count(told.iloc[:, :k]) == _count(told)), len(columns))
+    names = told.iloc[:, :enough].agg(", ".join, axis=1) if enough else pd.Series("", table.index)
+    return names.map(lambda name: textwrap.shorten(name, 60, placeholder=" …"))
+
+
+def _count(table: pd.DataFrame) -> int:
+    return len(table.drop_duplicates()) if len(table.columns) else 1
+
+
+def _lines(panel: Axes, part: pd.DataFrame, x: str) -> None:
+    numeric = pd.api.types.is_numeric_dtype(part[x])
+    ticks = dict(zip(part[x].unique(), part[x].unique() if numeric else range(part[x].nunique()), strict=True))
+    for number, (line, points) in enumerate(part.groupby("line", sort=False)):
+        if number == LINES:
+            break
+        points = points.assign(at=points[x].map(ticks).astype(float)).sort_values("at")
+        colour = list(COLOURS.values())[number % len(COLOURS)]
+        panel.plot(points["at"], points["mean"], MARKERS[number % len(MARKERS)] + "-", ms=4, color=colour, label=line)
+        panel.fill_between(points["at"], points["low"], points["high"], color=colour, alpha=0.18, lw=0)
+    panel.set_xlabel(x)
+    if not numeric:
+        panel.set_xticks(list(ticks.values()), list(map(str, ticks)))
+
+
+def _dots(panel: Axes, part: pd.DataFrame) -> None:
+    places = np.arange(len(part))[::-1]
+    spread = np.nan_to_num(part[["low", "high"]].sub(part["mean"], axis=0).abs().to_numpy().T)
+    panel.errorbar(part["mean"], places, xerr=spread, fmt="o", ms=4, color=COLOURS["alpha1"], capsize=2)
+    panel.set_yticks(places, part["line"])

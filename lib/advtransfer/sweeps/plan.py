@@ -1,0 +1,146 @@
+"""The runs of a sweep: a grid of parameters, checked, with the key of each run; and which of them have a record."""
+
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from advtransfer.notebooks.read import Notebook
+from advtransfer.records.configs import ConfigError
+
+RANGE = re.compile(r"(-?\d+):(-?\d+)(?::([1-9]\d*))?")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: the key of its record, and what it sets beyond what all runs of the plan do."""
+
+    key: str
+    set: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """What it sets, in one line."""
+        return ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+                         for name, value in self.set.items())  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of one notebook's experiment over a grid, each once."""
+
+    name: str
+    module: str
+    fixed: dict[str, Any]
+    axes: tuple[str, ...]
+    runs: tuple[Run, ...]
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's short name, under which its records are kept."""
+        return self.module.rpartition(".")[2]
+
+
+def axis(text: str) -> tuple[str, Sequence[Any]]:
+    """Read ``NAME=VALUE,VALUE,...``, or ``NAME=FIRST:END[:STEP]`` for the whole numbers from FIRST to before END.
+
+    Where a value has commas of its own, as a list has, values are separated by semicolons.
+
+    Raises
+    ------
+    ValueError
+        There is no name, or no value.
+
+    Examples
+    --------
+    >>> axis("eps=2/255,4/255"), axis("seed=0:3"), axis("radii=0.1,0.2;0.3")
+    (('eps', ['2/255', '4/255']), ('seed', range(0, 3)), ('radii', ['0.1,0.2', '0.3']))
+    """
+    name, _, told = text.partition("=")
+    if match := RANGE.fullmatch(told.strip()):
+        first, end, step = (int(part or 1) for part in match.groups())
+        values: Sequence[Any] = range(first, end, step)
+    else:
+        values = [value.strip() for value in told.split(";" if ";" in told else ",") if value.strip()]
+    if not name.strip() or not values:
+        raise ValueError(f"--grid {text!r} has no {'values' if name.strip() else 'name'}; "
+                         "expected NAME=VALUE,VALUE,... or NAME=FIRST:END")  # fmt: skip
+    return name.strip().replace("-", "_"), values
+
+
+def axes(texts: Iterable[str]) -> dict[str, Sequence[Any]]:
+    """Read the axes of a grid, each parameter once.
+
+    Raises
+    ------
+    ValueError
+        An axis cannot be read, is there twice, or there is none.
+    """
+    grid: dict[str, Sequence[Any]] = {}
+    for name, values in map(axis, texts):
+        if name in grid:
+            raise ValueError(f"--grid has {name!r} twice; expected each parameter once")
+        grid[name] = values
+    if not grid:
+        raise ValueError("the grid is empty; expected --grid NAME=VALUE,VALUE,... at least once")
+    return grid
+
+
+def size(grid: Mapping[str, Sequence[Any]]) -> int:
+    """The number of combinations, without making them."""
+    return math.prod(map(len, grid.values()))
+
+
+def check(notebook: Notebook, fixed: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> None:
+    """Say at once which parameter is unknown, or set twice.
+
+    Raises
+    ------
+    ConfigError
+        In one line.
+    """
+    notebook.check_names([*fixed, *grid])
+    if both := sorted({*fixed} & {*grid}):
+        raise ConfigError(f"{both[0]}: both set and in the grid; expected one of them")
+
+
+def plan(notebook: Notebook, fixed: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> Plan:
+    """Make the runs of a grid, in its order, the last axis fastest; combinations that mean the same are one.
+
+    Raises
+    ------
+    ConfigError
+        A parameter that is unknown, set twice, or cannot have one of its values.
+    """
+    from advtransfer.records.runs import address  # here, like the experiment: it takes a moment
+
+    check(notebook, fixed, grid)
+    fixed = {**notebook.defaults, **fixed}
+    module, kind = notebook.experiment_module, notebook.config_type
+    runs: dict[str, Run] = {}
+    for values in product(*grid.values()):
+        config = kind.from_profile(**{**fixed, **dict(zip(grid, values, strict=True))})
+        key = address(module, config)[1]
+        if key not in runs:
+            shown = config.model_dump(mode="json", include=set(grid))
+            runs[key] = Run(key, {name: shown[name] for name in grid})
+    return Plan(notebook.path.stem, module.__name__, dict(fixed), tuple(grid), tuple(runs.values()))
+
+
+def kept(plan: Plan, cache: Path | None = None) -> set[str]:
+    """The keys of those runs that have a record, by a look into each folder rather than at each run."""
+    from advtransfer.records.runs import place
+
+    folder = place(plan.experiment, "", cache)  # the one that holds all its folders of records
+    return {run.key for run in plan.runs} & {name for shard in _names(folder) for name in _names(folder / shard)}
+
+
+def _names(folder: Path) -> Iterator[str]:
+    try:
+        yield from os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return

@@ -1,0 +1,232 @@
+"""Where runs are computed: a process pool on this machine, a Dask cluster, Slurm; and what a worker does.
+
+Whoever has ``submit`` as `concurrent.futures.Executor` has it can do the work. Scheduling is left to it.
+"""
+
+import importlib
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from advtransfer.extras import require
+from advtransfer.records import runs, storage
+from advtransfer.records.configs import Config
+from advtransfer.records.record import Record
+
+TIMEOUT = 10  # seconds in which a scheduler must answer
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is asked: runs of an experiment, each as the key of its record and its parameters."""
+
+    module: str
+    runs: tuple[tuple[str, dict[str, Any]], ...]
+    cache: str
+    """The `cache_id` of whoever asks: a worker with the same need not send records."""
+    wait: bool
+    """Wait for a run that another process computes, rather than leave it for later."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a run: its record's digest, or why there is none."""
+
+    key: str
+    digest: str = ""
+    record: Record | None = None
+    """The record itself, if the worker does not share the cache."""
+    busy: bool = False
+    trouble: str = ""
+    """A traceback; empty if all went well."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Something that starts an executor, and how much to ask of it at a time."""
+
+    start: Callable[[], Executor]
+    slots: int
+    """Tasks under way at once."""
+    tasks: int | None = None
+    """Tasks to divide all runs into; None: one a run."""
+    close: Callable[[], object] = lambda: None
+
+
+def work(task: Task) -> list[Result]:
+    """Compute runs, each kept as soon as it is done; a run that fails does not stop the others."""
+    experiment = importlib.import_module(task.module)
+    shared = cache_id() == task.cache
+    return [_one(experiment, key, given, shared, task.wait) for key, given in task.runs]
+
+
+def _one(experiment: Any, key: str, given: dict[str, Any], shared: bool, wait: bool) -> Result:
+    try:
+        config: Config = experiment.Config.from_profile(**given)
+        origin, own = runs.address(experiment, config)
+        if own != key:
+            raise RuntimeError(
+                f"this worker would compute something else: its source is {origin['source'][:12]} and its data are "
+                f"{origin['inputs']}; expected the library and the data of whoever asked, and set ADVTRANSFER_DATA"
+            )
+        record = experiment.run(config, wait=wait)
+        return Result(key, record.digest, None if shared else record)
+    except storage.Busy:
+        return Result(key, busy=True)
+    except (Exception, SystemExit):
+        return Result(key, trouble=traceback.format_exc())
+
+
+def cache_id(*, make: bool = False) -> str:
+    """A random name that the cache has been given; "" if it has none, unless one shall be made."""
+    path = storage.cache_root() / "id"
+    if make and not path.exists():
+        with storage.locked(path), storage.replacing(path) as draft:
+            draft.write_text(uuid.uuid4().hex, encoding="utf-8")
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def local(workers: int | None = None, device: str | None = None) -> Engine:
+    """A process for each core of this machine, or for each of its GPUs, with its share of the threads.
+
+    Raises
+    ------
+    ValueError
+        Fewer workers than one.
+    """
+    import torch  # here, because asking for help should not have to wait for it
+
+    device = device or os.environ.get("ADVTRANSFER_DEVICE")
+    gpus = 0 if device else torch.cuda.device_count()
+    count = workers if workers is not None else gpus or cores()
+    if count < 1:
+        raise ValueError(f"--workers is {count}; expected at least 1")
+    names = [device or (f"cuda:{number % gpus}" if gpus else "cpu") for number in range(count)]
+    return Engine(lambda: _Pool(names, max(1, cores() // count)), count)
+
+
+class _Pool(ProcessPoolExecutor):
+    """A process for each of `devices`, on a leash: they end when it is let go, by a shutdown or by a kill."""
+
+    def __init__(self, devices: Sequence[str], threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        names = context.SimpleQueue()
+        for name in devices:
+            names.put(name)
+        held, self._leash = context.Pipe(duplex=False)
+        super().__init__(len(devices), context, _settle, (names, threads, held))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        self._leash.close()
+
+
+def _settle(devices: Any, threads: int, leash: Connection) -> None:
+    """What a worker of the pool does first: take a device and its threads, and see that it ends with its parent."""
+    os.environ |= {"ADVTRANSFER_DEVICE": devices.get(), "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the parent, who then lets go
+    threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+
+
+def _end_with(leash: Connection) -> None:
+    with suppress(EOFError):
+        leash.recv_bytes()
+    os._exit(1)
+
+
+def dask(address: str) -> Engine:
+    """The workers of a Dask cluster: `address` is its scheduler's, such as ``tcp://host:8786``.
+
+    Raises
+    ------
+    MissingExtraError
+        Dask is not installed.
+    ValueError
+        Nobody answers, or a worker runs several tasks in threads of one process.
+    """
+    require("dask", "distributed")
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=TIMEOUT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"no Dask scheduler answers at {address} ({reason}); expected e.g. tcp://host:8786") from None
+    if crowded := [name for name, threads in client.nthreads().items() if threads > 1]:
+        client.close()
+        raise ValueError(f"the Dask worker {crowded[0]} has several threads; expected dask worker --nthreads 1, "
+                         "as what PyTorch is set to holds for a whole process")  # fmt: skip
+
+    return Engine(client.get_executor, slots=1000, close=client.close)
+
+
+def slurm(workers: int, options: Sequence[str] = (), *, cluster: str | None = None) -> Engine:
+    """Jobs of Slurm through submitit, `workers` at a time, each with a share of the runs; the cache must be shared.
+
+    Parameters
+    ----------
+    options
+        ``NAME=VALUE``, as submitit calls them: ``slurm_partition=gpu``, ``timeout_min=120``, ``gpus_per_node=1``.
+    cluster
+        None for Slurm; ``"local"`` or ``"debug"`` try the same on this machine.
+
+    Raises
+    ------
+    MissingExtraError
+        Submitit is not installed.
+    ValueError
+        Slurm is not here, or an option is unknown.
+    """
+    require("slurm", "submitit")
+    import submitit
+
+    folder = storage.writable_folder(storage.cache_root() / "slurm")
+    pairs = [option.partition("=")[::2] for option in options]
+    try:
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster or "slurm")
+        executor.update_parameters(**{name: int(value) if value.isdigit() else value for name, value in pairs})
+    except (RuntimeError, NameError, TypeError, ValueError) as error:
+        raise ValueError(f"Slurm cannot be used as asked: {str(error).partition(chr(10))[0]}") from None
+    return Engine(lambda: _Jobs(executor, workers), workers, tasks=4 * workers)
+
+
+class _Jobs(ThreadPoolExecutor):
+    """A thread for each job of submitit, which waits for it."""
+
+    def __init__(self, executor: Any, workers: int) -> None:
+        super().__init__(workers)
+        self._executor, self._jobs = executor, list[Any]()
+
+    def submit(self, call: Callable, /, *given: Any, **named: Any) -> Any:
+        def wait() -> Any:
+            job = self._executor.submit(call, *given, **named)
+            self._jobs.append(job)
+            return job.result()
+
+        return super().submit(wait)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
+        for job in self._jobs:
+            if not job.done():
+                job.cancel(check=False)

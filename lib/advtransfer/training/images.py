@@ -1,0 +1,181 @@
+"""Training of image classifiers, with data on the device, and SGD with momentum and a cosine schedule."""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advtransfer.modes import evaluating
+from advtransfer.training.loop import Checkpoint, Fit, Precision, descend, trained_alone
+
+
+def fit_classifier(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epochs: int,
+    lr: float,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-4,
+    batch_size: int = 64,
+    augment: bool = True,
+    parameters: Iterable[nn.Parameter] | None = None,
+    adapt_norm: bool = True,
+    precision: Precision = "float32",
+    watch: tuple[Tensor, Tensor] | None = None,
+    checkpoint: Checkpoint | None = None,
+    compiled: bool | None = None,
+    seed: int = 0,
+    label: str = "training",
+) -> Fit:
+    """Train a classifier in place, by SGD with momentum and a cosine schedule that ends at zero.
+
+    Images stay uint8 on the model's device and are augmented there, a whole batch at once. Each epoch sees the images
+    in a new order, and leaves out the last ones if they do not fill a batch. The global random state is left as it was.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Maps pixels (N, C, H, W) in [0, 1] to logits (N, classes).
+    x : Tensor, (N, C, H, W), uint8
+        Images.
+    y : Tensor, (N,), int64
+        Labels.
+    epochs : int
+        Passes over the images.
+    lr, momentum, weight_decay : float
+        Parameters of SGD; `lr` is the initial learning rate.
+    batch_size : int
+        Images per step.
+    augment : bool
+        Shift each image by up to 4 pixels, with black filling in, and mirror it with probability 1/2.
+    parameters : iterable of Parameter, optional
+        The parameters to train, e.g. ``model.head.parameters()``; by default all. The others get no gradient.
+    adapt_norm : bool
+        Let BatchNorm normalise by the batch and update its running statistics, even if its parameters are not trained;
+        otherwise it stays in eval mode.
+    precision : {"float32", "bfloat16"}
+        ``"bfloat16"`` computes in mixed precision; weights stay in float32.
+    watch : (Tensor, Tensor), optional
+        Images and labels like `x` and `y`, on which accuracy is measured after each epoch.
+    checkpoint : Checkpoint, optional
+        Keeps the state after each epoch. If it already has one, training continues from there, to the same result.
+    compiled : bool, optional
+        Compile the model with `torch.compile`; by default only on a GPU.
+    seed : int
+        Seed of the order of the images, of the augmentation and of any random layer.
+    label : str
+        Label of the progress bar.
+
+    Returns
+    -------
+    Fit
+        Weights and accuracies. `model` itself ends in the last state, in eval mode; its convolutions are stored
+        channels-last where that is safe.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Images or labels are not as described, or there is not even one batch of images.
+    TrainingError
+        The loss is no longer finite; this is checked at the end of each epoch.
+    """
+    for name, images, labels in (("x", x, y), *([("watch", *watch)] if watch else [])):
+        _check_images(name, images, labels)
+    if len(x) < batch_size:
+        raise ValueError(f"there are {len(x)} images; expected at least one batch of {batch_size}")
+    device = next(model.parameters()).device
+    x, y = x.to(device), y.to(device)
+    seen = (watch[0].to(device), watch[1].to(device)) if watch else None
+    memory_format = _memory_format(model, device)
+    model.to(memory_format=memory_format)  # type: ignore[call-overload]
+    forward = torch.compile(model) if (device.type == "cuda" if compiled is None else compiled) else model
+    batches = len(x) // batch_size
+
+    def losses(generator: torch.Generator) -> Iterator[Tensor]:
+        order = torch.randperm(len(x), generator=generator).to(device)
+        shift, flip = (draw.to(device) for draw in _draw_augmentation(len(x), generator))
+        for index in order[: batches * batch_size].split(batch_size):
+            images = crop_and_flip(x[index], shift[index], flip[index]) if augment else x[index]
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                logits = forward((images.float() / 255).contiguous(memory_format=memory_format))
+            yield F.cross_entropy(logits.float(), y[index])
+
+    with trained_alone(model, parameters, adapt_norm, seed) as trained:
+        fused = device.type == "cuda"
+        optimiser = torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * batches)
+        return descend(
+            model, losses, optimiser, schedule, epochs=epochs, batches=batches, lr=lr, seed=seed, label=label,
+            measure=partial(_accuracy, model, *seen, precision, memory_format) if seen else None, checkpoint=checkpoint,
+        )  # fmt: skip
+
+
+PADDING = 4  # width of the black border around an image, from which it is cropped again
+
+
+def crop_and_flip(x: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
+    """Crop each image of a batch from its padded version, and mirror some; all at once, on the images' device.
+
+    Parameters
+    ----------
+    x
+        Images (N, C, H, W).
+    shift
+        (N, 2), from 0 to 2·`PADDING`: the row and the column of the padded image at which the crop begins; `PADDING`
+        leaves an image in place.
+    flip
+        (N,) bool: whether to mirror the image left to right.
+
+    Returns
+    -------
+    Tensor
+        Images with the shape and dtype of `x`, stored channels-last.
+    """
+    n, _, height, width = x.shape
+    padded = F.pad(x, (PADDING,) * 4)
+    rows = shift[:, :1] + torch.arange(height, device=x.device)  # (N, H)
+    across = torch.arange(width, device=x.device)
+    columns = shift[:, 1:] + torch.where(flip[:, None], across.flip(0), across)  # (N, W)
+    each = torch.arange(n, device=x.device)[:, None, None]
+    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)  # from (N, H, W, C)
+
+
+def _accuracy(
+    model: nn.Module, x: Tensor, y: Tensor, precision: Precision, memory_format: torch.memory_format, size: int = 500
+) -> float:
+    """The share of images classified correctly, computed as in training but in eval mode."""
+    with evaluating(model), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        right = [
+            (model((a.float() / 255).contiguous(memory_format=memory_format)).argmax(1) == b).sum()
+            for a, b in zip(x.split(size), y.split(size), strict=True)
+        ]
+    return int(torch.stack(right).sum()) / len(y)
+
+
+def _memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """Channels-last, which is faster, except where oneDNN would write beyond its memory.
+
+    On the CPU, if a strided 1 × 1 convolution with few channels is stored channels-last, the gradient of its weights is
+    wrong or crashes the process (https://github.com/uxlfoundation/oneDNN/issues/6035). This happens below 8 channels
+    with AVX2. The cause is a block of channels that is not full, so with AVX-512 it may happen below 16 channels.
+    """
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    unsafe = any(conv.kernel_size == (1, 1) and max(conv.stride) > 1 and conv.in_channels < 16 for conv in convolutions)
+    return torch.contiguous_format if unsafe and device.type == "cpu" else torch.channels_last
+
+
+def _draw_augmentation(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Shifts (n, 2) and flips (n,) for `crop_and_flip`."""
+    shift = torch.randint(2 * PADDING + 1, (n, 2), generator=generator)
+    return shift, torch.rand(n, generator=generator) < 0.5
+
+
+def _check_images(name: str, x: Tensor, y: Tensor) -> None:
+    if x.dtype != torch.uint8 or x.ndim != 4:
+        raise TypeError(f"{name} is {x.dtype} of shape {tuple(x.shape)}; expected uint8 images (N, C, H, W)")
+    if y.dtype != torch.int64 or y.shape != x.shape[:1]:
+        raise TypeError(f"{name}'s labels are {y.dtype} of shape {tuple(y.shape)}; expected int64 labels ({len(x)},)")
