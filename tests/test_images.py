@@ -179,7 +179,7 @@ def test_what_is_not_there_is_told_with_the_command_that_fetches_it(small_root):
         datasets.load("stl10")
     with pytest.raises(ValueError, match="expected 'cifar10-shift' of 'cifar10'"):
         datasets.load("cifar10", without="stl10")
-    with pytest.raises(ValueError, match=r"'cifar-10'; expected one of cifar10, .*; did you mean 'cifar10'\?"):
+    with pytest.raises(ValueError, match=r"'cifar-10'; did you mean 'cifar10'\?"):
         datasets.load("cifar-10")
 
 

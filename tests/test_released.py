@@ -10,7 +10,7 @@ from advtransfer.models.mlp import OneHiddenLayer
 
 FILES = 6
 pytestmark = pytest.mark.skipif(
-    len(released.digests()) < FILES, reason=f"the authors' released files are not in {released.folder()}"
+    len(released.files()) < FILES, reason=f"the authors' released files are not in {released.folder()}"
 )
 
 

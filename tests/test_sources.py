@@ -271,7 +271,7 @@ def test_every_source_can_be_read_and_says_what_it_must():
 
 def run(*arguments):
     parser = argparse.ArgumentParser()
-    commands.add_parser(parser.add_subparsers(required=True))
+    commands.add_options(parser.add_subparsers(required=True).add_parser("data"), "data")
     namespace = parser.parse_args(["data", *arguments])
     return namespace.func(namespace)
 

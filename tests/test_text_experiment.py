@@ -12,7 +12,7 @@ from advtransfer.datasets import DataUnavailable
 from advtransfer.datasets.parsing import Tree
 from advtransfer.experiments import evaluation, printed, text, text_protocol, text_sentences
 from advtransfer.experiments.text import Config
-from advtransfer.records import published
+from advtransfer.records import published, runs
 from advtransfer.records.configs import ConfigError
 
 
@@ -101,7 +101,7 @@ def test_without_its_corpora_it_says_what_to_fetch_and_which_sources_are_there(t
     config = Config.from_profile("quick")
     assert text_protocol.present(config) == ()
     assert text_protocol.needed(config) == ["mr", "yelp", "ag", "fake", "imdb", "minilm-l6"]
-    assert set(text_protocol.inputs(config).values()) == {"missing"}
+    assert set(runs.address(text, config)[0]["inputs"].values()) == {"missing"}
     with pytest.raises(DataUnavailable, match="data fetch minilm-l6"):
         text.run(config)
     (tmp_path / "text" / "ag").mkdir(parents=True)
@@ -150,7 +150,7 @@ def test_a_checkpoint_of_a_hub_is_found_by_name_once_it_was_downloaded(kept, tmp
     (repository / "refs" / "main").write_text("b" * 40)
 
     def content(name):
-        return text_protocol.inputs(Config.from_profile("smoke", encoder=name))["encoder"]
+        return runs.address(text, Config.from_profile("smoke", encoder=name))[0]["inputs"]["encoder"]
 
     assert content("owner/bert") == hashlib.sha256(b"second").hexdigest()
     assert content(f"owner/bert@{'a' * 40}") == hashlib.sha256(b"first").hexdigest()

@@ -243,11 +243,9 @@ def test_what_is_missing_or_no_parquet_or_unknown(tmp_path):
     put(tmp_path, "train", {"text": ["a"], "label": [0]}).write_bytes(b"rubbish")
     with pytest.raises(datasets.DataUnavailable, match=r"is not what it should be \(Parquet"):
         datasets.load_texts("imdb", tmp_path)
-    with pytest.raises(
-        ValueError, match="no text corpus is called 'cifar10'; expected one of imdb, mr, ag, yelp, fake"
-    ):
+    with pytest.raises(ValueError, match="unknown text corpus 'cifar10'; expected one of imdb, mr, ag, yelp, fake"):
         datasets.load_texts("cifar10", tmp_path)
-    with pytest.raises(ValueError, match="no image data set is called 'imdb'"):
+    with pytest.raises(ValueError, match="unknown image data set 'imdb'"):
         datasets.load("imdb", tmp_path)
 
 
@@ -383,7 +381,7 @@ def test_another_encoder_is_refused(encoder, tmp_path, change, told):
 
 def run(*arguments):
     parser = argparse.ArgumentParser()
-    commands.add_parser(parser.add_subparsers(required=True))
+    commands.add_options(parser.add_subparsers(required=True).add_parser("data"), "data")
     namespace = parser.parse_args(["data", *arguments])
     return namespace.func(namespace)
 

@@ -11,7 +11,7 @@ from advtransfer.experiments.vision import Config
 from advtransfer.models import images
 from advtransfer.pages import pool, tables
 from advtransfer.prepare import prepare
-from advtransfer.records import published
+from advtransfer.records import published, runs
 from advtransfer.records.configs import ConfigError
 from advtransfer.records.record import Record
 from advtransfer.statistics import correlate
@@ -243,14 +243,6 @@ def test_publishing_thins_the_samples_and_derives_the_tables_anew(cache, tmp_pat
         pd.testing.assert_frame_equal(table, thin.tables[name])
 
 
-def test_rows_over_seeds_have_students_interval():
-    table = pd.DataFrame({"label": ["a"] * 3 + ["b"], "v": [1.0, 2.0, 6.0, 5.0]})
-    found = pool.over_seeds(table, ["label"], ["v"]).set_index("label")
-    half = 4.302652729911275 * np.std([1, 2, 6], ddof=1) / np.sqrt(3)
-    assert found.loc["a", ["v", "v_low", "v_high", "seeds"]].tolist() == pytest.approx([3, 3 - half, 3 + half, 3])
-    assert np.isnan(found.loc["b", "v_low"])
-
-
 def test_a_metric_that_only_knows_the_better_source_is_found_out():
     rng = np.random.default_rng(0)
     accuracy = np.repeat(rng.uniform(0.3, 0.9, 12), 3) + rng.normal(0, 0.01, 36)
@@ -330,7 +322,7 @@ def test_missing_images_stop_it_before_any_training(target, tmp_path, monkeypatc
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "empty"))
     monkeypatch.setattr(protocol, "fit_classifier", lambda *_, **__: pytest.fail("it trained"))
     config = Config(target=target)
-    assert set(vision.inputs(config).values()) == {"missing"}
+    assert set(runs.address(vision, config)[0]["inputs"].values()) == {"missing"}
     with pytest.raises(datasets.DataUnavailable, match="python -m advtransfer data fetch"):
         vision.run(config)
     assert not list(cache.rglob("record.json"))
@@ -341,9 +333,13 @@ def test_inputs_are_the_checksums_of_the_files(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "cifar10.npz").write_bytes(b"abc")
     abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert vision.inputs(Config()) == {"cifar10": abc}
-    assert vision.inputs(Config(target="stl10")) == {"cifar10": abc, "stl10": "missing"}
-    assert vision.inputs(Config(target="generated")) == {}
+
+    def inputs(config):
+        return runs.address(vision, config)[0]["inputs"]
+
+    assert inputs(Config()) == {"cifar10": abc}
+    assert inputs(Config(target="stl10")) == {"cifar10": abc, "stl10": "missing"}
+    assert inputs(Config(target="generated")) == {}
 
 
 def test_a_target_model_that_gets_nothing_right_is_an_error():

@@ -179,7 +179,7 @@ def _climb(
     y: Tensor | None,
     steps: int,
     step_size: float | None,
-    path: float,  # total length of all steps in units of eps, for when no step size is given
+    path: float,  # total length of all steps in units of eps, used when no step size is given
     decay: float,  # 0 means no momentum
     norm: str,
     loss: Loss,
@@ -297,7 +297,9 @@ def _criterion(loss: Loss, y: Tensor | None, clean: Tensor) -> Callable[[Tensor]
     check_batch("model outputs", clean)
     if y is not None and not 0 <= int(y.min()) <= int(y.max()) < clean.shape[1]:
         spans = f"[{int(y.min())}, {int(y.max())}]"
-        raise ValueError(f"y spans {spans}; expected labels in [0, {clean.shape[1] - 1}], as the model's outputs")
+        raise ValueError(
+            f"y spans {spans}; expected labels in [0, {clean.shape[1] - 1}], the numbers of the model's outputs"
+        )
 
     if loss == "cross_entropy":
         labels = clean.argmax(dim=1) if y is None else y.long().clone()  # the clone is not an inference tensor

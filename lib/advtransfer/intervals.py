@@ -1,4 +1,4 @@
-r"""Estimates of α2 and α1∗α2 that lack the bias of the plug-in estimates, and bootstrap intervals of the metrics.
+r"""Estimates of α2 and α1∗α2 without the bias of the plug-in estimates, and bootstrap intervals of the metrics.
 
 Both metrics are norms of a mean: the plug-in estimate of α2² is :math:`V = \|\frac1N \sum_i G_i\|_F^2`. Multiplied out,
 V contains the N diagonal terms :math:`\|G_i\|^2`, which are never small, so V is too large by about 1/N. For example,

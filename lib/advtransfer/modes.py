@@ -49,7 +49,7 @@ def one_thread() -> Iterator[None]:
     """Compute on one thread inside the block.
 
     For small tensors, sharing the work among threads costs more time than it saves; on a busy machine it takes ten
-    times as long and more. On one thread the terms of a sum are also added in the same order on every machine.
+    times as long or more. On one thread the terms of a sum are also added in the same order on every machine.
     """
     before = torch.get_num_threads()
     try:

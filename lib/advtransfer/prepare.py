@@ -1,4 +1,4 @@
-"""A copy of a model that is prepared for attacks: its outputs and their gradients by the input come faster."""
+"""A copy of a model that is prepared for attacks: it computes outputs and the gradient of the input faster."""
 
 import copy
 import warnings
@@ -47,8 +47,9 @@ def prepare(
     In eval mode BatchNorm is an affine map of each channel. So it can become part of the weights of the convolution
     before it, if the output of that convolution goes nowhere else. Other BatchNorm layers stay: those before their
     convolution, those after a convolution that is called twice, and those without running statistics. The copy has the
-    same class and the same submodules, but a folded BatchNorm is replaced by `nn.Identity`. A ReLU works in place if it
-    alone reads the output of a convolution or linear layer. The copy's attribute ``preparation`` says what was done.
+    same class and the same submodules, but a folded BatchNorm is replaced by `nn.Identity`. A ReLU works in place if
+    nothing else reads the output of the convolution or linear layer before it. The copy's attribute ``preparation``
+    says what was done.
 
     Parameters
     ----------
@@ -59,8 +60,8 @@ def prepare(
         only on devices with instructions for it (on x86: AVX-512 BF16 or AMX); elsewhere it is emulated and many times
         slower.
     channels_last : bool
-        Store the weights of two-dimensional convolutions channels-last, so that their outputs have this format, too. If
-        the input already has it, ``x.contiguous(memory_format=torch.channels_last)``, each call is spared a conversion.
+        Store the weights of two-dimensional convolutions channels-last, so that their outputs have this format, too. No
+        call needs a conversion if the input also has it: ``x.contiguous(memory_format=torch.channels_last)``.
     compile : bool or str
         Run the copy through `torch.compile`; a string names the backend. The copy is then wrapped (``.model`` is the
         model itself). If compiling fails at the first call, the model is run uncompiled. Compiling takes long, for each
@@ -190,8 +191,8 @@ def _foldable(model: nn.Module, nodes: list[Node]) -> list[tuple[str, str]]:
 def _overwriting(model: nn.Module, nodes: list[Node]) -> list[str]:
     """Names of the ReLUs that may work in place.
 
-    Each alone reads the output of a convolution (with or without a folded BatchNorm) or of a linear layer, which no
-    gradient needs.
+    Nothing else reads the output of the convolution (with or without a folded BatchNorm) or linear layer before them,
+    and no gradient needs that output.
     """
     once, bare = _called_once(model, nodes), {norm: conv for conv, norm in _foldable(model, nodes)}
     layers = (*_NORM_OF, nn.Linear)

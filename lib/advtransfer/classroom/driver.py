@@ -1,4 +1,4 @@
-"""The part of the grader that is inside the sandbox: it runs a student's cells and answers requests about them.
+"""The part of the grader that works inside the sandbox: it runs a student's cells and answers requests about them.
 
 It drops its privileges and sets the limits, and then serves requests until its input ends. The student's code can see
 everything that this process knows, so it is given no test, no solution and no result.

@@ -168,7 +168,7 @@ class _Runner:
         while self._submission is None:
             rest = self._end - time.monotonic()
             if rest <= 1 or self._starts == STARTS:
-                raise Stopped("all the time that a submission gets was used up before this test")
+                raise Stopped("the time limit of the submission was used up before this test")
             self._starts += 1
             self._submission = Submission(self._limits._replace(total_seconds=rest), **self._options)
             for i, cell in enumerate(self._cells):

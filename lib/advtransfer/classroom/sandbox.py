@@ -202,7 +202,7 @@ class Submission:
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if self._process.poll() is not None:
-            raise Stopped("the code had ended the process")
+            raise Stopped("the code had already ended the process")
         end = min(self._end, time.monotonic() + self._limits.seconds)
         try:
             frame = wire.encode(request)

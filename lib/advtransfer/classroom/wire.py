@@ -1,7 +1,7 @@
 """How the grader and a submission talk: in frames of plain data over two pipes. Reading a frame runs no code.
 
 A frame is the length of a JSON header, the header, and the bytes of the arrays that it names. Whatever comes from a
-submission is taken to be hostile: every length, type and shape is checked before anything is made of it.
+submission is taken to be hostile: every length, type and shape is checked before it is used.
 """
 
 import json

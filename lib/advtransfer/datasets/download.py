@@ -36,7 +36,7 @@ def download(
     requests.RequestException
         Nothing arrived, or the connection broke too often.
     ValueError
-        The file does not have the checksum; it is removed.
+        The file has another checksum; it is removed.
     """
     part = path.with_name(path.name + ".part")
     size_at_first = _size(part)

@@ -46,7 +46,7 @@ def fetch(name: str, root: Path | str | None = None, progress: bool = True) -> P
     PermissionError
         The data root cannot be written to. This is checked before anything is downloaded.
     DataUnavailable
-        No address gave it. The message lists each one that was tried and why it failed, and says what to do by hand.
+        It could not be fetched from any address. The message says why each one failed, and what to do by hand.
     """
     wanted = source(name)
     root = Path(root).expanduser().absolute() if root is not None else data_root()
@@ -147,7 +147,7 @@ KINDS = {
 
 
 def _reason(error: Exception) -> str:
-    """Why an origin failed, without what libraries wrap around the reason."""
+    """The reason why an origin failed, without the text that libraries wrap around it."""
     if isinstance(error, requests.ConnectTimeout):
         return "no answer"
     if isinstance(error, requests.ConnectionError) and error.args:

@@ -1,4 +1,4 @@
-"""Made-up images, so that everything can run in seconds without a data set. They never pass for real data."""
+"""Made-up images, so that everything can run in seconds without a data set. They are never presented as real."""
 
 import numpy as np
 from PIL import Image

@@ -1,4 +1,4 @@
-"""Made-up sentences, so that everything can run in seconds without a corpus. They never pass for real data."""
+"""Made-up sentences, so that everything can run in seconds without a corpus. They are never presented as real."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ GOOD = ("good", "lovely", "warm", "clever", "bright", "great")
 BAD = ("bad", "dull", "cold", "clumsy", "weak", "awful")
 PLAIN = ("the", "was", "and", "a", "very", "quite", "rather", "long", "short", "new")
 GENERATED_WORDS = tuple(sorted({*SUBJECTS, *OTHER_SUBJECTS, *GOOD, *BAD, *PLAIN, "."}))
-"""All words that occur in made-up sentences, in which spaces separate them."""
+"""All words of the made-up sentences, in which words are separated by spaces."""
 
 
 def generated_texts(*, seed: int, n_train: int, n_test: int, shift: bool = False) -> TextDataset:

@@ -1,4 +1,4 @@
-"""Dependency trees of English texts, by spaCy (an optional dependency), and vocabularies of their words.
+"""Dependency trees of English texts, made by spaCy (an optional dependency), and vocabularies of their words.
 
 Nothing is downloaded here: spaCy and its English pipeline are installed as packages.
 """
@@ -117,7 +117,7 @@ def parse(texts: Sequence[str], *, max_words: int = 100, pipeline: str = PIPELIN
     Parameters
     ----------
     texts : sequence of str
-        N texts; white space only separates words.
+        N texts, in which white space has no meaning except to separate words.
     max_words : int
         The number of words, punctuation marks included, beyond which a text is cut.
     pipeline : str

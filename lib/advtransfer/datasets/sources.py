@@ -75,7 +75,7 @@ class Source:
 
     @property
     def content_is_certain(self) -> bool:
-        """Whether every other content is wrong. It is not if the content of some origin has no known digest."""
+        """Whether content with any other digest is wrong. This is not certain if the digest of an origin is unknown."""
         return bool(self.contents) and all(origin.content for origin in self.origins)
 
 
@@ -95,7 +95,7 @@ def _source(name: str, entry: dict) -> Source:
 
 
 def source(name: str, kind: str | None = None) -> Source:
-    """The entry called `name`, which must be of the `kind`, if one is given.
+    """The entry called `name`; if a `kind` is given, the entry must be of that kind.
 
     Raises
     ------

@@ -151,14 +151,14 @@ def domains(config: ImageConfig) -> Domains:
 
 
 def drawn(config: ImageConfig, data: ImageDataset, *, train: int | None = None) -> ImageDataset:
-    """At most `train` training images (None: all) and `test_images` test images, drawn at random, in the old order."""
+    """At most `train` training images (None: all) and `test_images` test images, drawn at random but kept in order."""
     a = sample(config, torch.arange(len(data.x_train)), train or len(data.x_train), "training images")
     b = sample(config, torch.arange(len(data.x_test)), config.test_images, "test images")
     return replace(data, x_train=data.x_train[a], y_train=data.y_train[a], x_test=data.x_test[b], y_test=data.y_test[b])
 
 
 def sample(config: ImageConfig, pool: Tensor, size: int, what: str) -> Tensor:
-    """At most `size` elements of `pool`, drawn at random, in the old order."""
+    """At most `size` elements of `pool`, drawn at random but kept in order."""
     order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(config.seed_of(what)))
     return pool[order[:size].sort()[0]]
 

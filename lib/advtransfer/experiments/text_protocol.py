@@ -36,7 +36,7 @@ LABELS: dict[str, str] = {
 }
 TARGET = "imdb"
 TWO = {"ag-two": ("ag", 2)}
-"""Variants of a corpus with only its first classes, because the three other corpora have two: (corpus, classes)."""
+"""Variants that keep only the first classes of a corpus, since the other corpora have two: (corpus, classes)."""
 CODE = ("advtransfer.training.text", "advtransfer.models.text")  # what trained weights depend on
 TINY = "tiny"
 

@@ -183,7 +183,7 @@ def _pgd(case: Case, eps: float, steps: int, seed: int) -> metrics.Transferabili
 
 
 def _strongest(case: Case, eps: float, steps: int) -> metrics.Transferability:
-    """The better of the ascents from ±ε δ⁽¹⁾ along the sphere: for small ε this is the maximiser of equation 3."""
+    """The better of two ascents along the sphere, from ±ε δ⁽¹⁾. For small ε this is the maximiser of equation 3."""
     starts = {
         model: spectral.singular_attacks(jac, k=1).delta[:, 0]
         for model, jac in ((case.f_a, case.a), (case.f_b, case.b))

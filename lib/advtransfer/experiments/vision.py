@@ -1,4 +1,4 @@
-"""Table 1: five architectures trained on CIFAR-10, transferred to another data set, and attacked from a model of it.
+"""Table 1: five architectures, trained on CIFAR-10 and transferred to another data set, whose model is attacked.
 
 The target model is trained on the target's own images and attacked. α1, α2 and α1∗α2 say how well its attacks carry
 over to each source model as it was before fine-tuning. Knowledge is transferred by a new linear head on the source's

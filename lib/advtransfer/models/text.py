@@ -1,6 +1,6 @@
 """The text classifiers of Tables 2 and 4: BERT on word embeddings.
 
-A model maps word embeddings (N, L, h) to logits rather than token ids, because an attack can perturb embeddings.
+A model maps word embeddings (N, L, h), and not token ids, to logits, because an attack can perturb embeddings.
 """
 
 import copy
@@ -58,7 +58,7 @@ class TextClassifier(nn.Module):
         return self.head(self.dropout(encoded.pooler_output))
 
     def on(self, mask: Tensor) -> "OnTexts":
-        """The classifier of texts with this mask (N, L), as a function of embeddings alone, which attacks need."""
+        """The classifier of texts with this mask (N, L), as attacks need it: a function of embeddings alone."""
         return OnTexts(self, mask)
 
 

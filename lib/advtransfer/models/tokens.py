@@ -17,9 +17,9 @@ class Tokens(NamedTuple):
     ids: Tensor
     """(N, L) int64: the ids of the tokens."""
     mask: Tensor
-    """(N, L) bool: whether there is a token and not padding."""
+    """(N, L) bool: whether a token stands at this position, and not padding."""
     special: Tensor
-    """(N, L) bool: whether there is [CLS], [SEP], [MASK] or padding. [UNK] stands for a word and is not special."""
+    """(N, L) bool: whether [CLS], [SEP], [MASK] or padding stands there. [UNK] replaces a word and is not special."""
     truncated: Tensor
     """(N,) bool: whether the text was too long and was cut off."""
 
@@ -110,7 +110,7 @@ def tokenise(tokenizer: BertTokenizer, texts: Sequence[str], max_length: int) ->
 
 
 def special_ids(tokenizer: BertTokenizer) -> Tensor:
-    """The ids of the special tokens, without [UNK], which stands for a word."""
+    """The ids of the special tokens, without [UNK], which replaces a word."""
     return torch.tensor(sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}))
 
 

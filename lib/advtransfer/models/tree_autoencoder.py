@@ -52,7 +52,7 @@ class Forest(NamedTuple):
         sizes = self.sizes
         start = sizes.cumsum(0) - sizes
         tree = torch.arange(len(trees), device=trees.device).repeat_interleave(sizes[trees])  # (M',)
-        shift = start[trees] - (sizes[trees].cumsum(0) - sizes[trees])  # number of an old node less its new one, (K,)
+        shift = start[trees] - (sizes[trees].cumsum(0) - sizes[trees])  # old number of a node minus its new one, (K,)
         nodes = torch.arange(len(tree), device=trees.device) + shift[tree]
         parent = self.parent[nodes]
         parent = torch.where(parent < 0, parent, parent - shift[tree])
@@ -132,11 +132,11 @@ def straight_through(logits: Tensor, table: Tensor) -> Tensor:
 class TreeAutoencoder(nn.Module):
     """A Child-Sum TreeLSTM that computes the root's vector from a tree, and a top-down LSTM for the way back.
 
-    What is known of the released model are the sizes (the defaults here), that the relation enters a child's state, the
-    inputs of the decoder, and its dropout. The rest is chosen here: encoder and decoder share their embeddings; one
-    linear map of the relation is added to a child's h and another one to its c; a linear map of the root's vector
-    initialises h and c of every layer of the decoder; the "word above" of the root is a learned vector; dropout acts
-    between the layers and before the map to the vocabulary.
+    The sizes (the defaults here), the use of the relation in a child's state, the inputs of the decoder and its dropout
+    are known from the released model. The rest is chosen here: encoder and decoder share their embeddings; one linear
+    map of the relation is added to a child's h and another one to its c; a linear map of the root's vector initialises
+    h and c of every layer of the decoder; the "word above" of the root is a learned vector; dropout acts between the
+    layers and before the map to the vocabulary.
 
     For each word, the decoder sees only the relation and what is above the word. So dependents of one head with the
     same relation always get the same word, and the order of dependents does not matter.
@@ -278,4 +278,4 @@ def _check_ids(forest: Forest, n_words: int, n_relations: int) -> None:
     for name, ids, n in (("words", forest.words, n_words), ("relations", forest.relations, n_relations)):
         low, high = map(int, ids.aminmax())
         if low < 0 or high >= n:
-            raise ValueError(f"{name} span [{low}, {high}]; expected numbers in [0, {n - 1}], as in the model")
+            raise ValueError(f"{name} span [{low}, {high}]; expected numbers in [0, {n - 1}], those of the model")

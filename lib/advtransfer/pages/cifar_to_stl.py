@@ -150,9 +150,9 @@ def against_known(runs: Runs) -> str | None:
     known, settings = printed.known_accuracies().set_index("architecture"), _settings(runs).config
     means = over_seeds(full, ["architecture", "label"], ["source_accuracy"]).set_index("architecture")
     parts = []
-    for name, row in known[known.index.isin(means.index)].iterrows():
+    for name, row in known.join(means["source_accuracy"], how="inner").iterrows():
         epochs = settings["epochs" if name in protocol.RESIDUAL else "plain_epochs"]
-        gap = 100 * (means["source_accuracy"].loc[[name]].iloc[0] - row.accuracy)
+        gap = 100 * (row.source_accuracy - row.accuracy)
         near = "within 3 points" if abs(gap) <= 3 else f"{abs(gap):.0f} points {'above' if gap > 0 else 'below'}"
         parts.append(f"the {row.label}, with {epochs} of {row.epochs:g} epochs, is {near}")
     unknown = [label for name, label in means["label"].items() if name not in known.index]

@@ -1,7 +1,8 @@
-"""The figure of a sweep: each measure over a parameter of the grid, with its intervals."""
+"""The page of a sweep: what was run, and each measure over a parameter of the grid, with its intervals."""
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +13,48 @@ from matplotlib.figure import Figure
 from advtransfer.pages.plots import COLOURS, MARKERS
 
 PANELS, LINES = 6, 7  # more than these no reader can tell apart
+VALUES = 20  # of an axis that are listed
+ROWS = 60  # of the table that are shown
+
+
+def heading(
+    notebook: str, rows: pd.DataFrame, axes: Sequence[str], runs: int, failed: Sequence[str], fixed: str, command: str
+) -> str:
+    """The title, the grid, and the command that goes on with the sweep."""
+    grid = "".join(f"- `{name}`: {_values(rows[name])}\n" for name in axes)
+    return (
+        f"# A sweep of {notebook}\n\n{runs:,} runs, of which {len(failed):,} failed. {fixed}\n\n{grid}\n"
+        f"Type this again to go on; nothing is computed twice:\n\n    {command}\n"
+    )
+
+
+def failures(failed: Sequence[str]) -> str | None:
+    """A list of the runs that failed, if there are any."""
+    return "## What failed\n\n" + "".join(f"- {line}\n" for line in failed) if failed else None
+
+
+def files(stem: str, means: pd.DataFrame, axes: Sequence[str]) -> str:
+    """What the figure shows, and the files that have the rest."""
+    seeds = f"means over {means['seeds'].max()} seeds with Student's 95% interval"
+    name = Path(stem).name
+    return (
+        f"Shown: {seeds if 'seed' in axes else 'one seed, no interval'}; at most {PANELS} measures and {LINES} lines. "
+        f"All are in `{name}.parquet` and `.csv`, the rows of every run in `{name}-runs.parquet` and `.csv`."
+    )
+
+
+def first_rows(means: pd.DataFrame) -> pd.DataFrame:
+    """The first rows of the table, with four digits of each number."""
+    return means.head(ROWS).map(lambda value: _short(value) if value == value else "–")
+
+
+def _values(column: pd.Series) -> str:
+    values = column.unique()
+    return ", ".join(map(_short, values[:VALUES])) + (" …" if len(values) > VALUES else "")
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def figure(table: pd.DataFrame, axes: Sequence[str]) -> Figure:
@@ -47,7 +90,7 @@ def figure(table: pd.DataFrame, axes: Sequence[str]) -> Figure:
 
 def _names(table: pd.DataFrame, columns: list[str]) -> pd.Series:
     """A name for each line: what its first columns say, as many as are needed to tell lines apart."""
-    told = table[columns].map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
+    told = table[columns].map(_short)
     enough = next((k for k in range(len(columns)) if _count(told.iloc[:, :k]) == _count(told)), len(columns))
     names = told.iloc[:, :enough].agg(", ".join, axis=1) if enough else pd.Series("", table.index)
     return names.map(lambda name: textwrap.shorten(name, 60, placeholder=" …"))

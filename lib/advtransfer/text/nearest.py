@@ -64,7 +64,10 @@ class NearestSentence:
         self.comes_back = comes_back
 
     def __call__(self, clean: Tensor, x0: Tensor, z: Tensor, free: Tensor, most: Tensor) -> Tensor:
-        """The ids (n, L) nearest to x₀ + z, with at most `most` (n,) new ones, all of the old kind and where `free`."""
+        """The ids (n, L) nearest to x₀ + z.
+
+        Tokens change only where `free`, only to tokens of the same kind, and at most `most` (n,) of them in each text.
+        """
         nearest, gain = clean.clone(), torch.zeros_like(x0[:, :, 0])
         continues = self.continues[clean]
         for (ids, weights, half), here in zip(self.kinds, (free & ~continues, free & continues), strict=True):

@@ -1,6 +1,6 @@
 """The attack on whole sentences: move the vector of a text's dependency tree until its decoded words fool a victim.
 
-What is known of the original method (T3 at the level of sentences) are the loss, its constants and the number of steps;
+The loss, its constants and the number of steps are known from the original method (T3 at the level of sentences);
 Adam's learning rate is chosen here. Every word of the autoencoder is a token of the victim, so that gradients flow from
 the victim's logits through a soft choice of words to the root.
 """

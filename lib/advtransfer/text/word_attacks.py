@@ -245,4 +245,4 @@ def _check(tokens: Tokens, keep: Tensor | None, max_changed: float | None, **num
         raise ValueError("tokens holds no texts; expected at least one")
     if keep is not None and (keep.dtype != torch.bool or keep.shape != tokens.ids.shape):
         given = f"{keep.dtype} of {tuple(keep.shape)}"
-        raise ValueError(f"keep is {given}; expected bool {tuple(tokens.ids.shape)}, as the tokens")
+        raise ValueError(f"keep is {given}; expected bool {tuple(tokens.ids.shape)}, like the tokens")

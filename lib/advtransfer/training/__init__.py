@@ -1,4 +1,4 @@
-"""Training: the loop that is shared, and its use for images, texts and trees."""
+"""Training: one shared loop, and its use for images, texts and trees."""
 
 from advtransfer.extras import require
 

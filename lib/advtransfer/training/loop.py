@@ -156,7 +156,7 @@ def weights_of(model: nn.Module) -> Weights:
 
 @contextmanager
 def progress(total: int, label: str) -> Iterator[tqdm]:
-    """A progress bar, on the terminal that the environment variable `TERMINAL` names, if there is one."""
+    """A progress bar, on the terminal that the environment variable ``ADVTRANSFER_TERMINAL`` names, if it is set."""
     with ExitStack() as stack:
         there: dict[str, Any] = {}
         with suppress(KeyError, OSError):
@@ -168,7 +168,10 @@ def progress(total: int, label: str) -> Iterator[tqdm]:
 def trained_alone(
     model: nn.Module, parameters: Iterable[nn.Parameter] | None, adapt_norm: bool, seed: int
 ) -> Iterator[list[nn.Parameter]]:
-    """Train mode, with gradients only for what is trained; afterwards everything is restored, in eval mode."""
+    """Train mode inside the block, with gradients only for `parameters` (all if None); afterwards eval mode.
+
+    All else is restored afterwards.
+    """
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     trained = [parameter for parameter, _ in before] if parameters is None else list(parameters)
     chosen = set(map(id, trained))

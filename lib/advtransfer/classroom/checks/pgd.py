@@ -138,7 +138,7 @@ def _attack(name: str, function: Function, norm: str, seed: int, steps: int, eps
 
 
 def curve(success_curve: Function, *, seed: int) -> None:
-    """`success_curve` is, at each ε, the share of the images read rightly at first that are misread now."""
+    """`success_curve` is, for each ε, the share of the images read rightly at first that the attack makes misread."""
     generator = random(seed)
     model, x = classifier(generator), torch.rand(300, 6, generator=generator, dtype=torch.float64)
     y = model(x).argmax(1)

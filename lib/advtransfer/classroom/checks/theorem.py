@@ -100,9 +100,9 @@ def broken(counterexample: Function) -> None:
     if any(j.ndim != 3 or not 0 < j.numel() <= 10_000 for j in (a, b)) or a.shape[::2] != b.shape[::2]:
         raise Mistake(f"the shapes are {tuple(a.shape)} and {tuple(b.shape)}; expected (N, d_a, n) and (N, d_b, n).")
     if not (a.isfinite().all() and b.isfinite().all()) or not a.any() or not b.any():
-        raise Mistake("a Jacobian is zero or not finite; expected two models that move.")
+        raise Mistake("a Jacobian is zero or not finite; expected two models that an attack can move.")
     right, printed = _fraction(a, b), _fraction(a, b, trace_norm=True)
     if right < 0.99:
-        raise Mistake(f"R is {right:.3f}; expected 1, that is, f_a is to be a linear map of f_b.")
+        raise Mistake(f"R is {right:.3f}; expected 1, that is, f_a must be a linear map of f_b.")
     if printed > 0.3:
         raise Mistake(f"the printed form gives {printed:.3f} where R is {right:.3f}; expected at most 0.3.")
