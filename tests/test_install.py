@@ -153,7 +153,7 @@ def test_the_wheel_has_its_data_and_says_which_runs_are_not_there(installed):
 from advtransfer.experiments import printed
 print([len(getattr(printed, f'table{k}')()) for k in range(1, 6)], len(printed.known_accuracies()))
 from advtransfer.records.published import published
-print(published('vision'))
+print(dict(published('vision')))
 """
     told = python("-c", script).stdout.splitlines()
     lengths = [len(getattr(printed, f"table{k}")()) for k in range(1, 6)]

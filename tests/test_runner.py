@@ -66,7 +66,7 @@ def test_executed_once_for_each_thing_it_depends_on(notebook, cache, tmp_path):
     assert first.path.read_bytes() == text, "the same run gives the same file, byte for byte"
 
     def key() -> str:
-        return read(notebook).resolve({"eps": "1/2", "steps": "3"})[1]
+        return read(notebook).resolve({"eps": "1/2", "steps": "3"}).key
 
     keys = [key()]
     (tmp_path / "data").mkdir()
@@ -83,7 +83,7 @@ def test_a_change_in_the_source_it_imports_changes_the_key(notebook, toys, tmp_p
 
     def key() -> str:
         script = "import sys, pathlib; from advtransfer.notebooks import read as n; sys.path.insert(0, sys.argv[2])\n"
-        script += "print(n.read(pathlib.Path(sys.argv[1])).resolve({})[1])"
+        script += "print(n.read(pathlib.Path(sys.argv[1])).resolve({}).key)"
         command = [sys.executable, "-c", script, str(notebook), str(tmp_path)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -216,23 +216,23 @@ def test_the_parameters_cell_is_made_from_the_config_and_keeps_what_differs(note
     sources = ["".join(cell["source"]) for cell in executed["cells"] if cell["cell_type"] == "code"]
     assert sources[0].splitlines() == lines
     assert "eps = 0.5" in sources[1]
-    record = Record.load(read(notebook).record_folder({"eps": "1/2"}))
+    record = Record.load(read(notebook).resolve({"eps": "1/2"}).record)
     assert (record.config["steps"], record.config["eps"]) == (3, 0.5)
     assert run(notebook, {"eps": "1/2", "steps": "2"}).executed
-    assert Record.load(read(notebook).record_folder({"eps": "1/2", "steps": "2"})).config["steps"] == 2
+    assert Record.load(read(notebook).resolve({"eps": "1/2", "steps": "2"}).record).config["steps"] == 2
 
 
 def test_only_the_files_that_an_experiment_reads_are_looked_at(notebook, tmp_path, monkeypatch):
     """A data root with much else in it costs nothing, and a change there changes nothing."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "numbers.txt").write_text("1")
-    key = read(notebook).resolve({})[1]
+    key = read(notebook).resolve({}).key
     (tmp_path / "data" / "other.txt").write_text("2")
     monkeypatch.setattr("advtransfer.notebooks.read.Notebook.config", lambda *_: pytest.fail("asked again"))
-    assert read(notebook).resolve({})[1] == key
+    assert read(notebook).resolve({}).key == key
     monkeypatch.undo()
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "data" / "numbers.txt").write_text("3, of another size")
-    assert read(notebook).resolve({})[1] != key
+    assert read(notebook).resolve({}).key != key

@@ -102,7 +102,7 @@ def page(plan: Plan, failed: list[str], notebook: Notebook, out: Path) -> list[P
         "command": shlex.join(["python", "-m", "advtransfer", *sys.argv[1:]]),
     }
     target = out / f"{plan.name}-sweep.ipynb"
-    node = execute.execute(read(TEMPLATE), values, target.with_suffix(".failed.ipynb"))
+    node = execute.execute(read(TEMPLATE).node, values, TEMPLATE, target.with_suffix(".failed.ipynb"))
     with storage.replacing(target) as draft:
         nbformat.write(node, draft)
     write_html(target, target.with_suffix(".html"))

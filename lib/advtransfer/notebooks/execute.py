@@ -12,7 +12,7 @@ from typing import Any
 
 import nbformat
 
-from advtransfer.notebooks.read import Notebook, read
+from advtransfer.notebooks.read import read
 from advtransfer.records import storage
 
 KERNEL = {
@@ -62,21 +62,25 @@ def run(
         When a cell fails; what there is of the notebook is kept as ``NAME.failed.ipynb``.
     """
     source = read(notebook)
-    values, key = source.resolve(parameters or {})
+    resolved = source.resolve(parameters or {})
     target = (out or notebook.parent) / f"{notebook.stem}.ipynb"
-    kept = source.record_folder(parameters or {})
-    fresh = _key(target) == key
+    fresh = _key(target) == resolved.key
     if not fresh:
         storage.writable_folder(target.parent)
         failed = target.with_suffix(".failed.ipynb")
-        executed = execute(source, values, failed)
-        about = {"experiment": source.experiment, "parameters": values, "key": key, "record": kept.name}
+        executed = execute(source.filled(resolved.cell), resolved.parameters, source.path, failed)
+        about = {
+            "experiment": source.experiment,
+            "parameters": resolved.parameters,
+            "key": resolved.key,
+            "record": resolved.record.name,
+        }
         executed.metadata["advtransfer"] = about
         with storage.replacing(target) as draft:
             nbformat.write(executed, draft)
         failed.unlink(missing_ok=True)
     if whole:
-        fresh &= _beside(target, kept, made=not fresh)
+        fresh &= _beside(target, resolved.record, made=not fresh)
     return Outcome(target, executed=not fresh)
 
 
@@ -95,7 +99,9 @@ def _beside(target: Path, kept: Path, *, made: bool) -> bool:
     return there
 
 
-def execute(source: Notebook, values: dict[str, Any], failed: Path) -> nbformat.NotebookNode:
+def execute(
+    notebook: nbformat.NotebookNode, values: dict[str, Any], source: Path, failed: Path
+) -> nbformat.NotebookNode:
     """Execute a notebook's cells in its own folder; what there is after a cell fails is kept as `failed`."""
     import papermill  # here, as it takes a while and a fresh notebook needs none of it
     from nbclient.exceptions import DeadKernelError
@@ -105,7 +111,7 @@ def execute(source: Notebook, values: dict[str, Any], failed: Path) -> nbformat.
         draft = Path(scratch) / failed.name
         try:
             node = papermill.execute_notebook(
-                source.filled(),
+                notebook,
                 draft,
                 values,
                 kernel_name="python3",
@@ -114,15 +120,15 @@ def execute(source: Notebook, values: dict[str, Any], failed: Path) -> nbformat.
                 coalesce_streams=True,
                 progress_bar=False,
                 request_save_on_cell_execute=False,
-                cwd=source.path.parent,
+                cwd=source.parent,
             )
         except PapermillExecutionError as error:
             shutil.copyfile(draft, failed)
             tail = "\n".join(f"    {line}" for line in str(error).strip().splitlines()[-12:])
-            where = f"{source.path}, cell {error.cell_index + 1} (In [{error.exec_count}])"
+            where = f"{source}, cell {error.cell_index + 1} (In [{error.exec_count}])"
             raise RunError(f"{where}: {error.ename}: {error.evalue}\n{tail}\n    kept as {failed}") from None
         except DeadKernelError as error:
-            raise RunError(f"{source.path}: its kernel died ({error}); is there enough memory?") from None
+            raise RunError(f"{source}: its kernel died ({error}); is there enough memory?") from None
     return _settled(node)
 
 

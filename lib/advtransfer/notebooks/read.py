@@ -10,11 +10,12 @@ import copy
 import importlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jupytext
 import nbformat
@@ -97,31 +98,28 @@ class Notebook:
         self.check_names(defaults)
         return defaults
 
-    def filled(self) -> nbformat.NotebookNode:
-        """A copy of the notebook to execute, in which the parameters cell has a line for each field of the Config."""
+    def filled(self, lines: str) -> nbformat.NotebookNode:
+        """A copy of the notebook to execute, with these lines in its parameters cell."""
         node = copy.deepcopy(self.node)
-        if "experiment" in self.node.metadata.get("advtransfer", {}):
-            lines = parameter_lines(self.config_type, self.defaults)
-            node.cells[self.node.cells.index(self.parameters_cell)].source = lines
+        node.cells[self.node.cells.index(self.parameters_cell)].source = lines
         return node
 
-    def resolve(self, given: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        """Check parameters and return them as the notebook shall get them, with the key of the run.
-
-        The key stands for all that the executed notebook depends on: its text, the parameters, the source of its
-        experiment and of this package, the data that its experiment reads, and the published tables and records that
-        it may show.
+    def resolve(self, given: dict[str, Any]) -> "Resolved":
+        """Check parameters, and find out what a run with them depends on.
 
         Raises
         ------
         ConfigError
             One line for every parameter that cannot be used.
         """
-        answer = self._resolved(given)
-        results = shipped.results() / self.experiment.rpartition(".")[2]
-        shown = [*sorted(shipped.folder().glob("paper/*.csv")), *sorted(results.rglob("*.json"))]
+        answer = self._answer(given)
+        name = self.experiment.rpartition(".")[2]
+        shown = [*sorted(shipped.folder().glob("paper/*.csv")), *sorted((shipped.results() / name).rglob("*.json"))]
         depends = [self.text, answer["parameters"], self._source, answer["inputs"]]
-        return answer["parameters"], digest([*depends, [storage.sha256(path) for path in shown]])
+        key = digest([*depends, [storage.sha256(path) for path in shown]])
+        from advtransfer.records.runs import place  # here, as it takes a moment
+
+        return Resolved(answer["parameters"], key, place(name, answer["record"]), answer["cell"])
 
     @cached_property
     def _source(self) -> list[str]:
@@ -145,38 +143,50 @@ class Notebook:
         self.check_names(given)
         return self.config_type.from_profile(**{**self.defaults, **given})
 
-    def record_folder(self, given: dict[str, Any]) -> Path:
-        """Where the record lies that its experiment keeps for these parameters, once it was run."""
-        from advtransfer.records.runs import place
+    def _answer(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The parameters as the Config reads them, the parameters cell, the inputs, and the key of the record.
 
-        return place(self.experiment.rpartition(".")[2], self._resolved(given)["record"])
-
-    def _resolved(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The parameters as the experiment's Config reads them, and the inputs and the record's key of that Config.
-
-        Importing an experiment takes seconds, and its answer depends on nothing but what is noted here: it is
-        remembered in the cache, so that finding everything fresh takes none.
+        Importing an experiment takes seconds, and the answer depends only on what is hashed here and on the files that
+        the experiment reads. So it is kept in the cache.
         """
         asked = {name: repr(value) for name, value in given.items()}
         question = digest([self.text, self.experiment, asked, self._source, str(storage.data_root())])
         memo = storage.cache_root() / "resolved" / f"{question}.json"
-        if memo.exists():
+        with suppress(OSError, ValueError, LookupError):  # not there, or damaged
             answer = json.loads(memo.read_text(encoding="utf-8"))
             if all(_stamp(path) == stamp for path, stamp in answer["files"].items()):
                 return answer
         config = self.config(given)
         values = config.model_dump(mode="json")
-        from advtransfer.records.runs import address, files  # here, like the experiment: it takes a moment
+        from advtransfer.records.runs import address, files  # here, as it takes a moment
 
         origin, key = address(self.experiment_module, config)
-        parameters = {name: values[name] for name in given}
         read = files(self.experiment_module, config).values()
-        stamps = {str(path): _stamp(str(path)) for path in read}
-        answer = {"parameters": parameters, "inputs": origin["inputs"], "record": key, "files": stamps}
+        answer = {
+            "parameters": {name: values[name] for name in given},
+            "cell": parameter_lines(self.config_type, self.defaults),
+            "inputs": origin["inputs"],
+            "record": key,
+            "files": {str(path): _stamp(str(path)) for path in read},
+        }
         if None not in read:  # a file whose place is not known may turn up anywhere
             with storage.replacing(memo) as draft:
                 draft.write_text(json.dumps(answer), encoding="utf-8")
         return answer
+
+
+class Resolved(NamedTuple):
+    """A run of a notebook that has been checked."""
+
+    parameters: dict[str, Any]
+    """As the notebook gets them."""
+    key: str
+    """A digest of all that the executed notebook depends on: its text, the parameters, the source of its experiment and
+    of this package, the data that its experiment reads, and the published tables and records that it may show."""
+    record: Path
+    """Where its experiment keeps the record."""
+    cell: str
+    """The source of its parameters cell."""
 
 
 def _stamp(path: str) -> list[int] | None:
@@ -189,7 +199,7 @@ def read(path: Path) -> Notebook:
     Raises
     ------
     NotebookError
-        It is not there, or a cell of it is no Python.
+        It is not there.
     """
     if not path.is_file():
         if not path.parent.is_dir():

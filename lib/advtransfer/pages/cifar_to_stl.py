@@ -29,8 +29,8 @@ def load(config: vision.Config) -> Runs:
 def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     """What follows from the printed table and the published runs alone.
 
-    ``forecasts`` of `pool.forecasts`, over all source models, and ``correlations`` of `conclusions.over_sources`, over
-    the rows of the paper and over those of the series ``full``.
+    ``sources``, the rows of all source models; ``forecasts`` of `pool.forecasts` over them; and ``correlations`` of
+    `conclusions.over_sources`, over the rows of the paper and over those of the series ``full``.
     """
     everything = pool.rows(published)
     full = everything[everything["series"] == "full"]
@@ -38,10 +38,10 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     if len(full):
         means = over_seeds(full, ["label"], ["transfer_accuracy", "transfer_loss", *METRICS])
         correlations.append(conclusions.over_sources(means, "published"))
-    found = {"correlations": pd.concat(correlations, ignore_index=True)}
+    tables = {"sources": everything, "correlations": pd.concat(correlations, ignore_index=True)}
     if everything["recipe"].nunique() >= 3:
-        found["forecasts"] = pool.forecasts(everything)
-    return found
+        tables["forecasts"] = pool.forecasts(everything)
+    return tables
 
 
 def findings(runs: Runs) -> dict[str, Any]:
@@ -57,14 +57,20 @@ def findings(runs: Runs) -> dict[str, Any]:
 _METRIC_KEYS = {"cifar_pearson_table": "alpha1", "cifar_alpha2": "alpha2", "cifar_alpha12": "alpha12"}
 
 
+def _pool(runs: Runs) -> pd.DataFrame:
+    """All published source models."""
+    return runs.summary.get("sources", pd.DataFrame({"series": [], "recipe": [], "seed": []}))
+
+
 def _full(runs: Runs) -> pd.DataFrame:
-    """The source models of the series ``full``: the released widths, on Table 1's first target domain here."""
-    return pool.rows(runs.series("full"))
+    """The source models of the series ``full``, which have the released widths."""
+    everything = _pool(runs)
+    return everything[everything["series"] == "full"]
 
 
 def _settings(runs: Runs) -> Record:
     """The first record of the series ``full``, whose parameters all of them share."""
-    return next(iter(runs.series("full").values()))
+    return runs.published[next(name for name in runs.published if name.startswith("full-seed"))]
 
 
 def _sources(runs: Runs) -> pd.DataFrame:
@@ -108,7 +114,7 @@ def about_published(runs: Runs) -> str:
 
 def departures(runs: Runs) -> pd.DataFrame:
     """The parameters in which the published runs and this one differ from the released protocol."""
-    made = {"published": vision.Config(**_settings(runs).config)} if runs.series("full") else {}
+    made = {"published": vision.Config(**_settings(runs).config)} if len(_full(runs)) else {}
     return tables.departures({**made, "this run": runs.config})
 
 
@@ -167,9 +173,9 @@ def against_known(runs: Runs) -> str | None:
 
 def table1(runs: Runs) -> pd.DataFrame:
     """Table 1 with the metrics as printed, squares included: paper, published and this run."""
-    paper, everything = printed.table1(), pool.rows(runs.published)
+    paper, everything = printed.table1(), _pool(runs)
     columns = {"paper, STL-10": paper}
-    for name in ("full", "stl10") if len(everything) else ():
+    for name in ("full", "stl10"):
         part = everything[everything["series"] == name]
         if len(part):
             columns[f"published, {protocol.SHORT[part['target'].iloc[0]]}"] = comparison.means(part, ["label"])
@@ -312,7 +318,7 @@ def rule() -> str:
 
 def pool_figure(runs: Runs) -> Figure | None:
     """Accuracy after transfer against each predictor, over all published source models."""
-    return plots.pool(pool.rows(runs.published)) if runs.published else None
+    return plots.pool(_pool(runs)) if runs.published else None
 
 
 def predictors(runs: Runs) -> pd.DataFrame:
@@ -364,7 +370,7 @@ def about_many_sources(runs: Runs) -> str:
     """One paragraph on what the table of predictors rests on, and on α1 beyond accuracy."""
     if "forecasts" not in runs.summary:
         return "No runs have been published, so there is nothing to pool."
-    everything = pool.rows(runs.published)
+    everything = _pool(runs)
     words = {method: _forecast(runs, "alpha1", "source_accuracy", method).word for method in METHODS}
     return (
         f"There are **n = {len(everything)} source models**, of {everything['recipe'].nunique()} recipes with up to "

@@ -11,7 +11,7 @@ import pandas as pd
 
 from advtransfer.datasets import DataUnavailable
 from advtransfer.records import storage
-from advtransfer.records.published import RESULTS, published
+from advtransfer.records.published import RESULTS, Published, published
 from advtransfer.records.record import Record, RecordError
 
 SUMMARY = "summary.json"
@@ -27,14 +27,14 @@ class Runs:
     """The parameters of this run."""
     record: Record | None
     """This run; None where its data are not here."""
-    published: Mapping[str, Record]
+    published: Published
     """By name, such as ``full-seed0``."""
     summary: Summary
     """Tables that follow from the published runs and the paper alone."""
 
     def series(self, name: str) -> dict[str, Record]:
         """The published runs of one series: alike but for their seed."""
-        return {key: record for key, record in self.published.items() if key.startswith(f"{name}-seed")}
+        return self.published.series(name)
 
 
 def load(experiment: ModuleType, config: Any) -> Runs:
@@ -54,7 +54,7 @@ def load(experiment: ModuleType, config: Any) -> Runs:
     return Runs(config, record, records, read_summary(name, records))
 
 
-def read_summary(experiment: str, records: Mapping[str, Record], results: Path = RESULTS) -> Summary:
+def read_summary(experiment: str, records: Published, results: Path = RESULTS) -> Summary:
     """The tables stored with the published runs of an experiment; empty where no run is published.
 
     Raises
@@ -66,7 +66,7 @@ def read_summary(experiment: str, records: Mapping[str, Record], results: Path =
     if not records or not path.is_file():
         return {}
     stored = json.loads(path.read_text(encoding="utf-8"))
-    if stored["records"] != _digests(records):
+    if stored["records"] != records.digests():
         raise RecordError(f"{path} is of other records than those beside it; publish one of them again")
     return {name: pd.DataFrame(rows) for name, rows in stored["tables"].items()}
 
@@ -78,10 +78,6 @@ def store_summary(
     records = published(experiment, results)
     tables = {name: table.to_dict("records") for name, table in summarise(records).items()}
     with storage.replacing(results / experiment / SUMMARY) as draft:
-        text = json.dumps({"records": _digests(records), "tables": tables}, indent=1, ensure_ascii=False)
+        text = json.dumps({"records": records.digests(), "tables": tables}, indent=1, ensure_ascii=False)
         draft.write_text(text + "\n", encoding="utf-8")
     return results / experiment / SUMMARY
-
-
-def _digests(records: Mapping[str, Record]) -> dict[str, str]:
-    return {name: record.digest for name, record in records.items()}

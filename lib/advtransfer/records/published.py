@@ -1,6 +1,8 @@
 """Records that come with the book: thinned to few samples, with tables that follow from these samples alone."""
 
 import importlib
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -12,9 +14,43 @@ from advtransfer.records.record import Record, RecordError, Tables
 RESULTS = shipped.results()
 
 
-def published(experiment: str, results: Path = RESULTS) -> dict[str, Record]:
-    """The records of `experiment` (e.g. ``"vision"``) published with the book, by name and in its order."""
-    return {head.parent.name: Record.load(head.parent) for head in sorted((results / experiment).glob("*/record.json"))}
+class Published(Mapping[str, Record]):
+    """The published records of an experiment by name, such as ``full-seed0``, in order; each is read when it is used.
+
+    Raises
+    ------
+    RecordError
+        When a record is read that is broken.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folders = {head.parent.name: head.parent for head in sorted(folder.glob("*/record.json"))}
+        self._records: dict[str, Record] = {}
+
+    def __getitem__(self, name: str) -> Record:
+        if name not in self._records:
+            self._records[name] = Record.load(self._folders[name])
+        return self._records[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._folders)
+
+    def __len__(self) -> int:
+        return len(self._folders)
+
+    def series(self, name: str) -> dict[str, Record]:
+        """The records of one series: alike but for their seed."""
+        return {key: self[key] for key in self if key.startswith(f"{name}-seed")}
+
+    def digests(self) -> dict[str, str]:
+        """The digest that each record has noted of itself; `Record.load` checks it."""
+        heads = {name: folder / "record.json" for name, folder in self._folders.items()}
+        return {name: json.loads(head.read_text(encoding="utf-8"))["digest"] for name, head in heads.items()}
+
+
+def published(experiment: str, results: Path = RESULTS) -> Published:
+    """The records of `experiment` (e.g. ``"vision"``) that are published with the book."""
+    return Published(results / experiment)
 
 
 def publish(record: Record, name: str, *, samples: int = 400, results: Path = RESULTS) -> Path:

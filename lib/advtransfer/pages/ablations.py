@@ -1,0 +1,219 @@
+"""The page of Table 5: other attacks, radii, steps and temperatures, and the points on which text and code disagree."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advtransfer.experiments import ablations, conclusions, printed, protocol
+from advtransfer.experiments.conclusions import Correlation
+from advtransfer.models import images
+from advtransfer.pages import comparison, plots, pool, tables, verdicts
+from advtransfer.pages import runs as page_runs
+from advtransfer.pages.comparison import Quantity
+from advtransfer.pages.runs import Runs
+from advtransfer.pages.seeds import over_seeds
+from advtransfer.pages.verdicts import Finding, Verdict
+from advtransfer.records.record import Record
+
+ATTACKS = {"pgd eps=2/255": "PGD, ε = 2/255", "pgd eps=4/255": "PGD, ε = 4/255", "mi": "MI-FGSM"}
+ATTACKS |= {"pgd-l2 eps=1": "PGD, ℓ2, ε = 1"}
+"""The attacks of Table 5, in words."""
+SERIES = {"table5": "full", "protocol": "narrow"}
+"""The published series that has a study."""
+
+
+def load(config: ablations.Config) -> Runs:
+    """This run, and the published ones."""
+    return page_runs.load(ablations, config)
+
+
+def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
+    """What follows from the printed table alone: ``paper``, accuracy after transfer with α1 under each attack."""
+    rows = [
+        {
+            "attack": attack,
+            **conclusions.correlation(part["alpha1"], part["transfer_accuracy"], resamples=499)._asdict(),
+        }
+        for attack, part in printed.table5().groupby("attack", sort=False)
+    ]
+    return {"paper": pd.DataFrame(rows)}
+
+
+def findings(runs: Runs) -> dict[str, Finding]:
+    """What other pages quote of this one."""
+    found = {}
+    for study in SERIES:
+        judged = tuple(verdict for _, verdict, _ in _claims(runs, study))
+        counts = pd.Series([verdict.word for verdict in judged], dtype=str).value_counts()
+        words = ", ".join(f"{word} {n}" for word, n in counts.items())
+        text = f"{words} (of {len(judged)} rows: settings, each in several runs)" if judged else "not run"
+        found[f"ablations_{study}"] = Finding(text, judged)
+    return found
+
+
+# What was run.
+
+
+def about_this_run(runs: Runs) -> str:
+    """One paragraph on this run, or on the data that it lacks."""
+    if runs.record is None:
+        return tables.missing(protocol.needed(runs.config))
+    models = runs.record.tables["curves"]["architecture"].nunique()
+    return (
+        f"The models are those of {{doc}}`Table 1 <cifar_to_stl>`, trained by the same parameters; target domain of "
+        f"this run: **{protocol.TARGETS[runs.config.target]}**. Each setting is measured on "
+        f"{len(runs.record.arrays['index'])} images, {models or 'all'} source models, T→S."
+    )
+
+
+def about_published(runs: Runs) -> str:
+    """One paragraph on the two published series."""
+    text = []
+    for series, what in (
+        ("full", "Table 5 is published for the sources of Table 1 at the released widths"),
+        ("narrow", "everything else on this page for four smaller sources"),
+    ):
+        if made := runs.series(series):
+            settings = next(iter(made.values())).config
+            text.append(
+                f"{what} (width {settings['width']}, {settings['plain_width']} without BatchNorm; passes over the "
+                f"images: {settings['epochs']} of the ResNets, {settings['plain_epochs']} of the others), "
+                f"n = {len(made)} seeds, {settings['samples']} images each, on {protocol.TARGETS[settings['target']]}"
+            )
+    if not text:
+        return "No ablations are published, so the figures show this run."
+    return "; ".join(text) + ". The figures show the published runs."
+
+
+# Table 5.
+
+
+def table5(runs: Runs, *quantities: Quantity) -> pd.DataFrame:
+    """Columns of Table 5: paper, published and this run."""
+    paper, by = printed.table5(), ["attack", "label"]
+    columns = {"paper": paper}
+    for where, rows in (("published", pool.rows(runs.series("full"), "curves")), ("this run", _own(runs, "curves"))):
+        if len(rows):
+            part = _labelled(rows[rows["study"] == "table5"]).rename(columns={"setting": "attack"})
+            published = where == "published"
+            columns[where] = comparison.means(part, by, quantities) if published else conclusions.squared(part)
+    table = comparison.side_by_side(paper[by], columns, quantities).replace({"attack": ATTACKS})
+    return table.rename(columns={"label": "source model"})
+
+
+def claims(runs: Runs, study: str) -> pd.DataFrame:
+    """The claim of Table 1 under each setting of a study, with a verdict, and the mean score over images."""
+    rows = []
+    if study == "table5":
+        for _, line in runs.summary.get("paper", summary({})["paper"]).iterrows():
+            score = Correlation(*(line[name] for name in Correlation._fields))
+            verdict = _judged(score, line["attack"], "paper")
+            rows.append(_row(line["attack"], verdict, printed.pearson("table5", line["attack"])))
+    rows += [_row(setting, verdict, over_images) for setting, verdict, over_images in _claims(runs, study)]
+    rows = [{**row, "setting": ATTACKS.get(row["setting"], row["setting"])} for row in rows]
+    by_setting = [part for _, part in pd.DataFrame(rows).groupby("setting", sort=False)] if rows else []
+    return pd.concat(by_setting) if rows else pd.DataFrame()
+
+
+def _row(setting: str, verdict: Verdict, over_images: float) -> dict[str, Any]:
+    return {
+        "setting": setting,
+        "run": verdict.run,
+        "accuracy with α1, Pearson": verdict.interval,
+        "p": tables.probability(verdict.p),
+        "n": verdict.n,
+        "verdict": verdict.word,
+        "mean r over images": tables.number(over_images),
+    }
+
+
+def _claims(runs: Runs, study: str) -> Iterator[tuple[str, Verdict, float]]:
+    """Setting, verdict on α1, and mean score over images, for each run and each setting of a study."""
+    made = runs.series(SERIES[study])
+    shown = {f"published, seed {each.config['seed']}": (each.tables["claims"], each.config) for each in made.values()}
+    shown["this run"] = _own(runs, "claims"), runs.config.model_dump(mode="json")
+    for run, (table, settings) in shown.items():
+        part = table[(table["study"] == study) & (table["metric"] == "alpha1")] if len(table) else table
+        for _, line in part.iterrows():
+            setting = _switched(settings)[line["setting"]] if study == "protocol" else line["setting"]
+            score = Correlation(*(line[name] for name in Correlation._fields))
+            yield setting, _judged(score, setting, run), line["pearson_samples"]
+
+
+def _judged(score: Correlation, setting: str, run: str) -> Verdict:
+    word = verdicts.judge_over_sources(score, claimed=1)
+    return Verdict.of(f"accuracy after transfer rises with α1, {setting}", score, word, run)
+
+
+def _switched(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What each switch of the protocol turns on in a run with these parameters."""
+    deviation, adapts = settings["attack_loss"] == "cross_entropy", settings["batchnorm_adapts"]
+    return {
+        "as the run": "as the run",
+        "BatchNorm": "BatchNorm frozen" if adapts else "BatchNorm adapting",
+        "checkpoint": f"weights of the {'last' if settings['checkpoint'] == 'best' else 'best'} epoch",
+        "attack loss": "attack climbs deviation" if deviation else "attack climbs cross-entropy",
+        "samples": "all images" if settings["only_correct"] else "correct images only",
+    }
+
+
+def rule() -> str:
+    """How the verdicts are made."""
+    return f"{verdicts.RULE_OVER_SOURCES}. The score over images is claimed to be negative."
+
+
+# Curves, settings and switches.
+
+
+def _own(runs: Runs, table: str) -> pd.DataFrame:
+    """A table of this run; without rows where there is no record."""
+    return runs.record.tables[table] if runs.record else pd.DataFrame({"study": pd.Series(dtype=str)})
+
+
+def _labelled(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(label=rows["architecture"].map(images.LABELS))
+
+
+def _drawn(runs: Runs) -> pd.DataFrame:
+    """What the figures show: means over the seeds of the published runs, or else this run."""
+    if narrow := runs.series("narrow"):
+        by = ["study", "setting", "value", "architecture"]
+        return _labelled(over_seeds(pool.rows(narrow, "curves"), by, ["alpha1"]))
+    own = _own(runs, "curves")
+    return _labelled(own) if len(own) else own
+
+
+def curves(runs: Runs) -> Figure | None:
+    """α1 of each source model against the radius, the steps and the temperature."""
+    names = {"eps": r"radius $\varepsilon$", "steps": "steps", "temperature": "temperature"}
+    drawn = _drawn(runs)
+    parts = {label: drawn[drawn["study"] == study] for study, label in names.items()}
+    parts = {label: part for label, part in parts.items() if len(part)}
+    if not parts:
+        return None
+    return plots.curves(parts, {name: images.LABELS[name] for name in drawn["architecture"].unique()})
+
+
+def settings(runs: Runs) -> Figure | None:
+    """α1 of each source model under each kind of attack, start and loss."""
+    drawn = _drawn(runs)
+    titles = {
+        study: ablations.STUDIES[study] for study in ("attack", "start", "loss") if (drawn["study"] == study).any()
+    }
+    return plots.settings(drawn[drawn["study"].isin(titles)], titles) if titles else None
+
+
+def switches(runs: Runs) -> Figure | None:
+    """What each switch of the protocol does to the correlations."""
+    own, config = _own(runs, "claims"), runs.config.model_dump(mode="json")
+    part = own[own["study"] == "protocol"]
+    if narrow := runs.series("narrow"):
+        config = next(iter(narrow.values())).config
+        rows = pool.rows(narrow, "claims").query("study == 'protocol'")
+        ends = (("", "mean"), ("_low", "min"), ("_high", "max"))
+        scores = {f"pearson_samples{end}": ("pearson_samples", how) for end, how in ends}
+        seeds = rows.groupby(["setting", "metric"], sort=False)
+        part = seeds.agg(r=("r", "mean"), low=("r", "min"), high=("r", "max"), **scores).reset_index()
+    return plots.switches(part.assign(setting=part["setting"].map(_switched(config)))) if len(part) else None

@@ -1,0 +1,199 @@
+"""The page of Table 3: five source models that share 0 to 100% of the target's domain; the sources are attacked."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advtransfer.experiments import conclusions, evaluation, printed, protocol, similarity
+from advtransfer.experiments.conclusions import METRICS
+from advtransfer.pages import comparison, plots, pool, tables, verdicts
+from advtransfer.pages import runs as page_runs
+from advtransfer.pages.runs import Runs
+from advtransfer.pages.seeds import over_seeds
+from advtransfer.pages.verdicts import Finding, Verdict
+from advtransfer.records.record import Record
+
+NOT_RUN = "not run, the images are missing"
+WORDS = {"animals": "the animals, as released", "vehicles": "the vehicles, as the text says"}
+
+
+def load(config: similarity.Config) -> Runs:
+    """This run, and the published ones."""
+    return page_runs.load(similarity, config)
+
+
+def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
+    """What follows from the printed table and the published runs alone.
+
+    ``sources``, the rows of all source models, and ``correlations`` of `conclusions.over_sources`, for the paper and
+    for each domain over the means of the seeds.
+    """
+    everything = pool.rows(published)
+    correlations = [conclusions.over_sources(printed.table3(), "paper")]
+    for domain in similarity.DOMAINS:
+        own = everything[everything["domain"] == domain]
+        if len(own):
+            means = over_seeds(own, ["similarity"], ["transfer_accuracy", *METRICS])
+            correlations.append(conclusions.over_sources(means, f"published, {domain}"))
+    return {"sources": everything, "correlations": pd.concat(correlations, ignore_index=True)}
+
+
+def findings(runs: Runs) -> dict[str, Any]:
+    """What other pages quote of this one."""
+    judged = {domain: _verdict(runs, domain) for domain in WORDS}
+    parts = [
+        f"with {WORDS[domain]}, r = {verdict.interval} (n = {verdict.n}): {verdict.word}"
+        for domain, verdict in judged.items()
+        if verdict
+    ]
+    text = f"Accuracy after transfer with α1, {_by(runs)}: {'; '.join(parts)}." if parts else ""
+    return {
+        "similarity_alpha1": Finding(text or NOT_RUN, tuple(verdict for verdict in judged.values() if verdict)),
+        **{
+            f"similarity_{domain}": Finding(verdict.correlation if verdict else NOT_RUN, (verdict,) if verdict else ())
+            for domain, verdict in judged.items()
+        },
+    }
+
+
+def _by(runs: Runs) -> str:
+    return "published" if runs.published else "this run"
+
+
+def _published(runs: Runs) -> pd.DataFrame:
+    """All published source models."""
+    return runs.summary.get("sources", pd.DataFrame({"domain": []}))
+
+
+def _correlations(runs: Runs) -> dict[str, pd.DataFrame]:
+    """Correlations over the five sources: in the paper, and by domain over the published rows and in this run."""
+    stored = runs.summary.get("correlations", conclusions.over_sources(printed.table3(), "paper"))
+    by_run = {str(where): part for where, part in stored.groupby("where", sort=False)}
+    if runs.record:
+        own = runs.record.tables["correlations"].query("where == 'here'")
+        by_run |= {f"this run, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
+    return by_run
+
+
+def _verdict(runs: Runs, domain: str) -> Verdict | None:
+    """Whether accuracy after transfer rises with α1 in a domain: over published rows, else in this run."""
+    table = _correlations(runs).get(f"{_by(runs)}, {domain}")
+    if table is None:
+        return None
+    score = conclusions.row(table, outcome="transfer_accuracy", metric="alpha1", method="pearson")
+    if score.n < 3:
+        return None
+    word = verdicts.judge_over_sources(score, claimed=1)
+    return Verdict.of(f"accuracy after transfer rises with α1, {domain}", score, word, _by(runs))
+
+
+# What was run.
+
+
+def about(runs: Runs) -> str:
+    """What the published runs and this one rest on."""
+    text = []
+    if runs.published:
+        made = next(iter(runs.published.values()))
+        settings = made.config
+        text.append(
+            f"The **published** columns rest on n = {len(runs.published)} seeds, target domain "
+            f"{protocol.TARGETS[settings['target']]}: ResNets of width {settings['width']} (64 as released), "
+            f"{settings['epochs']} passes over the sources' images (100 as released), on {made.provenance['device']}."
+        )
+    if runs.record is None:
+        text.append(tables.missing(protocol.needed(runs.config)))
+    else:
+        text.append(
+            f"**This run** has the target domain {protocol.TARGETS[runs.config.target]} and is smaller still; the "
+            "table below says in what."
+        )
+    return "\n\n".join(text)
+
+
+def departures(runs: Runs) -> pd.DataFrame:
+    """The parameters in which this run differs from the released protocol."""
+    return tables.departures({"this run": runs.config})
+
+
+# Table 3.
+
+
+def table3(runs: Runs) -> pd.DataFrame:
+    """Table 3 with the metrics as printed, squares included: paper, and by domain published and this run."""
+    paper, everything = printed.table3(), _published(runs)
+    columns = {"paper": paper}
+    for domain in similarity.DOMAINS if len(everything) else ():
+        columns[f"published, {domain}"] = comparison.means(everything[everything["domain"] == domain], ["similarity"])
+    if runs.record:
+        for name, own in runs.record.tables["sources"].groupby("domain", sort=False):
+            columns[f"this run, {name}"] = conclusions.squared(own)
+    table = comparison.side_by_side(paper[["similarity"]], columns)
+    return table.rename(columns={"similarity": "similarity, %"})
+
+
+def over_models(runs: Runs) -> pd.DataFrame:
+    """Correlations of accuracy after transfer with each metric over the five sources, with verdicts."""
+    rows = []
+    for metric in METRICS:
+        for method in ("pearson", "spearman"):
+            row = {"accuracy with": f"{plots.SYMBOLS[metric]}, {method.title()}"}
+            for name, table in _correlations(runs).items():
+                score = conclusions.row(table, outcome="transfer_accuracy", metric=metric, method=method)
+                word = verdicts.judge_over_sources(score, claimed=1)
+                row[name] = f"{Verdict.of('', score, word).correlation}: {word}"
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def conclusion(runs: Runs) -> str:
+    """The finding on α1, and the rule behind its verdicts."""
+    finding = findings(runs)["similarity_alpha1"]
+    return (
+        f"{finding if finding.verdicts else ''} {verdicts.RULE_OVER_SOURCES}. The claim is a positive correlation. The "
+        "sources are five, so the smallest p is 2/120."
+    )
+
+
+# Single images.
+
+
+def by_image(runs: Runs) -> Figure | None:
+    """α1(x) against the loss after transfer, over the images of the first domain of the first run there is."""
+    shown = next(iter(runs.published.values()), runs.record)
+    if shown is None:
+        return None
+    domain = shown.tables["sources"]["domain"].iloc[0]
+    arrays = {n.removeprefix(f"{domain}_"): array for n, array in shown.arrays.items() if n.startswith(f"{domain}_")}
+    scores = shown.tables["samples"].query("method == 'pearson' and domain == @domain")
+    alpha1 = np.stack([evaluation.alpha1(arrays, place, 0) for place in range(1, 1 + len(scores))])
+    labels = [f"{name}% {domain}" for name in scores["source"]]
+    return plots.sample_scatter(labels, scores, alpha1, arrays["transfer_loss"][:, arrays["index"]])
+
+
+def by_sample(runs: Runs) -> pd.DataFrame:
+    """The correlation of loss with α1(x) over the images of each source model, with a verdict on Pearson's."""
+    rows = []
+    for label, domain, source, scores in _samples(runs):
+        score = conclusions.row(scores, method="pearson")
+        word = verdicts.judge(score.r, score.low, score.high, claimed=-1)
+        row = {"target": domain, "similarity, %": source, "run": label, **comparison.scores(scores)}
+        rows.append({**row, "n": score.n, "a negative r is": word})
+    return pd.DataFrame(rows)
+
+
+def _samples(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """Run, domain, source and correlations over samples, of all runs."""
+    shown = {f"published, seed {made.config['seed']}": made for made in runs.published.values()}
+    shown |= {"this run": runs.record} if runs.record else {}
+    for label, made in shown.items():
+        for (domain, source), scores in made.tables["samples"].groupby(["domain", "source"], sort=False):
+            yield label, str(domain), str(source), scores
+
+
+def in_print() -> str:
+    """The score that the paper prints."""
+    return f"In print the score is {tables.number(printed.pearson('table3'))}, without an interval."
