@@ -46,7 +46,7 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     ``correlations``: accuracy after transfer with the mean and the median of α1(x), over the sources of each table;
     ``texts``: the loss with α1(x), over the texts of the first published run, for the titles of figures 6 and 9.
     """
-    rows, correlations = pool.rows(dict(published)), []
+    rows, correlations = pool.rows(published), []
     for direction, view in product(nlp_tables.DIRECTIONS, text.VIEWS):
         if view == "word":
             correlations += _with_accuracy(nlp_tables.PAPER[direction](), direction, view, "paper")

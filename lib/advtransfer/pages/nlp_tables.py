@@ -41,7 +41,7 @@ def shown(runs: Runs) -> dict[str, Record]:
 
 def sources(runs: Runs) -> dict[str, pd.DataFrame]:
     """The source models of the published runs and of this one, with squares as the paper prints them."""
-    rows = {"published": pool.rows(dict(runs.published))} if runs.published else {}
+    rows = {"published": pool.rows(runs.published)} if runs.published else {}
     if runs.record:
         rows["this run"] = runs.record.tables["sources"]
     return {run: conclusions.squared(table) for run, table in rows.items()}
