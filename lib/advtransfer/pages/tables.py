@@ -51,7 +51,7 @@ def missing(names: Iterable[str]) -> str:
 
 
 def power(value: float) -> str:
-    """A small number as a power of ten for TeX, e.g. "$4.8 \\times 10^{-15}$"; "0" for zero."""
+    """A small number as a power of ten in TeX; "0" for zero."""
     if value == 0:
         return "0"
     mantissa, exponent = f"{value:.1e}".split("e")

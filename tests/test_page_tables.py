@@ -1,0 +1,136 @@
+"""The tables and figures of the pages: they say what their records say, with and without data and published runs."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from advtransfer.experiments import ablations, conclusions, similarity, text, vision
+from advtransfer.pages import cifar_to_stl as page
+from advtransfer.pages import comparison, runs, tables, verdicts
+from advtransfer.pages.verdicts import Finding
+from advtransfer.records.published import RESULTS, Published, published
+from advtransfer.records.record import RecordError
+
+EXPERIMENTS = {"cifar_to_stl": vision, "similarity": similarity, "ablations": ablations, "nlp": text}
+FUNCTIONS = {
+    "cifar_to_stl": [
+        "about_this_run", "about_published", "departures", "source_accuracies", "against_known", "table1",
+        "table1_as_defined", "by_image", "by_sample", "forecast", "over_five_models", "pool_figure", "predictors",
+        "about_many_sources",
+    ],
+    "similarity": ["about", "departures", "table3", "over_models", "conclusion", "by_image", "by_sample"],
+    "ablations": ["about_this_run", "about_published", "curves", "settings", "switches"],
+    "nlp": ["about", "departures", "over_sources", "by_confidence", "control"],
+}  # fmt: skip
+
+
+def name_of(experiment) -> str:
+    return experiment.__name__.rpartition(".")[2]
+
+
+@pytest.fixture(params=EXPERIMENTS)
+def bare(request, monkeypatch, tmp_path):
+    """A page and its runs where nothing is published and no data are here."""
+    monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path))
+    experiment = EXPERIMENTS[request.param]
+    config = experiment.Config.from_profile("quick")
+    return request.param, runs.Runs(config, None, Published(tmp_path), {})
+
+
+@pytest.mark.parametrize("notebook", EXPERIMENTS)
+def test_a_stored_summary_follows_from_the_published_runs(notebook):
+    name = name_of(EXPERIMENTS[notebook])
+    records = published(name)
+    stored = runs.read_summary(name, records)
+    computed = importlib.import_module(f"advtransfer.pages.{notebook}").summary(records)
+    assert set(stored) == set(computed)
+    for table in computed:
+        pd.testing.assert_frame_equal(stored[table], computed[table], check_exact=True, check_dtype=False)
+
+
+def test_a_summary_of_other_records_is_refused(tmp_path):
+    (tmp_path / "vision").mkdir()
+    for entry in (RESULTS / "vision").iterdir():
+        (tmp_path / "vision" / entry.name).symlink_to(entry)
+    assert runs.read_summary("vision", published("vision", tmp_path), tmp_path)
+    (tmp_path / "vision" / "full-seed1").unlink()
+    with pytest.raises(RecordError, match="is of other records than those beside it; publish one of them again"):
+        runs.read_summary("vision", published("vision", tmp_path), tmp_path)
+
+
+def test_a_published_record_is_read_when_it_is_used(tmp_path):
+    (tmp_path / "vision").mkdir()
+    (tmp_path / "vision" / "good").symlink_to(RESULTS / "vision" / "full-seed0")
+    broken = tmp_path / "vision" / "broken"
+    broken.mkdir()
+    (broken / "record.json").write_text(json.dumps({"digest": "0"}))
+    records = published("vision", tmp_path)
+    assert list(records) == ["broken", "good"]
+    assert records["good"].experiment == "vision"
+    with pytest.raises(RecordError, match="broken record"):
+        records["broken"]
+
+
+def test_without_data_and_published_runs_a_page_shows_the_paper_and_says_what_is_missing(bare):
+    name, none = bare
+    module = importlib.import_module(f"advtransfer.pages.{name}")
+    shown = {function: getattr(module, function)(none) for function in FUNCTIONS[name]}
+    texts = "\n".join(content for content in shown.values() if isinstance(content, str))
+    assert "python -m advtransfer data fetch" in texts
+    for function, content in shown.items():
+        assert content is None or isinstance(content, str | pd.DataFrame | Figure), function
+        assert not isinstance(content, pd.DataFrame) or "nan" not in str(tables.show(content) and content.to_csv())
+    for key, value in module.findings(none).items():
+        if isinstance(value, Finding) and value.verdicts:
+            raise AssertionError(f"{key} has a verdict without a run")
+
+
+def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
+    records = published("vision")
+    known = runs.Runs(
+        vision.Config.from_profile("quick"), None, records, runs.read_summary("vision", records)
+    )  # fmt: skip
+    quoted = page.findings(known)
+    table = page.over_five_models(known).set_index("correlation")
+    for key, row in (("cifar_pearson_table", r"accuracy with $\alpha_1$, Pearson"),
+                     ("cifar_alpha2", r"accuracy with $\alpha_2$, Pearson")):  # fmt: skip
+        assert quoted[key].word == table.loc[row, "verdict, published"]
+        assert str(quoted[key]).startswith(table.loc[row, "published"])
+        (verdict,) = quoted[key].verdicts
+        assert verdicts.judge_over_sources(
+            conclusions.Correlation(verdict.estimate, verdict.low, verdict.high, verdict.p, verdict.n), claimed=1
+        ) == verdict.word  # fmt: skip
+    forecasts = page.predictors(known).set_index(["predictor", "held fixed"])
+    own = quoted["cifar_pool_accuracy"]
+    assert own.word == forecasts.loc[("own accuracy", "nothing"), "verdict (Spearman)"]
+    by_sample = page.by_sample(known)
+    assert len(by_sample) == len(quoted["cifar_pearson_samples"].verdicts)
+    reproduced = (by_sample["a negative r is"] == "reproduced").sum()
+    assert f"{reproduced} of {len(by_sample)} reproduced" in str(quoted["cifar_pearson_samples"])
+
+
+def test_scores_have_a_cell_for_each_method():
+    correlations = conclusions.over_samples(["a"], [[0.1, 0.2, 0.3, 0.4]], [[0.4, 0.3, 0.2, 0.1]])
+    cells = comparison.scores(correlations)
+    assert list(cells) == ["Pearson", "p, Pearson", "Spearman", "p, Spearman", "Kendall", "p, Kendall"]
+    assert cells["Pearson"].startswith("−1.00")
+
+
+def test_every_function_of_a_page_is_called_by_its_notebook():
+    """What no notebook calls is dead."""
+    for name in (*EXPERIMENTS, "theory_checks", "synthetic"):
+        module = importlib.import_module(f"advtransfer.pages.{name}")
+        text = (Path(__file__).parents[1] / "notebooks" / f"{name}.md").read_text("utf-8")
+        own = Path(module.__file__).read_text("utf-8")
+        public = [
+            key for key, value in vars(module).items()
+            if callable(value) and not key.startswith("_") and getattr(value, "__module__", "") == module.__name__
+        ]  # fmt: skip
+        assert public
+        for function in public:
+            used = f"page.{function}(" in text or own.count(f"{function}(") > 1
+            assert used or function == "summary", f"{name}.{function}"
