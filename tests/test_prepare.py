@@ -7,10 +7,9 @@ import warnings
 
 import pytest
 import torch
-import torch._inductor.config
 from torch import nn
 
-from advtransfer.prepare import NotCompiledWarning, NotFoldedWarning, prepare
+from advtransfer.prepare import NotFoldedWarning, prepare
 
 
 class Residual(nn.Module):
@@ -220,40 +219,6 @@ def test_it_says_what_it_did():
         done = prepare(trained(NOT_FOLDED["control flow"], torch.float32)).preparation
     assert done[:3] == (0, 1, 0)
     assert "control flow" in done.note
-
-
-def test_a_compiled_model_gives_the_outputs_and_gradients_of_the_model():
-    model = trained(conv_net, torch.float64).eval()
-    prepared = prepare(model, compile="aot_eager")  # all of torch.compile but the making of machine code
-    assert prepared.preparation.folded == 2
-    x = images().requires_grad_()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", NotCompiledWarning)
-        found, expected = (torch.autograd.grad(f(x).square().sum(), x)[0] for f in (prepared, model))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
-
-
-def test_without_a_compiler_the_model_is_run_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # or what was compiled before would be found
-    model = trained(conv_net, torch.float64).eval()
-    prepared = prepare(model, compile=True)
-    said = pytest.warns(NotCompiledWarning, match="Sequential is run as it is, for it cannot be compiled: .")
-    with torch._inductor.config.patch({"cpp.cxx": ("/no/compiler",)}), said as caught:
-        outputs = prepared(images())
-    assert "\n" not in str(caught[0].message)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert prepared(images()).equal(outputs)  # said once
-    torch.testing.assert_close(outputs, model(images()), rtol=0, atol=1e-10)
-
-
-def test_an_error_of_the_model_is_no_failure_to_compile():
-    prepared = prepare(trained(conv_net, torch.float64), compile="aot_eager")
-    with pytest.raises(RuntimeError, match="channels"):
-        prepared(torch.zeros(2, 5, 8, 8, dtype=torch.float64))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", NotCompiledWarning)
-        prepared(images())
 
 
 def test_what_is_refused_is_said_in_one_line():

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import Node, Tracer
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -22,10 +22,6 @@ class NotFoldedWarning(UserWarning):
     """The model could not be traced, so its BatchNorm layers stay as they are."""
 
 
-class NotCompiledWarning(UserWarning):
-    """`torch.compile` failed, so the model is run uncompiled."""
-
-
 class Preparation(NamedTuple):
     """What was done to a model; the prepared copy has this as its attribute ``preparation``."""
 
@@ -39,9 +35,7 @@ class Preparation(NamedTuple):
     """Why the model could not be traced, in which case none of this was done; empty if it could."""
 
 
-def prepare(
-    model: nn.Module, *, dtype: torch.dtype | None = None, channels_last: bool = True, compile: bool | str = False
-) -> nn.Module:
+def prepare(model: nn.Module, *, dtype: torch.dtype | None = None, channels_last: bool = True) -> nn.Module:
     """Copy a model for evaluation and attacks: in eval mode, frozen, with BatchNorm folded into convolutions.
 
     In eval mode BatchNorm is an affine map of each channel. So it can become part of the weights of the convolution
@@ -62,10 +56,6 @@ def prepare(
     channels_last : bool
         Store the weights of two-dimensional convolutions channels-last, so that their outputs have this format, too. No
         call needs a conversion if the input also has it: ``x.contiguous(memory_format=torch.channels_last)``.
-    compile : bool or str
-        Run the copy through `torch.compile`; a string names the backend. The copy is then wrapped (``.model`` is the
-        model itself). If compiling fails at the first call, the model is run uncompiled. Compiling takes long, for each
-        model and each mode, so it is meant for long attacks; measure whether it helps.
 
     Returns
     -------
@@ -81,8 +71,6 @@ def prepare(
     -----
     NotFoldedWarning
         `torch.fx` cannot trace the model, or the model has forward hooks; the copy is correct but slower.
-    NotCompiledWarning
-        `torch.compile` cannot compile the model or finds no C++ compiler; this comes with the first call.
 
     Examples
     --------
@@ -116,32 +104,8 @@ def prepare(
         if channels_last:
             convert_conv2d_weight_memory_format(prepared, torch.channels_last)
     done = Preparation(len(pairs), len(norms) - len(pairs), len(overwriting), note)
-    if compile:
-        prepared = _Compiled(prepared, "inductor" if compile is True else compile)
     object.__setattr__(prepared, "preparation", done)  # as it is not a parameter, buffer or module
     return prepared
-
-
-class _Compiled(nn.Module):
-    """A model that runs through `torch.compile`, and uncompiled as soon as that fails."""
-
-    def __init__(self, model: nn.Module, backend: str) -> None:
-        super().__init__()
-        self.model = model
-        self._run = torch.compile(model, backend=backend)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs of the model."""
-        try:
-            return cast(Tensor, self._run(x))
-        except Exception as error:  # compilers may raise anything; the next line raises errors of the model itself
-            outputs: Tensor = self.model(x)
-            if self._run is not self.model:
-                self._run = self.model
-                reason = str(error).partition("\n")[0]
-                message = f"{type(self.model).__name__} is run as it is, for it cannot be compiled: {reason}"
-                warnings.warn(message, NotCompiledWarning, stacklevel=2)
-            return outputs
 
 
 def _fold(conv: nn.Module, norm: nn.Module, dtype: torch.dtype | None) -> nn.Module:

@@ -107,7 +107,7 @@ def claims(runs: Runs, study: str) -> pd.DataFrame:
     """The claim of Table 1 under each setting of a study, with a verdict, and the mean score over images."""
     rows = []
     if study == "table5":
-        for _, line in runs.summary.get("paper", summary({})["paper"]).iterrows():
+        for _, line in (runs.summary or summary({}))["paper"].iterrows():
             score = Correlation(*(line[name] for name in Correlation._fields))
             verdict = _judged(score, line["attack"], "paper")
             rows.append(_row(line["attack"], verdict, printed.pearson("table5", line["attack"])))

@@ -264,7 +264,9 @@ def forecast(runs: Runs) -> Figure:
 
 def _correlations(runs: Runs) -> dict[str, pd.DataFrame]:
     """Correlations over source models by run: in the paper, over the published rows, and in this run."""
-    stored = runs.summary.get("correlations", conclusions.over_sources(printed.table1(), "paper"))
+    stored = runs.summary.get("correlations")
+    if stored is None:
+        stored = conclusions.over_sources(printed.table1(), "paper")
     found = {str(where): part for where, part in stored.groupby("where", sort=False)}
     if runs.record:
         found["this run"] = runs.record.tables["correlations"].query("where == 'here'")

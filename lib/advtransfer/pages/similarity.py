@@ -70,7 +70,9 @@ def _published(runs: Runs) -> pd.DataFrame:
 
 def _correlations(runs: Runs) -> dict[str, pd.DataFrame]:
     """Correlations over the five sources: in the paper, and by domain over the published rows and in this run."""
-    stored = runs.summary.get("correlations", conclusions.over_sources(printed.table3(), "paper"))
+    stored = runs.summary.get("correlations")
+    if stored is None:
+        stored = conclusions.over_sources(printed.table3(), "paper")
     by_run = {str(where): part for where, part in stored.groupby("where", sort=False)}
     if runs.record:
         own = runs.record.tables["correlations"].query("where == 'here'")
