@@ -1,4 +1,4 @@
-# One command from an empty folder: `make book` or `make test`. Each step sets up what it needs and skips what is fresh.
+# `make book` and `make test` work in a fresh clone. Each step sets up what it needs and skips what is up to date.
 
 PYTHON  ?= python3
 PORT    ?= 8000
@@ -16,25 +16,25 @@ AXE_SHA256  := 39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107
 
 .PHONY: help setup book pdf test test-oldest links bench classroom serve clean data mathjax axe notebooks
 
-help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name what; do printf 'make %-10s %s\n' "$$name" "$$what"; done
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name what; do printf 'make %-12s %s\n' "$$name" "$$what"; done
 
-setup: .venv/ready  ## make .venv, or bring it up to date
+setup: .venv/ready  ## make .venv, or update it
 
 test: .venv/peers .venv/extras mathjax axe  ## run every test (ARGS=... for pytest)
 	@echo "test: running pytest"
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
 
-test-oldest: ## the tests of the core on the oldest torch that it is made for, in .venv-oldest
+test-oldest:  ## run the tests of the core with the oldest torch that it supports, in .venv-oldest
 	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	@.venv-oldest/bin/python -m pip install --quiet 'torch==$(OLDEST_TORCH)' 'numpy<2.3' -e . hypothesis pytest
 	@.venv-oldest/bin/python -m pytest -q --noconftest -p no:cacheprovider $(CORE_TESTS) $(ARGS)
 
-bench: .venv/peers  ## time the attacks beside other libraries (ARGS=... for benchmarks/bench.py)
+bench: .venv/peers  ## compare the speed of the attacks with other libraries (ARGS=... for benchmarks/bench.py)
 	@echo "bench: a quiet machine gives quiet numbers; half an hour on two fast cores, more on slow ones"
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
-book: .venv/ready data mathjax notebooks  ## execute the notebooks that changed and build the pages
+book: .venv/ready data mathjax notebooks  ## execute the notebooks that have changed, and build the pages
 	@echo "book: rendering the pages to _build/html"
 	@COMPANION_PDF=$(if $(CHROMIUM),companion.pdf) $(BIN)/jupyter-book build . -W -n --keep-going || \
 	    { rm -rf _build/.doctrees; exit 1; }
@@ -43,10 +43,10 @@ book: .venv/ready data mathjax notebooks  ## execute the notebooks that changed 
 pdf:  ## print the built pages into one PDF (needs Chromium)
 	@$(BIN)/python book/print_pdf.py
 
-links: .venv/ready  ## ask the network for every address that the book points to
+links: .venv/ready  ## check every web address to which the book links
 	@$(BIN)/python book/check_links.py
 
-classroom: .venv/extras  ## make the editions of the assignments in _build/classroom
+classroom: .venv/extras  ## make all editions of the assignments, in _build/classroom
 	@$(BIN)/python -m advtransfer classroom release
 
 serve:  ## show the built pages on http://localhost:8000 (PORT=...)
@@ -57,7 +57,7 @@ serve:  ## show the built pages on http://localhost:8000 (PORT=...)
 clean:  ## remove the pages and the executed notebooks (not .venv, not the cache)
 	rm -rf _build dist notebooks/*.ipynb notebooks/*.html notebooks/*.record
 
-# The stamps are written last: an installation that broke off is done again.
+# The stamps are written last, so that an interrupted installation is done again.
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "setup: $(PYTHON) is older than Python 3.11; use make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -88,8 +88,9 @@ notebooks: .venv/ready data
 	@echo "book: executing the notebooks that changed"
 	@$(BIN)/python -m advtransfer run --all
 
-# What is taken from npm packages: the part of MathJax that the pages use (without it they load it from its usual
-# address), and the accessibility checker that the tests run in the pages. Checked, and there whole or not at all.
+# Files from npm packages: the part of MathJax that the pages use (if it is missing, they load MathJax from its usual
+# address), and the accessibility checker that the tests run in the pages. Each package is compared with its checksum, and
+# its files are put in place all at once or not at all.
 define npm  # name, version, sha256, folder, files
 	rm -rf _build/npm && mkdir -p _build/npm/files $(dir $(4)) && cd _build/npm && \
 	npm pack --silent $(1)@$(2) >/dev/null && echo "$(3)  $(1)-$(2).tgz" > sum && \

@@ -2,7 +2,7 @@
 
     python benchmarks/figure2.py [--repeats 9] [--threads 2] [--samples 200]
 
-It needs the authors' released files in the data root (data/README.md). The plain way is written here from the
+It needs the authors' released files in the data root (notebooks/synthetic.md). The plain way is written here from the
 definitions, with none of the library's metrics: a loop over samples with one SVD each, the gradient map by least
 squares over all N·n equations. It is timed on fewer samples of one scale, and scaled up in proportion, which is fair to
 it: its cost is a constant a sample.
@@ -67,7 +67,7 @@ def measure(repeats: int, samples: int) -> list[dict[str, float | str]]:
     """
     if not released.digests():
         raise DataUnavailable(
-            f"the authors' files are not in {released.folder()}; data/README.md says where they are from"
+            f"the authors' files are not in {released.folder()}; notebooks/synthetic.md says where they are from"
         )
     exact = released.data()
     data = Regression(*(part.float() for part in exact))  # as the released script has them

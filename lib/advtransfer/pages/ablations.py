@@ -43,14 +43,14 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
 
 def findings(runs: Runs) -> dict[str, Finding]:
     """What other pages quote of this one."""
-    found = {}
+    quoted = {}
     for study in SERIES:
         judged = tuple(verdict for _, verdict, _ in _claims(runs, study))
         counts = pd.Series([verdict.word for verdict in judged], dtype=str).value_counts()
         words = ", ".join(f"{word} {n}" for word, n in counts.items())
         text = f"{words} (of {len(judged)} rows: settings, each in several runs)" if judged else "not run"
-        found[f"ablations_{study}"] = Finding(text, judged)
-    return found
+        quoted[f"ablations_{study}"] = Finding(text, judged)
+    return quoted
 
 
 # What was run.

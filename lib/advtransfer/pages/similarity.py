@@ -131,8 +131,8 @@ def table3(runs: Runs) -> pd.DataFrame:
     for domain in similarity.DOMAINS if len(everything) else ():
         columns[f"published, {domain}"] = comparison.means(everything[everything["domain"] == domain], ["similarity"])
     if runs.record:
-        for name, own in runs.record.tables["sources"].groupby("domain", sort=False):
-            columns[f"this run, {name}"] = conclusions.squared(own)
+        own = conclusions.squared(runs.record.tables["sources"])
+        columns |= {f"this run, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
     table = comparison.side_by_side(paper[["similarity"]], columns)
     return table.rename(columns={"similarity": "similarity, %"})
 
