@@ -1,4 +1,4 @@
-"""What several tests of the ground floor share: seeded numbers, inner products, and how a refusal looks."""
+"""What several tests of the core share: seeded numbers, inner products, and how a refusal looks."""
 
 import re
 

@@ -60,6 +60,9 @@ def test_a_summary_of_other_records_is_refused(tmp_path):
     (tmp_path / "vision" / "full-seed1").unlink()
     with pytest.raises(RecordError, match="is of other records than those beside it; publish one of them again"):
         runs.read_summary("vision", published("vision", tmp_path), tmp_path)
+    (tmp_path / "vision" / "summary.json").unlink()
+    with pytest.raises(RecordError, match="is missing; publish one of the records"):
+        runs.read_summary("vision", published("vision", tmp_path), tmp_path)
 
 
 def test_a_published_record_is_read_when_it_is_used(tmp_path):

@@ -60,11 +60,13 @@ def read_summary(experiment: str, records: Published, results: Path = RESULTS) -
     Raises
     ------
     RecordError
-        They were computed from other records.
+        They are missing, or were computed from other records.
     """
     path = results / experiment / SUMMARY
-    if not records or not path.is_file():
+    if not records:
         return {}
+    if not path.is_file():
+        raise RecordError(f"{path} is missing; publish one of the records beside it again")
     stored = json.loads(path.read_text(encoding="utf-8"))
     if stored["records"] != records.digests():
         raise RecordError(f"{path} is of other records than those beside it; publish one of them again")
