@@ -1,1 +1,1 @@
-"""What is typed after ``python -m advtransfer``, a module a command."""
+"""The commands that are typed after ``python -m advtransfer``."""

@@ -27,18 +27,22 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     check.set_defaults(func=_check)
     grade = actions.add_parser("grade", help="run the tests on every submission")
     grade.add_argument("--student", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
-    grade.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="at a time")
-    grade.add_argument("--seed", type=int, default=None, help="of the tests' inputs (default: a secret one, kept)")
-    grade.add_argument("--seconds", type=float, default=20.0, help="for one cell or call (default: 20)")
-    grade.add_argument("--unsafe", action="store_true", help="run without a sandbox: only code that you have read")
+    grade.add_argument(
+        "--jobs", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="submissions graded at the same time"
+    )
+    grade.add_argument(
+        "--seed", type=int, default=None, help="seed of the tests' inputs (default: a secret seed, which is kept)"
+    )
+    grade.add_argument("--seconds", type=float, default=20.0, help="seconds for one cell or call (default: 20)")
+    grade.add_argument("--unsafe", action="store_true", help="run without a sandbox; only for code that you have read")
     grade.set_defaults(func=_grade)
     pages = actions.add_parser("feedback", help="write the pages for students, the overview and grades.csv")
     pages.set_defaults(func=_feedback)
     for command in (grade, pages):
-        command.add_argument("name", metavar="NAME", help="of the assignment")
+        command.add_argument("name", metavar="NAME", help="name of the assignment")
         command.add_argument(
             "--class", dest="folder", type=Path, required=True, metavar="DIR",
-            help="of the class; notebooks are in DIR/NAME/submitted",
+            help="folder of the class; the notebooks are in DIR/NAME/submitted",
         )  # fmt: skip
     for command in (release, grade, pages):
         command.add_argument("--sources", type=Path, default=sheets.SOURCES, metavar="DIR", help=argparse.SUPPRESS)

@@ -21,8 +21,8 @@ Row = tuple[str, str, str, str, str]
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Add ``list``, ``fetch`` and ``verify``; each sets `func`, from a namespace to an exit code."""
     actions = parser.add_subparsers(required=True, metavar="list | fetch | verify")
-    actions.add_parser("list", help="what there is, and what is here").set_defaults(func=_told(list_data))
-    getter = actions.add_parser("fetch", help="bring data sets here, checked")
+    actions.add_parser("list", help="list the data sets and say which are here").set_defaults(func=_told(list_data))
+    getter = actions.add_parser("fetch", help="fetch data sets and check them")
     getter.add_argument("names", nargs="+", metavar="NAME", help=", ".join(sources()))
     getter.set_defaults(func=_told(fetch_data))
     actions.add_parser("verify", help="check every file here again").set_defaults(func=_told(verify_data))

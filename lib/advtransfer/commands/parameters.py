@@ -41,7 +41,7 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def add_help(parser: argparse.ArgumentParser) -> None:
     """Add ``-h``, which also shows the parameters of the notebook, if one is named."""
-    parser.add_argument("-h", "--help", action="store_true", help="this, and with NOTEBOOK its parameters")
+    parser.add_argument("-h", "--help", action="store_true", help="show this help and, with NOTEBOOK, its parameters")
     parser.set_defaults(parser=parser)
 
 

@@ -1,4 +1,4 @@
-"""Execute a notebook with papermill, strictly: checked before, clean after, and only when something changed."""
+"""Execute a notebook with papermill, under strict rules: parameters are checked first, and nothing runs twice."""
 
 import json
 import os
@@ -27,12 +27,12 @@ KERNEL = {
 
 
 class RunError(RuntimeError):
-    """A notebook that was started and did not end well."""
+    """A notebook that was started and failed."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the executed notebook lies, and whether this call has executed it."""
+    """The path of the executed notebook, and whether this call has executed it."""
 
     path: Path
     executed: bool
@@ -43,23 +43,23 @@ def run(
 ) -> Outcome:
     """Execute `notebook` (MyST Markdown) and write it as ``NAME.ipynb`` beside it, or into the folder `out`.
 
-    With `whole`, the page ``NAME.html`` and the folder ``NAME.record`` are written, too. Nothing is done when that
-    is there and neither the notebook, its parameters, the source it imports nor the data it reads have changed
-    since. It runs in its own folder, on the Python that runs this.
+    With `whole`, the page ``NAME.html`` and the folder ``NAME.record`` are written, too. Nothing is done if these files
+    exist and nothing has changed since: the notebook, its parameters, the source, or the data. The notebook runs in
+    its own folder, on the Python that runs this function.
 
     Parameters
     ----------
     notebook
         The path of the ``.md`` file.
     parameters
-        By name; each must be in the notebook's parameters cell and fit the Config of its experiment.
+        By name; each must be a field of the Config of its experiment.
 
     Raises
     ------
     NotebookError, ConfigError
         Before anything is started.
     RunError
-        When a cell fails; what there is of the notebook is kept as ``NAME.failed.ipynb``.
+        A cell fails; the notebook up to there is kept as ``NAME.failed.ipynb``.
     """
     source = read(notebook)
     resolved = source.resolve(parameters or {})
@@ -85,7 +85,7 @@ def run(
 
 
 def _beside(target: Path, kept: Path, *, made: bool) -> bool:
-    """Write the page and the record of an executed notebook, unless they are there; whether they were."""
+    """Write the page and the record of an executed notebook, unless they exist; return whether they did."""
     page, record = target.with_suffix(".html"), target.with_suffix(".record")
     there = not made and page.exists() and record.exists()
     if not there:
@@ -102,7 +102,7 @@ def _beside(target: Path, kept: Path, *, made: bool) -> bool:
 def execute(
     notebook: nbformat.NotebookNode, values: dict[str, Any], source: Path, failed: Path
 ) -> nbformat.NotebookNode:
-    """Execute a notebook's cells in its own folder; what there is after a cell fails is kept as `failed`."""
+    """Execute the cells in the folder of `source`. If a cell fails, the notebook up to there is kept as `failed`."""
     import papermill  # here, as it takes a while and a fresh notebook needs none of it
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -133,7 +133,7 @@ def execute(
 
 
 def _own_kernel() -> type:
-    """Give the kernel manager for the Python that runs this, whatever kernels the user has installed."""
+    """A kernel manager for the Python that runs this, whatever kernels the user has installed."""
     from ipykernel.kernelspec import make_ipkernel_cmd
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -150,14 +150,14 @@ def _own_kernel() -> type:
 
 
 def _terminal() -> dict[str, str]:
-    """Tell a kernel where its progress bars can be seen, if somebody watches."""
+    """The terminal on which a kernel can show its progress bars, if there is one."""
     with suppress(OSError, ValueError):
         return {"ADVTRANSFER_TERMINAL": os.ttyname(sys.stderr.fileno())}
     return {}
 
 
 def _settled(node: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Take out what differs between runs that are the same: times, durations, random names."""
+    """Remove what differs between two equal runs: times, durations, random names."""
     node.metadata.pop("papermill", None)
     for number, cell in enumerate(node.cells):
         cell["id"] = f"cell-{number}"

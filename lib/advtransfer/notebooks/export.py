@@ -16,9 +16,9 @@ LINK = re.compile(r"(.*?)\s*<[^>]*>")
 
 
 def write_html(notebook: Path, target: Path) -> None:
-    """Render an executed notebook: numbers that its text quotes are filled in, captions stand under their figures.
+    """Render an executed notebook, with the numbers that its text quotes and with captions under its figures.
 
-    What only the book can resolve, a reference to another page, is left as its text. Formulas need MathJax from the
+    References to other pages, which only the book can resolve, become plain text. Formulas need MathJax from the
     network when the page is read.
     """
     from nbconvert import HTMLExporter  # here, as it takes a while
@@ -46,7 +46,7 @@ def write_html(notebook: Path, target: Path) -> None:
 
 
 def glued(node: nbformat.NotebookNode) -> dict[str, Any]:
-    """The values that cells have glued, by name; one that is no plain value, as the text that Python writes for it."""
+    """The values that cells have glued, by name; a value that is no plain literal is given as Python's text for it."""
     found: dict[str, Any] = {}
     for output in (output for cell in node.cells for output in cell.get("outputs", ())):
         for kind, value in output.get("data", {}).items():
@@ -70,12 +70,12 @@ def findings(node: nbformat.NotebookNode) -> dict[str, dict[str, Any]]:
 
 
 def _glue_name(output: nbformat.NotebookNode) -> str:
-    """The name of what an output has glued; empty if it is another output."""
+    """The name under which an output was glued; empty for other outputs."""
     return output.get("metadata", {}).get("scrapbook", {}).get("name", "").removeprefix(UNSEEN)
 
 
 def _resolved(text: str, values: dict[str, Any]) -> str:
-    """Markdown without what only MyST understands."""
+    """Markdown without the syntax that only MyST understands."""
     text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
     return re.sub(r"\{([\w:]+)\}`([^`]*)`", lambda role: _role(role[1], role[2], values), text)
 

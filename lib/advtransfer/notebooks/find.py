@@ -1,4 +1,4 @@
-"""The notebooks of the book: where they lie, by name, and in the order of its table of contents."""
+"""The notebooks of the book, by name, and in the order of its table of contents."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ def named(name: str) -> Path:
 
 
 def in_toc_order(folder: Path = FOLDER) -> list[Path]:
-    """The notebooks of `folder`, those in the book's table of contents first and as it has them."""
+    """The notebooks of `folder`: first those of the book's table of contents, in its order."""
     toc = folder.parent / "_toc.yml"
     listed = _files(yaml.safe_load(toc.read_text(encoding="utf-8"))) if toc.is_file() else []
     place = {folder.parent / f"{name}.md": number for number, name in enumerate(listed)}

@@ -27,7 +27,7 @@ from advtransfer.records.provenance import digest, package_hash, source_hash
 
 
 class NotebookError(ValueError):
-    """A notebook that is not there, or is not made as the runner needs it."""
+    """A notebook that does not exist, or that lacks what the runner needs."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ class Notebook:
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
-        """The defaults that the parameters cell sets itself.
+        """The defaults that are written in the parameters cell.
 
         Raises
         ------
         NotebookError
-            It sets something that is no parameter, or to something that is no plain value.
+            It sets an unknown parameter, or a value that is not a plain literal.
         """
         cell = self.parameters_cell
         if cell is None:
@@ -126,7 +126,7 @@ class Notebook:
         return [package_hash(), source_hash(self.experiment)]
 
     def check_names(self, names: Iterable[str]) -> None:
-        """Raise a `ConfigError` that suggests what may have been meant, if one of `names` is no parameter."""
+        """Raise a `ConfigError` with the most similar parameter, if one of `names` is unknown."""
         known = list(self.config_type.model_fields)
         for name in names:
             if name not in known:

@@ -1,4 +1,4 @@
-"""Runs kept: their parameters, results, weights and origin, and the files that hold them."""
+"""Records of runs: parameters, results, trained weights, where they come from, and the files that hold them."""
 
 from advtransfer.extras import require
 

@@ -20,7 +20,7 @@ WITHIN = (
 
 
 def differences(one: Record, other: Record) -> dict[str, pd.DataFrame]:
-    """Parameters that differ, and for each table of both the cells that do, with what each says."""
+    """The parameters that differ and, for each table that both records have, the cells that differ."""
     names = list(dict.fromkeys([*one.config, *other.config]))
     rows = [(name, one.config.get(name), other.config.get(name)) for name in names]
     found = {"parameters": pd.DataFrame([row for row in rows if row[1] != row[2]], columns=["name", "first", "second"])}
@@ -31,7 +31,7 @@ def differences(one: Record, other: Record) -> dict[str, pd.DataFrame]:
 
 
 def _cells(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """A row for each cell in which two tables differ: its row's number and labels, its column, both values."""
+    """One row per cell in which two tables differ: the number and labels of its row, its column, and both values."""
     if list(one.columns) != list(other.columns) or len(one) != len(other):
         shapes = [f"{len(table)} rows of {', '.join(table.columns)}" for table in (one, other)]
         return pd.DataFrame([("", "shape", *shapes)], columns=["row", "column", "first", "second"])
@@ -47,7 +47,7 @@ def _cells(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Verification:
-    """Whether a run holds, by which rule, and what does not."""
+    """Whether a run could be verified, by which rule, and which cells do not agree."""
 
     holds: bool
     rule: str
@@ -85,7 +85,7 @@ def verify(record: Record) -> Verification:
 
 
 def _agrees(record: Record, table: str, row: str, column: str, was: Any, now: Any) -> bool:
-    """Whether a number found now lies in the interval that the record has for it, or near enough if it has none."""
+    """Whether a new number lies in the recorded interval, or is close enough to a recorded number without interval."""
     numbers = isinstance(was, float | np.floating) and isinstance(now, float | np.floating)
     if not numbers:
         return False

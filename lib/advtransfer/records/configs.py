@@ -13,7 +13,7 @@ from advtransfer.names import unknown
 
 
 class ConfigError(ValueError):
-    """Parameters that cannot be used; one line a problem: its name, what was given, what is expected."""
+    """Parameters that cannot be used; one line per problem: the parameter, what was given, what is expected."""
 
 
 def _fraction(value: Any) -> Any:
@@ -24,7 +24,7 @@ def _fraction(value: Any) -> Any:
 
 
 Epsilon = Annotated[float, Field(gt=0), BeforeValidator(_fraction)]
-"""A radius greater than 0; the text ``"4/255"`` is understood."""
+"""A radius greater than 0; the text ``"4/255"`` is accepted."""
 
 
 class Config(BaseModel):
@@ -89,9 +89,9 @@ class Config(BaseModel):
 
 
 def parameter_lines(kind: type[Config], defaults: Mapping[str, Any] | None = None) -> str:
-    """The parameters cell of a notebook: a line ``name: type = default  # meaning`` for each field.
+    """The parameters cell of a notebook: one line ``name: type = default  # meaning`` per field.
 
-    What neither `defaults` nor the base Config sets is None, which means the value of the profile.
+    The default is None, which means the value of the profile, unless `defaults` or the base Config sets another.
     """
     usual = {name: field.default for name, field in Config.model_fields.items()} | dict(defaults or {})
     return "\n".join(
@@ -150,7 +150,7 @@ def _plain(value: Any) -> str:
 
 
 def explain(error: ValidationError, names: list[str]) -> str:
-    """One line a problem: the parameter, what was given and what is expected."""
+    """One line per problem: the parameter, what was given and what is expected."""
     problems: dict[str, ErrorDetails] = {}
     for problem in error.errors():  # the members of a union each complain: the first is enough
         problems.setdefault(str(problem["loc"][0]) if problem["loc"] else "parameters", problem)

@@ -1,4 +1,4 @@
-"""What a computation costs: seconds, memory, and energy where the machine tells."""
+"""What a computation costs: seconds, memory, and energy where the machine measures it."""
 
 import resource
 import sys

@@ -1,4 +1,4 @@
-"""The runs that are there: found by a name that a person types, and listed."""
+"""Find a run by a name that a person types, and list the runs of an experiment."""
 
 import importlib
 import json
@@ -18,7 +18,7 @@ def find(name: str, results: Path = RESULTS) -> Path:
     Raises
     ------
     ValueError
-        There is none, or more than one.
+        No record has that name, or more than one has.
     """
     path = Path(name)
     if (path / "record.json").is_file():
@@ -60,7 +60,7 @@ def cached(experiment: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def set_by_hand(config: dict[str, Any], module: str) -> dict[str, Any]:
-    """Those parameters of a run that are not what its profile says."""
+    """The parameters of a run that differ from its profile."""
     kind = importlib.import_module(module).Config
     usual = kind.from_profile(config["profile"]).model_dump(mode="json")
     return {name: value for name, value in config.items() if name not in usual or usual[name] != value}

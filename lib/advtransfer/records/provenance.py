@@ -22,10 +22,10 @@ PACKAGES = ("numpy", "scipy", "pandas", "torch", "torchvision", "transformers")
 
 @cache
 def source_hash(*modules: str) -> str:
-    """SHA-256 over the source of `modules` and of everything of this package that they import.
+    """SHA-256 over the source of `modules` and of all modules of this package that they import.
 
-    The imports are read, not run, and followed to their end; an import inside a function counts too. The
-    answer is remembered for the life of the process.
+    Imports are followed without running them, also those inside functions. The result is kept as long as the
+    process lives.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def device() -> "torch.device":
     Raises
     ------
     ValueError
-        It names none that PyTorch knows, or one that is not here.
+        PyTorch does not know a device of that name, or the machine has none.
     """
     import torch
 
@@ -95,7 +95,7 @@ def _import_graph(roots: frozenset[str]) -> grimp.ImportGraph:
 
 
 def _closure(graph: grimp.ImportGraph, modules: set[str]) -> set[str]:
-    """Everything that importing `modules` may run: what they import, and the packages these lie in."""
+    """All modules that importing `modules` may run: those that they import, and the packages around these."""
     reached: set[str] = set()
     waiting = set(modules)
     while waiting:

@@ -54,15 +54,15 @@ def published(experiment: str, results: Path = RESULTS) -> Published:
 
 
 def publish(record: Record, name: str, *, samples: int = 400, results: Path = RESULTS) -> Path:
-    """Put a record among those published with the book, with at most `samples` samples, and return its folder.
+    """Publish a record with the book, with at most `samples` samples, and return its folder.
 
-    The arrays that its experiment lists in ``SAMPLE_AXES`` are thinned evenly, and the tables derived anew from what
-    is left: so a published table is what the published samples say, and `rederived` can tell.
+    The arrays that its experiment lists in ``SAMPLE_AXES`` are thinned evenly, and the tables are derived again from
+    the samples that are left. So each published table follows from the published samples, which `rederived` checks.
 
     Raises
     ------
     ValueError
-        Its experiment cannot derive tables from arrays, or the name is no plain one.
+        Its experiment cannot derive tables from arrays, or the name has other characters than letters, digits, - and _.
     """
     if not name.replace("-", "_").isidentifier():
         raise ValueError(f"name is {name!r}; expected letters, digits, - and _, such as full-seed0")

@@ -23,7 +23,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class RecordError(ValueError):
-    """A folder that is no record, or not the one that was written."""
+    """A folder that is not a record, or whose content has changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Record:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over everything but the provenance, to the last bit."""
+        """SHA-256 over everything except the provenance, exact to the last bit."""
         content = {
             "experiment": self.experiment,
             "config": self.config,
@@ -63,7 +63,7 @@ class Record:
 
     @property
     def key(self) -> str:
-        """By which the run is found again: its config, its source and its data."""
+        """A digest of the config, the source and the data, by which the run is found again."""
         return digest(
             {"config": self.config} | {name: self.provenance[name] for name in ("module", "source", "inputs")}
         )
@@ -151,7 +151,7 @@ def _to_csv(table: pd.DataFrame) -> bytes:
 
 
 def from_csv(source: Path | IO[bytes], kinds: Mapping[str, str]) -> pd.DataFrame:
-    """Read a record's table, whose columns are of the `kinds` that its head tells, to the last bit."""
+    """Read a table of a record, exactly; `kinds` are the types of its columns."""
     # Floats are read as text and left to Python, which is exact whatever pandas does by default.
     read: dict[Any, Any] = {label: "str" if kind in ("float64", "str") else kind for label, kind in kinds.items()}
     table = pd.read_csv(source, dtype=read, keep_default_na=False, skip_blank_lines=False)

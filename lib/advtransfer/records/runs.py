@@ -1,4 +1,4 @@
-"""An experiment is a pure function of its Config, computed once: a run is found again by what it depends on."""
+"""An experiment is a pure function of its Config. Each run is computed once, and found again by what it depends on."""
 
 import functools
 import sys
@@ -62,7 +62,7 @@ def files(module: ModuleType, config: Config) -> dict[str, Path | None]:
 
 
 def place(experiment: str, key: str, cache: Path | None = None) -> Path:
-    """The folder of a record in the cache: those of an experiment lie in up to 256 folders."""
+    """The folder of a record in the cache. The records of an experiment are spread over up to 256 folders."""
     return (cache or storage.cache_root()) / "records" / experiment / key[:2] / key
 
 

@@ -1,7 +1,6 @@
 """What comes with the package: addresses of data sets, the printed tables, assignments; and published runs.
 
-In a checkout these lie where people look for them, in ``data`` and ``notebooks``. A wheel holds a copy of all but the
-published runs.
+In a checkout they are in the folders ``data`` and ``notebooks``. A wheel has a copy, without the published runs.
 """
 
 from pathlib import Path
@@ -23,5 +22,5 @@ def assignments() -> Path:
 
 
 def results() -> Path:
-    """The folder of the published runs, which is not there where the package was installed from a wheel."""
+    """The folder of the published runs. It does not exist if the package was installed from a wheel."""
     return CHECKOUT / "data" / "results"

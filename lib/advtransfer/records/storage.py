@@ -1,6 +1,6 @@
-"""Where files live, and how they are written: never half.
+"""Where files are, and how they are written: completely or not at all.
 
-Two roots: the data root holds what was fetched, the cache root holds what was computed.
+The data root has what was fetched, the cache root has what was computed.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 
 class Busy(RuntimeError):
-    """Somebody else is computing the very thing."""
+    """Another process is computing the same thing."""
 
 
 def data_root() -> Path:
@@ -41,7 +41,7 @@ def writable_folder(path: Path) -> Path:
     Raises
     ------
     PermissionError
-        In one line, with the path and what to set instead, before anything long has begun.
+        In one line, with the path and what to set instead, before any long work starts.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -72,15 +72,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Be the only one to make `path` inside the block, among all processes that see its folder.
+    """Be the only process to make `path` inside the block, among all processes that see its folder.
 
-    The lock is the operating system's, so that a process that is killed lets go of it. What a killed one has
+    The lock belongs to the operating system, which releases it if the process is killed. What a killed process has
     half written is removed.
 
     Raises
     ------
     Busy
-        Somebody holds it, and `wait` is False.
+        Another process has the lock, and `wait` is False.
     """
     writable_folder(path.parent)
     file = path.parent / f".{path.name}.lock"
@@ -106,7 +106,7 @@ def fingerprint(path: Path | None) -> str:
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Size and time of the last change of a file, by which another content is noticed without reading it."""
+    """Size and time of the last change of a file, by which a change is noticed without reading the file."""
     about = path.stat()
     return about.st_size, about.st_mtime_ns
 

@@ -1,4 +1,4 @@
-"""Trained weights, kept by content: the same settings and source never train twice, and a kill costs an epoch."""
+"""Trained weights, kept by settings and source: nothing is trained twice, and a kill costs at most one epoch."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ Weights = dict[str, Tensor]
 
 
 class Checkpoint:
-    """The state of a training under way, in one file: the last that was kept whole."""
+    """The last state of a training that was saved completely, in one file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,7 +54,7 @@ def cached(settings: dict[str, Any], train: Callable[[Checkpoint], Weights], *, 
     settings
         Everything the result depends on besides the source, as JSON values.
     train
-        Trains and returns the weights; it is given a checkpoint, with which it can go on where a kill stopped it.
+        Trains and returns the weights; with the checkpoint that it gets, it can go on after a kill.
     code
         The modules whose source makes the result.
 

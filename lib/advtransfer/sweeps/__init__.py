@@ -1,1 +1,1 @@
-"""Many runs: a grid of parameters, computed by whoever can, and collected."""
+"""Sweeps: many runs over a grid of parameters, computed in parallel and collected into tables."""

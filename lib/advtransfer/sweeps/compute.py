@@ -1,6 +1,6 @@
-"""A sweep: the runs of a plan that have no record yet, computed by whoever can, and what they all found.
+"""A sweep: compute the runs of a plan that have no record yet, and write the results of all.
 
-Nothing of its state is kept but the records: a sweep that was killed is typed again, and goes on.
+A sweep has no state other than the records. After a kill, the same command goes on.
 """
 
 import os
@@ -29,7 +29,7 @@ Job = tuple[Run, ...]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep did: runs that were there before, runs that it computed, and tracebacks of those that failed."""
+    """What a sweep did: the runs that had a record, the runs that it computed, and the tracebacks of failed runs."""
 
     found: frozenset[str]
     computed: frozenset[str]
@@ -44,13 +44,13 @@ class Outcome:
 def sweep(plan: Plan, start: Callable[[], Engine]) -> Outcome:
     """Compute the runs of `plan` that have no record; `start` is called only if there are some.
 
-    A run that fails does not stop the others. One whose worker dies is tried again, alone, and then given up. One
-    that another process is computing is left to it, and looked at again in the end.
+    A failed run does not stop the others. If a worker dies, its run is tried again alone, and then given up. A run
+    that another process is computing is left to that process, and checked again at the end.
 
     Raises
     ------
     PermissionError
-        The cache cannot be written, known before anything begins.
+        The cache cannot be written; this is checked first.
     """
     storage.writable_folder(storage.cache_root())
     found = kept(plan)
@@ -99,7 +99,7 @@ def _both(table: pd.DataFrame, stem: Path) -> list[Path]:
 
 
 class _Pool:
-    """The executor of an engine, started with the first task; another one after its workers have died."""
+    """The executor of an engine. It is started with the first task, and again after its workers have died."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -117,7 +117,7 @@ class _Pool:
 
 
 def _results(plan: Plan, missing: Sequence[Run], engine: Engine) -> Iterator[Result]:
-    """A result for each run, as they come: first all at once, then what was busy, then, one by one, what was lost."""
+    """A result for each run, as it comes: first all runs at once, then the busy ones, then the lost ones one by one."""
     pool = _Pool(engine)
     try:
         busy, lost = list[Run](), list[Run]()
@@ -149,7 +149,7 @@ def _results(plan: Plan, missing: Sequence[Run], engine: Engine) -> Iterator[Res
 
 
 def _shares(runs: Sequence[Run], tasks: int | None) -> list[Job]:
-    """The runs, one a job, or dealt out to so many jobs."""
+    """The runs as jobs: one run per job, or divided among a number of jobs."""
     return [tuple(runs[k::tasks]) for k in range(min(tasks, len(runs)))] if tasks else [(run,) for run in runs]
 
 
@@ -187,7 +187,7 @@ def _first(flying: dict[Future, Job]) -> set[Future]:
 
 
 def _told(job: Job, future: Future, error: BaseException | None) -> Sequence[Result | None]:
-    """The results of a job that has ended, each in its run's place."""
+    """The results of a finished job, one per run."""
     if isinstance(error, BrokenExecutor):
         return [None] * len(job)
     if error is not None:
@@ -196,7 +196,7 @@ def _told(job: Job, future: Future, error: BaseException | None) -> Sequence[Res
 
 
 def _keep(plan: Plan, result: Result) -> str:
-    """Keep a record that a worker sent, unless it is here by now; say what is wrong with it, if anything is."""
+    """Save a record that a worker sent, unless it exists by now; return what is wrong with it, or an empty text."""
     if result.record is None:
         return ""
     if result.record.digest != result.digest:
@@ -209,7 +209,7 @@ def _keep(plan: Plan, result: Result) -> str:
 
 
 def _bar(total: int, found: int) -> tqdm:
-    """Progress and time left, on a terminal all the time and elsewhere twice a minute."""
+    """A progress bar; outside a terminal it is printed twice per minute."""
     seen = sys.stderr.isatty()
     return tqdm(total=total, initial=found, unit="run", desc="sweep", smoothing=0.1, dynamic_ncols=seen, leave=seen,
                 mininterval=0.2 if seen else 30, disable=bool(os.environ.get("TQDM_DISABLE")))  # fmt: skip

@@ -17,7 +17,7 @@ RANGE = re.compile(r"(-?\d+):(-?\d+)(?::([1-9]\d*))?")
 
 @dataclass(frozen=True)
 class Run:
-    """One run: the key of its record, and what it sets beyond what all runs of the plan do."""
+    """One run: the key of its record, and the parameters in which it differs from the other runs."""
 
     key: str
     set: dict[str, Any]
@@ -48,7 +48,7 @@ class Plan:
 def axis(text: str) -> tuple[str, Sequence[Any]]:
     """Read ``NAME=VALUE,VALUE,...``, or ``NAME=FIRST:END[:STEP]`` for the whole numbers from FIRST to before END.
 
-    Where a value has commas of its own, as a list has, values are separated by semicolons.
+    If a value is itself a list with commas, separate the values by semicolons.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def size(grid: Mapping[str, Sequence[Any]]) -> int:
 
 
 def check(notebook: Notebook, fixed: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> None:
-    """Say at once which parameter is unknown, or set twice.
+    """Raise an error if a parameter is unknown or set twice.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def check(notebook: Notebook, fixed: Mapping[str, Any], grid: Mapping[str, Seque
 
 
 def plan(notebook: Notebook, fixed: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> Plan:
-    """Make the runs of a grid, in its order, the last axis fastest; combinations that mean the same are one.
+    """Make the runs of a grid, in its order, the last axis fastest; equal combinations count once.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def plan(notebook: Notebook, fixed: Mapping[str, Any], grid: Mapping[str, Sequen
 
 
 def kept(plan: Plan, cache: Path | None = None) -> set[str]:
-    """The keys of those runs that have a record, by a look into each folder rather than at each run."""
+    """The keys of the runs that have a record. Folders are listed, because looking for each run would take longer."""
     from advtransfer.records.runs import place
 
     folder = place(plan.experiment, "", cache)  # the one that holds all its folders of records

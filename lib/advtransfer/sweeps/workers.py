@@ -1,6 +1,6 @@
 """Where runs are computed: a process pool on this machine, a Dask cluster, Slurm; and what a worker does.
 
-Whoever has ``submit`` as `concurrent.futures.Executor` has it can do the work. Scheduling is left to it.
+Any object with ``submit`` as in `concurrent.futures.Executor` can do the work. It decides on the scheduling.
 """
 
 import importlib
@@ -29,19 +29,19 @@ TIMEOUT = 10  # seconds in which a scheduler must answer
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is asked: runs of an experiment, each as the key of its record and its parameters."""
+    """The task of a worker: runs of an experiment, each given by the key of its record and its parameters."""
 
     module: str
     runs: tuple[tuple[str, dict[str, Any]], ...]
     cache: str
-    """The `cache_id` of whoever asks: a worker with the same need not send records."""
+    """The `cache_id` of the process that asks. A worker with the same cache does not have to send records."""
     wait: bool
-    """Wait for a run that another process computes, rather than leave it for later."""
+    """Whether to wait for a run that another process is computing."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a run: its record's digest, or why there is none."""
+    """The result of a run: the digest of its record, or why there is none."""
 
     key: str
     digest: str = ""
@@ -89,7 +89,7 @@ def _one(experiment: Any, key: str, given: dict[str, Any], shared: bool, wait: b
 
 
 def cache_id(*, make: bool = False) -> str:
-    """A random name that the cache has been given; "" if it has none, unless one shall be made."""
+    """The random name of the cache; empty if it has none and `make` is False."""
     path = storage.cache_root() / "id"
     if make and not path.exists():
         with storage.locked(path), storage.replacing(path) as draft:
@@ -122,7 +122,7 @@ def local(workers: int | None = None, device: str | None = None) -> Engine:
 
 
 class _Pool(ProcessPoolExecutor):
-    """A process for each of `devices`, on a leash: they end when it is let go, by a shutdown or by a kill."""
+    """One process per device. The processes end with a shutdown, and also if this process is killed."""
 
     def __init__(self, devices: Sequence[str], threads: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -138,7 +138,7 @@ class _Pool(ProcessPoolExecutor):
 
 
 def _settle(devices: Any, threads: int, leash: Connection) -> None:
-    """What a worker of the pool does first: take a device and its threads, and see that it ends with its parent."""
+    """The first steps of a worker: take a device and its threads, and make sure that it ends with its parent."""
     os.environ |= {"ADVTRANSFER_DEVICE": devices.get(), "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the parent, who then lets go
     threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
