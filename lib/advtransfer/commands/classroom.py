@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         "--seed", type=int, default=None, help="seed of the tests' inputs (default: a secret seed, which is kept)"
     )
     grade.add_argument("--seconds", type=float, default=20.0, help="seconds for one cell or call (default: 20)")
-    grade.add_argument("--unsafe", action="store_true", help="run without a sandbox; only for code that you have read")
+    grade.add_argument("--unsafe", action="store_true", help="run without a sandbox; for code that you have read")
     grade.set_defaults(func=_grade)
     pages = actions.add_parser("feedback", help="write the pages for students, the overview and grades.csv")
     pages.set_defaults(func=_feedback)
