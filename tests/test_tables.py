@@ -36,7 +36,7 @@ def test_an_estimate_without_an_interval_stands_alone():
 def test_columns_of_numbers_are_set_right():
     cells = {
         "numbers": ["1.5", "−0.20 [−0.3,\N{NO-BREAK SPACE}0.1]", "–", "12,000", "3%", "< 0.001", r"$4 \times 10^{-5}$"],
-        "words": ["1.5", "0.3, reproduced", "–", "2 of 3", "", "a", "b"],
+        "words": [r"$\alpha_1$", "0.3, reproduced", "–", "2 of 3", "", "a", "b"],
     }
     numbers, words = tables.show(pd.DataFrame(cells)).data.splitlines()[1].strip("|").split("|")
     assert (numbers[-1], words[0]) == (":", ":")

@@ -77,7 +77,7 @@ def _is_number(cell: object) -> bool:
     if not isinstance(cell, str):
         return True
     head = cell.partition(" [")[0].removeprefix("< ").removesuffix("%").replace("−", "").replace(",", "")
-    return head in ("–", "") or head.startswith("$") or head.replace(".", "", 1).isdigit()
+    return head in ("–", "") or (head[:1] == "$" and head[1:2].isdigit()) or head.replace(".", "", 1).isdigit()
 
 
 def departures(runs: Mapping[str, Config]) -> pd.DataFrame:
