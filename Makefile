@@ -9,6 +9,7 @@ MATHJAX_VERSION := 3.2.2
 MATHJAX_SHA256  := 1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 OLDEST_TORCH := 2.6.0
+DATA := cifar10 mr imdb minilm-l6
 CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,attacks intervals matching metrics modes prepare spectral statistics))
 AXE     := .venv/axe-core
 AXE_VERSION := 4.11.0
@@ -79,10 +80,8 @@ clean:  ## remove the pages and the executed notebooks (not .venv, not the cache
 	@touch $@
 
 data: .venv/ready
-	@for name in cifar10 mr imdb minilm-l6; do \
-	    echo "book: looking for $$name"; \
-	    $(BIN)/python -m advtransfer data fetch $$name || echo "book: going on without it; its page will say so"; \
-	done
+	@echo "book: looking for $(DATA)"
+	@$(BIN)/python -m advtransfer data fetch $(DATA) || echo "book: going on without what is missing; its page will say so"
 
 notebooks: .venv/ready data
 	@echo "book: executing the notebooks that changed"

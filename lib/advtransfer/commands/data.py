@@ -76,12 +76,17 @@ def _files(entry: Source, root: Path) -> list[Path]:
 
 
 def fetch_data(arguments: argparse.Namespace) -> int:
-    """Fetch the data sets named; a wrong name stops it before anything is fetched."""
+    """Fetch data sets; a wrong name stops it before anything is fetched, a failed fetch does not stop the others."""
     for name in arguments.names:
         source(name)
+    failed = False
     for name in arguments.names:
-        print(fetch(name))
-    return 0
+        try:
+            print(fetch(name))
+        except (DataUnavailable, OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed = True
+    return 1 if failed else 0
 
 
 def verify_data(arguments: argparse.Namespace) -> int:
