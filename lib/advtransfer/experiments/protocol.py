@@ -8,31 +8,34 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from advtransfer import attacks, metrics
 from advtransfer.datasets import ImageDataset, generated, load, store
 from advtransfer.datasets.sources import source
 from advtransfer.models import images
 from advtransfer.models.images import ImageModel
-from advtransfer.modes import Model
+from advtransfer.modes import Model, evaluating
 from advtransfer.records import storage, weights
 from advtransfer.records.configs import Config as BaseConfig
 from advtransfer.records.configs import Epsilon
 from advtransfer.records.provenance import device
-from advtransfer.training.images import fit_classifier
+from advtransfer.training.images import Perturb, Schedule, fit_classifier
 from advtransfer.training.loop import Precision, TrainingError
 
 Architecture = Literal["fully_connected", "lenet", "alexnet", "resnet18", "resnet50"]
 Target = Literal["cifar10-shift", "tiny-imagenet-10", "stl10", "generated"]
 RESIDUAL = ("resnet18", "resnet50")  # with BatchNorm; the three others are plain
 TARGET_MODEL: Architecture = "resnet18"
+SHIFTED: Target = "cifar10-shift"
 CODE = ("advtransfer.training.images", "advtransfer.models.images")  # what trained weights depend on
+ROBUST_CODE = (*CODE, "advtransfer.attacks")
 PASS = 100  # images per pass of an attack
+ROBUST_STEPS, ROBUST_STEP = 2, 0.75  # steps of PGD in adversarial training, and the length of each over the radius
 
 TARGETS = {
     "cifar10-shift": "CIFAR-10 under a shift of colour and blur, not STL-10",
@@ -88,8 +91,19 @@ class ImageConfig(BaseConfig):
     target_epochs: int = Field(6, ge=1, le=10_000, description="passes of the target model over its own images")
     finetune_epochs: int = Field(2, ge=1, le=10_000, description="passes of a new head over the target's images")
     batch_size: int = Field(32, ge=2, description="images a step of training")
-    lr: float = Field(0.05, gt=0, description="first learning rate of the residual networks and of all new heads")
-    plain_lr: float = Field(0.05, gt=0, description="first learning rate of the networks without BatchNorm")
+    lr: float = Field(0.05, gt=0, description="highest learning rate of the residual networks and of all new heads")
+    plain_lr: float = Field(0.05, gt=0, description="highest learning rate of the networks without BatchNorm")
+    schedule: Schedule = Field(
+        "cosine", description="learning rate: cosine, as released, or one_cycle, which first rises"
+    )
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay of SGD")
+    augment: bool = Field(True, description="shift and mirror the source images at random in training")
+    robust_eps: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="radius of the PGD examples on which the sources are trained; 0: the images themselves"
+    )
+    hold_out: bool = Field(
+        False, description="train without the images of cifar10-shift for every target, so that targets share sources"
+    )
     checkpoint: Literal["last", "best"] = Field(
         "last", description="weights kept: of the last epoch, or, as released, of the best test accuracy"
     )
@@ -146,8 +160,8 @@ def domains(config: ImageConfig) -> Domains:
     if config.target == "generated":
         make = partial(generated, seed=config.seed, n_train=config.train_images, n_test=config.test_images)
         return Domains(make(), make(shift=True))
-    held_out = config.target if source(config.target).derived_from == "cifar10" else None
-    return Domains(load("cifar10", without=held_out), load(config.target))
+    shared = config.hold_out or config.target == SHIFTED
+    return Domains(load("cifar10", without=SHIFTED if shared else None), load(config.target))
 
 
 def drawn(config: ImageConfig, data: ImageDataset, *, train: int | None = None) -> ImageDataset:
@@ -167,20 +181,25 @@ def sample(config: ImageConfig, pool: Tensor, size: int, what: str) -> Tensor:
 
 
 class Recipe(NamedTuple):
-    """How a model is made: its architecture, its size, and how long and how fast it learns."""
+    """How a model is made: its architecture, its size, how long and how fast it learns, and from which images."""
 
     architecture: Architecture
     width: int
     epochs: int
     lr: float
     role: str
+    augment: bool = True
+    robust_eps: float = 0.0
 
 
 def source_recipe(config: ImageConfig, architecture: Architecture, role: str = "source") -> Recipe:
     """How to make a source model, according to `config`."""
-    if architecture in RESIDUAL:
-        return Recipe(architecture, config.width, config.epochs, config.lr, role)
-    return Recipe(architecture, config.plain_width, config.plain_epochs, config.plain_lr, role)
+    residual, plain = (
+        (config.width, config.epochs, config.lr),
+        (config.plain_width, config.plain_epochs, config.plain_lr),
+    )
+    size = residual if architecture in RESIDUAL else plain
+    return Recipe(architecture, *size, role, config.augment, config.robust_eps)
 
 
 def target_recipe(config: ImageConfig, role: str = "target") -> Recipe:
@@ -203,16 +222,31 @@ def trained(config: ImageConfig, recipe: Recipe, data: ImageDataset) -> ImageMod
     ).to(device())
     fit = partial(
         fit_classifier, model, data.x_train, data.y_train, watch=(data.x_test, data.y_test), epochs=recipe.epochs,
-        lr=recipe.lr, batch_size=config.batch_size, precision=config.precision, seed=seeds[1],
-        label=f"{images.LABELS[recipe.architecture]}, {recipe.role}",
+        lr=recipe.lr, augment=recipe.augment, perturb=adversary(config, recipe.robust_eps), seed=seeds[1],
+        label=f"{images.LABELS[recipe.architecture]}, {recipe.role}", **_shared(config),
     )  # fmt: skip
-    settings = {
-        **recipe._asdict(),
-        "seeds": seeds,
-        "data": data.digest,
-        **config.model_dump(mode="json", include={"batch_size", "precision"}),
-    }
-    return _kept(config, model, settings, fit)
+    settings = {**recipe._asdict(), "seeds": seeds, "data": data.digest, **_shared(config)}
+    return _kept(config, model, settings, fit, code=ROBUST_CODE if recipe.robust_eps else CODE)
+
+
+def _shared(config: ImageConfig) -> dict[str, Any]:
+    """The settings that all training of a run shares."""
+    return config.model_dump(mode="json", include={"batch_size", "precision", "schedule", "weight_decay"})
+
+
+def adversary(config: ImageConfig, eps: float) -> Perturb | None:
+    """The attack of adversarial training (Madry et al. 2018): PGD in the ℓ∞ ball of `eps`; None for a radius of 0."""
+    if not eps:
+        return None
+
+    def perturb(model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        with evaluating(model):
+            climbed = _in_bfloat16(model) if config.precision == "bfloat16" else model
+            return attacks.pgd(
+                climbed, x, y=y, eps=eps, steps=ROBUST_STEPS, step_size=ROBUST_STEP * eps, generator=generator
+            )
+
+    return perturb
 
 
 def fine_tuned(config: ImageConfig, model: ImageModel, name: str, data: ImageDataset) -> ImageModel:
@@ -222,20 +256,26 @@ def fine_tuned(config: ImageConfig, model: ImageModel, name: str, data: ImageDat
     fit = partial(
         fit_classifier, tuned, data.x_train, data.y_train, watch=(data.x_test, data.y_test),
         parameters=list(tuned.head.parameters()), adapt_norm=config.batchnorm_adapts, epochs=config.finetune_epochs,
-        lr=config.lr, batch_size=config.batch_size, precision=config.precision, seed=seeds[1],
-        label=f"{images.LABELS.get(name, name)}, new head",
+        lr=config.lr, seed=seeds[1], label=f"{images.LABELS.get(name, name)}, new head", **_shared(config),
     )  # fmt: skip
     settings = {
         "source": weights.content(model.state_dict()),
         "seeds": seeds,
         "data": data.digest,
         "epochs": config.finetune_epochs,
-        **config.model_dump(mode="json", include={"lr", "batch_size", "precision", "batchnorm_adapts"}),
+        **config.model_dump(mode="json", include={"lr", "batchnorm_adapts"}),
+        **_shared(config),
     }
     return _kept(config, tuned, settings, fit)
 
 
-def _kept(config: ImageConfig, model: ImageModel, settings: dict[str, Any], fit: Callable[..., Any]) -> ImageModel:
+def _kept(
+    config: ImageConfig,
+    model: ImageModel,
+    settings: dict[str, Any],
+    fit: Callable[..., Any],
+    code: tuple[str, ...] = CODE,
+) -> ImageModel:
     """`model` with those weights of `fit` that `config` chooses (last or best), from the cache if they are there."""
 
     def train(checkpoint: weights.Checkpoint) -> weights.Weights:
@@ -243,7 +283,7 @@ def _kept(config: ImageConfig, model: ImageModel, settings: dict[str, Any], fit:
         states = {f"{which}/{n}": t for which in ("last", "best") for n, t in getattr(result, which).items()}
         return {**states, "accuracy": result.accuracy}
 
-    both = weights.cached(settings, train, code=CODE)
+    both = weights.cached(settings, train, code=code)
     chosen = {n.partition("/")[2]: t for n, t in both.items() if n.startswith(f"{config.checkpoint}/")}
     weights.restore(model, chosen)
     return model.eval()

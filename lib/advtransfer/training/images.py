@@ -1,7 +1,8 @@
-"""Training of image classifiers, with data on the device, and SGD with momentum and a cosine schedule."""
+"""Training of image classifiers, with data on the device, by SGD with momentum under a schedule."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,10 @@ from torch.nn import functional as F
 
 from advtransfer.modes import evaluating
 from advtransfer.training.loop import Checkpoint, Fit, Precision, descend, trained_alone
+
+Schedule = Literal["cosine", "one_cycle"]
+Perturb = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+"""Maps a model, pixels (N, C, H, W) in [0, 1], labels (N,) and a generator to a perturbation of the pixels."""
 
 
 def fit_classifier(
@@ -20,8 +25,10 @@ def fit_classifier(
     lr: float,
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
+    schedule: Schedule = "cosine",
     batch_size: int = 64,
     augment: bool = True,
+    perturb: Perturb | None = None,
     parameters: Iterable[nn.Parameter] | None = None,
     adapt_norm: bool = True,
     precision: Precision = "float32",
@@ -31,7 +38,7 @@ def fit_classifier(
     seed: int = 0,
     label: str = "training",
 ) -> Fit:
-    """Train a classifier in place, by SGD with momentum and a cosine schedule that ends at zero.
+    """Train a classifier in place, by SGD with momentum and a learning rate that ends at zero.
 
     Images stay uint8 on the model's device and are augmented there, a whole batch at once. Each epoch sees the images
     in a new order, and leaves out the last ones if they do not fill a batch. The global random state is left as it was.
@@ -47,11 +54,17 @@ def fit_classifier(
     epochs : int
         Passes over the images.
     lr, momentum, weight_decay : float
-        Parameters of SGD; `lr` is the initial learning rate.
+        Parameters of SGD; `lr` is the highest learning rate.
+    schedule : {"cosine", "one_cycle"}
+        ``"cosine"`` begins at `lr` and falls along half a cosine. ``"one_cycle"`` rises to `lr` in the first 3/10 of
+        all steps and then falls, with momentum moving the opposite way (Smith and Topin 2019; `OneCycleLR`).
     batch_size : int
         Images per step.
     augment : bool
         Shift each image by up to 4 pixels, with black filling in, and mirror it with probability 1/2.
+    perturb : callable, optional
+        Train on perturbed images: what ``perturb(model, pixels, labels, generator)`` returns is added to each batch of
+        pixels. With PGD this is adversarial training (Madry et al. 2018).
     parameters : iterable of Parameter, optional
         The parameters to train, e.g. ``model.head.parameters()``; by default all. The others get no gradient.
     adapt_norm : bool
@@ -100,16 +113,24 @@ def fit_classifier(
         shift, flip = (draw.to(device) for draw in _draw_augmentation(len(x), generator))
         for index in order[: batches * batch_size].split(batch_size):
             images = crop_and_flip(x[index], shift[index], flip[index]) if augment else x[index]
+            pixels = (images.float() / 255).contiguous(memory_format=memory_format)
+            if perturb:
+                pixels = pixels + perturb(model, pixels, y[index], generator)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                logits = forward((images.float() / 255).contiguous(memory_format=memory_format))
+                logits = forward(pixels)
             yield F.cross_entropy(logits.float(), y[index])
 
     with trained_alone(model, parameters, adapt_norm, seed) as trained:
         fused = device.type == "cuda"
         optimiser = torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * batches)
+        steps = epochs * batches
+        scheduler: torch.optim.lr_scheduler.LRScheduler = (
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=steps)
+            if schedule == "cosine"
+            else torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=lr, total_steps=steps + 1)
+        )
         return descend(
-            model, losses, optimiser, schedule, epochs=epochs, batches=batches, lr=lr, seed=seed, label=label,
+            model, losses, optimiser, scheduler, epochs=epochs, batches=batches, lr=lr, seed=seed, label=label,
             measure=partial(_accuracy, model, *seen, precision, memory_format) if seen else None, checkpoint=checkpoint,
         )  # fmt: skip
 
