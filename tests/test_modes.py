@@ -1,9 +1,16 @@
 """Models are evaluated without a trace, and inputs are refused before any work."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
+import advtransfer.modes
 from advtransfer.checks import check_batch
 from advtransfer.modes import evaluating, one_thread, outputs_of
 from cases import ConvNet, refuses
@@ -45,17 +52,80 @@ def test_autograd_is_as_asked_inside_and_as_it_was_after(outside, gradients):
 @pytest.mark.parametrize(
     ("outputs", "given"),
     [
-        (torch.zeros(5), "shape (5,)"),
-        (torch.zeros(5, 2, 2), "shape (5, 2, 2)"),
-        (torch.zeros(4, 2), "shape (4, 2)"),
-        ((torch.zeros(5, 2), None), "tuple"),
+        (torch.zeros(5), (5,)),
+        (torch.zeros(5, 2, 2), (5, 2, 2)),
+        (torch.zeros(4, 2), (4, 2)),
     ],
 )
 def test_outputs_that_are_not_a_matrix_are_refused(outputs, given):
     refuses(
-        f"model outputs have {given}; expected (N, d) with N = 5",
+        f"model outputs have shape {given}; expected (N, d) with N = 5",
         lambda: outputs_of(lambda x: outputs, torch.zeros(5, 3)),
     )
+
+
+@pytest.mark.parametrize(
+    ("returned", "given", "choose"),
+    [
+        (lambda z: (z, None), "tuple of 2", "0"),
+        (lambda z: {"loss": 0, "logits": z}, "dict with 'loss', 'logits'", "'logits'"),
+        (lambda z: {"out": z}, "dict with 'out'", "'out'"),
+    ],
+)
+def test_outputs_that_are_no_tensor_are_refused_with_the_wrapper_that_helps(returned, given, choose):
+    model = lambda x: returned(2 * x)  # noqa: E731
+    wrapper = f"modes.Select(model, lambda out: out[{choose}])"
+    refuses(f"the model returns {given}; expected a tensor (N, d)", lambda: outputs_of(model, torch.ones(5, 3)))
+    refuses(wrapper, lambda: outputs_of(model, torch.ones(5, 3)))
+    selected = eval(wrapper, {"modes": advtransfer.modes, "model": model})
+    assert outputs_of(selected, torch.ones(5, 3)).equal(2 * torch.ones(5, 3))
+
+
+def test_logits_are_taken_from_an_object_that_has_them():
+    assert outputs_of(lambda x: SimpleNamespace(logits=2 * x, loss=None), torch.ones(5, 3)).equal(2 * torch.ones(5, 3))
+
+
+def test_a_model_may_write_into_its_input_and_into_its_last_output():
+    kept, x = torch.zeros(2, 3), torch.ones(2, 3)
+
+    def reused(x):
+        x.mul_(2)
+        return kept.add_(x)
+
+    first, second = outputs_of(reused, x), outputs_of(reused, x)
+    assert (x.unique(), first.unique(), second.unique()) == (1, 2, 4)
+
+
+def test_a_half_model_that_gets_single_precision_is_refused_with_both_dtypes():
+    refuses(
+        "x is torch.float32, and the model's parameters are torch.bfloat16; expected the same dtype",
+        lambda: outputs_of(nn.Linear(3, 2).bfloat16(), torch.zeros(5, 3)),
+        TypeError,
+    )
+
+
+def test_four_threads_leave_one_model_as_it_was():
+    """Each puts it into eval mode and back: without a count, the first to go back would end eval mode for all."""
+    model, gate = nn.Sequential(nn.BatchNorm1d(3)).train(), threading.Barrier(4)
+
+    def visit(wait):
+        gate.wait()
+        with evaluating(model):
+            time.sleep(wait)
+            return any(modes(model))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert not any(pool.map(visit, [0.01, 0.05, 0.02, 0.04]))
+    assert all(modes(model))
+
+
+@pytest.mark.parametrize("bound", [lambda m: m.forward, lambda m: partial(m.forward)])
+def test_a_bound_method_runs_in_eval_mode_and_is_told(bound):
+    model = ConvNet().train()
+    told = pytest.warns(UserWarning, match="the model is the bound method ConvNet.forward: pass the module itself")
+    with told, evaluating(bound(model)):
+        assert not any(modes(model))
+    assert all(modes(model))
 
 
 def with_values(*values):

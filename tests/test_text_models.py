@@ -5,12 +5,13 @@ import json
 import pytest
 import torch
 from torch import nn
-from transformers import BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification
 
 from advtransfer.attacks import pgd
-from advtransfer.models.text import build, logits, with_new_head
+from advtransfer.models.text import TextClassifier, build, logits, with_new_head
 from advtransfer.models.tokens import load_tokenizer, tiny_tokenizer, tokenise, untokenise
 from advtransfer.spectral import jacobian
+from advtransfer.text.word_attacks import word_attack
 from cases import assert_no_trace, normal, refuses, seeded, trace
 from text_cases import CONFIG, TOKENIZER, reviews, tiny
 
@@ -89,6 +90,19 @@ def test_a_folder_gives_its_weights_back_as_safetensors_or_as_plain_tensors(fold
     assert tokenise(load_tokenizer(folder), ["The unable café."], 9).ids.equal(
         tokenise(TOKENIZER, ["The unable café."], 9).ids
     )
+
+
+def test_a_fine_tuned_classifier_keeps_its_head(folder):
+    theirs = BertForSequenceClassification(BertConfig.from_pretrained(folder, num_labels=3)).eval()
+    theirs.save_pretrained(folder)
+    tokens = tokenise(TOKENIZER, ["The unable café.", "A café"], 9)
+    expected = theirs(tokens.ids, attention_mask=tokens.mask).logits
+    for model in (build(folder, 3), TextClassifier.of(theirs)):
+        torch.testing.assert_close(logits(model, tokens), expected)
+    refuses("holds a classifier of 3 classes; expected num_classes = 3", lambda: build(folder, 2))
+    refuses("expected a models.text.TextClassifier: wrap it", lambda: logits(theirs, tokens), TypeError)
+    refuses("TextClassifier.of(model)", lambda: word_attack(theirs, tokens, TOKENIZER), TypeError)
+    assert word_attack(TextClassifier.of(theirs), tokens, TOKENIZER, steps=2).ids.shape == tokens.ids.shape
 
 
 class Trap:

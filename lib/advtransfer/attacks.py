@@ -2,7 +2,8 @@
 
 An attack increases a loss of the model's outputs inside the ball of radius `eps` around each sample and returns the
 perturbation δ; `x + δ` is the adversarial example. The model is a module or any callable on batches, and
-normalisation belongs inside it. An attack leaves everything else as it was: train/eval modes, `.grad`,
+normalisation belongs inside it. A wrapper around a module should be a module, too (such as `modes.Select`), since a
+lambda cannot be put into eval mode. An attack leaves everything else as it was: `x`, train/eval modes, `.grad`,
 `requires_grad`, BatchNorm statistics, the global random state and the autograd mode. The gradients of parameters
 are never computed.
 """
@@ -10,22 +11,21 @@ are never computed.
 import math
 import warnings
 from collections.abc import Callable
-from numbers import Integral, Real
-from typing import NamedTuple
+from numbers import Integral
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advtransfer.checks import check_batch
+from advtransfer.balls import BALLS, fitted, norms
+from advtransfer.checks import Bounds, as_number, check_batch, check_box
 from advtransfer.modes import Model, evaluating, outputs_of
 
 Loss = str | Callable[[Tensor, Tensor], Tensor]
-Bounds = tuple[float, float] | None
 
 
 class NoGradientWarning(UserWarning):
-    """Some rows had a zero or non-finite gradient at every step, so the attack never moved them."""
+    """Some rows had a zero or non-finite gradient at every step, so no step moved them."""
 
 
 def pgd(
@@ -54,7 +54,8 @@ def pgd(
     x : Tensor, (N, ...)
         Clean samples, of any floating-point dtype. For half precision the steps are computed in float32.
     eps : float
-        Radius of the ball, in the units of `x`. If it is zero, so is the result.
+        Radius of the ball, in the units of `x`: a number of any kind, at most the size of the box. If it is zero, so
+        is the result.
     y : Tensor, (N,), optional
         Labels; only the cross-entropy uses them. By default the model's own prediction on `x`.
     steps : int
@@ -71,7 +72,8 @@ def pgd(
         Start at a uniformly random point of the ball, clipped to the box, instead of at δ = 0. `"deviation"` needs
         this, because its gradient vanishes at δ = 0.
     bounds : (low, high) or None
-        The range of the values of `x` and `x + δ`, called the box; None means no limits.
+        The range of the values of `x` and `x + δ`, called the box; None means no limits. Values of `x` may lie outside
+        by rounding.
     generator : torch.Generator, optional
         Source of the random start, which is drawn in float32 on the generator's device. By default a fresh CPU
         generator with seed 0, so equal calls give equal results.
@@ -79,7 +81,8 @@ def pgd(
     Returns
     -------
     Tensor
-        δ, with the shape and dtype of `x` and ‖δ‖ ≤ eps.
+        δ, with the shape and dtype of `x` and ‖δ‖ ≤ eps. It is zero in rows that no step could move, since a random
+        start alone is not an attack.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def pgd(
     Warns
     -----
     NoGradientWarning
-        No step could move some of the rows; the message gives their number.
+        No step could move some of the rows; the message gives their number and the reasons.
 
     References
     ----------
@@ -188,12 +191,14 @@ def _climb(
     generator: torch.Generator | None,
 ) -> Tensor:
     """Run the loop that all attacks share: gradient, momentum, step, project, clip."""
-    _check_numbers(eps=eps, step_size=step_size, decay=decay, steps=steps)
+    eps, decay = as_number("eps", eps), as_number("decay", decay)
+    _check_steps(steps, step_size)
+    step_size = path * eps / steps if step_size is None else as_number("step_size", step_size)
     _check_choices(norm, loss, random_start, generator)
-    _check_samples(x, y, loss, bounds)
-    ball = _BALLS[norm]
-    step_size = path * eps / steps if step_size is None else step_size
-    low, high = bounds or (-math.inf, math.inf)
+    check_batch("x", x)
+    low, high = check_box(x, bounds, eps, norm)
+    _check_labels(x, y, loss)
+    ball = BALLS[norm]
 
     with evaluating(model):
         x = x.detach()
@@ -215,8 +220,10 @@ def _climb(
             leaf = (x + delta).to(x.dtype).requires_grad_()
             with torch.enable_grad():
                 outputs = outputs_of(model, leaf)  # (N, d)
-                criterion = criterion or _criterion(loss, y, outputs.detach().clone())
-                ascent, useful = _rescaled(_gradient(criterion(outputs), leaf).to(delta.dtype))
+                criterion = criterion or _criterion(loss, y, outputs.detach())
+                losses = criterion(outputs)
+                grad = _gradient(losses, leaf).to(delta.dtype)
+            ascent, useful = _rescaled(grad)
             if momentum is not None:
                 ascent = momentum.mul_(decay).add_(ascent.div_(_sums(ascent.abs()).clamp_(min=1)))
             delta.add_(ball.direction(ascent), alpha=step_size)
@@ -224,49 +231,31 @@ def _climb(
             delta.clamp_(least, most)  # the box contains x, so clipping only shortens δ, which stays in the ball
             moved |= useful
 
-        if stuck := int((~moved).sum()):
-            message = f"{stuck} of {len(x)} rows had a zero or non-finite gradient at every step and did not move"
+        if not moved.all():
+            delta[~moved] = 0
+            saturated = losses.detach() == 0 if loss == "cross_entropy" else torch.zeros_like(moved)
+            reasons = _reasons(~moved, ~grad.flatten(1).isfinite().all(1), saturated, outputs.shape[1], loss)
+            start = " and not the random start" if random_start else ""
+            message = f"{int((~moved).sum())} of {len(x)} rows did not move, so their δ is 0{start}: {reasons}"
             warnings.warn(message, NoGradientWarning, stacklevel=3)
-        return delta.to(x.dtype)
+        return fitted(delta, x, eps, norm, low, high)
 
 
-# The geometry of a ball: how to draw from it, which step to take and how to project back.
-
-
-class _Ball(NamedTuple):
-    draw: Callable[[torch.Size, torch.Generator], Tensor]  # a uniform draw from the ball of radius 1
-    direction: Callable[[Tensor], Tensor]  # the step of norm 1 that gains most for a gradient
-    project_: Callable[[Tensor, float], Tensor]  # moves to the nearest point of the ball, in place
-
-
-def _draw_linf(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device).mul_(2).sub_(1)
-
-
-def _draw_l2(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    normal = torch.randn(shape, generator=generator, device=generator.device)
-    radius = torch.rand(len(normal), generator=generator, device=generator.device) ** (1 / normal[0].numel())
-    return _unit_l2(normal) * radius.view(-1, *[1] * (normal.ndim - 1))
-
-
-def _unit_l2(v: Tensor) -> Tensor:
-    return v / _norms(v).clamp_(min=torch.finfo(v.dtype).tiny)  # a row of zeros stays zero
-
-
-def _project_l2_(delta: Tensor, eps: float) -> Tensor:
-    return delta.mul_((eps / _norms(delta)).clamp_(max=1))
-
-
-_BALLS = {
-    "linf": _Ball(_draw_linf, torch.sign, lambda delta, eps: delta.clamp_(-eps, eps)),
-    "l2": _Ball(_draw_l2, _unit_l2, _project_l2_),
-}
-
-
-def _norms(v: Tensor) -> Tensor:
-    """ℓ2 norms of the rows of `v`, as (N, 1, ...)."""
-    norms: Tensor = torch.linalg.vector_norm(v, 2, dim=tuple(range(1, v.ndim)), keepdim=True)
-    return norms
+def _reasons(stuck: Tensor, broken: Tensor, saturated: Tensor, outputs: int, loss: Loss) -> str:
+    """Why rows did not move, from masks (N,): rows that are stuck, have no finite gradient, and have a loss of 0."""
+    if loss == "cross_entropy" and outputs == 1:
+        return "the cross-entropy of one output is constant; use loss='deviation'"
+    kinds = {
+        "have a gradient that is NaN or infinite": broken,
+        "are saturated, with a cross-entropy of exactly 0; use loss='deviation', or divide the logits": saturated,
+        "have a gradient of 0": torch.ones_like(stuck),
+    }
+    parts = []
+    for what, rows in kinds.items():
+        if count := int((stuck & rows).sum()):
+            parts.append(f"{count} {what}")
+        stuck = stuck & ~rows
+    return "; ".join(parts)
 
 
 def _sums(v: Tensor) -> Tensor:
@@ -305,7 +294,7 @@ def _criterion(loss: Loss, y: Tensor | None, clean: Tensor) -> Callable[[Tensor]
         labels = clean.argmax(dim=1) if y is None else y.long().clone()  # the clone is not an inference tensor
         return lambda outputs: F.cross_entropy(outputs, labels, reduction="none")
     if loss == "deviation":
-        return lambda outputs: _norms(outputs - clean).squeeze(1)
+        return lambda outputs: norms(outputs - clean).squeeze(1)
     assert callable(loss)
     return lambda outputs: loss(outputs, clean)
 
@@ -322,23 +311,18 @@ def _gradient(losses: Tensor, leaf: Tensor) -> Tensor:
 # Checks of the arguments.
 
 
-def _check_numbers(*, steps: int, **lengths: float | None) -> None:
-    for name, value in lengths.items():
-        if value is not None and not isinstance(value, Real):
-            raise TypeError(f"{name} is {value!r}; expected a number")
-        if value is not None and not 0 <= value < math.inf:
-            raise ValueError(f"{name} is {value}; expected a finite number, at least 0")
-    if lengths["step_size"] == 0:
-        raise ValueError("step_size is 0; expected a number above 0")
+def _check_steps(steps: int, step_size: float | None) -> None:
     if not isinstance(steps, Integral):
         raise TypeError(f"steps is {steps!r}; expected an integer")
     if steps < 1:
         raise ValueError(f"steps is {steps}; expected at least 1")
+    if step_size is not None and as_number("step_size", step_size) == 0:
+        raise ValueError("step_size is 0; expected a number above 0")
 
 
 def _check_choices(norm: str, loss: Loss, random_start: bool, generator: torch.Generator | None) -> None:
-    if norm not in _BALLS:
-        raise ValueError(f"norm is {norm!r}; expected one of {', '.join(map(repr, _BALLS))}")
+    if norm not in BALLS:
+        raise ValueError(f"norm is {norm!r}; expected one of {', '.join(map(repr, BALLS))}")
     if loss not in ("cross_entropy", "deviation") and not callable(loss):
         raise ValueError(f"loss is {loss!r}; expected 'cross_entropy', 'deviation' or a callable")
     if loss == "deviation" and not random_start:
@@ -347,19 +331,7 @@ def _check_choices(norm: str, loss: Loss, random_start: bool, generator: torch.G
         raise TypeError(f"generator is {generator!r}; expected a torch.Generator")
 
 
-def _check_samples(x: Tensor, y: Tensor | None, loss: Loss, bounds: Bounds) -> None:
-    check_batch("x", x)
-    if x.ndim < 2:
-        raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, ...), samples first")
-    if bounds is not None:
-        if len(bounds) != 2 or not bounds[0] < bounds[1]:
-            raise ValueError(f"bounds is {bounds!r}; expected (low, high) with low < high, or None")
-        least, most = map(float, x.detach().aminmax())
-        if least < bounds[0] or most > bounds[1]:
-            raise ValueError(
-                f"x spans [{least:.4g}, {most:.4g}]; expected values within bounds {bounds}: put normalisation "
-                "inside the model, or pass the bounds of the normalised values, or None"
-            )
+def _check_labels(x: Tensor, y: Tensor | None, loss: Loss) -> None:
     if y is None:
         return
     if loss != "cross_entropy":

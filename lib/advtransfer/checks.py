@@ -1,7 +1,13 @@
 """Checks of inputs. Each error message is one line that says what was given and what was expected."""
 
+import math
+from numbers import Real
+from typing import Any
+
 import torch
 from torch import Tensor
+
+Bounds = tuple[float, float] | None
 
 
 def check_batch(name: str, x: Tensor, *, ndim: int | None = None) -> None:
@@ -24,3 +30,61 @@ def check_batch(name: str, x: Tensor, *, ndim: int | None = None) -> None:
     if not x.sum().isfinite() and not torch.isfinite(x).all():  # the sum is cheaper, so it is tried first
         bad = int((~torch.isfinite(x)).sum())
         raise ValueError(f"{name} holds {bad} values that are NaN or infinite; expected finite values")
+
+
+def as_number(name: str, value: Any) -> float:
+    """A length such as a radius as a float: from a number of any kind (such as a `Fraction`) or a tensor without axes.
+
+    Raises
+    ------
+    TypeError
+        `value` is not a number.
+    ValueError
+        It is negative, NaN or infinite.
+    """
+    number = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
+    if not isinstance(number, Real) or isinstance(number, bool):
+        raise TypeError(f"{name} is {value!r}; expected a number")
+    length = float(number)
+    if not 0 <= length < math.inf:
+        raise ValueError(f"{name} is {length:g}; expected a finite number, at least 0")
+    return length
+
+
+def check_box(x: Tensor, bounds: Bounds, eps: float, norm: str) -> tuple[float, float]:
+    """The box as (low, high), infinite if `bounds` is None, for a batch that lies in it and a radius that fits in it.
+
+    Values may lie outside by rounding, up to four units in the last place of the larger bound: so do pixels that were
+    normalised and brought back.
+
+    Raises
+    ------
+    ValueError
+        Bounds that are not (low, high), values outside, or a radius from which every ball contains the whole box.
+    """
+    if x.ndim < 2:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, ...), samples first")
+    if bounds is None:
+        return -math.inf, math.inf
+    if len(bounds) != 2 or not bounds[0] < bounds[1]:
+        raise ValueError(f"bounds is {bounds!r}; expected (low, high) with low < high, or None")
+    low, high = map(float, bounds)
+    least, most = map(float, x.detach().aminmax())
+    rounding = 4 * torch.finfo(x.dtype).eps * max(abs(bound) for bound in (low, high, 0.0) if math.isfinite(bound))
+    if least < low - rounding or most > high + rounding:
+        raise ValueError(
+            f"x spans [{least:.4g}, {most:.4g}]; expected values within bounds {bounds}: put normalisation "
+            "inside the model, or pass the bounds of the normalised values, or None"
+        )
+    _check_radius(eps, norm, high - low, x[0].numel())
+    return low, high
+
+
+def _check_radius(eps: float, norm: str, width: float, n: int) -> None:
+    largest = width if norm == "linf" else width * math.sqrt(n)
+    if eps <= largest * (1 + 1e-6):
+        return
+    meant = f"{eps:g}/255" if width == 1 else f"{eps:g}/255 of the width, {eps / 255 * width:.4g}"
+    guess = f": did you mean {meant}?" if eps <= 255 * width else ""
+    what = "width" if norm == "linf" else "diagonal"
+    raise ValueError(f"eps is {eps:g}; expected at most {largest:.4g}, the {what} of the box{guess}")

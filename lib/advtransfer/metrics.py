@@ -25,6 +25,8 @@ from advtransfer.spectral import SingularAttacks, singular_attacks
 
 Attack = Callable[[Model, Tensor], Tensor]
 """A function that maps a model and inputs (N, ...) to perturbations of the inputs' shape and dtype."""
+Batches = Iterable[Tensor | Sequence[Tensor]]
+"""Batches of inputs, or of tuples that begin with inputs, such as a `DataLoader`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +174,7 @@ def from_jacobians(
 
 
 def transferability(
-    f1: Model, f2: Model, x: Tensor | Iterable[Tensor], attack: Attack, *, batch_size: int = 256
+    f1: Model, f2: Model, x: Tensor | Batches, attack: Attack, *, batch_size: int = 256
 ) -> Transferability:
     """Measure how well attacks on `f1` carry over to `f2`.
 
@@ -181,10 +183,11 @@ def transferability(
     f1, f2
         Models that map (N, ...) to (N, d1) and (N, d2). They are evaluated in eval mode and left as they were.
     x
-        Inputs (N, ...), or an iterable of batches of inputs, of which only one is in memory at a time.
+        Inputs (N, ...); or an iterable of batches, such as a `DataLoader`, of which only one is in memory at a time.
+        Of a batch that is a tuple or a list, such as (inputs, labels), the first member is taken.
     attack
-        ``attack(model, x)`` is called with the model in eval mode and returns perturbations with the shape and dtype
-        of x, e.g. ``partial(attacks.pgd, eps=8 / 255)``.
+        ``attack(model, x)`` is called with the model in eval mode and a copy of the inputs. It returns perturbations
+        with the shape and dtype of x, e.g. ``partial(attacks.pgd, eps=8 / 255)``.
     batch_size
         Number of samples per pass if `x` is one tensor.
 
@@ -215,7 +218,7 @@ class TransferMatrix:
 
 
 def transfer_matrix(
-    models: Sequence[Model], x: Tensor | Iterable[Tensor], attack: Attack, *, batch_size: int = 256
+    models: Sequence[Model], x: Tensor | Batches, attack: Attack, *, batch_size: int = 256
 ) -> TransferMatrix:
     """The metrics of every ordered pair of K models.
 
@@ -288,7 +291,7 @@ def deviations(
     if not wanted:
         raise ValueError("no pairs were given; expected at least one")
     with evaluating(*models, gradients=True):
-        deltas = {i: _perturbation(attack(models[i], x), x) for i in sorted({i for i, _ in wanted})}
+        deltas = {i: _perturbation(attack(models[i], x.clone()), x) for i in sorted({i for i, _ in wanted})}
     with evaluating(*models):
         moved = {i: (x + delta).split(batch_size) for i, delta in deltas.items()}
         clean = {j: _outputs(models[j], x.split(batch_size)) for j in sorted({j for _, j in wanted})}
@@ -301,7 +304,7 @@ def _outputs(model: Model, batches: Iterable[Tensor]) -> Tensor:
 
 def _accumulate(
     models: Sequence[Model],
-    x: Tensor | Iterable[Tensor],
+    x: Tensor | Batches,
     attack: Attack,
     batch_size: int,
     pairs: list[tuple[int, int]],
@@ -313,16 +316,21 @@ def _accumulate(
     # A pair (i, j) needs model j under the attacks on i and on j, and model i under its own.
     forwards = sorted(set(pairs) | {(i, i) for i in involved})
     totals = {pair: Accumulator() for pair in pairs}
-    for batch in x.split(batch_size) if isinstance(x, Tensor) else x:
+    for batch in x.split(batch_size) if isinstance(x, Tensor) else map(_inputs, x):
         check_batch("x", batch)
         with evaluating(*(models[i] for i in involved), gradients=True):
-            deltas = {i: _perturbation(attack(models[i], batch), batch) for i in involved}
+            deltas = {i: _perturbation(attack(models[i], batch.clone()), batch) for i in involved}
         with evaluating(*(models[i] for i in involved)):
             clean = {i: outputs_of(models[i], batch) for i in involved}
             deviation = {(i, j): outputs_of(models[j], batch + deltas[i]) - clean[j] for i, j in forwards}
         for i, j in pairs:
             totals[i, j].update(deviation[i, i], deviation[i, j], deviation[j, j])
     return {pair: total.compute() for pair, total in totals.items()}
+
+
+def _inputs(batch: Tensor | Sequence[Tensor]) -> Tensor:
+    """The inputs of a batch of a `DataLoader`, which come before the labels."""
+    return batch[0] if isinstance(batch, tuple | list) and batch else batch  # type: ignore[return-value]
 
 
 def _perturbation(delta: Tensor, x: Tensor) -> Tensor:

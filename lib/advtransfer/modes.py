@@ -1,7 +1,11 @@
-"""How models are run: in eval mode, which is restored afterwards, and on one thread."""
+"""How models are run: in eval mode, which is restored afterwards, on a copy of their input, and on one thread."""
 
-from collections.abc import Callable, Iterator
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -9,39 +13,127 @@ from torch import Tensor, nn
 
 Model = Callable[[Tensor], Tensor]
 
+_LOCK = threading.Lock()
+_HELD: dict[nn.Module, int] = {}  # modules in train mode, and how many blocks of `evaluating` hold them in eval mode
+
 
 @contextmanager
 def evaluating(*models: Model, gradients: bool = False) -> Iterator[None]:
     """Put every module among `models` into eval mode inside the block, and restore every submodule's mode afterwards.
 
     Inside the block autograd is on if `gradients` is true and off otherwise, whatever mode the caller is in (including
-    inference mode). Plain functions have no mode and are left alone.
+    inference mode). Blocks of several threads may hold the same module; the last of them restores its mode. Plain
+    functions have no mode: to have a wrapper run in eval mode, make it a module, such as `Select`.
+
+    Warns
+    -----
+    UserWarning
+        A model is a bound method, such as ``model.forward``, of a module in train mode. That module is put into eval
+        mode, too, but its hooks do not run.
     """
-    modules = {m for model in models if isinstance(model, nn.Module) for m in model.modules()}
-    training = [m for m in modules if m.training]
-    try:
-        for module in training:
+    modules = {m for model in models if (module := _module_of(model)) is not None for m in module.modules()}
+    with _LOCK:
+        held = [m for m in modules if m.training or m in _HELD]
+        for module in held:
+            _HELD[module] = _HELD.get(module, 0) + 1
             module.training = False
+    try:
         with torch.inference_mode(False), torch.set_grad_enabled(gradients):
             yield
     finally:
-        for module in training:
-            module.training = True
+        with _LOCK:
+            for module in held:
+                _HELD[module] -= 1
+                if not _HELD[module]:
+                    del _HELD[module]
+                    module.training = True
+
+
+def _module_of(model: Model) -> nn.Module | None:
+    """The module that a model is, or of which it is a bound method; None for a plain function."""
+    while isinstance(model, partial):
+        model = model.func
+    if isinstance(model, nn.Module):
+        return model
+    owner = getattr(model, "__self__", None)
+    if not isinstance(owner, nn.Module):
+        return None
+    if owner.training:
+        method = f"{type(owner).__name__}.{getattr(model, '__name__', '...')}"
+        warnings.warn(f"the model is the bound method {method}: pass the module itself", stacklevel=4)
+    return owner
+
+
+class Select(nn.Module):
+    """A model whose outputs (N, d) are chosen from what another model returns.
+
+    As a module it takes part in `evaluating`, unlike a lambda around the model.
+
+    Examples
+    --------
+    >>> pair = lambda x: (x.sum(1, keepdim=True), "more")
+    >>> Select(pair, lambda out: out[0])(torch.ones(1, 3))
+    tensor([[3.]])
+    """
+
+    def __init__(self, model: Callable[[Tensor], Any], choose: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self.choose = choose
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (N, d) of inputs (N, ...)."""
+        return self.choose(self.model(x))
 
 
 def outputs_of(model: Model, x: Tensor) -> Tensor:
-    """``model(x)``, checked to be of shape (N, d).
+    """The outputs (N, d) of a model, or the attribute ``logits`` of what it returns.
+
+    The model gets a copy of `x`, and its outputs are copied, since it may write into both. Outputs in half precision
+    are returned in the dtype of `x`.
 
     Raises
     ------
+    TypeError
+        The model fails, and its parameters have another dtype than `x`.
     ValueError
         The outputs are not a matrix with one row per sample.
     """
-    outputs = model(x)
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
-        given = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ValueError(f"model outputs have {given}; expected (N, d) with N = {len(x)}")
-    return outputs
+    try:
+        found = model(x.clone())
+    except RuntimeError as error:
+        module = _module_of(model)
+        own = {p.dtype for p in module.parameters() if p.is_floating_point()} if module is not None else set()
+        if not own or x.dtype in own:
+            raise
+        names = ", ".join(sorted(map(str, own)))
+        raise TypeError(
+            f"x is {x.dtype}, and the model's parameters are {names}; expected the same dtype: convert one of them, "
+            "or attack the copy that prepare.prepare makes"
+        ) from error
+    outputs = found if isinstance(found, Tensor) else getattr(found, "logits", found)
+    if not isinstance(outputs, Tensor):
+        raise ValueError(
+            f"the model returns {_described(found)}; expected a tensor (N, d), or an object with such .logits: "
+            f"pass modes.Select(model, lambda out: out[{_place(found)}])"
+        )
+    if outputs.ndim != 2 or len(outputs) != len(x):
+        raise ValueError(f"model outputs have shape {tuple(outputs.shape)}; expected (N, d) with N = {len(x)}")
+    if outputs.is_floating_point():
+        outputs = outputs.to(torch.promote_types(outputs.dtype, x.dtype))
+    return outputs.clone()
+
+
+def _described(found: object) -> str:
+    if isinstance(found, Mapping):
+        return f"{type(found).__name__} with {', '.join(map(repr, found))}"
+    return f"{type(found).__name__} of {len(found)}" if isinstance(found, tuple | list) else type(found).__name__
+
+
+def _place(found: object) -> str:
+    if not isinstance(found, Mapping):
+        return "0"
+    return repr("logits" if "logits" in found else next(iter(found), "logits"))
 
 
 @contextmanager

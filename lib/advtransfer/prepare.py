@@ -3,10 +3,11 @@
 import copy
 import warnings
 from collections import Counter
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Node, Tracer
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -16,6 +17,7 @@ _NORM_OF: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: nn.BatchNorm2d,
     nn.Conv3d: nn.BatchNorm3d,
 }
+_HALF = {torch.float16, torch.bfloat16}
 
 
 class NotFoldedWarning(UserWarning):
@@ -42,17 +44,17 @@ def prepare(model: nn.Module, *, dtype: torch.dtype | None = None, channels_last
     before it, if the output of that convolution goes nowhere else. Other BatchNorm layers stay: those before their
     convolution, those after a convolution that is called twice, and those without running statistics. The copy has the
     same class and the same submodules, but a folded BatchNorm is replaced by `nn.Identity`. A ReLU works in place if
-    nothing else reads the output of the convolution or linear layer before it. The copy's attribute ``preparation``
-    says what was done.
+    nothing else reads the output of the convolution or linear layer before it; an output that ``forward`` stores, such
+    as ``self.features``, then holds the values after ReLU. The copy's attribute ``preparation`` says what was done.
 
     Parameters
     ----------
     model : nn.Module
         The model to copy. Its state, mode and hooks are not changed.
     dtype : torch.dtype, optional
-        Floating-point dtype of the copy; by default that of the model. Inputs must have the same dtype. Use bfloat16
-        only on devices with instructions for it (on x86: AVX-512 BF16 or AMX); elsewhere it is emulated and many times
-        slower.
+        Floating-point dtype of the copy; by default that of the model. In half precision the copy converts its inputs.
+        Use bfloat16 only on devices with instructions for it (on x86: AVX-512 BF16 or AMX); elsewhere it is emulated
+        and many times slower.
     channels_last : bool
         Store the weights of two-dimensional convolutions channels-last, so that their outputs have this format, too. No
         call needs a conversion if the input also has it: ``x.contiguous(memory_format=torch.channels_last)``.
@@ -103,9 +105,17 @@ def prepare(model: nn.Module, *, dtype: torch.dtype | None = None, channels_last
         prepared.eval().requires_grad_(False).to(dtype=dtype)
         if channels_last:
             convert_conv2d_weight_memory_format(prepared, torch.channels_last)
+        kept = {p.dtype for p in prepared.parameters() if p.is_floating_point()}
+        if len(kept) == 1 and kept <= _HALF:
+            prepared.register_forward_pre_hook(partial(_convert, kept.pop()))
     done = Preparation(len(pairs), len(norms) - len(pairs), len(overwriting), note)
     object.__setattr__(prepared, "preparation", done)  # as it is not a parameter, buffer or module
     return prepared
+
+
+def _convert(dtype: torch.dtype, module: nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...]:
+    """A hook that converts floating-point inputs to `dtype`."""
+    return tuple(a.to(dtype) if isinstance(a, Tensor) and a.is_floating_point() else a for a in inputs)
 
 
 def _fold(conv: nn.Module, norm: nn.Module, dtype: torch.dtype | None) -> nn.Module:

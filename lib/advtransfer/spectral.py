@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from advtransfer.checks import check_batch
+from advtransfer.balls import fitted
+from advtransfer.checks import Bounds, as_number, check_batch, check_box
 from advtransfer.modes import Model, evaluating, outputs_of
 
 # A singular value below this fraction of the sample's largest one is numerical noise of the eigensolver.
@@ -152,7 +153,7 @@ def singular_attacks(jac: Tensor, hessian: Tensor | None = None, k: int | None =
 
 
 def first_attack(
-    model: Model, x: Tensor, *, eps: float, bounds: tuple[float, float] | None = (0.0, 1.0), chunk_size: int | None = 25
+    model: Model, x: Tensor, *, eps: float, bounds: Bounds = (0.0, 1.0), chunk_size: int | None = 25
 ) -> Tensor:
     """The exact ℓ2 attack of the small-ε regime (equation 5): ε times the leading right singular vector.
 
@@ -165,30 +166,34 @@ def first_attack(
     x
         Inputs, shape (N, ...).
     eps
-        Radius of the ℓ2 ball, in the units of `x`.
+        Radius of the ℓ2 ball, in the units of `x`: a number of any kind, at most the diagonal of the box.
     bounds
-        The range to which x + δ is clipped; None means no clipping.
+        The range of the values of `x`, to which x + δ is clipped; None means no limits. Values of `x` may lie outside
+        by rounding.
     chunk_size
         Number of samples per pass when the Jacobian is computed.
 
     Returns
     -------
     Tensor
-        δ, with the shape and dtype of `x` and ‖δ‖₂ ≤ eps.
+        δ, with the shape and dtype of `x` and ‖δ‖₂ ≤ eps. It is zero where the Jacobian is.
 
     Raises
     ------
-    ValueError
-        A radius that is negative or not finite; otherwise as for :func:`jacobian`.
+    TypeError, ValueError
+        A radius that is not a number, negative or not finite; otherwise as for :func:`jacobian` and `attacks.pgd`.
     """
-    if not 0 <= eps < float("inf"):
-        raise ValueError(f"eps is {eps}; expected a finite number, at least 0")
+    eps = as_number("eps", eps)
+    check_batch("x", x)
+    low, high = check_box(x, bounds, eps, "l2")
     jac = jacobian(model, x, chunk_size=chunk_size)
     leading = singular_attacks(jac, k=1).delta[:, 0].view_as(x)
-    low, high = bounds or (-float("inf"), float("inf"))
     with evaluating(model):
+        x = x.detach()
+        wide = torch.promote_types(x.dtype, torch.float32)
+        both = [(sign * eps * leading).to(wide).clamp(low - x, high - x) for sign in (1, -1)]
+        a, b = (fitted(delta, x, eps, "l2", low, high) for delta in both)
         clean = outputs_of(model, x)
-        both = [(x + sign * eps * leading).clamp(low, high) for sign in (1, -1)]
-        moved = torch.stack([(outputs_of(model, moved) - clean).norm(dim=1) for moved in both])  # (2, N)
+        moved = torch.stack([(outputs_of(model, x + delta) - clean).norm(dim=1) for delta in (a, b)])  # (2, N)
     forwards = (moved[0] >= moved[1]).view(-1, *[1] * (x.ndim - 1))
-    return torch.where(forwards, both[0], both[1]) - x
+    return torch.where(forwards, a, b)

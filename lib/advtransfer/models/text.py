@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertForSequenceClassification, BertModel
 from transformers.utils import logging
 
 from advtransfer.models.initialisation import check_positive, initialised_by
@@ -28,6 +28,13 @@ class TextClassifier(nn.Module):
         self.encoder = encoder
         self.dropout = nn.Dropout(_first(config.classifier_dropout, config.hidden_dropout_prob))
         self.head = _head(config, num_classes)
+
+    @classmethod
+    def of(cls, model: BertForSequenceClassification) -> "TextClassifier":
+        """A classifier of the transformers library; encoder and head are shared with it, not copied."""
+        classifier = cls(model.bert, model.classifier.out_features).train(model.training)
+        classifier.head = model.classifier
+        return classifier
 
     @property
     def word_embeddings(self) -> Tensor:
@@ -88,7 +95,8 @@ def build(checkpoint: Path | BertConfig, num_classes: int, generator: torch.Gene
     ----------
     checkpoint : Path or BertConfig
         A folder with `config.json`, `vocab.txt` (or `tokenizer.json`) and `model.safetensors` (or
-        `pytorch_model.bin`, from which only tensors are read); or the sizes of an encoder with random weights.
+        `pytorch_model.bin`, from which only tensors are read); or the sizes of an encoder with random weights. If the
+        folder holds a fine-tuned `BertForSequenceClassification`, its head is kept.
     num_classes : int
         Number of logits.
     generator : torch.Generator, optional
@@ -102,13 +110,37 @@ def build(checkpoint: Path | BertConfig, num_classes: int, generator: torch.Gene
     Raises
     ------
     ValueError
-        The folder holds no BERT, lacks weights, or has a vocabulary that does not fit the model; or `num_classes` is
-        below 1.
+        The folder holds no BERT, lacks weights, has a vocabulary that does not fit, or holds a head of another
+        number of classes; or `num_classes` is below 1.
     """
     check_positive("num_classes", num_classes)
     with initialised_by(generator):
-        encoder = BertModel(checkpoint) if isinstance(checkpoint, BertConfig) else _pretrained(checkpoint)
-        return TextClassifier(encoder, num_classes).train()
+        if isinstance(checkpoint, BertConfig):
+            return TextClassifier(BertModel(checkpoint), num_classes).train()
+        loaded = _pretrained(checkpoint)
+        if isinstance(loaded, BertModel):
+            return TextClassifier(loaded, num_classes).train()
+    own = loaded.config.num_labels
+    if own != num_classes:
+        raise ValueError(
+            f"{checkpoint} holds a classifier of {own} classes; expected num_classes = {own}, and for other classes "
+            f"with_new_head(build(folder, {own}), {num_classes})"
+        )
+    return TextClassifier.of(loaded).train()
+
+
+def check_classifier(model: object) -> None:
+    """Raise unless `model` is a `TextClassifier`.
+
+    Raises
+    ------
+    TypeError
+        It is something else; for a model of transformers the message says how to wrap it.
+    """
+    if isinstance(model, TextClassifier):
+        return
+    how = ": wrap it, TextClassifier.of(model)" if isinstance(model, BertForSequenceClassification) else ""
+    raise TypeError(f"the model is {type(model).__name__}; expected a models.text.TextClassifier{how}")
 
 
 def with_new_head(model: TextClassifier, num_classes: int, generator: torch.Generator | None = None) -> TextClassifier:
@@ -126,6 +158,7 @@ def with_new_head(model: TextClassifier, num_classes: int, generator: torch.Gene
 
 def logits(model: TextClassifier, tokens: Tokens, *, batch_size: int = 64) -> Tensor:
     """Logits (N, classes) of texts, in the order of the texts, computed in eval mode on the model's device."""
+    check_classifier(model)
     device = model.word_embeddings.device
     with evaluating(model):
         batches = by_length(tokens.mask, batch_size)
@@ -146,7 +179,8 @@ def _head(config: BertConfig, num_classes: int) -> nn.Linear:
     return head
 
 
-def _pretrained(folder: Path) -> BertModel:
+def _pretrained(folder: Path) -> BertModel | BertForSequenceClassification:
+    """The encoder in a folder, or the whole classifier if there is one."""
     try:
         settings, _ = BertConfig.get_config_dict(folder, local_files_only=True)
     except OSError:
@@ -157,10 +191,11 @@ def _pretrained(folder: Path) -> BertModel:
     config = BertConfig.from_dict(settings)
     check_vocabulary(load_tokenizer(folder), config)
     options: Any = {"config": config, "local_files_only": True, "weights_only": True, "dtype": torch.float32}
+    kind = "BertForSequenceClassification"
+    whole: Any = BertForSequenceClassification if kind in (settings.get("architectures") or ()) else BertModel
     try:
         with _quiet():
-            loaded: Any = BertModel.from_pretrained(folder, output_loading_info=True, **options)
-            encoder, report = loaded
+            encoder, report = whole.from_pretrained(folder, output_loading_info=True, **options)
     except Exception as error:  # a missing or damaged file may raise anything
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(

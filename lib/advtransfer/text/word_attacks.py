@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import BertTokenizer
 
 from advtransfer.metrics import Attack
-from advtransfer.models.text import OnTexts, TextClassifier
+from advtransfer.models.text import OnTexts, TextClassifier, check_classifier
 from advtransfer.models.tokens import Tokens, by_length, check_vocabulary, untokenise
 from advtransfer.modes import Model, evaluating
 from advtransfer.text.nearest import NearestSentence, reads_back
@@ -121,6 +121,7 @@ def word_attack(
     ----------
     Wang et al. (2020), "T3: Tree-autoencoder constrained adversarial text generation for targeted attack".
     """
+    check_classifier(model)
     _check(tokens, keep, max_changed, steps=steps, batch_size=batch_size, patience=patience, lr=lr, clip=clip)
     check_vocabulary(tokenizer, model.encoder.config)
     device = model.word_embeddings.device

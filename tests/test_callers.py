@@ -1,0 +1,226 @@
+"""What callers bring along: models that write into their input, numbers, batches, outputs and boxes of other kinds."""
+
+from contextlib import suppress
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from advtransfer import attacks, matching, metrics, spectral
+from advtransfer.attacks import NoGradientWarning
+from advtransfer.checks import as_number
+from advtransfer.prepare import prepare
+from cases import ConvNet, normal, refuses, seeded
+
+X = torch.rand(6, 1, 3, 4, generator=seeded(1), dtype=torch.float64)
+NET = ConvNet().eval()
+
+
+class OutOfMemory(Exception):
+    """Raised by a model in the middle of its work."""
+
+
+class InPlace(nn.Module):
+    """`NET` on normalised inputs; the normalisation overwrites the input."""
+
+    def __init__(self, fails_at=None):
+        super().__init__()
+        self.net, self.calls, self.fails_at = NET, 0, fails_at
+
+    def forward(self, x):
+        x.sub_(0.5).div_(0.5)
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise OutOfMemory
+        return self.net(x)
+
+
+def same(x):
+    return NET((x - 0.5) / 0.5)
+
+
+def shove(model, x):
+    """An attack without a gradient."""
+    return 0.05 * normal(*x.shape, seed=3).sign()
+
+
+def own(model, x):
+    """A foreign attack, which writes into what it gets."""
+    return (model(x.mul_(0.9)) * 0).sum() + torch.zeros_like(x).add_(0.01)
+
+
+PGD = partial(attacks.pgd, eps=0.1)
+USES = {
+    "pgd": PGD,
+    "pgd l2": partial(attacks.pgd, eps=0.1, norm="l2", loss="deviation"),
+    "fgsm": partial(attacks.fgsm, eps=0.1),
+    "mi_fgsm": partial(attacks.mi_fgsm, eps=0.1),
+    "eps=0": partial(attacks.pgd, eps=0),
+    "jacobian": spectral.jacobian,
+    "first_attack": partial(spectral.first_attack, eps=0.1),
+    "transferability": lambda f, x: metrics.transferability(f, f, x, PGD).alpha1_samples,
+    "shoved": lambda f, x: metrics.transferability(f, same, x, shove).alpha1_samples,
+    "shoved batches": lambda f, x: metrics.transferability(same, f, [x[:3], x[3:]], shove).alpha1_samples,
+    "matrix": lambda f, x: metrics.transfer_matrix([f, same, f], x, shove).alpha1_samples,
+    "deviations": lambda f, x: torch.stack(list(metrics.deviations([f, same], x, PGD).values())),
+    "foreign attack": lambda f, x: metrics.deviations([f], x, own)[0, 0],
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_model_that_writes_into_its_input_gives_the_same_and_writes_nothing_of_the_callers(use):
+    x = X.clone()
+    found = use(InPlace(), x)
+    assert x.equal(X)
+    torch.testing.assert_close(found, use(same, X), rtol=1e-9, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize("call", [1, 2])
+def test_nothing_is_written_when_the_model_fails_midway(use, call):
+    x, model = X.clone(), InPlace(call)
+    with suppress(OutOfMemory):
+        use(model, x)
+    assert x.equal(X)
+    assert model.calls <= call
+
+
+def test_alpha2_of_a_model_that_writes_into_its_input():
+    """The smallest case of a wrong number without a word: all later models saw an altered batch."""
+    a, b = (metrics.transferability(f, f, X, shove) for f in (InPlace(), same))
+    assert a.alpha2 == pytest.approx(b.alpha2, rel=1e-12)
+
+
+# Radii and boxes.
+
+BOXED = {
+    "pgd": attacks.pgd,
+    "fgsm": attacks.fgsm,
+    "mi_fgsm": attacks.mi_fgsm,
+    "first_attack": spectral.first_attack,
+}
+
+
+@pytest.mark.parametrize("attack", BOXED.values(), ids=BOXED)
+@pytest.mark.parametrize(
+    "eps",
+    [Fraction(8, 255), torch.tensor(8 / 255, dtype=torch.float64), np.float64(8 / 255)],
+    ids=lambda e: type(e).__name__,
+)
+def test_a_radius_may_be_a_number_of_any_kind(attack, eps):
+    assert attack(same, X, eps=eps).equal(attack(same, X, eps=8 / 255))
+
+
+@pytest.mark.parametrize("given", ["0.1", None, True, [0.1], torch.ones(1), torch.ones(2), Decimal("0.1"), 1j])
+def test_what_is_no_number_is_refused(given):
+    refuses(f"eps is {given!r}; expected a number".replace("\n", ""), lambda: as_number("eps", given), TypeError)
+
+
+@pytest.mark.parametrize("attack", BOXED.values(), ids=BOXED)
+def test_every_attack_refuses_the_same_inputs_with_the_same_words(attack):
+    call = partial(attack, same)
+    refuses("x spans [-0.5, 1.5]; expected values within bounds (0.0, 1.0)", lambda: call(2 * X.round() - 0.5, eps=0.1))
+    refuses("x spans [-1e-05, 1]", lambda: call(X.round() - 1e-5 * (X.round() == 0), eps=0.1))
+    refuses("bounds is (1.0, 0.0); expected (low, high) with low < high", lambda: call(X, eps=0.1, bounds=(1.0, 0.0)))
+    refuses("x has shape (4,); expected (N, ...), samples first", lambda: call(torch.rand(4), eps=0.1))
+    refuses("x is an empty batch", lambda: call(X[:0], eps=0.1))
+    refuses("x holds 72 values that are NaN or infinite", lambda: call(X * torch.nan, eps=0.1))
+    refuses("x is torch.uint8; expected a floating-point tensor", lambda: call(X.byte(), eps=0.1), TypeError)
+    refuses("eps is -1; expected a finite number, at least 0", lambda: call(X, eps=-1))
+    refuses("eps is '0.1'; expected a number", lambda: call(X, eps="0.1"), TypeError)
+    refuses("did you mean 8/255?", lambda: call(X, eps=8))
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "bounds", "message"),
+    [
+        ("linf", 8, (0, 1), "eps is 8; expected at most 1, the width of the box: did you mean 8/255?"),
+        ("l2", 128, (0, 1), "eps is 128; expected at most 3.464, the diagonal of the box: did you mean 128/255?"),
+        ("linf", 8, (-1, 1), "expected at most 2, the width of the box: did you mean 8/255 of the width, 0.06275?"),
+        ("linf", 1e6, (0, 1), "eps is 1e+06; expected at most 1, the width of the box"),
+    ],
+)
+def test_a_radius_beyond_the_box_is_refused_with_the_one_that_was_meant(norm, eps, bounds, message):
+    refuses(message, lambda: attacks.pgd(same, X, eps=eps, norm=norm, bounds=bounds))
+
+
+def test_a_radius_of_the_whole_box_or_without_a_box_is_taken():
+    attacks.pgd(same, X, eps=1.0)
+    attacks.pgd(same, X, eps=12**0.5, norm="l2")
+    attacks.pgd(same, X, eps=8, bounds=None)
+    attacks.pgd(same, 255 * X, eps=8, bounds=(0, 255))
+
+
+@pytest.mark.parametrize("attack", BOXED.values(), ids=BOXED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_pixels_outside_by_rounding_are_taken_and_the_result_is_inside(attack, dtype):
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    x = (((torch.arange(256) / 255).view(1, 1, 16, 16).expand(2, 3, 16, 16) - mean) / std * std + mean).to(dtype)
+    x[0, 0, 0, 0], x[0, 0, 0, 1] = -2.98e-8, 1 + torch.finfo(dtype).eps
+    delta = attack(lambda x: x.double().flatten(1)[:, :3], x, eps=0.1)
+    assert delta.dtype == dtype
+    assert 0 <= (x + delta).min() <= (x + delta).max() <= 1
+    assert delta.double().abs().max() <= 0.1
+
+
+# Batches, outputs, precisions.
+
+
+@pytest.mark.parametrize("shape", [tuple, list])
+def test_batches_of_a_data_loader_are_taken(shape):
+    rows = TensorDataset(X, torch.arange(6))
+    loader = DataLoader(rows, batch_size=3, collate_fn=lambda each: shape(map(torch.stack, zip(*each, strict=True))))
+    batches = metrics.transferability(NET, same, [X[:3], X[3:]], PGD)
+    assert metrics.transferability(NET, same, loader, PGD).alpha2 == batches.alpha2
+    call = lambda: metrics.transferability(NET, same, "ab", PGD)  # noqa: E731
+    refuses("x is str; expected a floating-point tensor", call, TypeError)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_prepared_half_model_takes_single_precision(dtype):
+    x = X.float()
+    half = prepare(NET, dtype=dtype)
+    delta = attacks.pgd(half, x, eps=0.1)
+    assert delta.dtype == torch.float32
+    assert delta.abs().max() > 0.09
+    found = metrics.transferability(half, half, x, PGD)
+    assert found.n == len(X)
+    torch.testing.assert_close(spectral.jacobian(half, x).double(), spectral.jacobian(NET, X), rtol=0.1, atol=0.05)
+
+
+# Rows that do not move.
+
+
+def test_one_output_and_cross_entropy_are_told_and_counted():
+    first = nn.Sequential(nn.Flatten(), nn.Linear(12, 1)).double()
+    reason = "6 of 6 rows did not move, so their δ is 0 .*: the cross-entropy of one output is constant"
+    with pytest.warns(NoGradientWarning, match=reason):
+        found = metrics.transferability(first, first, X, PGD)
+    assert (found.n, found.undefined) == (0, 6)
+    assert np.isnan(found.alpha1)
+    told = metrics.transferability(first, first, X, partial(PGD, loss="deviation"))
+    assert (told.n, told.alpha1) == (6, 1.0)
+
+
+def test_saturated_rows_are_told_as_such():
+    steep = lambda x: torch.cat([1e4 * same(x)[:3], same(x)[3:]])  # noqa: E731
+    with pytest.warns(
+        NoGradientWarning, match="3 of 6 rows did not move, so .* random start: 3 are saturated"
+    ) as caught:
+        delta = attacks.pgd(steep, X, eps=0.01)
+    assert caught[0].filename == __file__
+    assert (delta.flatten(1).abs().amax(1) > 0).tolist() == 3 * [False] + 3 * [True]
+
+
+# Many outputs and many inputs.
+
+
+def test_the_gram_matrix_of_batches_is_the_mean_of_theirs():
+    jacs = [normal(7, 4, 9, seed=k) for k in range(3)]
+    parts = [matching.gram([jac[rows] for jac in jacs]) * len(jacs[0][rows]) for rows in (slice(0, 2), slice(2, 7))]
+    torch.testing.assert_close(sum(parts) / 7, matching.gram(jacs))
