@@ -165,7 +165,7 @@ print(dict(published('vision')))
 
 def test_a_notebook_runs_from_another_folder_and_what_is_missing_is_told(installed, tmp_path):
     python = installed("notebooks")
-    assert "no folder notebooks is here" in python("-m", "advtransfer", "run", "synthetic", ok=False).stderr
+    assert "there is no folder notebooks here" in python("-m", "advtransfer", "run", "synthetic", ok=False).stderr
     shutil.copy(ROOT / "notebooks" / "cifar_to_stl.md", tmp_path)
     words = ["run", str(tmp_path / "cifar_to_stl.md"), "--profile", "smoke"]
     assert "executed in" in python("-m", "advtransfer", *words).stdout

@@ -15,7 +15,7 @@ from advtransfer.notebooks.read import read
 from advtransfer.pages.seeds import over_seeds
 from advtransfer.records import storage
 from advtransfer.records.configs import ConfigError
-from advtransfer.records.record import Record, RecordError
+from advtransfer.records.record import Record
 from advtransfer.records.runs import place
 from advtransfer.sweeps import plan as plans
 from advtransfer.sweeps.collect import collect, summarise
@@ -107,15 +107,24 @@ def test_collected_tables_are_those_of_the_records(tmp_path_factory, contents):
         record.save(place("trial", runs[-1].key, cache))
         expected.append(table.assign(eps=number / 7)[["eps", *table.columns]])
     plan = Plan("trials", "toys.trial", {}, ("eps",), tuple(runs))
-    found = collect(plan, {run.key for run in runs}, None, cache)
+    found, broken = collect(plan, {run.key for run in runs}, None, cache)
+    assert not broken
     whole = pd.concat(expected, ignore_index=True)
     if len(whole):
         pd.testing.assert_frame_equal(found, whole, check_exact=True)
-    with pytest.raises(RecordError, match=r"no table 'second' .* expected one of first"):
+    with pytest.raises(ValueError, match=r"no table 'second' .* expected one of first"):
         collect(plan, {runs[0].key}, "second", cache)
-    (place("trial", runs[0].key, cache) / "record.json").write_text("{")
-    with pytest.raises(RecordError, match=r"broken record .* delete it"):
-        collect(plan, {runs[0].key}, None, cache)
+    folder = place("trial", runs[0].key, cache)
+    table = folder / "tables" / "first.csv"
+    whole = table.read_bytes()
+    for file, damage in ((table, whole[:-1]), (table, whole + b"0\n"), (folder / "record.json", b"{")):
+        file.write_bytes(damage)
+        rows, broken = collect(plan, {run.key for run in runs}, None, cache)
+        assert list(broken) == [runs[0].key]
+        assert f"broken record {folder}" in broken[runs[0].key]
+        assert len(rows) == len(found) - len(contents[0])
+        if file == table:
+            table.write_bytes(whole)
 
 
 def test_intervals_over_seeds_are_students():

@@ -59,7 +59,7 @@ def test_arrays_survive_and_count_in_the_digest(tmp_path):
     [
         (pd.DataFrame({"a": [1]}, index=["x"]), "reset_index"),
         (pd.DataFrame({0: [1]}), "expected different names of type str"),
-        (pd.DataFrame({"a": ["x", None]}), "no gaps"),
+        (pd.DataFrame({"a": ["x", None]}), "without missing values"),
     ],
 )
 def test_what_a_table_cannot_keep_is_refused(table, message):

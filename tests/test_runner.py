@@ -54,7 +54,7 @@ def outputs(path: Path) -> str:
 
 def test_executed_once_for_each_thing_it_depends_on(notebook, cache, tmp_path):
     first = run(notebook, {"eps": "1/2", "steps": "3"})
-    assert (first.path, first.executed) == (notebook.with_suffix(".ipynb"), True)
+    assert (first.path, first.executed) == (notebook.with_name("powers-eps-0.5-steps-3.ipynb"), True)
     assert "0.125" in outputs(first.path)
     assert str(notebook.parent) in outputs(first.path)
     assert sys.executable in outputs(first.path)
@@ -130,7 +130,7 @@ def test_what_is_wrong_with_a_notebook_is_told(notebook):
         run(notebook.with_stem("power"))
     text = notebook.read_text()
     for cell, message in (("step = 3", "unknown parameter 'step'; did you mean 'steps'?"),
-                          ("steps = 1 + 2", "a default in its parameters cell is no plain value")):  # fmt: skip
+                          ("steps = 1 + 2", "a default that is not a literal; expected a plain value")):  # fmt: skip
         notebook.write_text(text.replace(PARAMETERS, f"{cell}\n"))
         with pytest.raises(ValueError, match=re.escape(message)):
             run(notebook)
@@ -173,12 +173,19 @@ def test_parameters_and_device_as_options(notebook, monkeypatch, capsys):
     monkeypatch.setenv("ADVTRANSFER_DEVICE", "")
     assert main(["run", "powers", "--profile", "smoke", "--device", "cpu", "--eps", "4/255", "--steps=3"]) == 0
     assert os.environ["ADVTRANSFER_DEVICE"] == "cpu"
-    made = json.loads(notebook.with_suffix(".ipynb").read_text())["metadata"]["advtransfer"]["parameters"]
+    path = notebook.with_name("powers-steps-3-smoke.ipynb")
+    made = json.loads(path.read_text())["metadata"]["advtransfer"]["parameters"]
     assert made == {"profile": "smoke", "eps": 4 / 255, "steps": 3}
     for wrong, told in (
         (["--epz", "1"], "did you mean 'eps'"),
         (["--eps"], "expected parameters as --NAME VALUE"),
         (["--eps", "1", "-p", "eps", "2"], "a parameter was set twice"),
+        (["-p", "eps=1", "-p", "eps", "2"], "a parameter was set twice"),
+        (["-p", "eps=-1e-3"], "eps: got '-1e-3'; expected greater than 0"),
+        (["-p", "eps", "-1e-3"], "eps: got '-1e-3'; expected greater than 0"),
+        (["-p", "eps"], "-p eps has no value; expected -p NAME=VALUE or -p NAME VALUE"),
+        (["-p"], "-p has no value; expected -p NAME=VALUE or -p NAME VALUE"),
+        (["-p", "=3"], "-p has the name ''; expected -p NAME=VALUE"),
         (["--device", "abacus"], "device is 'abacus'; expected cpu, or a GPU"),
     ):
         assert main(["run", "powers", *wrong]) == 2
@@ -196,7 +203,7 @@ def test_finding_everything_fresh_is_quick_and_imports_nothing_slow(notebook):
     subprocess.run(command, cwd=here, env=environment, check=True, capture_output=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     again = subprocess.run(command, cwd=here, env=environment, check=True, capture_output=True, text=True)
-    assert again.stdout == "notebooks/powers.md: fresh\n"
+    assert again.stdout == "notebooks/powers.md: fresh in notebooks/powers.ipynb\n"
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 3
     imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines()}
     assert "advtransfer.notebooks.execute" in imported

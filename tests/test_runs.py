@@ -10,7 +10,7 @@ import pytest
 
 import trials
 from advtransfer.commands.main import main
-from advtransfer.notebooks import export
+from advtransfer.notebooks import executed, export
 from advtransfer.notebooks.read import read
 from advtransfer.records import compare, costs, find, runs
 from advtransfer.records.configs import described, meaning
@@ -45,7 +45,7 @@ def test_a_notebook_its_page_and_its_record_are_named_alike(trial, tmp_path, cap
     assert main(typed) == 0
     made = ["trials.html", "trials.ipynb", "trials.record"]
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == made
-    assert Record.load(find.find("mine/trials.ipynb")).config["seed"] == 4
+    assert Record.load(executed.record_of(Path("mine/trials.ipynb"))).config["seed"] == 4
     capsys.readouterr()
     assert main(typed) == 0
     assert "fresh" in capsys.readouterr().out

@@ -76,15 +76,22 @@ def check_box(x: Tensor, bounds: Bounds, eps: float, norm: str) -> tuple[float, 
             f"x spans [{least:.4g}, {most:.4g}]; expected values within bounds {bounds}: put normalisation "
             "inside the model, or pass the bounds of the normalised values, or None"
         )
-    _check_radius(eps, norm, high - low, x[0].numel())
+    if instead := expected_radius(eps, norm, high - low, x[0].numel()):
+        raise ValueError(f"eps is {eps:g}; expected {instead}")
     return low, high
 
 
-def _check_radius(eps: float, norm: str, width: float, n: int) -> None:
+def expected_radius(eps: float, norm: str, width: float, n: int) -> str:
+    """What to expect instead of a radius that is larger than a box of n axes; empty for one that is not.
+
+    Examples
+    --------
+    >>> expected_radius(8, "linf", 1.0, 3072)
+    'at most 1, the width of the box: did you mean 8/255?'
+    """
     largest = width if norm == "linf" else width * math.sqrt(n)
     if eps <= largest * (1 + 1e-6):
-        return
+        return ""
     meant = f"{eps:g}/255" if width == 1 else f"{eps:g}/255 of the width, {eps / 255 * width:.4g}"
     guess = f": did you mean {meant}?" if eps <= 255 * width else ""
-    what = "width" if norm == "linf" else "diagonal"
-    raise ValueError(f"eps is {eps:g}; expected at most {largest:.4g}, the {what} of the box{guess}")
+    return f"at most {largest:.4g}, the {'width' if norm == 'linf' else 'diagonal'} of the box{guess}"

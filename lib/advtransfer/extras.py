@@ -1,19 +1,19 @@
-"""What the package needs beyond torch, numpy and scipy comes as extras; a missing one is named with its command."""
+"""Dependencies beyond torch, numpy and scipy come as extras; the error for a missing one says how to install it."""
 
 from importlib.util import find_spec
 
 
 class MissingExtraError(ImportError):
-    """A part of the package needs an extra that is not installed; the message has the command that installs it."""
+    """A part of the package needs an extra that is not installed; the message gives the command that installs it."""
 
 
 def require(extra: str, *modules: str) -> None:
-    """Raise unless all `modules` can be imported; they come with `extra`.
+    """Raise an error unless all `modules`, which come with `extra`, can be imported.
 
     Raises
     ------
     MissingExtraError
-        In one line: the modules that are missing, and the command that installs the extra.
+        Modules are missing. The message is one line that names them and the command that installs the extra.
 
     Examples
     --------
@@ -29,8 +29,8 @@ def require(extra: str, *modules: str) -> None:
 
 
 def _requirement(extra: str) -> str:
-    """The package with an extra, from where it was installed if that is noted (PEP 610)."""
-    import json  # here, as only an error needs them
+    """The package with an extra, as pip takes it, from where it was installed if that is recorded (PEP 610)."""
+    import json  # imported here, because only an error needs them
     from importlib.metadata import PackageNotFoundError, distribution
     from urllib.parse import urlsplit
     from urllib.request import url2pathname

@@ -1,11 +1,11 @@
-"""Names that somebody types: what is said when one is unknown."""
+"""The error message for an unknown name that a user has typed."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is unknown, and the name that was probably meant; or all known names, where none is near.
+    """Say that `name` is unknown, and which name was probably meant; if none is similar, list all known names.
 
     Examples
     --------
@@ -14,5 +14,5 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5) or [n for n in names if name.startswith(n)]
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names) or 'none at all'}"
+    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names) or '(there are none)'}"
     return f"unknown {what} {name!r}; {hint}"

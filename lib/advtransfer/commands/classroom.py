@@ -15,10 +15,10 @@ INSTALL = "pip install advtransfer, from the address that your teacher has given
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add ``release``, ``check``, ``grade`` and ``feedback``; each sets `func`, from a namespace to an exit code."""
+    """Add ``release``, ``check``, ``grade`` and ``feedback``; each sets `func` (namespace to exit code)."""
     actions = parser.add_subparsers(required=True, metavar="release | check | grade | feedback")
     release = actions.add_parser("release", help="make the student, instructor and solutions editions")
-    release.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    release.add_argument("names", nargs="*", metavar="NAME", help="name of an assignment (default: all)")
     release.add_argument("--out", type=Path, default=Path("_build/classroom"), metavar="DIR")
     release.add_argument("--install", default=INSTALL, metavar="TEXT", help="how a student installs the library")
     release.add_argument("--execute", action="store_true", help="run the solutions edition, so that it shows results")
@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     grade.add_argument(
         "--seed", type=int, default=None, help="seed of the tests' inputs (default: a secret seed, which is kept)"
     )
-    grade.add_argument("--seconds", type=float, default=20.0, help="seconds for one cell or call (default: 20)")
+    grade.add_argument("--seconds", type=float, default=20.0, help="time limit for one cell or call (default: 20)")
     grade.add_argument("--unsafe", action="store_true", help="run without a sandbox; for code that you have read")
     grade.set_defaults(func=_grade)
     pages = actions.add_parser("feedback", help="write the pages for students, the overview and grades.csv")

@@ -3,11 +3,14 @@
 import argparse
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
+from advtransfer.commands.output import add_json, print_json
 from advtransfer.datasets import encoders, store, textstore
 from advtransfer.datasets.fetching import fetch
 from advtransfer.datasets.images import available, load
@@ -19,36 +22,30 @@ Row = tuple[str, str, str, str, str]
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add ``list``, ``fetch`` and ``verify``; each sets `func`, from a namespace to an exit code."""
+    """Add ``list``, ``fetch`` and ``verify``; each sets `func` (namespace to exit code)."""
     actions = parser.add_subparsers(required=True, metavar="list | fetch | verify")
-    actions.add_parser("list", help="list the data sets and say which are here").set_defaults(func=_told(list_data))
+    lister = actions.add_parser("list", help="list the data sets and say which are here")
+    add_json(lister)
+    lister.set_defaults(func=list_data)
     getter = actions.add_parser("fetch", help="fetch data sets and check them")
     getter.add_argument("names", nargs="+", metavar="NAME", help=", ".join(sources()))
-    getter.set_defaults(func=_told(fetch_data))
-    actions.add_parser("verify", help="check every file here again").set_defaults(func=_told(verify_data))
-
-
-def _told(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """The command with its expected errors told in one line instead of a traceback."""
-
-    def run(arguments: argparse.Namespace) -> int:
-        try:
-            return command(arguments)
-        except (DataUnavailable, OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-
-    return run
+    getter.add_argument("--anew", action="store_true", help="fetch them even if they are here and intact")
+    getter.set_defaults(func=fetch_data)
+    actions.add_parser("verify", help="check again every file that is here").set_defaults(func=verify_data)
 
 
 def list_data(arguments: argparse.Namespace) -> int:
-    """Print a table of the data sets and the encoder: name, here or not, examples, licence, where from."""
+    """Print a table of the data sets and the encoder: name, whether it is here, examples, licence, origin."""
     root = data_root()
-    rows: list[Row] = [("NAME", "HERE", "TRAIN + TEST", "LICENCE", "FROM")]
-    rows += [_row(entry, root) for entry in sources().values()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    heads = ("NAME", "HERE", "TRAIN + TEST", "LICENCE", "FROM")
+    rows = [_row(entry, root) for entry in sources().values()]
+    if arguments.json:
+        names = ("name", "here", "examples", "licence", "origin")
+        print_json({"root": root, "data": [dict(zip(names, row, strict=True)) for row in rows]})
+        return 0
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     print(f"data root: {root}")
-    for row in rows:
+    for row in (heads, *rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
 
@@ -57,13 +54,19 @@ def _row(entry: Source, root: Path) -> Row:
     origin = f"made from {entry.derived_from}" if entry.derived_from else ", ".join(map(str, entry.origins))
     counts = f"{entry.train:,} + {entry.test:,}" if entry.train else "-"
     if entry.kind == "images":
-        return entry.name, "yes" if available(entry.name, root) else "no", counts, entry.licence, origin
+        path = store.image_path(root, entry.derived_from or entry.name)
+        here = "no" if not path.exists() else "yes" if zipfile.is_zipfile(path) else "broken"
+        return entry.name, here, counts, entry.licence, f"{path} is damaged" if here == "broken" else origin
     files = _files(entry, root)
     if not all(path.is_file() for path in files):
         return entry.name, "no", counts, entry.licence, origin or f"by hand; see {entry.page}"
-    if entry.kind == "text":  # what lies here may be another split than a fetch gives
-        counts = " + ".join(f"{pq.read_metadata(path).num_rows:,}" for path in files)
-        noted = textstore.note(root, entry.name).get("source", "not noted")
+    if entry.kind == "text":  # the files here may be split differently from fetched ones
+        try:
+            counts = " + ".join(f"{pq.read_metadata(path).num_rows:,}" for path in files)
+            noted = textstore.note(root, entry.name).get("source", "not noted")
+        except (OSError, pa.ArrowException, DataUnavailable) as error:
+            reason = " ".join(str(error).split())
+            return entry.name, "broken", counts, entry.licence, f"{files[0].parent} is damaged: {reason}"
         origin = textwrap.shorten(noted, 150, placeholder=" …")
     return entry.name, "yes", counts, entry.licence, origin
 
@@ -76,13 +79,13 @@ def _files(entry: Source, root: Path) -> list[Path]:
 
 
 def fetch_data(arguments: argparse.Namespace) -> int:
-    """Fetch data sets; a wrong name stops it before anything is fetched, a failed fetch does not stop the others."""
+    """Fetch data sets. A wrong name is an error before any fetch; a fetch that fails does not stop the others."""
     for name in arguments.names:
         source(name)
     failed = False
     for name in arguments.names:
         try:
-            print(fetch(name))
+            print(fetch(name, anew=arguments.anew))
         except (DataUnavailable, OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True
@@ -90,7 +93,7 @@ def fetch_data(arguments: argparse.Namespace) -> int:
 
 
 def verify_data(arguments: argparse.Namespace) -> int:
-    """Check the files of ``SHA256SUMS`` and the content of what is here, a line each; 1 if anything is wrong."""
+    """Check the files in ``SHA256SUMS`` and the data sets here, one line each; return 1 if any is wrong."""
     root = data_root()
     verdicts = [*_file_verdicts(root), *_content_verdicts(root)]
     if not verdicts:
@@ -106,8 +109,8 @@ def _file_verdicts(root: Path) -> Iterator[tuple[bool, str]]:
         if not path.is_file():
             yield False, f"{name}: missing"
         else:
-            found = sha256(path)
-            yield found == noted, f"{name}: sha256 {found}" + ("" if found == noted else f", expected {noted}")
+            digest = sha256(path)
+            yield digest == noted, f"{name}: sha256 {digest}" + ("" if digest == noted else f"; expected {noted}")
 
 
 def _content_verdicts(root: Path) -> Iterator[tuple[bool, str]]:
@@ -122,13 +125,13 @@ def _content_verdicts(root: Path) -> Iterator[tuple[bool, str]]:
         if digest in entry.contents:
             yield True, f"{entry.name}: content {digest}, as expected"
         elif entry.content_is_certain:
-            yield False, f"{entry.name}: content {digest}, expected {' or '.join(sorted(entry.contents))}"
+            yield False, f"{entry.name}: content {digest}; expected {' or '.join(sorted(entry.contents))}"
         else:
             yield True, f"{entry.name}: content {digest} (no known digest to compare it with)"
 
 
 def _digest(entry: Source, root: Path) -> str | None:
-    """The content digest of what is here; None if nothing is, or if its files are its content."""
+    """The content digest of a data set; None if it is not here, or if its files are its content."""
     if entry.kind == "images":
         return load(entry.name, root).digest if available(entry.name, root) else None
     if not any(path.is_file() for path in _files(entry, root)):

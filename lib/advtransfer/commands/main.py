@@ -2,58 +2,72 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from advtransfer import __version__
 from advtransfer.commands import parameters
-from advtransfer.extras import MissingExtraError, require
+from advtransfer.extras import require
 
 NOTEBOOKS = ("notebooks", "jupytext", "pandas", "papermill", "yaml")
 DATA = ("experiments", "pandas", "pyarrow")
 CLASSROOM = ("classroom", "jinja2", "nbclient", "nbgrader")
 COMMANDS = {
-    "run": ("run", NOTEBOOKS, "execute a notebook, or all, where something changed"),
-    "sweep": ("sweep", NOTEBOOKS, "run a grid of parameters, where there is no record"),
-    "list": ("inspect", NOTEBOOKS, "the notebooks, the published runs, and the runs of a notebook"),
-    "show": ("inspect", NOTEBOOKS, "a run's parameters, tables and provenance"),
-    "diff": ("inspect", NOTEBOOKS, "what two runs differ in"),
-    "verify": ("inspect", NOTEBOOKS, "run a run again, and say whether the numbers agree"),
+    "run": ("run", NOTEBOOKS, "execute a notebook, or all of them, if something has changed"),
+    "sweep": ("sweep", NOTEBOOKS, "compute the runs of a parameter grid that have no record yet"),
+    "list": ("inspect", NOTEBOOKS, "list the notebooks and the published runs, or the runs of a notebook"),
+    "show": ("inspect", NOTEBOOKS, "show a run's parameters, tables and provenance"),
+    "diff": ("inspect", NOTEBOOKS, "show the differences between two runs"),
+    "verify": ("inspect", NOTEBOOKS, "repeat a run, and say whether the numbers agree"),
     "publish": ("publish", NOTEBOOKS, "compute the record of a notebook, and put it into data/results"),
     "data": ("data", DATA, "list, fetch and verify the data sets"),
     "classroom": ("classroom", CLASSROOM, "assignments: editions, grading in a sandbox, feedback"),
 }
-"""By name: the module of this package, the extra and modules that it needs, and one line of help."""
+"""For each command: its module, the extra and the modules that it needs, and one line of help."""
+
+
+EXIT_CODES = (
+    "exit codes: 0, all went well and the answer is yes; 1, a run failed or the answer is no (not verified, runs "
+    "differ, damaged data); 2, the request cannot be fulfilled (unknown words, missing or broken files); 130, Ctrl-C"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0 if all went well, 1 if a run failed, 2 if the request cannot be fulfilled."""
+    """Run a command, and return its exit code (see `EXIT_CODES`)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every terminal and pipe takes every letter
     try:
         parser = _parser(words[0] if words else "")
-        parsed, rest = parser.parse_known_args(words)
-        if rest and not hasattr(parsed, "p"):
-            parser.error(f"unrecognized arguments: {' '.join(rest)}")
-        if rest:
-            parsed.p = [*parsed.p, *parameters.pairs(rest)]
+        rest, pairs = parameters.split(words)
+        parsed, rest = parser.parse_known_args(rest)
+        if (rest or pairs) and not hasattr(parsed, "p"):
+            parser.error(f"unrecognized arguments: {' '.join(rest or ['-p'])}")
+        parsed.pairs = [*pairs, *parameters.pairs(rest)]
         code: int = parsed.func(parsed)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # the reader has read enough; the rest of the buffer has nowhere to go
+    except BrokenPipeError:  # the reader has closed the pipe; the rest of the buffer has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, MissingExtraError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except (ValueError, OSError, ImportError, RuntimeError) as error:  # what a user can cause
+        if type(error) is RuntimeError:  # not one of ours
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def _parser(asked: str) -> argparse.ArgumentParser:
-    """The parser, with the options of the command that is asked for; only its module is imported."""
-    parser = argparse.ArgumentParser("advtransfer", description="Re-execute the notebooks of the book; fetch its data.")
+    """The parser with the options of the command `asked`; only the module of this command is imported."""
+    parser = argparse.ArgumentParser(
+        "advtransfer", description="Re-execute the notebooks of the book; fetch its data.", epilog=EXIT_CODES
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar=" | ".join(COMMANDS))
     for name, (module, needs, what) in COMMANDS.items():

@@ -1,42 +1,85 @@
-"""The parameters of a run as they are typed: ``-p NAME VALUE``, ``--NAME VALUE``, ``--profile`` and ``--device``."""
+"""The notebook and the parameters of a run, as typed: ``-p NAME=VALUE``, ``-p NAME VALUE`` and ``--NAME VALUE``."""
 
 import argparse
 import os
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that set parameters."""
-    parser.add_argument(
-        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="set a parameter; --NAME VALUE does the same",
-    )  # fmt: skip
+    """Add the options that set parameters. The words of ``-p`` are read by `split` before the parser sees them."""
+    parser.add_argument("-p", metavar="NAME=VALUE", help="set a parameter; -p NAME VALUE and --NAME VALUE do the same")
     parser.add_argument("--profile", help="size of the run: smoke, quick or paper")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
 
 
-def pairs(rest: list[str]) -> list[list[str]]:
+def split(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The words without ``-p NAME VALUE`` and ``-p NAME=VALUE``, and the pairs that these set.
+
+    A value may be negative, and may hold commas and ``=``.
+
+    Raises
+    ------
+    ValueError
+        A name or a value is missing.
+
+    Examples
+    --------
+    >>> split(["run", "x", "-p", "eps", "-1e-3", "-p", "encoder=a=b", "--out", "y"])
+    (['run', 'x', '--out', 'y'], [('eps', '-1e-3'), ('encoder', 'a=b')])
+    """
+    rest, pairs = [], []
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if word != "-p":
+            rest.append(word)
+            continue
+        name, equals, value = words.pop(0).partition("=") if words else ("", "", "")
+        if not equals and words:
+            value = words.pop(0)
+        elif not equals:
+            raise ValueError(f"-p {name} has no value; expected -p NAME=VALUE or -p NAME VALUE".replace("  ", " "))
+        if not re.fullmatch(r"[A-Za-z][\w-]*", name):
+            raise ValueError(f"-p has the name {name!r}; expected -p NAME=VALUE or -p NAME VALUE")
+        pairs.append((name.replace("-", "_"), value))
+    return rest, pairs
+
+
+def pairs(rest: list[str]) -> list[tuple[str, str]]:
     """``--name value`` and ``--name=value`` as pairs of parameters."""
     words = [part for word in rest for part in (word.split("=", 1) if word.startswith("--") else [word])]
     names, values = words[::2], words[1::2]
     if len(names) != len(values) or not all(name.startswith("--") for name in names):
         raise ValueError(f"got {' '.join(rest)}; expected parameters as --NAME VALUE")
-    return [[name[2:].replace("-", "_"), value] for name, value in zip(names, values, strict=True)]
+    return [(name[2:].replace("-", "_"), value) for name, value in zip(names, values, strict=True)]
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The parameters by name; the device is made known to everything that computes."""
-    values: dict[str, Any] = dict(arguments.p)
-    if len(values) < len(arguments.p):
+    """The parameters by name. If a device is given, it is set for all that this process computes."""
+    values: dict[str, Any] = dict(arguments.pairs)
+    if len(values) < len(arguments.pairs):
         raise ValueError("a parameter was set twice; expected -p NAME VALUE once for each name")
     if arguments.profile:
         values["profile"] = arguments.profile
     if arguments.device:
-        from advtransfer.records.provenance import device  # here, as it loads torch
+        from advtransfer.records.provenance import device  # imported here, because it loads torch
 
         os.environ["ADVTRANSFER_DEVICE"] = arguments.device
         device()
     return values
+
+
+def notebook(arguments: argparse.Namespace) -> Path:
+    """The source of the notebook that was named; for an executed notebook a note says which source is meant."""
+    from advtransfer.notebooks import find  # imported here, because it needs an extra
+
+    path = find.named(arguments.notebook)
+    if arguments.notebook.endswith(".ipynb"):
+        print(f"note: {arguments.notebook} is an executed notebook; its source is {path}", file=sys.stderr)
+    return path
 
 
 def add_help(parser: argparse.ArgumentParser) -> None:
@@ -51,14 +94,13 @@ def print_help(arguments: argparse.Namespace) -> int:
     if arguments.notebook:
         import pandas as pd
 
-        from advtransfer.commands.inspect import print_table
-        from advtransfer.notebooks import find
+        from advtransfer.commands.output import print_table
         from advtransfer.notebooks.read import read
         from advtransfer.records.configs import meaning
 
-        source = read(find.named(arguments.notebook))
+        source = read(notebook(arguments))
         profile = arguments.profile or "quick"
-        print(f"\nparameters of {source.path.stem}, set by -p NAME VALUE or --NAME VALUE:")
+        print(f"\nparameters of {source.path.stem}, set by -p NAME=VALUE, -p NAME VALUE or --NAME VALUE:")
         columns = ["name", "type", f"in {profile}", "meaning"]
         print_table(pd.DataFrame(meaning(source.config_type, profile), columns=columns))
     return 0

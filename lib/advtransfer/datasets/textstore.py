@@ -11,7 +11,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from advtransfer.datasets import store
 from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Source
-from advtransfer.records.storage import replacing, sha256
+from advtransfer.records.storage import replacing
 
 SPLITS = ("train", "test")
 
@@ -97,7 +97,10 @@ def read(root: Path, source: Source) -> tuple[Corpus, int]:
     DataUnavailable
         A file is missing, or is not a table of texts and labels; the message says what to do.
     """
-    parts = {split: _split(folder(root, source.name) / f"{split}.parquet", source) for split in SPLITS}
+    paths = {split: folder(root, source.name) / f"{split}.parquet" for split in SPLITS}
+    for path in paths.values():
+        store.check_sum(root, path, source)
+    parts = {split: _split(path, source) for split, path in paths.items()}
     (train, y_train, lost), (test, y_test, lost_too) = parts["train"], parts["test"]
     noted = note(root, source.name)
     counts = (len(train) + lost, len(test) + lost_too)
@@ -141,14 +144,6 @@ def _columns(path: Path, classes: int) -> tuple[tuple[str, ...], np.ndarray, int
 
 def is_intact(root: Path, source: Source) -> bool:
     """Whether the corpus is there, can be read, and has the recorded checksums, if there are any."""
-    noted = store.checksums(root)
-    for split in SPLITS:
-        path = folder(root, source.name) / f"{split}.parquet"
-        if not path.is_file():
-            return False
-        digest = noted.get(path.relative_to(root).as_posix())
-        if digest is not None and digest != sha256(path):
-            return False
     try:
         read(root, source)
     except DataUnavailable:

@@ -10,18 +10,18 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from advtransfer import attacks, metrics, spectral
 from advtransfer.experiments import conclusions, evaluation, protocol, vision
-from advtransfer.experiments.protocol import files
+from advtransfer.experiments.protocol import files, required
 from advtransfer.modes import Model
 from advtransfer.records.configs import Epsilon
 from advtransfer.records.record import Arrays, Tables
 from advtransfer.records.runs import recorded
 
-__all__ = ["SAMPLE_AXES", "Config", "derive", "files", "run"]
+__all__ = ["SAMPLE_AXES", "TABLES", "Config", "derive", "files", "required", "run"]
 
 Study = Literal["table5", "attack", "eps", "steps", "start", "loss", "temperature", "protocol"]
 STUDIES: dict[Study, str] = {
@@ -45,6 +45,9 @@ SAMPLE_AXES = {
 }
 """The arrays of which a published record may keep only some samples, and the axis of their samples."""
 
+TABLES = ("curves", "claims")
+"""The tables of a record."""
+
 
 class Config(vision.Config):
     """The ablations: the experiment of Table 1, and what to vary in it."""
@@ -62,7 +65,7 @@ class Config(vision.Config):
     }
 
     studies: tuple[Study, ...] = Field(tuple(STUDIES), min_length=1, description="what to vary")
-    radii: tuple[Epsilon, ...] = Field(
+    radii: tuple[Annotated[Epsilon, AfterValidator(protocol.pixel_radius)], ...] = Field(
         tuple(k / 255 for k in (1, 2, 4, 8, 16, 32)), min_length=1, description="the radii to try"
     )
     counts: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from advtransfer import attacks, metrics
+from advtransfer.checks import expected_radius
 from advtransfer.datasets import ImageDataset, generated, load, store
 from advtransfer.datasets.sources import source
 from advtransfer.models import images
@@ -75,6 +76,13 @@ def _once(values: tuple[str, ...]) -> tuple[str, ...]:
 Once = AfterValidator(_once)
 
 
+def pixel_radius(eps: float, norm: str = "linf") -> float:
+    """A radius for images of 3 × 32 × 32 pixels in [0, 1], refused if it is larger than their box."""
+    if instead := expected_radius(eps, norm, 1.0, 3 * 32 * 32):
+        raise ValueError(instead)
+    return eps
+
+
 class ImageConfig(BaseConfig):
     """The parameters that all image experiments share; profiles set them, up to the sizes of the released protocol."""
 
@@ -98,7 +106,7 @@ class ImageConfig(BaseConfig):
     )
     weight_decay: float = Field(1e-4, ge=0, description="weight decay of SGD")
     augment: bool = Field(True, description="shift and mirror the source images at random in training")
-    robust_eps: Annotated[float, Field(ge=0)] = Field(
+    robust_eps: Annotated[float, Field(ge=0), AfterValidator(pixel_radius)] = Field(
         0.0, description="radius of the PGD examples on which the sources are trained; 0: the images themselves"
     )
     hold_out: bool = Field(
@@ -111,9 +119,9 @@ class ImageConfig(BaseConfig):
     precision: Precision = Field(
         "float32", description="arithmetic of training and attacks: float32, or bfloat16 where the device has it"
     )
-    eps: Epsilon = Field(0.1, description="radius of the attack, for pixels in [0, 1]")
     attack: Literal["pgd", "mi_fgsm", "fgsm"] = Field("pgd", description="pgd, mi_fgsm or fgsm")
     norm: Literal["linf", "l2"] = Field("linf", description="norm of the ball: linf or l2")
+    eps: Epsilon = Field(0.1, description="radius of the attack, for pixels in [0, 1]")
     attack_steps: int = Field(10, ge=1, le=10_000, description="steps of the attack; fgsm has one")
     step_size: float = Field(0.1, gt=0, le=10, description="length of a step as a multiple of eps")
     attack_loss: Literal["cross_entropy", "deviation"] = Field(
@@ -123,6 +131,11 @@ class ImageConfig(BaseConfig):
     only_correct: bool = Field(True, description="attack only images that the target model classifies correctly")
     gradients: int = Field(50, ge=10, description="attacked images whose Jacobians are matched, at most")
 
+    @field_validator("eps")
+    @classmethod
+    def _in_the_box(cls, value: float, info: ValidationInfo) -> float:
+        return pixel_radius(value, info.data.get("norm", "linf"))
+
     @field_validator("batch_size")
     @classmethod
     def _one_batch(cls, value: int, info: ValidationInfo) -> int:
@@ -131,7 +144,7 @@ class ImageConfig(BaseConfig):
         return value
 
 
-def needed(config: ImageConfig) -> list[str]:
+def required(config: ImageConfig) -> list[str]:
     """The data sets that must be in the data root."""
     real = config.target != "generated"
     return list(dict.fromkeys(["cifar10", source(config.target).derived_from or config.target])) if real else []
@@ -139,7 +152,7 @@ def needed(config: ImageConfig) -> list[str]:
 
 def files(config: ImageConfig) -> dict[str, Path]:
     """The file of each data set that is read."""
-    return {name: store.image_path(storage.data_root(), name) for name in needed(config)}
+    return {name: store.image_path(storage.data_root(), name) for name in required(config)}
 
 
 class Domains(NamedTuple):

@@ -13,14 +13,14 @@ from pydantic import Field
 
 from advtransfer.datasets import ImageDataset
 from advtransfer.experiments import conclusions, evaluation, printed, protocol
-from advtransfer.experiments.protocol import TARGET_MODEL, ImageConfig, files
+from advtransfer.experiments.protocol import TARGET_MODEL, ImageConfig, files, required
 from advtransfer.models.images import ImageModel
 from advtransfer.prepare import prepare
 from advtransfer.records.record import Arrays, Tables
 from advtransfer.records.runs import recorded
 from advtransfer.training.loop import TrainingError
 
-__all__ = ["SAMPLE_AXES", "Config", "derive", "files", "run"]
+__all__ = ["SAMPLE_AXES", "TABLES", "Config", "derive", "files", "required", "run"]
 
 DomainName = Literal["vehicles", "animals"]
 DOMAINS: tuple[DomainName, ...] = ("vehicles", "animals")
@@ -35,6 +35,9 @@ _CIFAR: dict[DomainName, tuple[int, ...]] = {"vehicles": (0, 1, 8, 9), "animals"
 _STL: dict[DomainName, tuple[int, ...]] = {"vehicles": (0, 2, 8, 9), "animals": (1, 3, 4, 5)}
 TARGET_CLASSES = {"cifar10-shift": _CIFAR, "generated": _CIFAR, "stl10": _STL, "tiny-imagenet-10": _STL}
 """The positions of the target's classes in its own list: as released for animals, as in the text for vehicles."""
+
+TABLES = ("models", "targets", "sources", "transfers", "samples", "correlations")
+"""The tables of a record."""
 
 
 class Config(ImageConfig):

@@ -27,6 +27,9 @@ from advtransfer.statistics import spearman_rows
 N_INPUTS, N_OUTPUTS = 50, 10  # n and d of section 4
 CODE = ("advtransfer.models.mlp", "advtransfer.datasets.regression")  # what the target network depends on
 
+TABLES = ("target", "sources", "transfer", "agreement", "released")
+"""The tables of a record; the last is there if the authors' files are."""
+
 
 class Config(BaseConfig):
     """Sizes of the synthetic experiment."""

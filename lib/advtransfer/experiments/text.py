@@ -19,7 +19,7 @@ from transformers import BertTokenizer
 from advtransfer import attacks, matching, metrics, spectral
 from advtransfer.datasets import TextDataset
 from advtransfer.experiments import conclusions, evaluation, text_protocol, text_sentences
-from advtransfer.experiments.text_protocol import LABELS, TARGET, Read, TextConfig, files
+from advtransfer.experiments.text_protocol import LABELS, TARGET, Read, TextConfig, files, required
 from advtransfer.models.text import TextClassifier, logits
 from advtransfer.models.tokens import Tokens, untokenise
 from advtransfer.modes import Model
@@ -29,7 +29,7 @@ from advtransfer.records.runs import recorded
 from advtransfer.text.nearest import marked
 from advtransfer.text.word_attacks import word_attack
 
-__all__ = ["SAMPLE_AXES", "Config", "derive", "files", "run"]
+__all__ = ["SAMPLE_AXES", "TABLES", "Config", "derive", "files", "required", "run"]
 
 VIEWS = {
     "word": "words (T3)",
@@ -51,6 +51,9 @@ SAMPLE_AXES = {
 PASS = 32  # texts per attack on embeddings
 EXAMPLES = 12  # texts kept as examples
 SHUFFLES = 20
+
+TABLES = ("models", "attacks", "examples", "sources", "samples", "correlations")
+"""The tables of a record."""
 
 
 class Config(TextConfig):

@@ -108,6 +108,12 @@ def needed(config: TextConfig) -> list[str]:
     return [*corpora(config), *([config.encoder] if config.encoder in sources("models") else [])]
 
 
+def required(config: TextConfig) -> list[str]:
+    """What must be in the data root, since nothing can be run without it: the target, a source, and the encoder."""
+    sources = corpora(config.model_copy(update={"sources": present(config)[:1] or config.sources[:1]}))
+    return [name for name in needed(config) if name in sources or name not in corpora(config)]
+
+
 def present(config: TextConfig) -> tuple[Source, ...]:
     """The sources whose corpus is in the data root; all of them if no corpus has to be read."""
     there = {name for name in corpora(config) if textstore.folder(storage.data_root(), name).is_dir()}

@@ -21,6 +21,9 @@ from advtransfer.records.runs import recorded
 
 STATEMENTS = [*statements.STATEMENTS, *remarks.STATEMENTS]
 
+TABLES = ("statements", "counterexamples", "growing_eps", "cross_entropy")
+"""The tables of a record."""
+
 
 class Config(BaseConfig):
     """Sizes of the random networks on which the statements are verified."""

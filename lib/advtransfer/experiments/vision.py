@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import Field
 
 from advtransfer.experiments import conclusions, evaluation, printed, protocol
-from advtransfer.experiments.protocol import Architecture, Domains, ImageConfig, files
+from advtransfer.experiments.protocol import Architecture, Domains, ImageConfig, files, required
 from advtransfer.models import images
 from advtransfer.models.images import ImageModel
 from advtransfer.prepare import prepare
@@ -20,10 +20,13 @@ from advtransfer.records.record import Arrays, Tables
 from advtransfer.records.runs import recorded
 from advtransfer.training.loop import TrainingError
 
-__all__ = ["SAMPLE_AXES", "Config", "derive", "files", "run"]
+__all__ = ["SAMPLE_AXES", "TABLES", "Config", "derive", "files", "required", "run"]
 
 SAMPLE_AXES = {"index": 0, "deviations": 2}
 """The arrays of which a published record may keep only some samples, and the axis of their samples."""
+
+TABLES = ("models", "sources", "transfers", "samples", "correlations")
+"""The tables of a record."""
 
 
 class Config(ImageConfig):

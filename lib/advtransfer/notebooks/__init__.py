@@ -1,4 +1,4 @@
-"""Notebooks found, read, executed by papermill under strict rules, and exported."""
+"""Find notebooks, read them, execute them by papermill under strict rules, and export them."""
 
 from advtransfer.extras import require
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -12,18 +13,22 @@ from typing import Any
 
 import nbformat
 
-from advtransfer.notebooks.read import read
+from advtransfer.notebooks import executed
+from advtransfer.notebooks.read import NotebookError, Resolved, read
 from advtransfer.records import storage
 
 KERNEL = {
     "PYTHONHASHSEED": "0",
     "TQDM_DISABLE": "1",
-    "PYTHONWARNINGS": "ignore:IProgress",  # tqdm.auto, which transformers imports, misses a widget
-    # glibc keeps freed memory for the next step of an attack or a training; it would return and fault it in each time.
+    "PYTHONWARNINGS": "ignore:IProgress",  # tqdm.auto, which transformers imports, warns of a missing widget
+    # Let glibc keep freed memory for the next step of an attack or of training. By default it returns the memory to the
+    # system after each step and faults it in again.
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
 }
 """Environment variables of the kernels that execute notebooks."""
+
+LABEL = 80  # letters of the parameters in the name of a run
 
 
 class RunError(RuntimeError):
@@ -32,10 +37,15 @@ class RunError(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The path of the executed notebook, and whether this call has executed it."""
+    """The path of the executed notebook, and what this call did."""
 
     path: Path
     executed: bool
+    """Whether it was executed, or its page or record written."""
+    files: tuple[Path, ...]
+    """Everything that belongs to the run."""
+    edited: Path | None
+    """Where an edited notebook was put that stood in its place."""
 
 
 def run(
@@ -44,71 +54,119 @@ def run(
     """Execute `notebook` (MyST Markdown) and write it as ``NAME.ipynb`` beside it, or into the folder `out`.
 
     With `whole`, the page ``NAME.html`` and the folder ``NAME.record`` are written, too. Nothing is done if these files
-    exist and nothing has changed since: the notebook, its parameters, the source, or the data. The notebook runs in
-    its own folder, on the Python that runs this function.
+    exist and the notebook, its parameters, the source and the data have not changed since. The notebook runs in its
+    own folder, with the Python that runs this function.
+
+    Only an older version of the same run is replaced. A run that would take the place of another one has its
+    parameters in its name, such as ``synthetic-seed-1.ipynb``; beside the notebook, where the book reads its pages, so
+    has every run whose parameters differ from the defaults. An executed notebook that was edited is kept as
+    ``NAME.edited.ipynb``.
 
     Parameters
     ----------
     notebook
         The path of the ``.md`` file.
     parameters
-        By name; each must be a field of the Config of its experiment.
+        Parameters by name; each must be a field of the Config of the notebook's experiment.
 
     Raises
     ------
     NotebookError, ConfigError
-        Before anything is started.
+        The notebook or its parameters cannot be used; raised before anything is started.
+    DataUnavailable
+        With `whole`: data that the notebook requires are missing or damaged; raised before anything is started. Without
+        `whole` the pages say so themselves.
     RunError
-        A cell fails; the notebook up to there is kept as ``NAME.failed.ipynb``.
+        A cell fails; the notebook up to this cell is kept as ``NAME.failed.ipynb``.
     """
     source = read(notebook)
     resolved = source.resolve(parameters or {})
-    target = (out or notebook.parent) / f"{notebook.stem}.ipynb"
-    fresh = _key(target) == resolved.key
+    if whole and resolved.missing:
+        from advtransfer.datasets import DataUnavailable  # imported here, because it is slow
+
+        raise DataUnavailable(f"{notebook.stem} cannot run without its data:\n" + "\n".join(resolved.missing))
+    target = _target(out or notebook.parent, notebook, resolved, book=out is None)
+    edited = None
+    try:
+        fresh = executed.about(target)["key"] == resolved.key
+    except NotebookError:
+        fresh = False
+        if target.exists():
+            edited = target.with_suffix(".edited.ipynb")
     if not fresh:
         storage.writable_folder(target.parent)
+        if not resolved.record.is_dir():
+            storage.writable_folder(storage.cache_root())
         failed = target.with_suffix(".failed.ipynb")
-        executed = execute(source.filled(resolved.cell), resolved.parameters, source.path, failed)
-        about = {
-            "experiment": source.experiment,
-            "parameters": resolved.parameters,
-            "key": resolved.key,
-            "record": resolved.record.name,
-        }
-        executed.metadata["advtransfer"] = about
+        node, made = execute(source.filled(resolved.cell), resolved.parameters, source.path, failed)
+        own = [each for each in made if each["experiment"] == source.experiment.rpartition(".")[2]]
+        asked = [each for each in own if each["record"] == resolved.record.name]
+        record = (asked or own or [{"record": resolved.record.name, "digest": ""}])[-1]
+        about = {"experiment": source.experiment, "parameters": resolved.parameters, "key": resolved.key}
+        executed.mark(
+            node, {**about, "differs": resolved.differs, "record": record["record"], "digest": record["digest"]}
+        )
+        if edited:
+            os.replace(target, edited)
         with storage.replacing(target) as draft:
-            nbformat.write(executed, draft)
+            nbformat.write(node, draft)
         failed.unlink(missing_ok=True)
+    files = [target]
     if whole:
-        fresh &= _beside(target, resolved.record, made=not fresh)
-    return Outcome(target, executed=not fresh)
+        files += [target.with_suffix(".html"), target.with_suffix(".record")]
+        fresh &= _beside(target, made=not fresh)
+    return Outcome(target, not fresh, tuple(files), edited)
 
 
-def _beside(target: Path, kept: Path, *, made: bool) -> bool:
+def _target(folder: Path, notebook: Path, resolved: Resolved, *, book: bool) -> Path:
+    """Where a run is written: ``NAME.ipynb``, or with its parameters in the name (see `run`)."""
+    plain = folder / f"{notebook.stem}.ipynb"
+    if not resolved.differs or not (book or _of_another_run(plain, resolved)):
+        return plain
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in resolved.differs.items()}
+    label = "-".join(str(value) if name == "profile" else f"{name}-{value}" for name, value in shown.items())
+    stem = f"{notebook.stem}-" + re.sub(r"[^\w.]+", "-", label)[:LABEL].strip("-.")
+    own = folder / f"{stem}.ipynb"
+    return own.with_stem(f"{stem}-{resolved.key[:8]}") if _of_another_run(own, resolved) else own
+
+
+def _of_another_run(path: Path, resolved: Resolved) -> bool:
+    """Whether a file is a run with other parameters; an edited notebook counts as the run that it was."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        noted = json.loads(path.read_text(encoding="utf-8"))["metadata"]["advtransfer"]
+        return noted["differs"] != resolved.differs
+    return False
+
+
+def _beside(target: Path, *, made: bool) -> bool:
     """Write the page and the record of an executed notebook, unless they exist; return whether they did."""
     page, record = target.with_suffix(".html"), target.with_suffix(".record")
-    there = not made and page.exists() and record.exists()
+    there = not made and page.exists() and executed.is_record(record, target)
     if not there:
-        from advtransfer.notebooks.export import write_html  # here, as it takes a while
+        from advtransfer.notebooks.export import write_html  # imported here, because it is slow
 
-        if not kept.is_dir():
-            raise RunError(f"{target}: the source or the data changed while it ran; run it again")
+        kept = executed.record_of(target)
         write_html(target, page)
-        with storage.replacing(record) as draft:
-            shutil.copytree(kept, draft)
+        if kept != record:
+            with storage.replacing(record) as draft:
+                shutil.copytree(kept, draft)
     return there
 
 
 def execute(
     notebook: nbformat.NotebookNode, values: dict[str, Any], source: Path, failed: Path
-) -> nbformat.NotebookNode:
-    """Execute the cells in the folder of `source`. If a cell fails, the notebook up to there is kept as `failed`."""
-    import papermill  # here, as it takes a while and a fresh notebook needs none of it
+) -> tuple[nbformat.NotebookNode, list[dict[str, Any]]]:
+    """Execute the cells in the folder of `source`; return the notebook and which records its cells made.
+
+    If a cell fails, the notebook up to it is kept as `failed`.
+    """
+    import papermill  # imported here, because it is slow and a fresh notebook does not need it
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     with tempfile.TemporaryDirectory() as scratch:
-        draft = Path(scratch) / failed.name
+        draft, notes = Path(scratch) / failed.name, Path(scratch) / "records"
+        notes.touch()
         try:
             node = papermill.execute_notebook(
                 notebook,
@@ -116,7 +174,7 @@ def execute(
                 values,
                 kernel_name="python3",
                 language="python",
-                kernel_manager_class=_own_kernel(),
+                kernel_manager_class=_own_kernel(notes),
                 coalesce_streams=True,
                 progress_bar=False,
                 request_save_on_cell_execute=False,
@@ -129,10 +187,13 @@ def execute(
             raise RunError(f"{where}: {error.ename}: {error.evalue}\n{tail}\n    kept as {failed}") from None
         except DeadKernelError as error:
             raise RunError(f"{source}: its kernel died ({error}); is there enough memory?") from None
-    return _settled(node)
+        except RuntimeError as error:  # a kernel that does not answer
+            raise RunError(f"{source}: its kernel did not start ({error})") from None
+        made = [json.loads(line) for line in notes.read_text(encoding="utf-8").splitlines()]
+    return _settled(node), made
 
 
-def _own_kernel() -> type:
+def _own_kernel(notes: Path) -> type:
     """A kernel manager for the Python that runs this, whatever kernels the user has installed."""
     from ipykernel.kernelspec import make_ipkernel_cmd
     from jupyter_client.kernelspec import KernelSpec
@@ -143,7 +204,7 @@ def _own_kernel() -> type:
             argv=make_ipkernel_cmd(executable=sys.executable, extra_arguments=["--log-level=CRITICAL"]),
             display_name="Python 3",
             language="python",
-            env={**KERNEL, **_terminal()},
+            env={**KERNEL, **_terminal(), storage.MADE: str(notes)},
         )
 
     return OwnKernel
@@ -166,10 +227,3 @@ def _settled(node: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
     return node
-
-
-def _key(path: Path) -> str | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["metadata"]["advtransfer"]["key"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None

@@ -11,17 +11,17 @@ from advtransfer.pages.verdicts import MIME
 from advtransfer.records import storage
 
 HIDDEN = {"remove-input", "hide-input"}
-UNSEEN = "application/papermill.record/"  # what myst-nb puts before what is glued but not displayed
+UNSEEN = "application/papermill.record/"  # prefix that myst-nb gives to values that are glued but not displayed
 LINK = re.compile(r"(.*?)\s*<[^>]*>")
 
 
 def write_html(notebook: Path, target: Path) -> None:
     """Render an executed notebook, with the numbers that its text quotes and with captions under its figures.
 
-    References to other pages, which only the book can resolve, become plain text. Formulas need MathJax from the
-    network when the page is read.
+    References to other pages, which only the book can resolve, become plain text. Formulas need MathJax, which is
+    loaded from the network when the page is read.
     """
-    from nbconvert import HTMLExporter  # here, as it takes a while
+    from nbconvert import HTMLExporter  # imported here, because it is slow
     from traitlets.config import Config
 
     node = nbformat.read(notebook, as_version=4)
@@ -46,16 +46,16 @@ def write_html(notebook: Path, target: Path) -> None:
 
 
 def glued(node: nbformat.NotebookNode) -> dict[str, Any]:
-    """The values that cells have glued, by name; a value that is no plain literal is given as Python's text for it."""
-    found: dict[str, Any] = {}
+    """The values that cells have glued, by name; a value that is not a plain literal is given as its `repr`."""
+    values: dict[str, Any] = {}
     for output in (output for cell in node.cells for output in cell.get("outputs", ())):
         for kind, value in output.get("data", {}).items():
             if (name := _glue_name(output)) and kind.endswith("text/plain"):
                 try:
-                    found[name] = ast.literal_eval(value)
+                    values[name] = ast.literal_eval(value)
                 except (ValueError, SyntaxError):
-                    found[name] = value
-    return found
+                    values[name] = value
+    return values
 
 
 def findings(node: nbformat.NotebookNode) -> dict[str, dict[str, Any]]:
@@ -80,13 +80,13 @@ def _resolved(text: str, values: dict[str, Any]) -> str:
     return re.sub(r"\{([\w:]+)\}`([^`]*)`", lambda role: _role(role[1], role[2], values), text)
 
 
-def _role(name: str, told: str, values: dict[str, Any]) -> str:
+def _role(name: str, content: str, values: dict[str, Any]) -> str:
     if name == "glue:text":
-        key, _, form = told.partition(":")
+        key, _, form = content.partition(":")
         return format(values[key], form) if key in values else "?"
-    if link := LINK.fullmatch(told):
+    if link := LINK.fullmatch(content):
         return link[1]
-    return told.removeprefix("~").rpartition(".")[2] if name.startswith("py:") else told
+    return content.removeprefix("~").rpartition(".")[2] if name.startswith("py:") else content
 
 
 def _caption(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:

@@ -5,17 +5,27 @@ from typing import Any
 
 import yaml
 
+from advtransfer.notebooks.read import NotebookError
+
 FOLDER = Path("notebooks")
 
 
 def named(name: str) -> Path:
-    """A notebook by its path, or by its name alone."""
+    """The path of a notebook's source, given its path, the path of the executed notebook, or only the name."""
     path = Path(name)
     return path.with_suffix(".md") if len(path.parts) > 1 or path.is_file() else FOLDER / f"{path.stem}.md"
 
 
 def in_toc_order(folder: Path = FOLDER) -> list[Path]:
-    """The notebooks of `folder`: first those of the book's table of contents, in its order."""
+    """The notebooks of `folder`: first those of the book's table of contents, in its order.
+
+    Raises
+    ------
+    NotebookError
+        There is no such folder.
+    """
+    if not folder.is_dir():
+        raise NotebookError(f"there is no folder {folder.absolute()}; expected to run in the folder of the book")
     toc = folder.parent / "_toc.yml"
     listed = _files(yaml.safe_load(toc.read_text(encoding="utf-8"))) if toc.is_file() else []
     place = {folder.parent / f"{name}.md": number for number, name in enumerate(listed)}

@@ -1,8 +1,8 @@
 """A notebook as the runner sees it: its parameters, its experiment, and what its result depends on.
 
 A notebook is MyST Markdown. Its header names the module of its experiment. Its cell tagged ``parameters`` holds only
-the defaults that differ from the Config of that experiment; before it runs, the cell is filled with a line for each
-field of the Config, ``name: type = default  # meaning``, as papermill reads it.
+the defaults that differ from the Config of that experiment. Before the notebook runs, this cell is filled with one line
+per field of the Config, ``name: type = default  # meaning``, as papermill reads it.
 """
 
 import ast
@@ -39,7 +39,7 @@ class Notebook:
 
     @cached_property
     def node(self) -> nbformat.NotebookNode:
-        """The notebook as nbformat holds it, with cells numbered rather than named at random."""
+        """The notebook as an nbformat node, whose cells have numbers instead of random names."""
         node = jupytext.reads(self.text, fmt="md:myst")
         node.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         for number, cell in enumerate(node.cells):
@@ -48,7 +48,7 @@ class Notebook:
 
     @cached_property
     def experiment(self) -> str:
-        """The module of its experiment, from the header."""
+        """The name of its experiment's module, from the header."""
         header = self.node.metadata.get("advtransfer", {})
         if "experiment" not in header:
             raise NotebookError(f"{self.path}: its header has no 'advtransfer: experiment:'; expected a module there")
@@ -61,7 +61,7 @@ class Notebook:
 
     @cached_property
     def experiment_module(self) -> ModuleType:
-        """Its experiment; importing it takes a moment."""
+        """The module of its experiment; importing it takes a moment."""
         try:
             module = importlib.import_module(self.experiment)
             module.Config  # noqa: B018 - every experiment has one
@@ -76,25 +76,27 @@ class Notebook:
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
-        """The defaults that are written in the parameters cell.
+        """The defaults that the parameters cell sets.
 
         Raises
         ------
         NotebookError
-            It sets an unknown parameter, or a value that is not a plain literal.
+            The cell sets an unknown parameter, or a value that is not a plain literal.
         """
         cell = self.parameters_cell
         if cell is None:
             raise NotebookError(f"{self.path}: no cell has the tag 'parameters'; expected one, which may be empty")
         if not any(line.strip() and not line.startswith("#") for line in cell.source.splitlines()):
             return {}
-        import papermill  # here, as it takes a moment and few notebooks have defaults of their own
+        import papermill  # imported here, because it is slow and few notebooks have own defaults
 
-        told = papermill.inspect_notebook(self.node)
+        inspected = papermill.inspect_notebook(self.node)
         try:
-            defaults = {name: ast.literal_eval(about["default"]) for name, about in told.items()}
+            defaults = {name: ast.literal_eval(about["default"]) for name, about in inspected.items()}
         except (ValueError, SyntaxError):
-            raise NotebookError(f"{self.path}: a default in its parameters cell is no plain value") from None
+            raise NotebookError(
+                f"{self.path}: its parameters cell has a default that is not a literal; expected a plain value"
+            ) from None
         self.check_names(defaults)
         return defaults
 
@@ -117,23 +119,24 @@ class Notebook:
         shown = [*sorted(shipped.folder().glob("paper/*.csv")), *sorted((shipped.results() / name).rglob("*.json"))]
         depends = [self.text, answer["parameters"], self._source, answer["inputs"]]
         key = digest([*depends, [storage.sha256(path) for path in shown]])
-        from advtransfer.records.runs import place  # here, as it takes a moment
+        from advtransfer.records.runs import place  # imported here, because it is slow
 
-        return Resolved(answer["parameters"], key, place(name, answer["record"]), answer["cell"])
+        record = place(name, answer["record"])
+        return Resolved(answer["parameters"], key, record, answer["cell"], answer["differs"], answer["missing"])
 
     @cached_property
     def _source(self) -> list[str]:
         return [package_hash(), source_hash(self.experiment)]
 
     def check_names(self, names: Iterable[str]) -> None:
-        """Raise a `ConfigError` with the most similar parameter, if one of `names` is unknown."""
+        """Raise a `ConfigError` that suggests the most similar parameter if one of `names` is unknown."""
         known = list(self.config_type.model_fields)
         for name in names:
             if name not in known:
                 raise ConfigError(f"{unknown('parameter', name, known)} (in {self.path.name})")
 
     def config(self, given: dict[str, Any]) -> Config:
-        """The Config that a run with these parameters has.
+        """The Config of a run with these parameters.
 
         Raises
         ------
@@ -147,39 +150,44 @@ class Notebook:
         """The parameters as the Config reads them, the parameters cell, the inputs, and the key of the record.
 
         Importing an experiment takes seconds, and the answer depends only on what is hashed here and on the files that
-        the experiment reads. So it is kept in the cache.
+        the experiment reads. So the answer is kept in the cache.
         """
         asked = {name: repr(value) for name, value in given.items()}
         question = digest([self.text, self.experiment, asked, self._source, str(storage.data_root())])
         memo = storage.cache_root() / "resolved" / f"{question}.json"
-        with suppress(OSError, ValueError, LookupError):  # not there, or damaged
+        with suppress(OSError, ValueError, LookupError):  # missing or damaged
             answer = json.loads(memo.read_text(encoding="utf-8"))
             if all(_stamp(path) == stamp for path, stamp in answer["files"].items()):
                 return answer
         config = self.config(given)
         values = config.model_dump(mode="json")
-        from advtransfer.records.runs import address, files  # here, as it takes a moment
+        from advtransfer.datasets.presence import problems  # imported here, because it is slow
+        from advtransfer.records.runs import address, files
 
-        origin, key = address(self.experiment_module, config)
-        read = files(self.experiment_module, config).values()
+        module = self.experiment_module
+        origin, key = address(module, config)
+        read = files(module, config).values()
+        usual = self.config({}).model_dump(mode="json")
         answer = {
             "parameters": {name: values[name] for name in given},
             "cell": parameter_lines(self.config_type, self.defaults),
             "inputs": origin["inputs"],
             "record": key,
+            "differs": {name: values[name] for name in given if values[name] != usual[name]},
+            "missing": problems(module.required(config)) if hasattr(module, "required") else [],
             "files": {str(path): _stamp(str(path)) for path in read},
         }
-        if None not in read:  # a file whose place is not known may turn up anywhere
-            with storage.replacing(memo) as draft:
+        if None not in read:  # a file whose location is not known may appear anywhere
+            with suppress(OSError), storage.replacing(memo) as draft:  # a cache may be read-only
                 draft.write_text(json.dumps(answer), encoding="utf-8")
         return answer
 
 
 class Resolved(NamedTuple):
-    """A run of a notebook that has been checked."""
+    """A run of a notebook, with checked parameters."""
 
     parameters: dict[str, Any]
-    """As the notebook gets them."""
+    """The parameters as the notebook receives them."""
     key: str
     """A digest of all that the executed notebook depends on: its text, the parameters, the source of its experiment and
     of this package, the data that its experiment reads, and the published tables and records that it may show."""
@@ -187,6 +195,10 @@ class Resolved(NamedTuple):
     """Where its experiment keeps the record."""
     cell: str
     """The source of its parameters cell."""
+    differs: dict[str, Any]
+    """The given parameters that differ from the notebook's defaults."""
+    missing: list[str]
+    """What is wrong with the data that it requires, one line for each data set; empty if all are there."""
 
 
 def _stamp(path: str) -> list[int] | None:
@@ -199,12 +211,12 @@ def read(path: Path) -> Notebook:
     Raises
     ------
     NotebookError
-        It is not there.
+        There is no such file.
     """
     if not path.is_file():
         if not path.parent.is_dir():
-            raise NotebookError(f"no notebook {path.stem!r}: no folder {path.parent} is here; expected the folder "
-                                "of the book, or the path of a notebook")  # fmt: skip
+            raise NotebookError(f"no notebook {path.stem!r}: there is no folder {path.parent} here; expected to run in "
+                                "the folder of the book, or the path of a notebook")  # fmt: skip
         names = sorted(other.stem for other in path.parent.glob("*.md"))
         raise NotebookError(f"{unknown('notebook', path.stem, names)} (in {path.parent})")
     return Notebook(path, path.read_text(encoding="utf-8"))

@@ -59,7 +59,7 @@ def findings(runs: Runs) -> dict[str, Finding]:
 def about_this_run(runs: Runs) -> str:
     """One paragraph on this run, or on the data that it lacks."""
     if runs.record is None:
-        return tables.missing(protocol.needed(runs.config))
+        return tables.missing(protocol.required(runs.config))
     models = runs.record.tables["curves"]["architecture"].nunique()
     return (
         f"The models are those of {{doc}}`Table 1 <cifar_to_stl>`, trained by the same parameters; target domain of "

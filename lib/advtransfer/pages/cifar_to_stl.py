@@ -84,7 +84,7 @@ def _sources(runs: Runs) -> pd.DataFrame:
 def about_this_run(runs: Runs) -> str:
     """One paragraph on this run, or on the data that it lacks."""
     if runs.record is None:
-        return tables.missing(protocol.needed(runs.config))
+        return tables.missing(protocol.required(runs.config))
     target = runs.record.tables["models"].iloc[0]
     attacked = "Of those" if runs.config.only_correct else "Of all of them"
     return (

@@ -107,7 +107,7 @@ def about(runs: Runs) -> str:
             f"{settings['epochs']} passes over the sources' images (100 as released), on {made.provenance['device']}."
         )
     if runs.record is None:
-        text.append(tables.missing(protocol.needed(runs.config)))
+        text.append(tables.missing(protocol.required(runs.config)))
     else:
         text.append(
             f"**This run** has the target domain {protocol.TARGETS[runs.config.target]} and is smaller still; the "

@@ -1,4 +1,4 @@
-"""Two runs compared, and a run made again to see whether its numbers hold."""
+"""Compare two runs, or repeat a run to see whether its numbers hold."""
 
 import importlib
 import math
@@ -12,10 +12,10 @@ from advtransfer.records import published, runs
 from advtransfer.records.record import Record
 
 MACHINE = ("python", "platform", "packages", "device", "threads")
-EXACT = "to the last bit, as this is the platform that it was made on"
+EXACT = "to the last bit, because this is the platform on which it was made"
 WITHIN = (
-    "within the record's 95% intervals, and to a relative 1e-4 where a number has none, as this is another platform "
-    "({differs})"
+    "within the record's 95% intervals, and to a relative 1e-4 where a number has none, because this is another "
+    "platform ({differs})"
 )
 
 
@@ -23,11 +23,12 @@ def differences(one: Record, other: Record) -> dict[str, pd.DataFrame]:
     """The parameters that differ and, for each table that both records have, the cells that differ."""
     names = list(dict.fromkeys([*one.config, *other.config]))
     rows = [(name, one.config.get(name), other.config.get(name)) for name in names]
-    found = {"parameters": pd.DataFrame([row for row in rows if row[1] != row[2]], columns=["name", "first", "second"])}
+    changed = pd.DataFrame([row for row in rows if row[1] != row[2]], columns=["name", "first", "second"])
+    differing = {"parameters": changed}
     for name in [name for name in one.tables if name in other.tables]:
-        found[name] = _cells(one.tables[name], other.tables[name])
+        differing[name] = _cells(one.tables[name], other.tables[name])
     alone = sorted({*one.tables} ^ {*other.tables})
-    return found | {"only in one": pd.DataFrame({"table": alone})}
+    return differing | {"only in one": pd.DataFrame({"table": alone})}
 
 
 def _cells(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
@@ -62,7 +63,7 @@ def verify(record: Record) -> Verification:
     Raises
     ------
     ConfigError
-        Its config no longer parses.
+        The record's config no longer parses.
     """
     experiment = importlib.import_module(record.provenance["module"])
     config = experiment.Config(**record.config)
@@ -85,12 +86,12 @@ def verify(record: Record) -> Verification:
 
 
 def _agrees(record: Record, table: str, row: str, column: str, was: Any, now: Any) -> bool:
-    """Whether a new number lies in the recorded interval, or is close enough to a recorded number without interval."""
+    """Whether a new number lies in the recorded interval, or is close to a recorded number without one."""
     numbers = isinstance(was, float | np.floating) and isinstance(now, float | np.floating)
     if not numbers:
         return False
     cells = record.tables[table].iloc[int(row.partition(",")[0])]
-    if column.endswith(("low", "high")):  # an end of an interval, which is judged by what lies within
+    if column.endswith(("low", "high")):  # the end of an interval: only the estimate inside is judged
         return True
     low, high = (cells.get(f"{column}_{end}", cells.get(end, math.nan) if column == "r" else math.nan)
                  for end in ("low", "high"))  # fmt: skip

@@ -30,8 +30,8 @@ Epsilon = Annotated[float, Field(gt=0), BeforeValidator(_fraction)]
 class Config(BaseModel):
     """Base of every experiment's parameters: frozen, complete, and strict about what it is given.
 
-    A subclass declares its fields with type, range and ``Field(description=...)``, and in ``PROFILES`` what
-    each size of run sets.
+    A subclass declares each field with its type, its range and ``Field(description=...)``. Its ``PROFILES`` hold the
+    values that each size of run sets.
 
     Examples
     --------
@@ -61,17 +61,17 @@ class Config(BaseModel):
 
     @classmethod
     def from_profile(cls, profile: str = "quick", **overrides: Any) -> Self:
-        """The values of `profile`, changed where an override is not None."""
+        """The values of `profile`, replaced by each override that is not None."""
         given = {name: value for name, value in overrides.items() if value is not None}
         return cls(**{**cls.PROFILES.get(profile, {}), **given, "profile": profile})
 
     @classmethod
     def from_cell(cls, namespace: Mapping[str, Any]) -> Self:
-        """The parameters among the variables of a notebook, given as ``globals()``; the profile sets the others."""
+        """Read the parameters from the variables of a notebook, given as ``globals()``; the profile sets the others."""
         return cls.from_profile(**{name: namespace[name] for name in cls.model_fields if name in namespace})
 
     def seed_of(self, *what: str) -> int:
-        """A seed for each random thing, named in words, so that leaving one out changes no other."""
+        """The seed of one random component, which `what` names; it does not depend on the other components."""
         return int.from_bytes(hashlib.sha256(repr((self.seed, *what)).encode()).digest()[:4])
 
     @field_validator("*", mode="before")
@@ -91,7 +91,7 @@ class Config(BaseModel):
 def parameter_lines(kind: type[Config], defaults: Mapping[str, Any] | None = None) -> str:
     """The parameters cell of a notebook: one line ``name: type = default  # meaning`` per field.
 
-    The default is None, which means the value of the profile, unless `defaults` or the base Config sets another.
+    The default is None, which stands for the value of the profile, unless `defaults` or the base Config sets another.
     """
     usual = {name: field.default for name, field in Config.model_fields.items()} | dict(defaults or {})
     return "\n".join(
@@ -112,7 +112,7 @@ def _literal(value: Any) -> str:
 
 
 def meaning(kind: type[Config], profile: str = "quick") -> list[tuple[str, str, str, str]]:
-    """The name, type, default in a profile and meaning of each parameter, as text."""
+    """The name, the type, the default in a profile and the meaning of each parameter, as text."""
     defaults = kind.from_profile(profile)
     return [
         (name, described(field), _plain(getattr(defaults, name)), field.description or "")
@@ -121,19 +121,19 @@ def meaning(kind: type[Config], profile: str = "quick") -> list[tuple[str, str, 
 
 
 def described(field: FieldInfo) -> str:
-    """The type of a parameter and what it may be, e.g. "int, ≥ 1, ≤ 1000" or "smoke | quick | paper"."""
+    """The type of a parameter and its allowed values, e.g. "int, ≥ 1, ≤ 1000" or "smoke | quick | paper"."""
     kind = field.annotation
     if get_origin(kind) is Literal:
         return " | ".join(map(str, get_args(kind)))
     name = getattr(kind, "__name__", str(kind)) if get_origin(kind) is None else "list of " + _members(kind)
     bounds = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "multiple_of": "a multiple of"}
-    told = [
+    limits = [
         f"{sign} {getattr(part, bound)}"
         for part in field.metadata
         for bound, sign in bounds.items()
         if getattr(part, bound, None) is not None
     ]
-    return ", ".join([name, *told])
+    return ", ".join([name, *limits])
 
 
 def _members(kind: Any) -> str:
@@ -152,7 +152,7 @@ def _plain(value: Any) -> str:
 def explain(error: ValidationError, names: list[str]) -> str:
     """One line per problem: the parameter, what was given and what is expected."""
     problems: dict[str, ErrorDetails] = {}
-    for problem in error.errors():  # the members of a union each complain: the first is enough
+    for problem in error.errors():  # each member of a union reports one: the first is enough
         problems.setdefault(str(problem["loc"][0]) if problem["loc"] else "parameters", problem)
     return "\n".join(_line(name, problem, names) for name, problem in problems.items())
 

@@ -15,12 +15,12 @@ POWERCAP = Path("/sys/class/powercap")
 
 @contextmanager
 def metered() -> Iterator[dict[str, Any]]:
-    """Yield a dict that is filled when the block has ended.
+    """Yield a dict that is filled when the block ends.
 
-    It then holds ``seconds``; ``peak_memory`` of this process in bytes, since the block began where the system can
-    tell (Linux), else since the process did; on a GPU ``peak_gpu_memory``, the bytes that PyTorch allocated; and
-    ``energy`` in joules by meter, if there is one that can be read: ``intel-rapl:0`` and so on for the processors,
-    ``gpu`` for the GPU in use. Meters count what everybody does on the device.
+    It then holds ``seconds``; ``peak_memory`` of this process in bytes, counted from the start of the block where the
+    system allows it (Linux), otherwise from the start of the process; on a GPU ``peak_gpu_memory``, the most bytes
+    that PyTorch had allocated; and ``energy`` in joules for each meter that can be read: ``intel-rapl:0`` and so on
+    for the processors, ``gpu`` for the GPU in use. A meter counts all work on its device, not only this process.
     """
     import torch
 
@@ -45,16 +45,16 @@ def metered() -> Iterator[dict[str, Any]]:
 
 
 def _meters(gpu: Any) -> dict[str, tuple[float, float]]:
-    """By name: what each meter of energy shows, and where it starts again from zero, in joules."""
-    found = {}
+    """The reading of each energy meter by name, and the value at which it returns to zero, both in joules."""
+    readings = {}
     for zone in sorted(POWERCAP.glob("intel-rapl:?")):
         with suppress(OSError, ValueError):
             shown, full = (int((zone / name).read_text()) / 1e6 for name in ("energy_uj", "max_energy_range_uj"))
-            found[zone.name] = shown, full
+            readings[zone.name] = shown, full
     if gpu:
         with suppress(ImportError):
-            found |= _gpu_meter(gpu)
-    return found
+            readings |= _gpu_meter(gpu)
+    return readings
 
 
 def _gpu_meter(gpu: Any) -> dict[str, tuple[float, float]]:

@@ -24,13 +24,14 @@ PACKAGES = ("numpy", "scipy", "pandas", "torch", "torchvision", "transformers")
 def source_hash(*modules: str) -> str:
     """SHA-256 over the source of `modules` and of all modules of this package that they import.
 
-    Imports are followed without running them, also those inside functions. The result is kept as long as the
-    process lives.
+    Imports are followed without running them, including those inside functions. The result is cached until the
+    process ends.
 
     Parameters
     ----------
     *modules
-        Full names, e.g. ``"advtransfer.metrics"``; modules of another package are followed within it.
+        Full names, e.g. ``"advtransfer.metrics"``. In a module of another package, imports from that package are
+        followed, too.
     """
     roots = frozenset(name.partition(".")[0] for name in modules) | {"advtransfer"}
     graph = _import_graph(roots)
@@ -57,7 +58,7 @@ def digest(value: Any) -> str:
 
 def environment() -> dict[str, Any]:
     """Describe this machine: Python, platform, package versions, device and threads."""
-    import torch  # here, because a check of what is fresh should not have to wait for it
+    import torch  # imported here: a check whether a notebook is fresh need not wait for it
 
     chosen = device()
     return {
@@ -76,7 +77,7 @@ def device() -> "torch.device":
     Raises
     ------
     ValueError
-        PyTorch does not know a device of that name, or the machine has none.
+        PyTorch knows no device of that name, or this machine has none.
     """
     import torch
 
@@ -95,7 +96,7 @@ def _import_graph(roots: frozenset[str]) -> grimp.ImportGraph:
 
 
 def _closure(graph: grimp.ImportGraph, modules: set[str]) -> set[str]:
-    """All modules that importing `modules` may run: those that they import, and the packages around these."""
+    """All modules that importing `modules` may run: those that they import, and the packages that contain them."""
     reached: set[str] = set()
     waiting = set(modules)
     while waiting:

@@ -1,4 +1,4 @@
-"""Records that come with the book: thinned to few samples, with tables that follow from these samples alone."""
+"""Records that come with the book: thinned to a few samples, with tables that follow from these samples alone."""
 
 import importlib
 import json
@@ -15,12 +15,12 @@ RESULTS = shipped.results()
 
 
 class Published(Mapping[str, Record]):
-    """The published records of an experiment by name, such as ``full-seed0``, in order; each is read when it is used.
+    """The published records of an experiment, sorted by name (such as ``full-seed0``); each is read on first use.
 
     Raises
     ------
     RecordError
-        When a record is read that is broken.
+        A record that is read is broken.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,11 +39,11 @@ class Published(Mapping[str, Record]):
         return len(self._folders)
 
     def series(self, name: str) -> dict[str, Record]:
-        """The records of one series: alike but for their seed."""
+        """The records of one series, which differ only in their seed."""
         return {key: self[key] for key in self if key.startswith(f"{name}-seed")}
 
     def digests(self) -> dict[str, str]:
-        """The digest that each record has noted of itself; `Record.load` checks it."""
+        """The digest that is stored in each record; `Record.load` checks it."""
         heads = {name: folder / "record.json" for name, folder in self._folders.items()}
         return {name: json.loads(head.read_text(encoding="utf-8"))["digest"] for name, head in heads.items()}
 
@@ -57,12 +57,12 @@ def publish(record: Record, name: str, *, samples: int = 400, results: Path = RE
     """Publish a record with the book, with at most `samples` samples, and return its folder.
 
     The arrays that its experiment lists in ``SAMPLE_AXES`` are thinned evenly, and the tables are derived again from
-    the samples that are left. So each published table follows from the published samples, which `rederived` checks.
+    the samples that are left. So each published table follows from the published samples; `rederived` checks this.
 
     Raises
     ------
     ValueError
-        Its experiment cannot derive tables from arrays, or the name has other characters than letters, digits, - and _.
+        The experiment cannot derive tables from arrays, or the name has characters other than letters, digits, - and _.
     """
     if not name.replace("-", "_").isidentifier():
         raise ValueError(f"name is {name!r}; expected letters, digits, - and _, such as full-seed0")
@@ -92,7 +92,7 @@ def rederived(record: Record) -> Tables:
     ConfigError
         The config no longer parses.
     RecordError
-        Its experiment cannot derive tables from arrays.
+        The experiment cannot derive tables from arrays.
     """
     module = _module(record)
     tables = module.derive(module.Config(**record.config), record.arrays)
@@ -102,5 +102,5 @@ def rederived(record: Record) -> Tables:
 def _module(record: Record) -> ModuleType:
     module = importlib.import_module(record.provenance["module"])
     if not hasattr(module, "derive"):
-        raise RecordError(f"{module.__name__} has no derive(config, arrays); expected one in an experiment to publish")
+        raise RecordError(f"{module.__name__} has no derive(config, arrays); expected one, which publishing needs")
     return module

@@ -1,7 +1,8 @@
-"""The result of one run: tables, per-sample arrays, and where they come from; as a folder, whole or not at all."""
+"""The result of one run: tables, per-sample arrays and their origin, saved as a folder completely or not at all."""
 
 import csv
 import hashlib
+import io
 import json
 import zipfile
 import zlib
@@ -30,8 +31,8 @@ class RecordError(ValueError):
 class Record:
     """The result of one run of an experiment.
 
-    Tables hold columns of bool, int64, float64 or text without gaps, and a plain index; other integers,
-    floats and categories are widened to these, so that a record is the same before it was saved and after.
+    Tables hold columns of bool, int64, float64 or text without missing values, and a plain index. Other integers,
+    floats and categories are converted to these, so that a record is the same before and after it is saved.
     """
 
     experiment: str
@@ -69,13 +70,14 @@ class Record:
         )
 
     def save(self, path: Path) -> None:
-        """Write the folder `path`: ``record.json``, ``tables/NAME.csv`` and ``arrays.npz``; whole or not at all."""
+        """Write the folder `path`: ``record.json``, ``tables/NAME.csv`` and ``arrays.npz``, all or nothing."""
         head = {
             "format": FORMAT,
             "experiment": self.experiment,
             "digest": self.digest,
             "config": self.config,
             "tables": {name: _kinds(table) for name, table in self.tables.items()},
+            "sums": {name: _sha256(_to_csv(table)) for name, table in self.tables.items()},
             "provenance": self.provenance,
         }
         with storage.replacing(path) as draft:
@@ -92,26 +94,25 @@ class Record:
         Raises
         ------
         RecordError
-            In one line, when something is missing, unreadable or changed.
+            Something is missing, unreadable or changed. The message is one line.
         """
         try:
             head = json.loads((path / "record.json").read_text(encoding="utf-8"))
             if head["format"] != FORMAT:
-                raise ValueError(f"format {head['format']}, expected {FORMAT}")
+                raise ValueError(f"format {head['format']}; expected {FORMAT}")
             tables = {n: from_csv(path / "tables" / f"{n}.csv", kinds) for n, kinds in head["tables"].items()}
             with np.load(path / "arrays.npz", allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             record = cls(head["experiment"], head["config"], tables, arrays, head["provenance"])
             if record.digest != head["digest"]:
-                raise ValueError("its content is not what its digest says")
+                raise ValueError("its content does not match its digest")
         except (OSError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-            reason = str(error).partition("\n")[0]
-            raise RecordError(f"broken record {path}: {reason}; delete it to compute it anew") from None
+            raise _broken(path, error) from None
         return record
 
 
 def _plain(name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """`table` with columns that a CSV file and its header of kinds can hold without loss."""
+    """`table` with columns that a CSV file and a list of column types can hold without loss."""
     if not table.index.equals(pd.RangeIndex(len(table))):
         raise TypeError(f"table {name!r} has an index, which is not kept; expected table.reset_index()")
     if not all(isinstance(label, str) for label in table.columns) or not table.columns.is_unique:
@@ -131,7 +132,8 @@ def _kind(name: str, column: pd.Series) -> Literal["bool", "int64", "float64", "
     if all(isinstance(value, str) for value in column):
         return "str"
     raise TypeError(
-        f"table {name!r}, column {column.name!r}: {column.dtype}; expected bool, int, float or str, no gaps"
+        f"table {name!r}, column {column.name!r}: {column.dtype}; "
+        "expected bool, int, float or str without missing values"
     )
 
 
@@ -150,9 +152,42 @@ def _to_csv(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False, na_rep="nan", quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").encode()
 
 
+def load_table(path: Path, name: str | None = None) -> pd.DataFrame:
+    """One table of the record in the folder `path` (None: the first), checked, without reading the rest of it.
+
+    Raises
+    ------
+    RecordError
+        The record is broken.
+    ValueError
+        It has no such table; the message names those that it has.
+    """
+    try:
+        head = json.loads((path / "record.json").read_text(encoding="utf-8"))
+        tables, sums = head["tables"], head.get("sums", {})
+        name = name or next(iter(tables))
+        if name in tables and not sums:  # an old record: only the digest of all of it is stored
+            return Record.load(path).tables[name]
+        if name in tables:
+            written = (path / "tables" / f"{name}.csv").read_bytes()
+            if _sha256(written) != sums[name]:
+                raise ValueError(f"the table {name} does not match its checksum")
+            return from_csv(io.BytesIO(written), tables[name])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        raise _broken(path, error) from None
+    raise ValueError(f"no table {name!r} in the records of {head['experiment']}; expected one of {', '.join(tables)}")
+
+
+def _broken(path: Path, error: Exception) -> RecordError:
+    if isinstance(error, RecordError):
+        return error
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return RecordError(f"broken record {path}: {reason}; delete it to compute it anew")
+
+
 def from_csv(source: Path | IO[bytes], kinds: Mapping[str, str]) -> pd.DataFrame:
-    """Read a table of a record, exactly; `kinds` are the types of its columns."""
-    # Floats are read as text and left to Python, which is exact whatever pandas does by default.
+    """Read a table of a record without loss; `kinds` holds the types of its columns."""
+    # Floats are read as text and converted by Python, which is exact whatever pandas does by default.
     read: dict[Any, Any] = {label: "str" if kind in ("float64", "str") else kind for label, kind in kinds.items()}
     table = pd.read_csv(source, dtype=read, keep_default_na=False, skip_blank_lines=False)
     floats = {label: table[label].map(float).astype("float64") for label, kind in kinds.items() if kind == "float64"}

@@ -1,6 +1,8 @@
 """An experiment is a pure function of its Config. Each run is computed once, and found again by what it depends on."""
 
 import functools
+import json
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -21,8 +23,8 @@ def recorded(run: Callable[[Any], tuple[Tables, Arrays]]) -> Callable[..., Recor
 
     A run is computed once. It is found again by its module's name and `source_hash`, its config, and the content of
     the files that the module's function ``files(config) -> dict[str, Path]`` names, if there is one. `cache` is the
-    folder to keep records in (None: `storage.cache_root`), or False to compute without looking or keeping. If another
-    process is computing the same run, its record is waited for, or `storage.Busy` raised where `wait` is False.
+    folder to keep records in (None: `storage.cache_root`), or False to compute without reading or writing records. If
+    another process is computing the same run, this one waits for its record, or raises `storage.Busy` if not `wait`.
     """
     module = sys.modules[run.__module__]
     experiment = _name(module)
@@ -35,18 +37,26 @@ def recorded(run: Callable[[Any], tuple[Tables, Arrays]]) -> Callable[..., Recor
         folder = place(experiment, key, cache)
         if folder.exists():
             with suppress(RecordError):
-                return Record.load(folder)
+                return _noted(Record.load(folder), key)
         with storage.locked(folder, wait=wait):
-            if folder.exists():  # broken, or by now there
+            if folder.exists():  # it is broken, or another process has made it by now
                 try:
-                    return Record.load(folder)
+                    return _noted(Record.load(folder), key)
                 except RecordError as error:
                     warnings.warn(f"{error}: computing it anew", stacklevel=2)
             record = _compute(run, experiment, config, origin)
             record.save(folder)
-        return record
+        return _noted(record, key)
 
     return run_once
+
+
+def _noted(record: Record, key: str) -> Record:
+    """Tell the process that executes this notebook, if there is one, which record its cells have made."""
+    if storage.MADE in os.environ:
+        with open(os.environ[storage.MADE], "a", encoding="utf-8") as file:
+            file.write(json.dumps({"experiment": record.experiment, "record": key, "digest": record.digest}) + "\n")
+    return record
 
 
 def address(module: ModuleType, config: Config) -> tuple[dict[str, Any], str]:
@@ -57,7 +67,7 @@ def address(module: ModuleType, config: Config) -> tuple[dict[str, Any], str]:
 
 
 def files(module: ModuleType, config: Config) -> dict[str, Path | None]:
-    """The files that an experiment reads, by name; None for one whose place is not known."""
+    """The files that an experiment reads, by name; None for a file whose location is not known."""
     return module.files(config) if hasattr(module, "files") else {}
 
 

@@ -1,6 +1,6 @@
-"""What comes with the package: addresses of data sets, the printed tables, assignments; and published runs.
+"""What comes with the package: addresses of data sets, the printed tables, assignments and published runs.
 
-In a checkout they are in the folders ``data`` and ``notebooks``. A wheel has a copy, without the published runs.
+A checkout has them in the folders ``data`` and ``notebooks``. A wheel has a copy without the published runs.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ def folder() -> Path:
 
 
 def assignments() -> Path:
-    """The folder of the instructor's sources."""
+    """The folder of the instructor's sources of the assignments."""
     installed = PACKAGE / "shipped" / "assignments"
     return installed if installed.is_dir() else CHECKOUT / "notebooks" / "assignments"
 

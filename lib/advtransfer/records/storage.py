@@ -1,6 +1,6 @@
 """Where files are, and how they are written: completely or not at all.
 
-The data root has what was fetched, the cache root has what was computed.
+The data root holds what was fetched; the cache root holds what was computed.
 """
 
 import hashlib
@@ -14,6 +14,8 @@ from pathlib import Path
 
 import platformdirs
 from filelock import FileLock, Timeout
+
+MADE = "ADVTRANSFER_MADE"  # names the file in which a kernel notes the records that it makes
 
 
 class Busy(RuntimeError):
@@ -41,7 +43,7 @@ def writable_folder(path: Path) -> Path:
     Raises
     ------
     PermissionError
-        In one line, with the path and what to set instead, before any long work starts.
+        The folder cannot be written. The message is one line with the path and what to set instead.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -59,23 +61,28 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a scratch path beside `path` that takes its place when the block ends without an error.
 
     The scratch path (it ends like `path` and does not exist yet) may be written as a file or made as a
-    folder. A reader sees the old content or the new, never half; after an error nothing is left behind.
+    folder. A reader sees either the old content or the new, never a part of it; after an error nothing is left.
     """
     writable_folder(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".writing-{path.name}-") as scratch:
         draft = Path(scratch) / path.name
-        yield draft
-        if draft.is_dir() and path.is_dir():  # a folder cannot be replaced in one step: move the old one away first
-            path.rename(Path(scratch) / "replaced")
-        draft.replace(path)
+        try:
+            yield draft
+            if draft.is_dir() and path.is_dir():  # a folder cannot be replaced in one step: move the old one away first
+                path.rename(Path(scratch) / "replaced")
+            draft.replace(path)
+        except OSError as error:
+            if error.errno is None or error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error  # such as a full disk, with the path
 
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Be the only process to make `path` inside the block, among all processes that see its folder.
+    """Inside the block, be the only process that makes `path`, among all that see its folder.
 
-    The lock belongs to the operating system, which releases it if the process is killed. What a killed process has
-    half written is removed.
+    The lock belongs to the operating system, which releases it if the process is killed. Files that a killed process
+    left unfinished are removed.
 
     Raises
     ------
@@ -94,19 +101,19 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
             shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
-        file.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone, and makes its own
+        file.unlink(missing_ok=True)  # while it is held: a waiting process notices this, and makes a new one
         lock.release()
 
 
 def fingerprint(path: Path | None) -> str:
-    """The checksum of a file, or ``"missing"``; a file of the same size and time is read once in a process."""
+    """The checksum of a file, or ``"missing"``; each process reads a file again only if its size or time changed."""
     if path is None or not path.is_file():
         return "missing"
     return _fingerprint(path, *stamp(path))
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Size and time of the last change of a file, by which a change is noticed without reading the file."""
+    """The size and the time of the last change of a file, which show a change without reading the file."""
     about = path.stat()
     return about.st_size, about.st_mtime_ns
 

@@ -1,4 +1,4 @@
-"""Trained weights, kept by settings and source: nothing is trained twice, and a kill costs at most one epoch."""
+"""Trained weights, stored by settings and source: nothing is trained twice, and a kill loses at most one epoch."""
 
 import hashlib
 import io
@@ -20,48 +20,48 @@ Weights = dict[str, Tensor]
 
 
 class Checkpoint:
-    """The last state of a training that was saved completely, in one file."""
+    """The last completely saved state of a training run, in one file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def load(self) -> dict[str, Any] | None:
-        """The state kept last; None if there is none, or, with a warning, if it cannot be read."""
+        """The last saved state. None if there is none, or (with a warning) if it cannot be read."""
         if not self.path.exists():
             return None
         try:
             return torch.load(self.path, weights_only=True)
-        except Exception as error:  # a damaged file raises anything
+        except Exception as error:  # a damaged file can raise any exception
             warnings.warn(f"{self.path} is damaged ({type(error).__name__}): training from the start", stacklevel=2)
             return None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep a state, in place of the one before."""
+        """Save a state in place of the previous one."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         _write(self.path, buffer.getbuffer())
 
     def clear(self) -> None:
-        """Forget the state."""
+        """Delete the saved state."""
         self.path.unlink(missing_ok=True)
 
 
 def cached(settings: dict[str, Any], train: Callable[[Checkpoint], Weights], *, code: tuple[str, ...]) -> Weights:
-    """The weights that `train` gives, from the cache if the same settings and source were trained before.
+    """The weights that `train` returns, from the cache if the same settings and source were trained before.
 
     Parameters
     ----------
     settings
         Everything the result depends on besides the source, as JSON values.
     train
-        Trains and returns the weights; with the checkpoint that it gets, it can go on after a kill.
+        Trains and returns the weights. The checkpoint that it receives lets it continue after a kill.
     code
-        The modules whose source makes the result.
+        The modules whose source determines the result.
 
     Raises
     ------
     OSError
-        The cache cannot be written (known before training), or the disk is full; then nothing is half-written.
+        The cache cannot be written (checked before training), or the disk is full. No unfinished file is left.
     """
     key = digest({"settings": settings, "source": source_hash(*code)})
     folder = storage.cache_root() / "weights" / key[:2]
@@ -70,7 +70,7 @@ def cached(settings: dict[str, Any], train: Callable[[Checkpoint], Weights], *, 
         with suppress(SafetensorError, OSError):
             return load_file(path)
     with storage.locked(path):
-        if path.exists():  # damaged, or by now there
+        if path.exists():  # it is damaged, or another process has made it by now
             try:
                 return load_file(path)
             except (SafetensorError, OSError) as error:
@@ -83,19 +83,19 @@ def cached(settings: dict[str, Any], train: Callable[[Checkpoint], Weights], *, 
 
 
 def restore(model: nn.Module, weights: Weights) -> None:
-    """Load `weights` into `model`, if they are of its architecture.
+    """Load `weights` into `model`, if they fit its architecture.
 
     Raises
     ------
     ValueError
-        A tensor is missing, left over or of another shape: what was found and what was expected.
+        A tensor is missing, superfluous or of another shape.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if wanted != found:
-        name = next(n for n in (*wanted, *found) if wanted.get(n) != found.get(n))
+    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if wanted != given:
+        name = next(n for n in (*wanted, *given) if wanted.get(n) != given.get(n))
         raise ValueError(
-            f"the weights are of another architecture: {name} is {found.get(name, 'missing')}, "
+            f"the weights are of another architecture: {name} is {given.get(name, 'missing')}; "
             f"expected {wanted.get(name, 'no such tensor')}"
         )
     model.load_state_dict(weights)

@@ -1,13 +1,13 @@
 """A sweep: compute the runs of a plan that have no record yet, and write the results of all.
 
-A sweep has no state other than the records. After a kill, the same command goes on.
+A sweep has no state other than the records. After a kill, the same command continues it.
 """
 
 import os
 import shutil
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,8 @@ from advtransfer.sweeps import collect
 from advtransfer.sweeps.plan import Plan, Run, kept
 from advtransfer.sweeps.workers import Engine, Result, Task, cache_id, work
 
-ATTEMPTS = 2  # of a run alone, after its worker had died while it computed it among others
-LOST = "its worker ended while it computed this run; is there enough memory?"
+ATTEMPTS = 2  # at a run by itself, after the worker that computed it together with others has died
+LOST = "its worker died while it computed this run; is there enough memory?"
 
 Job = tuple[Run, ...]
 
@@ -37,26 +37,28 @@ class Outcome:
 
     @property
     def done(self) -> frozenset[str]:
-        """The keys of all that have a record now."""
+        """The keys of all runs that have a record now."""
         return self.found | self.computed
 
 
-def sweep(plan: Plan, start: Callable[[], Engine]) -> Outcome:
-    """Compute the runs of `plan` that have no record; `start` is called only if there are some.
+def sweep(plan: Plan, start: Callable[[], Engine], anew: Collection[str] = ()) -> Outcome:
+    """Compute the runs of `plan` that have no record, or a broken one if they are in `anew`.
 
-    A failed run does not stop the others. If a worker dies, its run is tried again alone, and then given up. A run
+    `start` is called only if there are some.
+
+    A failed run does not stop the others. If a worker dies, its run is tried again by itself, and then given up. A run
     that another process is computing is left to that process, and checked again at the end.
 
     Raises
     ------
     PermissionError
-        The cache cannot be written; this is checked first.
+        A run is missing and the cache cannot be written; this is checked before anything is computed.
     """
-    storage.writable_folder(storage.cache_root())
-    found = kept(plan)
+    found = kept(plan) - set(anew)
     missing = [run for run in plan.runs if run.key not in found]
     if not missing:
         return Outcome(frozenset(found), frozenset(), {})
+    storage.writable_folder(storage.cache_root())
     engine = start()
     computed, failed = set[str](), dict[str, str]()
     try:
@@ -72,7 +74,7 @@ def sweep(plan: Plan, start: Callable[[], Engine]) -> Outcome:
     return Outcome(frozenset(found), frozenset(computed), failed)
 
 
-def write(plan: Plan, outcome: Outcome, out: Path, table: str | None = None) -> list[Path]:
+def write(plan: Plan, outcome: Outcome, rows: pd.DataFrame, out: Path) -> list[Path]:
     """Write the tables of a sweep into `out`, as Parquet and CSV, and tracebacks into ``failed``; return the files.
 
     ``NAME-sweep`` holds means with intervals over seeds, ``NAME-sweep-runs`` the rows of every run.
@@ -82,9 +84,8 @@ def write(plan: Plan, outcome: Outcome, out: Path, table: str | None = None) -> 
     for key, trouble in outcome.failed.items():
         with storage.replacing(out / "failed" / f"{key[:12]}.txt") as draft:
             draft.write_text(trouble, encoding="utf-8")
-    if not outcome.done:
+    if not len(rows):
         return []
-    rows = collect.collect(plan, outcome.done, table)
     means = collect.summarise(rows, plan.axes)
     return [*_both(means, out / f"{plan.name}-sweep"), *_both(rows, out / f"{plan.name}-sweep-runs")]
 
@@ -117,7 +118,7 @@ class _Pool:
 
 
 def _results(plan: Plan, missing: Sequence[Run], engine: Engine) -> Iterator[Result]:
-    """A result for each run, as it comes: first all runs at once, then the busy ones, then the lost ones one by one."""
+    """The results as they arrive: of all runs at once, then of the busy ones, then of the lost ones one by one."""
     pool = _Pool(engine)
     try:
         busy, lost = list[Run](), list[Run]()
@@ -156,7 +157,7 @@ def _shares(runs: Sequence[Run], tasks: int | None) -> list[Job]:
 def _perform(
     plan: Plan, jobs: Iterable[Job], pool: _Pool, slots: int, *, wait: bool
 ) -> Iterator[tuple[Run, Result | None]]:
-    """Each run with its result, or with None if its worker died, `slots` jobs at a time."""
+    """Compute `slots` jobs at a time, and yield each run with its result, or with None if its worker died."""
     cache = cache_id(make=True)
     waiting, flying = deque(jobs), dict[Future, Job]()
     try:
@@ -166,7 +167,7 @@ def _perform(
                     runs = tuple((run.key, {**plan.fixed, **run.set}) for run in waiting[0])
                     flying[pool.submit(Task(plan.module, runs, cache, wait))] = waiting[0]
                     waiting.popleft()
-            except BrokenExecutor:  # what was under way tells, and is lost; what was not submitted goes to the next
+            except BrokenExecutor:  # submitted jobs raise it and are lost; the next executor takes the others
                 broken = True
             else:
                 broken = False
@@ -174,7 +175,7 @@ def _perform(
                 job = flying.pop(future)
                 error = CancelledError() if future.cancelled() else future.exception()
                 broken |= isinstance(error, BrokenExecutor)
-                yield from zip(job, _told(job, future, error), strict=True)
+                yield from zip(job, _results_of(job, future, error), strict=True)
             if broken and not flying:
                 pool.let_go()
     finally:
@@ -186,7 +187,7 @@ def _first(flying: dict[Future, Job]) -> set[Future]:
     return wait(flying, return_when=FIRST_COMPLETED).done if flying else set()
 
 
-def _told(job: Job, future: Future, error: BaseException | None) -> Sequence[Result | None]:
+def _results_of(job: Job, future: Future, error: BaseException | None) -> Sequence[Result | None]:
     """The results of a finished job, one per run."""
     if isinstance(error, BrokenExecutor):
         return [None] * len(job)
@@ -200,7 +201,7 @@ def _keep(plan: Plan, result: Result) -> str:
     if result.record is None:
         return ""
     if result.record.digest != result.digest:
-        return f"its record has changed on its way: the digest is {result.record.digest}, expected {result.digest}"
+        return f"its record changed on the way here: the digest is {result.record.digest}; expected {result.digest}"
     folder = place(plan.experiment, result.key)
     with storage.locked(folder):
         if not folder.exists():

@@ -1,4 +1,4 @@
-"""The page of a sweep: what was run, and each measure over a parameter of the grid, with its intervals."""
+"""The page of a sweep: what was run, and each measure against a parameter of the grid, with intervals."""
 
 import textwrap
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from matplotlib.figure import Figure
 
 from advtransfer.pages.plots import COLOURS, MARKERS
 
-PANELS, LINES = 6, 7  # more than these no reader can tell apart
-VALUES = 20  # of an axis that are listed
-ROWS = 60  # of the table that are shown
+PANELS, LINES = 6, 7  # a reader cannot tell more of them apart
+VALUES = 20  # of an axis, at most, are listed
+ROWS = 60  # of the table, at most, are shown
 
 
 def heading(
     notebook: str, rows: pd.DataFrame, axes: Sequence[str], runs: int, failed: Sequence[str], fixed: str, command: str
 ) -> str:
-    """The title, the grid, and the command that goes on with the sweep."""
+    """The title, the grid, and the command that continues the sweep."""
     grid = "".join(f"- `{name}`: {_values(rows[name])}\n" for name in axes)
     return (
         f"# A sweep of {notebook}\n\n{runs:,} runs, of which {len(failed):,} failed. {fixed}\n\n{grid}\n"
@@ -34,7 +34,7 @@ def failures(failed: Sequence[str]) -> str | None:
 
 
 def files(stem: str, means: pd.DataFrame, axes: Sequence[str]) -> str:
-    """What the figure shows, and the files that have the rest."""
+    """What the figure shows, and which files hold the rest."""
     seeds = f"means over {means['seeds'].max()} seeds with Student's 95% interval"
     name = Path(stem).name
     return (
@@ -58,10 +58,10 @@ def _short(value: object) -> str:
 
 
 def figure(table: pd.DataFrame, axes: Sequence[str]) -> Figure:
-    """Means and intervals of the first measures, a panel each, from a table as `collect.summarise` gives it.
+    """Means and intervals of the first measures, one per panel, from a table that `collect.summarise` returns.
 
-    What varies first in the grid beside the seed is on the horizontal axis; without such, the rows of the table are
-    on the vertical one. The settings and rows that are left are lines, the first seven of them.
+    The horizontal axis is the first parameter of the grid other than the seed. If there is none, the rows of the table
+    are on the vertical axis. The remaining settings and rows are drawn as lines, the first seven of them.
     """
     settings = [name for name in axes if name != "seed"]
     measures = list(dict.fromkeys(table["measure"]))[:PANELS]
@@ -82,17 +82,17 @@ def figure(table: pd.DataFrame, axes: Sequence[str]) -> Figure:
             panel.set_xlabel(measure)
     for panel in panels.flat[len(measures) :]:
         panel.set_axis_off()
-    handles, told = panels.flat[0].get_legend_handles_labels()
-    if settings and len(told) > 1:
-        drawn.legend(handles, told, loc="outside lower center", ncols=2 if max(map(len, told)) < 40 else 1)
+    handles, lines = panels.flat[0].get_legend_handles_labels()
+    if settings and len(lines) > 1:
+        drawn.legend(handles, lines, loc="outside lower center", ncols=2 if max(map(len, lines)) < 40 else 1)
     return drawn
 
 
 def _names(table: pd.DataFrame, columns: list[str]) -> pd.Series:
-    """A name for each line: what its first columns say, as many as are needed to tell lines apart."""
-    told = table[columns].map(_short)
-    enough = next((k for k in range(len(columns)) if _count(told.iloc[:, :k]) == _count(told)), len(columns))
-    names = told.iloc[:, :enough].agg(", ".join, axis=1) if enough else pd.Series("", table.index)
+    """A name for each line: the values of its first columns, as many as are needed to tell the lines apart."""
+    values = table[columns].map(_short)
+    enough = next((k for k in range(len(columns)) if _count(values.iloc[:, :k]) == _count(values)), len(columns))
+    names = values.iloc[:, :enough].agg(", ".join, axis=1) if enough else pd.Series("", table.index)
     return names.map(lambda name: textwrap.shorten(name, 60, placeholder=" …"))
 
 

@@ -1,4 +1,4 @@
-"""The runs of a sweep: a grid of parameters, checked, with the key of each run; and which of them have a record."""
+"""The runs of a sweep: a checked grid of parameters, the key of each run, and which runs have a record."""
 
 import math
 import os
@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from advtransfer.names import unknown
 from advtransfer.notebooks.read import Notebook
 from advtransfer.records.configs import ConfigError
 
@@ -24,14 +25,14 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What it sets, in one line."""
+        """The parameters that it sets, in one line."""
         return ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
                          for name, value in self.set.items())  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of one notebook's experiment over a grid, each once."""
+    """The different runs of one notebook's experiment over a grid."""
 
     name: str
     module: str
@@ -46,7 +47,7 @@ class Plan:
 
 
 def axis(text: str) -> tuple[str, Sequence[Any]]:
-    """Read ``NAME=VALUE,VALUE,...``, or ``NAME=FIRST:END[:STEP]`` for the whole numbers from FIRST to before END.
+    """Read ``NAME=VALUE,VALUE,...``, or ``NAME=FIRST:END[:STEP]`` for FIRST, FIRST + STEP, ... below END.
 
     If a value is itself a list with commas, separate the values by semicolons.
 
@@ -60,12 +61,12 @@ def axis(text: str) -> tuple[str, Sequence[Any]]:
     >>> axis("eps=2/255,4/255"), axis("seed=0:3"), axis("radii=0.1,0.2;0.3")
     (('eps', ['2/255', '4/255']), ('seed', range(0, 3)), ('radii', ['0.1,0.2', '0.3']))
     """
-    name, _, told = text.partition("=")
-    if match := RANGE.fullmatch(told.strip()):
+    name, _, listed = text.partition("=")
+    if match := RANGE.fullmatch(listed.strip()):
         first, end, step = (int(part or 1) for part in match.groups())
         values: Sequence[Any] = range(first, end, step)
     else:
-        values = [value.strip() for value in told.split(";" if ";" in told else ",") if value.strip()]
+        values = [value.strip() for value in listed.split(";" if ";" in listed else ",") if value.strip()]
     if not name.strip() or not values:
         raise ValueError(f"--grid {text!r} has no {'values' if name.strip() else 'name'}; "
                          "expected NAME=VALUE,VALUE,... or NAME=FIRST:END")  # fmt: skip
@@ -78,7 +79,7 @@ def axes(texts: Iterable[str]) -> dict[str, Sequence[Any]]:
     Raises
     ------
     ValueError
-        An axis cannot be read, is there twice, or there is none.
+        An axis cannot be read or is given twice, or there is none.
     """
     grid: dict[str, Sequence[Any]] = {}
     for name, values in map(axis, texts):
@@ -91,32 +92,37 @@ def axes(texts: Iterable[str]) -> dict[str, Sequence[Any]]:
 
 
 def size(grid: Mapping[str, Sequence[Any]]) -> int:
-    """The number of combinations, without making them."""
+    """The number of combinations, which are not made for this."""
     return math.prod(map(len, grid.values()))
 
 
-def check(notebook: Notebook, fixed: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> None:
-    """Raise an error if a parameter is unknown or set twice.
+def check(
+    notebook: Notebook, fixed: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], table: str | None = None
+) -> None:
+    """Check that each parameter is known and set once, and that the experiment has the table, if it names its tables.
 
     Raises
     ------
     ConfigError
-        In one line.
+        A parameter is unknown or set twice, or the table is unknown. The message is one line.
     """
     notebook.check_names([*fixed, *grid])
+    tables = getattr(notebook.experiment_module, "TABLES", ())
+    if table and tables and table not in tables:
+        raise ConfigError(unknown("table", table, tables))
     if both := sorted({*fixed} & {*grid}):
         raise ConfigError(f"{both[0]}: both set and in the grid; expected one of them")
 
 
 def plan(notebook: Notebook, fixed: Mapping[str, Any], grid: Mapping[str, Sequence[Any]]) -> Plan:
-    """Make the runs of a grid, in its order, the last axis fastest; equal combinations count once.
+    """Make the runs of a grid in its order, where the last axis varies fastest; equal combinations count once.
 
     Raises
     ------
     ConfigError
-        A parameter that is unknown, set twice, or cannot have one of its values.
+        A parameter is unknown, is set twice, or cannot have one of its values.
     """
-    from advtransfer.records.runs import address  # here, like the experiment: it takes a moment
+    from advtransfer.records.runs import address  # imported here, because it is slow
 
     check(notebook, fixed, grid)
     fixed = {**notebook.defaults, **fixed}
@@ -135,7 +141,7 @@ def kept(plan: Plan, cache: Path | None = None) -> set[str]:
     """The keys of the runs that have a record. Folders are listed, because looking for each run would take longer."""
     from advtransfer.records.runs import place
 
-    folder = place(plan.experiment, "", cache)  # the one that holds all its folders of records
+    folder = place(plan.experiment, "", cache)  # the folder that holds all record folders of the experiment
     return {run.key for run in plan.runs} & {name for shard in _names(folder) for name in _names(folder / shard)}
 
 

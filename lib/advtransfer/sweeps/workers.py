@@ -1,6 +1,6 @@
-"""Where runs are computed: a process pool on this machine, a Dask cluster, Slurm; and what a worker does.
+"""Where runs are computed (a process pool on this machine, a Dask cluster or Slurm), and what a worker does.
 
-Any object with ``submit`` as in `concurrent.futures.Executor` can do the work. It decides on the scheduling.
+Any object with a ``submit`` like that of `concurrent.futures.Executor` can do the work, and decides in which order.
 """
 
 import importlib
@@ -34,7 +34,7 @@ class Task:
     module: str
     runs: tuple[tuple[str, dict[str, Any]], ...]
     cache: str
-    """The `cache_id` of the process that asks. A worker with the same cache does not have to send records."""
+    """The `cache_id` of the process that runs the sweep. A worker with the same cache does not have to send records."""
     wait: bool
     """Whether to wait for a run that another process is computing."""
 
@@ -54,18 +54,18 @@ class Result:
 
 @dataclass(frozen=True)
 class Engine:
-    """Something that starts an executor, and how much to ask of it at a time."""
+    """How to start an executor, and how much work to give it at a time."""
 
     start: Callable[[], Executor]
     slots: int
-    """Tasks under way at once."""
+    """Number of tasks under way at once."""
     tasks: int | None = None
-    """Tasks to divide all runs into; None: one a run."""
+    """Number of tasks into which all runs are divided; None for one task per run."""
     close: Callable[[], object] = lambda: None
 
 
 def work(task: Task) -> list[Result]:
-    """Compute runs, each kept as soon as it is done; a run that fails does not stop the others."""
+    """Compute runs, and store each as soon as it is done; a run that fails does not stop the others."""
     experiment = importlib.import_module(task.module)
     shared = cache_id() == task.cache
     return [_one(experiment, key, given, shared, task.wait) for key, given in task.runs]
@@ -78,7 +78,7 @@ def _one(experiment: Any, key: str, given: dict[str, Any], shared: bool, wait: b
         if own != key:
             raise RuntimeError(
                 f"this worker would compute something else: its source is {origin['source'][:12]} and its data are "
-                f"{origin['inputs']}; expected the library and the data of whoever asked, and set ADVTRANSFER_DATA"
+                f"{origin['inputs']}; expected those of the process that runs the sweep (see ADVTRANSFER_DATA)"
             )
         record = experiment.run(config, wait=wait)
         return Result(key, record.digest, None if shared else record)
@@ -89,7 +89,7 @@ def _one(experiment: Any, key: str, given: dict[str, Any], shared: bool, wait: b
 
 
 def cache_id(*, make: bool = False) -> str:
-    """The random name of the cache; empty if it has none and `make` is False."""
+    """The random name of this cache; empty if it has none and `make` is False."""
     path = storage.cache_root() / "id"
     if make and not path.exists():
         with storage.locked(path), storage.replacing(path) as draft:
@@ -98,19 +98,19 @@ def cache_id(*, make: bool = False) -> str:
 
 
 def cores() -> int:
-    """The processor cores that this process may use."""
+    """The number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def local(workers: int | None = None, device: str | None = None) -> Engine:
-    """A process for each core of this machine, or for each of its GPUs, with its share of the threads.
+    """One process per core or per GPU of this machine, each with its share of the threads.
 
     Raises
     ------
     ValueError
-        Fewer workers than one.
+        `workers` is less than one.
     """
-    import torch  # here, because asking for help should not have to wait for it
+    import torch  # imported here, so that a call for help need not wait for it
 
     device = device or os.environ.get("ADVTRANSFER_DEVICE")
     gpus = 0 if device else torch.cuda.device_count()
@@ -129,40 +129,41 @@ class _Pool(ProcessPoolExecutor):
         names = context.SimpleQueue()
         for name in devices:
             names.put(name)
-        held, self._leash = context.Pipe(duplex=False)
-        super().__init__(len(devices), context, _settle, (names, threads, held))
+        parent_alive, self._alive = context.Pipe(duplex=False)
+        super().__init__(len(devices), context, _settle, (names, threads, parent_alive))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         super().shutdown(wait, cancel_futures=cancel_futures)
-        self._leash.close()
+        self._alive.close()
 
 
-def _settle(devices: Any, threads: int, leash: Connection) -> None:
+def _settle(devices: Any, threads: int, parent_alive: Connection) -> None:
     """The first steps of a worker: take a device and its threads, and make sure that it ends with its parent."""
     os.environ |= {"ADVTRANSFER_DEVICE": devices.get(), "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the parent, who then lets go
-    threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the parent, which then shuts the pool down
+    threading.Thread(target=_end_with, args=(parent_alive,), daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
     threadpool_limits(threads)
 
 
-def _end_with(leash: Connection) -> None:
+def _end_with(parent_alive: Connection) -> None:
+    """End this process when the parent closes its end of the pipe, or dies."""
     with suppress(EOFError):
-        leash.recv_bytes()
+        parent_alive.recv_bytes()
     os._exit(1)
 
 
 def dask(address: str) -> Engine:
-    """The workers of a Dask cluster: `address` is its scheduler's, such as ``tcp://host:8786``.
+    """The workers of a Dask cluster; `address` is that of its scheduler, such as ``tcp://host:8786``.
 
     Raises
     ------
     MissingExtraError
         Dask is not installed.
     ValueError
-        Nobody answers, or a worker runs several tasks in threads of one process.
+        No scheduler answers, or a worker runs several tasks in threads of one process.
     """
     require("dask", "distributed")
     from distributed import Client
@@ -175,27 +176,27 @@ def dask(address: str) -> Engine:
     if crowded := [name for name, threads in client.nthreads().items() if threads > 1]:
         client.close()
         raise ValueError(f"the Dask worker {crowded[0]} has several threads; expected dask worker --nthreads 1, "
-                         "as what PyTorch is set to holds for a whole process")  # fmt: skip
+                         "because the settings of PyTorch apply to a whole process")  # fmt: skip
 
     return Engine(client.get_executor, slots=1000, close=client.close)
 
 
 def slurm(workers: int, options: Sequence[str] = (), *, cluster: str | None = None) -> Engine:
-    """Jobs of Slurm through submitit, `workers` at a time, each with a share of the runs; the cache must be shared.
+    """Slurm jobs through submitit, `workers` at a time, each with a share of the runs; all must see the same cache.
 
     Parameters
     ----------
     options
         ``NAME=VALUE``, as submitit calls them: ``slurm_partition=gpu``, ``timeout_min=120``, ``gpus_per_node=1``.
     cluster
-        None for Slurm; ``"local"`` or ``"debug"`` try the same on this machine.
+        None for Slurm; ``"local"`` or ``"debug"`` to try the same on this machine.
 
     Raises
     ------
     MissingExtraError
         Submitit is not installed.
     ValueError
-        Slurm is not here, or an option is unknown.
+        Slurm is not available, or an option is unknown.
     """
     require("slurm", "submitit")
     import submitit
@@ -211,7 +212,7 @@ def slurm(workers: int, options: Sequence[str] = (), *, cluster: str | None = No
 
 
 class _Jobs(ThreadPoolExecutor):
-    """A thread for each job of submitit, which waits for it."""
+    """One thread per submitit job; the thread waits for the job."""
 
     def __init__(self, executor: Any, workers: int) -> None:
         super().__init__(workers)

@@ -1,0 +1,52 @@
+"""What commands print: a table for people, or JSON for programs."""
+
+import argparse
+import json
+import math
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+ROWS = 60  # of a printed table, at most
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON value on stdout")
+
+
+def print_json(value: Any) -> None:
+    """Print a value of plain types, tables and arrays as JSON. A table is a list of objects; NaN becomes null."""
+    print(json.dumps(_plain(value), indent=1, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pd.DataFrame):
+        return _plain(value.to_dict("records"))
+    if isinstance(value, dict):
+        return {str(name): _plain(member) for name, member in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(member) for member in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def print_table(table: pd.DataFrame, title: str = "") -> None:
+    """Print the first rows of a table, with text aligned to the left."""
+    if title:
+        print(f"\n{title}")
+    if table.empty:
+        print("(none)")
+        return
+    shown = table.head(ROWS)
+    texts = [name for name in shown.columns if not pd.api.types.is_numeric_dtype(shown[name])]
+    widths = {name: max(len(name), *shown[name].astype(str).str.len()) for name in texts}
+    forms = {name: f"{{!s:<{width}}}".format for name, width in widths.items()}
+    print(shown.to_string(index=False, justify="left", formatters=forms))
+    if len(table) > len(shown):
+        print(f"... and {len(table) - len(shown):,} more rows")
