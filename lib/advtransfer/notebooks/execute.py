@@ -176,6 +176,7 @@ def execute(
                 language="python",
                 kernel_manager_class=_own_kernel(notes),
                 coalesce_streams=True,
+                shutdown_kernel="immediate",
                 progress_bar=False,
                 request_save_on_cell_execute=False,
                 cwd=source.parent,
@@ -189,8 +190,10 @@ def execute(
             raise RunError(f"{source}: its kernel died ({error}); is there enough memory?") from None
         except RuntimeError as error:  # a kernel that does not answer
             raise RunError(f"{source}: its kernel did not start ({error})") from None
-        made = [json.loads(line) for line in notes.read_text(encoding="utf-8").splitlines()]
-    return _settled(node), made
+        noted = [json.loads(line) for line in notes.read_text(encoding="utf-8").splitlines()]
+    for line in dict.fromkeys(each["line"] for each in noted if "line" in each):
+        print(f"note: {line}", file=sys.stderr)
+    return _settled(node), [each for each in noted if "record" in each]
 
 
 def _own_kernel(notes: Path) -> type:
@@ -204,7 +207,7 @@ def _own_kernel(notes: Path) -> type:
             argv=make_ipkernel_cmd(executable=sys.executable, extra_arguments=["--log-level=CRITICAL"]),
             display_name="Python 3",
             language="python",
-            env={**KERNEL, **_terminal(), storage.MADE: str(notes)},
+            env={**KERNEL, **_terminal(), storage.NOTES: str(notes)},
         )
 
     return OwnKernel

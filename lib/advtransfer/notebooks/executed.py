@@ -39,7 +39,7 @@ def about(path: Path) -> dict[str, Any]:
         node = nbformat.read(path, as_version=4)
         noted = dict(node.metadata["advtransfer"])
         held = content(node)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except Exception as error:  # a damaged file may raise anything
         raise NotebookError(f"{path} was not executed by `advtransfer run`, or is damaged ({_short(error)})") from None
     if noted.get("content") != held:
         given = ", ".join(f"{name}={value}" for name, value in noted.get("parameters", {}).items()) or "the defaults"

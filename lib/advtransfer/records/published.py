@@ -8,7 +8,7 @@ from types import ModuleType
 
 import numpy as np
 
-from advtransfer.records import shipped
+from advtransfer.records import shipped, storage
 from advtransfer.records.record import Record, RecordError, Tables
 
 RESULTS = shipped.results()
@@ -66,8 +66,11 @@ def publish(record: Record, name: str, *, samples: int = 400, results: Path = RE
     """
     if not name.replace("-", "_").isidentifier():
         raise ValueError(f"name is {name!r}; expected letters, digits, - and _, such as full-seed0")
-    thinned(record, samples).save(results / record.experiment / name)
-    return results / record.experiment / name
+    folder = results / record.experiment / name
+    kept = thinned(record, samples)
+    with storage.locked(folder):
+        kept.save(folder)
+    return folder
 
 
 def thinned(record: Record, samples: int) -> Record:

@@ -1,10 +1,8 @@
 """An experiment is a pure function of its Config. Each run is computed once, and found again by what it depends on."""
 
 import functools
-import json
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +41,7 @@ def recorded(run: Callable[[Any], tuple[Tables, Arrays]]) -> Callable[..., Recor
                 try:
                     return _noted(Record.load(folder), key)
                 except RecordError as error:
-                    warnings.warn(f"{error}: computing it anew", stacklevel=2)
+                    storage.tell(f"{str(error).partition('; delete')[0]}: computing it anew")
             record = _compute(run, experiment, config, origin)
             record.save(folder)
         return _noted(record, key)
@@ -53,9 +51,8 @@ def recorded(run: Callable[[Any], tuple[Tables, Arrays]]) -> Callable[..., Recor
 
 def _noted(record: Record, key: str) -> Record:
     """Tell the process that executes this notebook, if there is one, which record its cells have made."""
-    if storage.MADE in os.environ:
-        with open(os.environ[storage.MADE], "a", encoding="utf-8") as file:
-            file.write(json.dumps({"experiment": record.experiment, "record": key, "digest": record.digest}) + "\n")
+    if storage.NOTES in os.environ:
+        storage.note(experiment=record.experiment, record=key, digest=record.digest)
     return record
 
 

@@ -4,9 +4,11 @@ The data root holds what was fetched; the cache root holds what was computed.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,11 +17,25 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-MADE = "ADVTRANSFER_MADE"  # names the file in which a kernel notes the records that it makes
+NOTES = "ADVTRANSFER_NOTES"  # names the file in which a kernel notes what it made, and what its caller should know
 
 
 class Busy(RuntimeError):
     """Another process is computing the same thing."""
+
+
+def note(**values: str) -> None:
+    """Note something for the process that executes the notebook of this kernel."""
+    with open(os.environ[NOTES], "a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def tell(line: str) -> None:
+    """Warn the caller in one line. From a notebook's kernel it reaches the terminal, and is no part of the page."""
+    if NOTES in os.environ:
+        note(line=line)
+    else:
+        warnings.warn(line, stacklevel=3)
 
 
 def data_root() -> Path:

@@ -2,21 +2,21 @@
 
 import hashlib
 import io
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from advtransfer.records import storage
 from advtransfer.records.provenance import digest, source_hash
 
 Weights = dict[str, Tensor]
+CONTENT = "content"  # the key of a file's metadata under which the digest of its weights is stored
 
 
 class Checkpoint:
@@ -32,7 +32,7 @@ class Checkpoint:
         try:
             return torch.load(self.path, weights_only=True)
         except Exception as error:  # a damaged file can raise any exception
-            warnings.warn(f"{self.path} is damaged ({type(error).__name__}): training from the start", stacklevel=2)
+            storage.tell(f"{self.path} is damaged ({type(error).__name__}): training from the start")
             return None
 
     def save(self, state: dict[str, Any]) -> None:
@@ -67,17 +67,17 @@ def cached(settings: dict[str, Any], train: Callable[[Checkpoint], Weights], *, 
     folder = storage.cache_root() / "weights" / key[:2]
     path = folder / f"{key}.safetensors"
     if path.exists():
-        with suppress(SafetensorError, OSError):
-            return load_file(path)
+        with suppress(SafetensorError, OSError, ValueError):
+            return _read(path)
     with storage.locked(path):
         if path.exists():  # it is damaged, or another process has made it by now
             try:
-                return load_file(path)
-            except (SafetensorError, OSError) as error:
-                warnings.warn(f"{path} is damaged ({error}): training it anew", stacklevel=2)
+                return _read(path)
+            except (SafetensorError, OSError, ValueError) as error:
+                storage.tell(f"{path} is damaged ({error}): training it anew")
         checkpoint = Checkpoint(folder / f"{key}.checkpoint")
         weights = {name: tensor.detach().contiguous().cpu() for name, tensor in train(checkpoint).items()}
-        _write(path, save(weights))
+        _write(path, save(weights, {CONTENT: content(weights)}))
         checkpoint.clear()
     return weights
 
@@ -109,6 +109,16 @@ def content(weights: Weights) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         total.update(tensor.view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
     return total.hexdigest()
+
+
+def _read(path: Path) -> Weights:
+    """The weights in a file, checked against the digest that was stored with them."""
+    with safe_open(path, "pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
+        noted = (file.metadata() or {}).get(CONTENT)
+    if noted is not None and noted != content(weights):
+        raise ValueError("its weights do not match their digest")
+    return weights
 
 
 def _write(path: Path, data: bytes | memoryview) -> None:
