@@ -1,5 +1,10 @@
 """Pages to take away: the PDF of the whole, and buttons that lead nowhere unless they lead somewhere."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import output
 import print_pdf
 import pytest
@@ -41,3 +46,12 @@ def test_the_pdf_has_every_page_an_outline_and_links_that_stay_inside(tmp_path, 
         inside, out = (link.get_object()["/A"] for link in book.pages[own]["/Annots"])
         assert inside["/D"][0] == book.pages[other].indirect_reference
         assert out["/URI"] == "https://there.org/"
+
+
+def test_binder_opens_sources_as_notebooks(tmp_path) -> None:
+    """`postBuild`, which Binder runs, changes JupyterLab's settings; here it gets a home of its own."""
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("JUPYTER_CONFIG_DIR", None)
+    subprocess.run([Path(__file__).parents[1] / "postBuild"], check=True, env=environment, capture_output=True)
+    (settings,) = tmp_path.rglob("default_setting_overrides.json*")
+    assert "Jupytext Notebook" in settings.read_text()
