@@ -506,6 +506,21 @@ def test_an_executed_notebook_that_is_named_means_its_source(trial):
     assert "note: notebooks/trials.ipynb is an executed notebook; its source is notebooks/trials.md" in told.stderr
 
 
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"---\njupytext: [\n---\n", b"", b"# Only text", b"---\na: 1\n---\n"]
+)
+def test_a_file_that_is_no_notebook_is_told_in_one_line(trial, content):
+    trial.write_bytes(content)
+    told = command("run", "trials")
+    assert (told.returncode, told.stderr.count("\n")) == (2, 1)
+    assert str(Path("notebooks/trials.md")) in told.stderr
+
+
+def test_a_name_that_cannot_be_published_is_refused_before_anything_is_computed(trial, toys):
+    assert main(["publish", "trials", "--name", "a/b"]) == 2
+    assert not trials.log(toys, "start")
+
+
 def test_verify_tells_no_from_cannot(trial):
     folder = place("trial", read(trial).resolve({}).record.name)
     execute.run(trial)

@@ -150,6 +150,54 @@ def test_narrow_strided_convolutions_are_trained_safely():
         torch.testing.assert_close(after.double(), before.double() - 0.5 * gradient, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+def test_the_learning_rate_follows_its_schedule(schedule, monkeypatch):
+    """Half a cosine from the highest rate; or one up from 1/25 of it in 3/10 of the steps, and one down to nothing."""
+    rates, step = [], torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda o, *a: rates.append(o.param_groups[0]["lr"]) or step(o, *a))
+    fitted("lenet", 4, epochs=4, lr=0.2, batch_size=30, schedule=schedule)  # 40 steps
+    half = lambda a, b, t: b + (a - b) * (1 + np.cos(np.pi * t)) / 2  # noqa: E731
+    if schedule == "cosine":
+        expected = [half(0.2, 0, k / 40) for k in range(40)]
+    else:
+        top = 0.3 * 41 - 1  # the step with the highest rate
+        expected = [half(0.2 / 25, 0.2, k / top) if k < top else half(0.2, 0.2 / 25e4, (k - top) / (40 - top))
+                    for k in range(40)]  # fmt: skip
+    np.testing.assert_allclose(rates, expected, atol=1e-9)
+
+
+def test_a_one_cycle_training_goes_on_after_a_stop(tmp_path):
+    options = {"epochs": 3, "schedule": "one_cycle", "seed": 4}
+    whole = fitted("lenet", 8, **options)
+
+    class Stopped(Checkpoint):
+        def save(self, state):
+            super().save(state)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted("lenet", 8, **options, checkpoint=Stopped(tmp_path / "state"))
+    assert same(whole, fitted("lenet", 8, **options, checkpoint=Checkpoint(tmp_path / "state")))
+
+
+def test_training_on_perturbed_images_is_training_on_those():
+    seen = []
+
+    def perturb(model, x, y, generator):
+        assert model.training
+        assert x.shape[0] == len(y) == 20
+        seen.append(float(x.min()))
+        return 1 - 2 * x  # the negative
+
+    negative = DATA.x_train.bitwise_not()
+    options = {"epochs": 1, "lr": 0.05, "augment": False}
+    a, b = fitted("lenet", 8, **options, perturb=perturb), images.build("lenet", width=8)
+    fit_classifier(b, negative, DATA.y_train, batch_size=20, **options)
+    assert len(seen) == 15
+    for u, v in zip(a.parameters(), b.parameters(), strict=True):
+        torch.testing.assert_close(u, v, rtol=1e-3, atol=1e-5)
+
+
 def test_a_diverging_loss_is_an_error():
     with pytest.raises(TrainingError, match=r"trial: the loss is (nan|inf) in epoch \d of 3; .* below 1000000"):
         fitted("lenet", 64, epochs=3, lr=1e6, label="trial")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from advtransfer import datasets, intervals, matching, metrics, spectral
+from advtransfer import attacks, datasets, intervals, matching, metrics, spectral
 from advtransfer.experiments import ablations, conclusions, evaluation, printed, protocol, similarity, vision
 from advtransfer.experiments.vision import Config
 from advtransfer.models import images
@@ -315,6 +315,45 @@ def test_the_paper_profile_is_the_released_protocol():
     assert tables.departures({"this run": config}).empty
     runs = {"published": config, "this run": Config.from_profile("paper", eps="4/255")}
     assert tables.departures(runs)[["parameter", "published"]].to_numpy().tolist() == [["`eps`", str(config.eps)]]
+
+
+def test_each_part_of_the_recipe_makes_other_sources_and_leaves_the_target_model(cache):
+    """Augmentation and adversarial training are of the sources alone; decay and schedule of every model."""
+    run = lambda **options: vision.run(Config.from_profile("smoke", architectures="resnet18", **options)).arrays  # noqa: E731
+    base = run()
+    for changed, targets_too in (
+        ({"augment": False}, False),
+        ({"robust_eps": "1/255"}, False),
+        ({"weight_decay": 0.01}, True),
+        ({"schedule": "one_cycle"}, True),
+    ):
+        found = run(**changed)
+        assert not np.array_equal(found["transfer_loss"], base["transfer_loss"]), changed
+        same = np.array_equal(found["deviations"][0, 0, :20], base["deviations"][0, 0, :20])  # of the target model
+        assert same is not targets_too, changed
+
+
+def test_training_on_pgd_examples_makes_a_source_robust():
+    config = Config.from_profile("smoke", epochs=6, train_images=400)
+    data = vision.loaded(config)
+    attack = protocol.climbing(config, attacks.pgd, eps=16 / 255, steps=5)
+    right = {}
+    for eps in (0.0, 16 / 255):
+        recipe = protocol.source_recipe(config, "resnet18")._replace(robust_eps=eps)
+        model = protocol.trained(config, recipe, data.source)
+        x = evaluation.pixels(data.source.x_test)
+        right[eps] = (model(x + attack(model, x)).argmax(1) == data.source.y_test).double().mean().item()
+    assert right[16 / 255] > right[0.0] + 0.1
+
+
+def test_targets_share_their_sources_where_the_held_out_images_are_left_out(monkeypatch):
+    asked = []
+    monkeypatch.setattr(protocol, "load", lambda name, without=None: asked.append((name, without)))
+    for target in ("tiny-imagenet-10", "cifar10-shift"):
+        protocol.domains(Config(target=target, hold_out=True))
+    protocol.domains(Config(target="tiny-imagenet-10"))
+    sources = [without for name, without in asked if name == "cifar10"]
+    assert sources == ["cifar10-shift", "cifar10-shift", None]
 
 
 @pytest.mark.parametrize("target", ["cifar10-shift", "stl10", "tiny-imagenet-10"])

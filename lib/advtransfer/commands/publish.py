@@ -19,6 +19,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def publish(arguments: argparse.Namespace) -> int:
     """Compute the record if there is none, thin it, store it, and update the summary of all published runs."""
+    published.check_name(arguments.name)
     source = read(parameters.notebook(arguments))
     config = source.config(parameters.given(arguments))
     if not hasattr(source.experiment_module, "derive"):

@@ -40,7 +40,11 @@ class Notebook:
     @cached_property
     def node(self) -> nbformat.NotebookNode:
         """The notebook as an nbformat node, whose cells have numbers instead of random names."""
-        node = jupytext.reads(self.text, fmt="md:myst")
+        try:
+            node = jupytext.reads(self.text, fmt="md:myst")
+        except Exception as error:  # jupytext passes on whatever its parsers raise
+            reason = " ".join(str(error).split())
+            raise NotebookError(f"{self.path} is not a notebook in MyST Markdown: {reason}") from None
         node.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         for number, cell in enumerate(node.cells):
             cell["id"] = f"cell-{number}"
@@ -211,7 +215,7 @@ def read(path: Path) -> Notebook:
     Raises
     ------
     NotebookError
-        There is no such file.
+        There is no such file, or it holds something else.
     """
     if not path.is_file():
         if not path.parent.is_dir():
@@ -219,4 +223,7 @@ def read(path: Path) -> Notebook:
                                 "the folder of the book, or the path of a notebook")  # fmt: skip
         names = sorted(other.stem for other in path.parent.glob("*.md"))
         raise NotebookError(f"{unknown('notebook', path.stem, names)} (in {path.parent})")
-    return Notebook(path, path.read_text(encoding="utf-8"))
+    try:
+        return Notebook(path, path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise NotebookError(f"{path} is not a notebook in MyST Markdown: {error}") from None

@@ -64,13 +64,24 @@ def publish(record: Record, name: str, *, samples: int = 400, results: Path = RE
     ValueError
         The experiment cannot derive tables from arrays, or the name has characters other than letters, digits, - and _.
     """
-    if not name.replace("-", "_").isidentifier():
-        raise ValueError(f"name is {name!r}; expected letters, digits, - and _, such as full-seed0")
+    check_name(name)
     folder = results / record.experiment / name
     kept = thinned(record, samples)
     with storage.locked(folder):
         kept.save(folder)
     return folder
+
+
+def check_name(name: str) -> None:
+    """Raise unless a record can be published under this name.
+
+    Raises
+    ------
+    ValueError
+        It has characters other than letters, digits, - and _.
+    """
+    if not name.replace("-", "_").isidentifier():
+        raise ValueError(f"name is {name!r}; expected letters, digits, - and _, such as full-seed0")
 
 
 def thinned(record: Record, samples: int) -> Record:

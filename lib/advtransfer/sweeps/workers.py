@@ -103,7 +103,7 @@ def cores() -> int:
 
 
 def local(workers: int | None = None, device: str | None = None) -> Engine:
-    """One process per core or per GPU of this machine, each with its share of the threads.
+    """One process per core or per GPU of this machine, each with its share of the threads; one for a GPU that is named.
 
     Raises
     ------
@@ -114,7 +114,8 @@ def local(workers: int | None = None, device: str | None = None) -> Engine:
 
     device = device or os.environ.get("ADVTRANSFER_DEVICE")
     gpus = 0 if device else torch.cuda.device_count()
-    count = workers if workers is not None else gpus or cores()
+    usual = gpus or (cores() if device in (None, "cpu") else 1)
+    count = workers if workers is not None else usual
     if count < 1:
         raise ValueError(f"--workers is {count}; expected at least 1")
     names = [device or (f"cuda:{number % gpus}" if gpus else "cpu") for number in range(count)]
