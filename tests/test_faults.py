@@ -123,9 +123,9 @@ def test_a_notebook_that_jupyter_only_saved_again_is_still_the_run(trial):
 def test_no_run_takes_the_place_of_another(trial, tmp_path):
     made = [execute.run(trial, {"seed": seed}, out=tmp_path / "out").path.name for seed in (0, 1, 2, 1)]
     assert made == ["trials.ipynb", "trials-seed-1.ipynb", "trials-seed-2.ipynb", "trials-seed-1.ipynb"]
-    assert execute.run(trial, {"seed": 1}).path.name == "trials-seed-1.ipynb", (
-        "beside the notebook are the book's pages"
-    )
+    assert execute.run(trial, {"seed": 1}).path.name == "trials.ipynb"
+    (trial.parents[1] / "_toc.yml").write_text("root: index\n")
+    assert execute.run(trial, {"seed": 1}).path.name == "trials-seed-1.ipynb", "in a book, the name is that of the page"
     close = [execute.run(trial, {"eps": eps}, out=tmp_path / "out").path for eps in (0.100001, 0.100002)]
     assert close[0].name == "trials-eps-0.1.ipynb"
     assert close[1] not in (close[0], *made)
@@ -457,7 +457,7 @@ def test_odd_places_and_terminals_are_no_trouble(trial, toys, tmp_path, locale):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ADVTRANSFER") and k != "XDG_CACHE_HOME"}
     environment |= {"HOME": str(home), "PYTHONPATH": str(clone), **locale}
     call = partial(subprocess.run, cwd=clone, env=environment, capture_output=True)
-    made = "notebooks/trials-seed-3.ipynb"
+    made = "notebooks/trials.ipynb"
     for words in (["run", "trials", "-p", "seed=3"], ["run", "trials", "-h"], ["show", made], ["verify", made],
                   ["list"], ["list", "trials"], ["data", "list"]):  # fmt: skip
         told = call([*ADVTRANSFER, *words])

@@ -168,7 +168,8 @@ def test_a_notebook_runs_from_another_folder_and_what_is_missing_is_told(install
     assert "there is no folder notebooks here" in python("-m", "advtransfer", "run", "synthetic", ok=False).stderr
     shutil.copy(ROOT / "notebooks" / "cifar_to_stl.md", tmp_path)
     words = ["run", str(tmp_path / "cifar_to_stl.md"), "--profile", "smoke"]
-    assert "executed in" in python("-m", "advtransfer", *words).stdout
+    made = tmp_path / "cifar_to_stl"
+    assert f"written to {made}.ipynb, {made}.html" in python("-m", "advtransfer", *words).stdout
     assert "No run of the released widths has been published" in (tmp_path / "cifar_to_stl.html").read_text("utf-8")
 
 

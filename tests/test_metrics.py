@@ -292,16 +292,35 @@ def test_cpu_and_gpu_agree():
 
 # Refusals.
 
+
+@pytest.mark.parametrize("batch_size", [3, 256])
+def test_deviations_are_differences_of_outputs(batch_size):
+    models, deltas = nets(3), {}
+
+    def attack(model, x):
+        deltas[id(model)] = 0.1 * normal(*x.shape, seed=len(deltas))
+        return deltas[id(model)]
+
+    pairs = [(0, 2), (2, 0), (1, 1)]
+    found = metrics.deviations(models, X, attack, pairs=pairs, batch_size=batch_size)
+    assert set(found) == set(pairs)
+    for (i, j), moved in found.items():
+        with torch.no_grad():
+            torch.testing.assert_close(
+                moved, models[j](X + deltas[id(models[i])]) - models[j](X), rtol=1e-12, atol=1e-14
+            )
+
+
 D = normal(4, 2)
 NET = nets(1)[0]
 IMAGES = torch.rand(3, 6, generator=seeded()).double()
 ATTACK = partial(pgd, eps=0.1)
 
 
-def updated_twice():
+def updated_twice(first=2, second=1):
     total = Accumulator()
-    total.update(D, D, D)
-    total.update(D[:, :1], D, D)
+    total.update(D[:, :first], D, D)
+    total.update(D[:, :second], D, D)
 
 
 @pytest.mark.parametrize(
@@ -310,6 +329,7 @@ def updated_twice():
         ("d11 is an empty batch of shape (0, 2)", lambda: from_deviations(D[:0], D, D)),
         ("deviations have shapes (4, 2), (4, 2), (4, 1); expected (N, d1)", lambda: from_deviations(D, D, D[:, :1])),
         ("deviations have widths (1, 2); expected (2, 2) as in the batches before", updated_twice),
+        ("deviations have widths (2, 2); expected (1, 2) as in the batches before", lambda: updated_twice(1, 2)),
         ("no deviations were added", Accumulator().compute),
         ("no deviations were added", lambda: transferability(NET, NET, [], Recorded())),
         ("x is an empty batch of shape (0, 6)", lambda: transferability(NET, NET, X[:0], Recorded())),
@@ -326,6 +346,11 @@ def updated_twice():
         ("level = 3; expected 0 to 2", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 4), level=3)),
         ("level = -1; expected 0 to 2", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 4), level=-1)),
         ("Jacobians have shapes (2, 3, 4) and (2, 3, 5)", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 5))),
+        ("Jacobians have shapes (2, 3, 5, 1)", lambda: from_jacobians(normal(2, 3, 5, 1), normal(2, 3, 5))),
+        (
+            "Jacobians have shapes (2, 3, 5) and (2, 3, 5, 1)",
+            lambda: from_jacobians(normal(2, 3, 5), normal(2, 3, 5, 1)),
+        ),
         ("Jacobians have shapes (2, 3) and (2, 3, 5)", lambda: from_jacobians(normal(2, 3), normal(2, 3, 5))),
     ],
 )

@@ -226,10 +226,11 @@ def test_the_first_attack_of_a_linear_model_is_numpys_first_singular_vector():
     torch.testing.assert_close(cosine.abs(), torch.ones_like(cosine), rtol=1e-12, atol=0)
 
 
-def test_of_the_two_signs_it_takes_the_one_that_moves_further():
-    """f(x) = x + x²: from x = ±1 the way outwards from −½ is the further one."""
+@pytest.mark.parametrize("scale", [1, -1])
+def test_of_the_two_signs_it_takes_the_one_that_moves_further(scale):
+    """f(x) = ±(x + x²): from x = ±1 the way outwards from −½ is the further one."""
     x = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
-    delta = first_attack(lambda z: z + z.square(), x, eps=0.1, bounds=None)
+    delta = first_attack(lambda z: scale * (z + z.square()), x, eps=0.1, bounds=None)
     torch.testing.assert_close(delta, 0.1 * x, rtol=1e-12, atol=0)
 
 

@@ -289,6 +289,10 @@ def theorem_ratio(
 def gram(jacs: Sequence[Tensor]) -> Tensor:
     """E[J_a J_bᵀ] for all pairs of K models in one matrix, which is all that gradient matching needs to know.
 
+    The Jacobians of all models are in memory at once: 1,000 outputs at 224 × 224 pixels take 0.6 GB per sample and
+    model. The result is a mean over samples. So for many samples, add up ``len(part) * gram(jacs_of_part)`` over parts,
+    and divide by the number of samples.
+
     Parameters
     ----------
     jacs

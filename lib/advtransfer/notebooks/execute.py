@@ -58,9 +58,9 @@ def run(
     own folder, with the Python that runs this function.
 
     Only an older version of the same run is replaced. A run that would take the place of another one has its
-    parameters in its name, such as ``synthetic-seed-1.ipynb``; beside the notebook, where the book reads its pages, so
-    has every run whose parameters differ from the defaults. An executed notebook that was edited is kept as
-    ``NAME.edited.ipynb``.
+    parameters in its name, such as ``synthetic-seed-1.ipynb``; in a book (with a ``_toc.yml``), where the page has the
+    name ``NAME.ipynb``, so has every run whose parameters differ from the defaults. An executed notebook that was
+    edited is kept as ``NAME.edited.ipynb``.
 
     Parameters
     ----------
@@ -85,7 +85,8 @@ def run(
         from advtransfer.datasets import DataUnavailable  # imported here, because it is slow
 
         raise DataUnavailable(f"{notebook.stem} cannot run without its data:\n" + "\n".join(resolved.missing))
-    target = _target(out or notebook.parent, notebook, resolved, book=out is None)
+    book = out is None and (notebook.parents[1] / "_toc.yml").is_file()
+    target = _target(out or notebook.parent, notebook, resolved, book=book)
     edited = None
     try:
         fresh = executed.about(target)["key"] == resolved.key
