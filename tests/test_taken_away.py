@@ -1,15 +1,19 @@
 """Pages to take away: the PDF of the whole, and buttons that lead nowhere unless they lead somewhere."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import nbformat
 import output
 import print_pdf
 import pytest
 from pypdf import PdfWriter
 
+from advtransfer.notebooks.executed import about
 from browser import CHROMIUM
 
 
@@ -30,6 +34,23 @@ def test_buttons_are_there_where_they_lead_somewhere(page: str, monkeypatch: pyt
     pages = "https://colab.research.google.com/github/a/b/blob/gh-pages/_sources/notebooks/nlp.ipynb"
     source = "https://mybinder.org/v2/gh/a/b/HEAD?urlpath=lab/tree/notebooks/nlp.md"
     assert shown(GITHUB_REPOSITORY="a/b") == ([pages, source] if page == "notebooks/nlp" else [])
+
+
+def test_a_notebook_that_is_run_elsewhere_installs_what_it_needs(tmp_path, executed, monkeypatch) -> None:
+    path = tmp_path / "_sources" / "notebooks" / "theory_checks.ipynb"
+    path.parent.mkdir(parents=True)
+    shutil.copy(executed(Path(__file__).parents[1] / "notebooks" / "theory_checks.md"), path)
+    plain, app = path.read_bytes(), SimpleNamespace(outdir=str(tmp_path))
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    output.add_install_cells(app, None)
+    assert path.read_bytes() == plain
+    monkeypatch.setenv("GITHUB_REPOSITORY", "a/b")
+    for _ in range(2):  # a page that is not built again has its cell already
+        output.add_install_cells(app, None)
+        first, second, *_ = nbformat.read(path, as_version=4).cells
+        assert '%pip install --quiet "advtransfer[notebooks] @ git+https://github.com/a/b"' in first.source
+        assert second.cell_type == "markdown"
+        assert about(path)["experiment"] == "advtransfer.experiments.theory"  # it still counts as the run
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to print the pages")

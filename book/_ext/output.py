@@ -2,19 +2,31 @@
 
 Formulas are typeset by the copy of MathJax in ``_static``, if the build fetched one; entries of the bibliography lose a
 role that ARIA deprecates; Thebe's scripts, which Jupyter Book adds whether or not code can be run, are left out; and
-the header offers to run a notebook elsewhere or to print the book, where this build can stand for it.
+the header offers to run a notebook elsewhere or to print the book, where this build can stand for it. A notebook that
+is offered there installs what it needs.
 """
 
 import os
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.writers.html5 import HTML5Translator
 
+from advtransfer.notebooks import executed
+from advtransfer.notebooks.read import NotebookError
+from advtransfer.records.storage import replacing
+
 MATHJAX = "mathjax/es5/tex-mml-chtml.js"
+INSTALL = """# Installs what this notebook needs, unless it is there already.
+import importlib.util
+
+if importlib.util.find_spec("advtransfer") is None:
+    %pip install --quiet "advtransfer[notebooks] @ git+https://github.com/{repository}"
+"""
 PAGES = "gh-pages"  # the branch of the built pages, with the executed notebooks among their sources
 
 
@@ -71,6 +83,27 @@ def note_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
                 app.env.dependencies[page].add(os.path.relpath(path, app.srcdir))
 
 
+def add_install_cells(app: Sphinx, error: Exception | None) -> None:
+    """Put a cell that installs the library before the others, in each notebook that the pages offer to run elsewhere.
+
+    A notebook that is what a run wrote is marked again, so that it can still be shown and verified.
+    """
+    repository = os.environ.get("GITHUB_REPOSITORY")
+    for path in Path(app.outdir, "_sources", "notebooks").glob("*.ipynb") if repository and not error else ():
+        node = nbformat.read(path, as_version=4)
+        if node.cells[0].get("id") == "install":
+            continue
+        try:
+            about = executed.about(path)
+        except NotebookError:
+            about = None
+        node.cells.insert(0, nbformat.v4.new_code_cell(INSTALL.format(repository=repository).rstrip(), id="install"))
+        if about is not None:
+            executed.mark(node, about)
+        with replacing(path) as draft:
+            nbformat.write(node, draft)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
     app.add_node(nodes.citation, override=True, html=(visit_citation, depart_citation))
@@ -78,4 +111,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", note_notebooks)
     app.connect("html-page-context", add_buttons, priority=800)
     app.connect("html-page-context", leave_thebe_out, priority=900)
+    app.connect("build-finished", add_install_cells)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
