@@ -60,7 +60,14 @@ def test_a_summary_of_other_records_is_refused(tmp_path):
     (tmp_path / "vision" / "full-seed1").unlink()
     with pytest.raises(RecordError, match="is of other records than those beside it; publish one of them again"):
         runs.read_summary("vision", published("vision", tmp_path), tmp_path)
-    (tmp_path / "vision" / "summary.json").unlink()
+    summary = tmp_path / "vision" / "summary.json"
+    stored = summary.read_text("utf-8")
+    summary.unlink()
+    (tmp_path / "vision" / "full-seed1").symlink_to(RESULTS / "vision" / "full-seed1")
+    summary.write_text(stored.replace('"alpha1": 0.', '"alpha1": 1.', 1), "utf-8")  # touched up by hand
+    with pytest.raises(RecordError, match="is no longer what was computed"):
+        runs.read_summary("vision", published("vision", tmp_path), tmp_path)
+    summary.unlink()
     with pytest.raises(RecordError, match="is missing; publish one of the records"):
         runs.read_summary("vision", published("vision", tmp_path), tmp_path)
 

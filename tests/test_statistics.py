@@ -184,3 +184,13 @@ def test_groups_are_drawn_and_permuted_whole():
         correlate(x, y, groups=[0, 1, 2])
     with pytest.raises(ValueError, match="given is constant"):
         correlate(x, y, given=np.ones(8))
+
+
+@pytest.mark.parametrize("level", [None, 0.8])
+def test_half_the_width_of_students_interval_is_scipys(level):
+    values = np.random.default_rng(0).normal(size=(4, 7))
+    spread, n = values.std(axis=1, ddof=1), np.full(4, 7)
+    found = statistics.half_width(spread, n, **({"level": level} if level else {}))
+    low, high = stats.t.interval(level or 0.95, 6, values.mean(axis=1), stats.sem(values, axis=1))
+    np.testing.assert_allclose(found, (high - low) / 2, rtol=1e-12)
+    assert np.isnan(statistics.half_width(0.0, 1))

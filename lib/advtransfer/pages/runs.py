@@ -11,6 +11,7 @@ import pandas as pd
 
 from advtransfer.datasets import DataUnavailable
 from advtransfer.records import storage
+from advtransfer.records.provenance import digest
 from advtransfer.records.published import RESULTS, Published, published
 from advtransfer.records.record import Record, RecordError
 
@@ -60,7 +61,7 @@ def read_summary(experiment: str, records: Published, results: Path = RESULTS) -
     Raises
     ------
     RecordError
-        They are missing, or were computed from other records.
+        They are missing, were computed from other records, or have changed since.
     """
     path = results / experiment / SUMMARY
     if not records:
@@ -70,6 +71,8 @@ def read_summary(experiment: str, records: Published, results: Path = RESULTS) -
     stored = json.loads(path.read_text(encoding="utf-8"))
     if stored["records"] != records.digests():
         raise RecordError(f"{path} is of other records than those beside it; publish one of them again")
+    if stored["digest"] != digest(json.dumps(stored["tables"])):
+        raise RecordError(f"{path} is no longer what was computed; publish one of the records beside it again")
     return {name: pd.DataFrame(rows) for name, rows in stored["tables"].items()}
 
 
@@ -80,6 +83,7 @@ def store_summary(
     records = published(experiment, results)
     tables = {name: table.to_dict("records") for name, table in summarise(records).items()}
     with storage.replacing(results / experiment / SUMMARY) as draft:
-        text = json.dumps({"records": records.digests(), "tables": tables}, indent=1, ensure_ascii=False)
+        about = {"records": records.digests(), "digest": digest(json.dumps(tables)), "tables": tables}
+        text = json.dumps(about, indent=1, ensure_ascii=False)
         draft.write_text(text + "\n", encoding="utf-8")
     return results / experiment / SUMMARY
