@@ -76,7 +76,8 @@ def publish(name: str, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("series", nargs="*", choices=[[], *SERIES], help=", ".join(SERIES), metavar="SERIES")
+    names = [[], *SERIES]  # the default, [], is compared with the choices, too
+    parser.add_argument("series", nargs="*", choices=names, help=", ".join(SERIES), metavar="SERIES")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--list", action="store_true", help="say which runs are published, and stop")
     arguments = parser.parse_args()

@@ -106,6 +106,10 @@ def test_an_edited_page_is_told_kept_and_executed_anew(trial, capsys, edit):
     assert f"{path.with_suffix('.edited.ipynb')}" in told.err.replace("notebooks/", f"{path.parent}/", 2)
     assert path.read_text() == whole
     assert path.with_suffix(".edited.ipynb").read_text() == edited
+    path.write_text(edited.replace("# Trials", "# Tribes"))  # edited once more: neither edit is lost
+    again = execute.run(trial).edited
+    assert again.name == "trials.edited-2.ipynb"
+    assert again.read_text() != path.with_suffix(".edited.ipynb").read_text() == edited
 
 
 def test_a_notebook_that_jupyter_only_saved_again_is_still_the_run(trial):
@@ -124,6 +128,7 @@ def test_no_run_takes_the_place_of_another(trial, tmp_path):
     made = [execute.run(trial, {"seed": seed}, out=tmp_path / "out").path.name for seed in (0, 1, 2, 1)]
     assert made == ["trials.ipynb", "trials-seed-1.ipynb", "trials-seed-2.ipynb", "trials-seed-1.ipynb"]
     assert execute.run(trial, {"seed": 1}).path.name == "trials.ipynb"
+    assert execute.run(trial).path.name == "trials-defaults.ipynb", "the defaults do not take its place, either"
     (trial.parents[1] / "_toc.yml").write_text("root: index\n")
     assert execute.run(trial, {"seed": 1}).path.name == "trials-seed-1.ipynb", "in a book, the name is that of the page"
     close = [execute.run(trial, {"eps": eps}, out=tmp_path / "out").path for eps in (0.100001, 0.100002)]
@@ -190,11 +195,11 @@ def test_a_run_with_half_of_its_data_or_a_truncated_file_names_that(tmp_path, mo
     for module in ("advtransfer.datasets.images", "advtransfer.datasets.presence"):
         monkeypatch.setattr(f"{module}.source", lambda name, kind=None: known[name])
     notebook = read(ROOT / "notebooks" / "cifar_to_stl.md")
-    (line,) = notebook.resolve({"target": "tiny-imagenet-10"}).missing
+    (line,) = notebook.missing_data({"target": "tiny-imagenet-10"})
     assert "tiny-imagenet-10 is not in" in line
-    assert read(notebook.path).resolve({}).missing == []
+    assert notebook.missing_data({}) == []
     damage(tmp_path / "images" / "cifar10.npz", "truncated")
-    (line,) = read(notebook.path).resolve({}).missing
+    (line,) = notebook.missing_data({})
     assert "cifar10.npz is damaged" in line
     with pytest.raises(datasets.DataUnavailable, match=r"cifar10\.npz is damaged"):
         execute.run(notebook.path, {}, out=tmp_path / "out", whole=True)
@@ -325,8 +330,8 @@ def test_a_damaged_record_is_computed_anew_and_told_on_the_terminal(trial, cache
     told = command("run", "trials")
     assert told.returncode == 0
     assert f"note: broken record {record.parent}: " in told.stderr
-    assert "computing it anew" in told.stderr
-    assert "computing it anew" not in Path("notebooks/trials.ipynb").read_text()
+    assert "a run computes it anew" in told.stderr
+    assert "a run computes it anew" not in Path("notebooks/trials.ipynb").read_text()
     record.write_text("{")
     listed = command("list", "trials")
     assert listed.returncode == 0
@@ -343,7 +348,7 @@ def test_a_sweep_over_a_broken_record_names_it_and_computes_it_anew(trial, cache
     damage(broken, "truncated")
     told = command(*words)
     assert told.returncode == 0, told.stderr
-    assert "computing it anew" in told.stderr
+    assert "a run computes it anew" in told.stderr
     assert (json.loads(told.stdout)["found"], json.loads(told.stdout)["computed"]) == (2, 1)
     assert Path("sweep/trials-sweep-runs.csv").read_text() == rows
 

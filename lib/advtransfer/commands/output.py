@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import sys
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value of plain types, tables and arrays as JSON. A table is a list of objects; NaN becomes null."""
-    print(json.dumps(_plain(value), indent=1, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
+    print(json.dumps(_plain(value), indent=1))
 
 
 def _plain(value: Any) -> Any:

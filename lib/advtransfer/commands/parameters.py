@@ -41,7 +41,7 @@ def split(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
         if not equals and words:
             value = words.pop(0)
         elif not equals:
-            raise ValueError(f"-p {name} has no value; expected -p NAME=VALUE or -p NAME VALUE".replace("  ", " "))
+            raise ValueError(f"{f'-p {name}'.strip()} has no value; expected -p NAME=VALUE or -p NAME VALUE")
         if not re.fullmatch(r"[A-Za-z][\w-]*", name):
             raise ValueError(f"-p has the name {name!r}; expected -p NAME=VALUE or -p NAME VALUE")
         pairs.append((name.replace("-", "_"), value))

@@ -112,7 +112,7 @@ def computed(
     if not broken:
         return outcome, rows
     for line in broken.values():
-        print(f"note: {line.removesuffix('; delete it to compute it anew')}: computing it anew", file=sys.stderr)
+        print(f"note: {line}", file=sys.stderr)
     again = compute.sweep(plan, start, anew=broken)
     found, new = outcome.found - set(broken), outcome.computed | again.computed
     outcome = compute.Outcome(found, new, {**outcome.failed, **again.failed})

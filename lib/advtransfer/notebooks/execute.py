@@ -74,17 +74,17 @@ def run(
     NotebookError, ConfigError
         The notebook or its parameters cannot be used; raised before anything is started.
     DataUnavailable
-        With `whole`: data that the notebook requires are missing or damaged; raised before anything is started. Without
-        `whole` the pages say so themselves.
+        With `whole`: there is no record, and data that the notebook requires are missing or damaged; raised before
+        anything is started. Without `whole` the pages say so themselves.
     RunError
         A cell fails; the notebook up to this cell is kept as ``NAME.failed.ipynb``.
     """
     source = read(notebook)
     resolved = source.resolve(parameters or {})
-    if whole and resolved.missing:
+    if whole and not resolved.record.is_dir() and (missing := source.missing_data(parameters or {})):
         from advtransfer.datasets import DataUnavailable  # imported here, because it is slow
 
-        raise DataUnavailable(f"{notebook.stem} cannot run without its data:\n" + "\n".join(resolved.missing))
+        raise DataUnavailable(f"{notebook.stem} cannot run without its data:\n" + "\n".join(missing))
     book = out is None and (notebook.parents[1] / "_toc.yml").is_file()
     target = _target(out or notebook.parent, notebook, resolved, book=book)
     edited = None
@@ -93,7 +93,7 @@ def run(
     except NotebookError:
         fresh = False
         if target.exists():
-            edited = target.with_suffix(".edited.ipynb")
+            edited = _unused(target.with_suffix(".edited.ipynb"))
     if not fresh:
         storage.writable_folder(target.parent)
         if not resolved.record.is_dir():
@@ -122,13 +122,21 @@ def run(
 def _target(folder: Path, notebook: Path, resolved: Resolved, *, book: bool) -> Path:
     """Where a run is written: ``NAME.ipynb``, or with its parameters in the name (see `run`)."""
     plain = folder / f"{notebook.stem}.ipynb"
-    if not resolved.differs or not (book or _of_another_run(plain, resolved)):
+    if not (resolved.differs if book else _of_another_run(plain, resolved)):
         return plain
+    if not resolved.differs:
+        return folder / f"{notebook.stem}-defaults.ipynb"
     shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in resolved.differs.items()}
     label = "-".join(str(value) if name == "profile" else f"{name}-{value}" for name, value in shown.items())
     stem = f"{notebook.stem}-" + re.sub(r"[^\w.]+", "-", label)[:LABEL].strip("-.")
     own = folder / f"{stem}.ipynb"
     return own.with_stem(f"{stem}-{resolved.key[:8]}") if _of_another_run(own, resolved) else own
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or the first of ``NAME-2``, ``NAME-3``, ... that does not exist."""
+    names = (path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, 1000)))
+    return next(name for name in names if not name.exists())
 
 
 def _of_another_run(path: Path, resolved: Resolved) -> bool:

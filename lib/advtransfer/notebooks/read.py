@@ -126,7 +126,14 @@ class Notebook:
         from advtransfer.records.runs import place  # imported here, because it is slow
 
         record = place(name, answer["record"])
-        return Resolved(answer["parameters"], key, record, answer["cell"], answer["differs"], answer["missing"])
+        return Resolved(answer["parameters"], key, record, answer["cell"], answer["differs"])
+
+    def missing_data(self, given: dict[str, Any]) -> list[str]:
+        """One line for each data set that a run with these parameters requires, and that is missing or damaged."""
+        from advtransfer.datasets.presence import problems  # imported here, because it is slow
+
+        module = self.experiment_module
+        return problems(module.required(self.config(given))) if hasattr(module, "required") else []
 
     @cached_property
     def _source(self) -> list[str]:
@@ -165,8 +172,7 @@ class Notebook:
                 return answer
         config = self.config(given)
         values = config.model_dump(mode="json")
-        from advtransfer.datasets.presence import problems  # imported here, because it is slow
-        from advtransfer.records.runs import address, files
+        from advtransfer.records.runs import address, files  # imported here, because it is slow
 
         module = self.experiment_module
         origin, key = address(module, config)
@@ -178,7 +184,6 @@ class Notebook:
             "inputs": origin["inputs"],
             "record": key,
             "differs": {name: values[name] for name in given if values[name] != usual[name]},
-            "missing": problems(module.required(config)) if hasattr(module, "required") else [],
             "files": {str(path): _stamp(str(path)) for path in read},
         }
         if None not in read:  # a file whose location is not known may appear anywhere
@@ -201,8 +206,6 @@ class Resolved(NamedTuple):
     """The source of its parameters cell."""
     differs: dict[str, Any]
     """The given parameters that differ from the notebook's defaults."""
-    missing: list[str]
-    """What is wrong with the data that it requires, one line for each data set; empty if all are there."""
 
 
 def _stamp(path: str) -> list[int] | None:

@@ -71,19 +71,20 @@ class Record:
 
     def save(self, path: Path) -> None:
         """Write the folder `path`: ``record.json``, ``tables/NAME.csv`` and ``arrays.npz``, all or nothing."""
+        written = {name: _to_csv(table) for name, table in self.tables.items()}
         head = {
             "format": FORMAT,
             "experiment": self.experiment,
             "digest": self.digest,
             "config": self.config,
             "tables": {name: _kinds(table) for name, table in self.tables.items()},
-            "sums": {name: _sha256(_to_csv(table)) for name, table in self.tables.items()},
+            "sums": {name: _sha256(text) for name, text in written.items()},
             "provenance": self.provenance,
         }
         with storage.replacing(path) as draft:
             (draft / "tables").mkdir(parents=True)
-            for name, table in self.tables.items():
-                (draft / "tables" / f"{name}.csv").write_bytes(_to_csv(table))
+            for name, text in written.items():
+                (draft / "tables" / f"{name}.csv").write_bytes(text)
             np.savez_compressed(draft / "arrays.npz", **self.arrays)  # type: ignore[arg-type]
             (draft / "record.json").write_text(json.dumps(head, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -182,7 +183,7 @@ def _broken(path: Path, error: Exception) -> RecordError:
     if isinstance(error, RecordError):
         return error
     reason = str(error).partition("\n")[0] or type(error).__name__
-    return RecordError(f"broken record {path}: {reason}; delete it to compute it anew")
+    return RecordError(f"broken record {path}: {reason}; a run computes it anew")
 
 
 def from_csv(source: Path | IO[bytes], kinds: Mapping[str, str]) -> pd.DataFrame:

@@ -41,7 +41,7 @@ def recorded(run: Callable[[Any], tuple[Tables, Arrays]]) -> Callable[..., Recor
                 try:
                     return _noted(Record.load(folder), key)
                 except RecordError as error:
-                    storage.tell(f"{str(error).partition('; delete')[0]}: computing it anew")
+                    storage.tell(str(error))
             record = _compute(run, experiment, config, origin)
             record.save(folder)
         return _noted(record, key)
