@@ -1,9 +1,10 @@
 """The published runs, and how to make them again: each series with its parameters, one run per seed.
 
-    python benchmarks/evidence.py [SERIES ...] [--seed 0] [--list]
+    python benchmarks/evidence.py [SERIES ...] [--seed 0] [--models target resnet50 ...] [--list]
 
-A run that is published already is left alone; `--list` says which are. A run that was stopped goes on from the last
-epoch of the model that it was training, as long as the cache is there. It takes hours: start it with `nice`.
+A run that is published already is left alone; `--list` says which are. `--models` only trains these models of the
+runs, so that several processes can share the work. A run that was stopped goes on from the last epoch of the model that
+it was training, as long as the cache is there. On a CPU it takes hours: start it with `nice`.
 """
 
 import argparse
@@ -11,21 +12,22 @@ import importlib
 import sys
 import time
 import types
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from advtransfer.experiments import ablations, similarity, vision
-from advtransfer.pages import runs
+from advtransfer.experiments import ablations, protocol, similarity, text, vision
+from advtransfer.models.images import ARCHITECTURES
 from advtransfer.records import published
 
 IMAGES = {
-    "profile": "paper", "target": "tiny-imagenet-10", "hold_out": True, "width": 16, "plain_width": 64,
-    "target_width": 16, "train_images": 50_000, "test_images": 5_000, "epochs": 24, "plain_epochs": 30,
-    "target_epochs": 50, "finetune_epochs": 10, "batch_size": 128, "lr": 0.1, "plain_lr": 0.1, "schedule": "one_cycle",
+    "profile": "paper", "target": "tiny-imagenet-10", "hold_out": True, "width": 32, "plain_width": 64,
+    "target_width": 32, "train_images": 50_000, "test_images": 5_000, "epochs": 24, "plain_epochs": 40,
+    "target_epochs": 100, "finetune_epochs": 20, "batch_size": 256, "lr": 0.2, "plain_lr": 0.1, "schedule": "one_cycle",
     "weight_decay": 5e-4, "checkpoint": "last", "attack_steps": 20, "step_size": 0.1, "samples": 1000, "gradients": 100,
 }  # fmt: skip
-SLIM = IMAGES | {"width": 8, "plain_width": 32, "epochs": 10, "plain_epochs": 10}
+SLIM = IMAGES | {"width": 16, "plain_width": 32, "epochs": 8, "plain_epochs": 8}
 SHIFT = {"target": "cifar10-shift"}
 POOL = {
     "trained": IMAGES,
@@ -33,26 +35,46 @@ POOL = {
     "slim": SLIM,
     "unaugmented": SLIM | {"augment": False},
     "robust": SLIM | {"robust_eps": 2 / 255},
-    "few": SLIM | {"train_images": 5_000, "epochs": 40, "plain_epochs": 40},
+    "few": SLIM | {"train_images": 5_000, "epochs": 60, "plain_epochs": 60},
 }
 """The recipes of the source models: five architectures in each."""
+RELEASED = IMAGES | {"width": 64, "target_width": 64}
+TEXTS = {
+    "profile": "paper", "encoder": "minilm-l6", "sources": ("mr", "yelp", "ag", "fake", "ag-two"), "max_length": 128,
+    "epochs": 3, "batch_size": 32, "lr": 1e-4, "samples": 300, "patience": 15, "sentence_steps": 0, "gradients": 50,
+}  # fmt: skip
 
 
 class Series(NamedTuple):
-    """What to run, with which parameters."""
+    """What to run, with which parameters, and how many samples of it to publish."""
 
     experiment: types.ModuleType
     parameters: dict[str, Any]
+    samples: int = 300
+
+
+def _both(name: str, given: dict[str, Any], samples: int = 300) -> dict[str, Series]:
+    """A series on each of the two targets."""
+    return {
+        f"vision/{name}": Series(vision, given, samples),
+        f"vision/{name}-shift": Series(vision, given | SHIFT, samples),
+    }
 
 
 SERIES = {
-    **{f"vision/{name}": Series(vision, given) for name, given in POOL.items()},
-    **{f"vision/{name}-shift": Series(vision, given | SHIFT) for name, given in POOL.items()},
-    "similarity/trained": Series(similarity, IMAGES | {"epochs": 30}),
-    "similarity/trained-shift": Series(similarity, IMAGES | {"epochs": 30} | SHIFT),
-    "ablations/trained": Series(ablations, IMAGES),
+    **_both("trained", IMAGES, 1000),
+    **_both("brief", POOL["brief"]),
+    **_both("slim", POOL["slim"]),
+    **_both("unaugmented", POOL["unaugmented"]),
+    **_both("robust", POOL["robust"]),
+    **_both("few", POOL["few"]),
+    **_both("released", RELEASED, 1000),
+    "similarity/trained": Series(similarity, IMAGES | {"epochs": 30}, 1000),
+    "similarity/trained-shift": Series(similarity, IMAGES | {"epochs": 30} | SHIFT, 1000),
+    "ablations/trained": Series(ablations, IMAGES | {"samples": 300, "gradients": 50}),
+    "text/whole": Series(text, TEXTS),
 }
-PAGES = {"vision": "cifar_to_stl", "similarity": "similarity", "ablations": "ablations"}
+PAGES = {"vision": "cifar_to_stl", "similarity": "similarity", "ablations": "ablations", "text": "nlp"}
 
 
 def precision() -> str:
@@ -61,17 +83,45 @@ def precision() -> str:
     return "bfloat16" if fast else "float32"
 
 
-def publish(name: str, seed: int) -> None:
+def config_of(name: str, seed: int, smoke: bool) -> Any:
+    """The parameters of one run of a series; for `smoke`, of one that takes the same course in seconds."""
+    given, arithmetic = SERIES[name].parameters, precision()
+    if smoke:
+        kept = ("augment", "robust_eps", "schedule", "hold_out")
+        given = {"profile": "smoke", **{key: given[key] for key in kept if key in given}}
+        arithmetic = arithmetic if torch.cuda.is_available() else "float32"
+    return SERIES[name].experiment.Config.from_profile(**given, seed=seed, precision=arithmetic)
+
+
+def train(name: str, config: Any, models: list[str]) -> None:
+    """Train these models of a run, and keep their weights in the cache."""
+    data = vision.loaded(config)
+    for model in models:
+        start = time.perf_counter()
+        if model == "target":
+            protocol.trained(config, protocol.target_recipe(config), data.target)
+        else:
+            protocol.trained(config, protocol.source_recipe(config, model), data.source)  # type: ignore[arg-type]
+        print(f"{name}, seed {config.seed}, {model}: trained, {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def publish(name: str, config: Any, results: Path) -> None:
     """Compute one run of a series and publish it, unless that has been done."""
     experiment, series = name.split("/")
-    if f"{series}-seed{seed}" in published.published(experiment):
+    if f"{series}-seed{config.seed}" in published.published(experiment, results):
         return
-    module, parameters = SERIES[name]
     start = time.perf_counter()
-    record = module.run(module.Config.from_profile(**parameters, seed=seed, precision=precision()))
-    print(published.publish(record, f"{series}-seed{seed}", samples=300), flush=True)
-    page = importlib.import_module(f"advtransfer.pages.{PAGES[experiment]}")
-    print(runs.store_summary(experiment, page.summary), f"{(time.perf_counter() - start) / 60:.0f} min", flush=True)
+    record = SERIES[name].experiment.run(config)
+    published.publish(record, f"{series}-seed{config.seed}", samples=SERIES[name].samples, results=results)
+    print(f"{name}, seed {config.seed}: published, {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def summarise(results: Path) -> None:
+    """Store what the pages show of all published runs."""
+    for experiment, page in PAGES.items():
+        runs = importlib.import_module("advtransfer.pages.runs")
+        summary = importlib.import_module(f"advtransfer.pages.{page}").summary
+        print(runs.store_summary(experiment, summary, results), flush=True)
 
 
 def main() -> None:
@@ -79,15 +129,24 @@ def main() -> None:
     names = [[], *SERIES]  # the default, [], is compared with the choices, too
     parser.add_argument("series", nargs="*", choices=names, help=", ".join(SERIES), metavar="SERIES")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", nargs="+", choices=("target", *ARCHITECTURES), help="only train these")
+    parser.add_argument("--results", type=Path, default=published.RESULTS, help="folder of the published records")
+    parser.add_argument("--smoke", action="store_true", help="made-up images and tiny models, to try the course")
     parser.add_argument("--list", action="store_true", help="say which runs are published, and stop")
-    arguments = parser.parse_args()
-    for name in arguments.series or SERIES:
-        if arguments.list:
+    parser.add_argument("--summarise", action="store_true", help="afterwards store what the pages show of all of them")
+    options = parser.parse_args()
+    for name in options.series or SERIES:
+        config = config_of(name, options.seed, options.smoke)
+        if options.list:
             experiment, series = name.split("/")
-            made = published.published(experiment).series(series)
+            made = published.published(experiment, options.results).series(series)
             print(f"{name:28}", "published: " + ", ".join(made) if made else "-")
+        elif options.models:
+            train(name, config, options.models)
         else:
-            publish(name, arguments.seed)
+            publish(name, config, options.results)
+    if options.summarise:
+        summarise(options.results)
 
 
 if __name__ == "__main__":

@@ -357,3 +357,23 @@ def test_content_tells_every_bit():
     assert content(a) == content({"b": torch.zeros(0), "w": torch.zeros(2)})
     for other in ({"w": torch.zeros(2)}, {**a, "w": torch.tensor([0.0, -0.0])}, {**a, "w": torch.zeros(2).double()}):
         assert content(other) != content(a)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cpu_and_gpu_agree_and_the_gpu_repeats_to_the_last_bit():
+    def on_gpu(name, **options):
+        model = images.build(name, width=8).cuda()
+        fit_classifier(model, DATA.x_train, DATA.y_train, epochs=2, lr=0.05, batch_size=20, compiled=False, **options)
+        return model.cpu()
+
+    plain = fitted("fully_connected", 8, lr=0.05)
+    for found, expected in zip(on_gpu("fully_connected").parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert same(*(on_gpu("resnet18", precision="bfloat16") for _ in range(2)))
+
+
+def test_training_uses_cudnn_deterministically_and_leaves_its_flags():
+    before = torch.backends.cudnn.enabled, torch.backends.cudnn.deterministic
+    with loop.trained_alone(nn.Linear(2, 2), None, True, 0):
+        assert (torch.backends.cudnn.enabled, torch.backends.cudnn.deterministic) == (True, True)
+    assert (torch.backends.cudnn.enabled, torch.backends.cudnn.deterministic) == before

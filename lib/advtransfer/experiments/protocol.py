@@ -35,7 +35,7 @@ TARGET_MODEL: Architecture = "resnet18"
 SHIFTED: Target = "cifar10-shift"
 CODE = ("advtransfer.training.images", "advtransfer.models.images")  # what trained weights depend on
 ROBUST_CODE = (*CODE, "advtransfer.attacks")
-PASS = 100  # images per pass of an attack
+PASS, PASS_ON_GPU = 100, 500  # images per pass of an attack
 ROBUST_STEPS, ROBUST_STEP = 2, 0.75  # steps of PGD in adversarial training, and the length of each over the radius
 
 TARGETS = {
@@ -320,7 +320,8 @@ def climbing(config: ImageConfig, method: Callable[..., Tensor], **options: Any)
     def attack(model: Model, x: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(config.seed_of("attack"))
         climbed = _in_bfloat16(model) if config.precision == "bfloat16" else model
-        return torch.cat([method(climbed, part, generator=generator, **options) for part in x.split(PASS)])
+        parts = x.split(PASS_ON_GPU if x.is_cuda else PASS)
+        return torch.cat([method(climbed, part, generator=generator, **options) for part in parts])
 
     return attack
 

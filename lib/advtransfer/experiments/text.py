@@ -49,6 +49,7 @@ SAMPLE_AXES = {
 }
 """The arrays of which a published record may keep only some samples, and the axis of their samples."""
 PASS = 32  # texts per attack on embeddings
+WORD_PASS, WORD_PASS_ON_GPU = 32, 150  # texts per attack on words
 EXAMPLES = 12  # texts kept as examples
 SHUFFLES = 20
 
@@ -125,6 +126,7 @@ def _attacked(config: Config, tokenizer: BertTokenizer, models: Sequence[TextCla
     """How every attack on each of K models moves each of them, and what the attacks on words did."""
     attack = partial(
         word_attack, steps=config.word_steps, patience=config.patience, precision=config.precision,
+        batch_size=WORD_PASS_ON_GPU if device().type == "cuda" else WORD_PASS,
     )  # fmt: skip
     results = [attack(model, tokens, tokenizer) for model in models]
     clean = [logits(model, tokens) for model in models]

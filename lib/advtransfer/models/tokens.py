@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertTokenizer
+
+from advtransfer.extras import require
+
+require("experiments", "transformers")
+from transformers import BertConfig, BertTokenizer  # noqa: E402 - after the message that says how to install it
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

@@ -183,7 +183,7 @@ def trained_alone(
             module.training = adapt_norm or not isinstance(module, nn.modules.batchnorm._BatchNorm)
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
-            torch.backends.cudnn.flags(deterministic=True, benchmark=False),
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False),
             torch.inference_mode(False),
             torch.enable_grad(),
         ):
