@@ -33,6 +33,7 @@ RUNS = ("vision/released:0", "vision/released-shift:0")
 NEEDS = ("cifar10", "tiny-imagenet-10")
 TOGETHER = (("resnet50",), ("resnet18",), tuple(name for name in ARCHITECTURES if not name.startswith("resnet")))
 """The sources that one process trains, the slowest first."""
+LAG = 4  # runs whose models are trained before the first of them is published
 
 
 class Job(NamedTuple):
@@ -43,21 +44,22 @@ class Job(NamedTuple):
 
 
 def jobs(runs: list[str], options: list[str]) -> Iterator[Job]:
-    """Train the models of each run in several processes, and publish it while those of the next one are trained."""
+    """Train the models of each run in several processes; publish it a few runs later, when they should be there."""
     script = [sys.executable, str(HERE / "evidence.py"), *options]
     waiting: list[Job] = []
     targets = set()
     for run in runs:
         series, seed = run.split(":")
         this = [*script, series, "--seed", seed]
-        kind = series.removesuffix("-shift") == series, "released" in series, seed
+        kind = series.endswith("-shift"), "released" in series, seed
         if series.startswith("vision/"):
             sources = () if series.endswith("-shift") else TOGETHER  # both targets have the same sources
             for models in [*sources, *([] if kind in targets else [("target",)])]:
                 yield Job(f"{run}, {', '.join(models)}", [*this, "--models", *models])
             targets.add(kind)
-        yield from waiting
-        waiting = [Job(run, this)]
+        waiting.append(Job(run, this))
+        if len(waiting) > LAG:
+            yield waiting.pop(0)
     yield from waiting
 
 
@@ -69,7 +71,6 @@ class Visit:
         self.end = self.start + 60 * minutes
         self.environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(HERE.parent / "lib"), os.environ.get("PYTHONPATH", "")]),
-            "TORCHDYNAMO_DISABLE": "1",  # to compile a model takes longer than it saves in a training of a minute
             "TQDM_DISABLE": "1",
             "OMP_NUM_THREADS": "2",
         }

@@ -360,16 +360,18 @@ def test_content_tells_every_bit():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_cpu_and_gpu_agree_and_the_gpu_repeats_to_the_last_bit():
+def test_cpu_and_gpu_agree_and_captured_graphs_give_the_same_bits():
     def on_gpu(name, **options):
         model = images.build(name, width=8).cuda()
-        fit_classifier(model, DATA.x_train, DATA.y_train, epochs=2, lr=0.05, batch_size=20, compiled=False, **options)
+        fit_classifier(model, DATA.x_train, DATA.y_train, epochs=2, lr=0.05, batch_size=20, **options)
         return model.cpu()
 
     plain = fitted("fully_connected", 8, lr=0.05)
     for found, expected in zip(on_gpu("fully_connected").parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
-    assert same(*(on_gpu("resnet18", precision="bfloat16") for _ in range(2)))
+    assert same(*(on_gpu("resnet18", precision="bfloat16", captured=captured) for captured in (True, False)))
+    head = {"precision": "bfloat16", "adapt_norm": False}
+    assert same(*(on_gpu("resnet50", captured=captured, **head) for captured in (True, False)))
 
 
 def test_training_uses_cudnn_deterministically_and_leaves_its_flags():
