@@ -72,7 +72,7 @@ class Visit:
         self.environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(HERE.parent / "lib"), os.environ.get("PYTHONPATH", "")]),
             "TQDM_DISABLE": "1",
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": "1",  # more processes than cores would wait for each other's threads
         }
 
     def say(self, what: str) -> None:

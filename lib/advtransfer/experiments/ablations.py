@@ -40,6 +40,7 @@ SWITCHES = ("as the run", "BatchNorm", "checkpoint", "attack loss", "samples")
 """The points of the protocol that are switched, one at a time. (Whether α is squared needs no new measurement.)"""
 
 SAMPLE_AXES = {
+    "index": 0,
     "deviations": 2,
     **{f"switch{k}_{name}": axis for k in range(len(SWITCHES)) for name, axis in (("index", 0), ("deviations", 2))},
 }
