@@ -39,6 +39,7 @@ POOL = {
 }
 """The recipes of the source models: five architectures in each."""
 RELEASED = IMAGES | {"width": 64, "target_width": 64}
+SUBSETS = IMAGES | {"width": 16, "target_width": 16, "epochs": 20}
 TEXTS = {
     "profile": "paper", "encoder": "minilm-l6", "sources": ("mr", "yelp", "ag", "fake", "ag-two"), "max_length": 128,
     "epochs": 3, "batch_size": 32, "lr": 1e-4, "samples": 300, "patience": 15, "sentence_steps": 0, "gradients": 50,
@@ -69,8 +70,8 @@ SERIES = {
     **_both("robust", POOL["robust"]),
     **_both("few", POOL["few"]),
     **_both("released", RELEASED, 1000),
-    "similarity/trained": Series(similarity, IMAGES | {"epochs": 30}, 1000),
-    "similarity/trained-shift": Series(similarity, IMAGES | {"epochs": 30} | SHIFT, 1000),
+    "similarity/trained": Series(similarity, SUBSETS, 1000),
+    "similarity/trained-shift": Series(similarity, SUBSETS | SHIFT, 1000),
     "ablations/trained": Series(ablations, IMAGES | {"samples": 300, "gradients": 50}),
     "text/whole": Series(text, TEXTS),
 }
