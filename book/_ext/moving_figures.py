@@ -12,15 +12,16 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
-from advtransfer.pages import plots, pool
+from advtransfer.experiments.forecast import IMAGES, PREDICTORS
+from advtransfer.pages import plots
 from advtransfer.pages.runs import SUMMARY
-from advtransfer.records.published import RESULTS, published
+from advtransfer.records.published import RESULTS, published, rows_of
 
 SCRIPTS = {
     "two-models": ("dom", "jacobians", "two-models"),
     "sources": ("dom", "ranks", "sources"),
 }
-SHOWN = ["label", "width", "epochs", "seed", "transfer_accuracy", *pool.PREDICTORS]
+SHOWN = ["label", "width", "epochs", "seed", "transfer_accuracy", *PREDICTORS]
 
 
 class moving(nodes.General, nodes.Element):
@@ -28,14 +29,15 @@ class moving(nodes.General, nodes.Element):
 
 
 def sources() -> dict[str, Any] | None:
-    """Every published source model of the image experiment, its marker, and what may forecast its transfer."""
-    table = pool.rows(published("vision"))
+    """The published sources of the pool on its first target, their markers, and what may forecast their transfer."""
+    records = published("vision")
+    table = rows_of({name: records[name] for name in records if name.rpartition("-seed")[0] in IMAGES})
     if table.empty:
         return None
     return {
         "rows": table[SHOWN].to_dict("records"),
         "markers": dict(zip(dict.fromkeys(table["label"]), plots.MARKERS, strict=False)),
-        "predictors": list(pool.PREDICTORS),
+        "predictors": list(PREDICTORS),
     }
 
 

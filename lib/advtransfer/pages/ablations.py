@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from advtransfer.experiments import ablations, conclusions, printed, protocol
 from advtransfer.experiments.conclusions import Correlation
 from advtransfer.models import images
-from advtransfer.pages import comparison, plots, pool, tables, verdicts
+from advtransfer.pages import comparison, plots, tables, verdicts
 from advtransfer.pages import runs as page_runs
 from advtransfer.pages.comparison import Quantity
 from advtransfer.pages.runs import Runs
 from advtransfer.pages.seeds import over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
+from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
 
 ATTACKS = {"pgd eps=2/255": "PGD, ε = 2/255", "pgd eps=4/255": "PGD, ε = 4/255", "mi": "MI-FGSM"}
@@ -94,7 +95,7 @@ def table5(runs: Runs, *quantities: Quantity) -> pd.DataFrame:
     """Columns of Table 5: paper, published and this run."""
     paper, by = printed.table5(), ["attack", "label"]
     columns = {"paper": paper}
-    for where, rows in (("published", pool.rows(runs.series("full"), "curves")), ("this run", _own(runs, "curves"))):
+    for where, rows in (("published", rows_of(runs.series("full"), "curves")), ("this run", _own(runs, "curves"))):
         if len(rows):
             part = _labelled(rows[rows["study"] == "table5"]).rename(columns={"setting": "attack"})
             published = where == "published"
@@ -180,7 +181,7 @@ def _drawn(runs: Runs) -> pd.DataFrame:
     """What the figures show: means over the seeds of the published runs, or else this run."""
     if narrow := runs.series("narrow"):
         by = ["study", "setting", "value", "architecture"]
-        return _labelled(over_seeds(pool.rows(narrow, "curves"), by, ["alpha1"]))
+        return _labelled(over_seeds(rows_of(narrow, "curves"), by, ["alpha1"]))
     own = _own(runs, "curves")
     return _labelled(own) if len(own) else own
 
@@ -211,7 +212,7 @@ def switches(runs: Runs) -> Figure | None:
     part = own[own["study"] == "protocol"]
     if narrow := runs.series("narrow"):
         config = next(iter(narrow.values())).config
-        rows = pool.rows(narrow, "claims").query("study == 'protocol'")
+        rows = rows_of(narrow, "claims").query("study == 'protocol'")
         ends = (("", "mean"), ("_low", "min"), ("_high", "max"))
         scores = {f"pearson_samples{end}": ("pearson_samples", how) for end, how in ends}
         seeds = rows.groupby(["setting", "metric"], sort=False)

@@ -1,4 +1,4 @@
-"""The page of Table 1: five source models, transferred from CIFAR-10 and forecast by attacks; and many more of them."""
+"""The page of Table 1: five source models, transferred from CIFAR-10 and forecast by attacks."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 
 from advtransfer.experiments import conclusions, evaluation, printed, protocol, vision
 from advtransfer.experiments.conclusions import METRICS
-from advtransfer.pages import comparison, plots, pool, tables, verdicts
+from advtransfer.pages import comparison, plots, tables, verdicts
 from advtransfer.pages import runs as page_runs
 from advtransfer.pages.runs import Runs
 from advtransfer.pages.seeds import over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
+from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
 from advtransfer.statistics import METHODS, Correlation
 
@@ -26,51 +27,54 @@ def load(config: vision.Config) -> Runs:
     return page_runs.load(vision, config)
 
 
+SERIES = ("trained", "trained-shift", "stl10")
+"""The published series of Table 1, a column each; the first is the one that other pages quote."""
+
+
 def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     """What follows from the printed table and the published runs alone.
 
-    ``sources``, the rows of all source models; ``forecasts`` of `pool.forecasts` over them; and ``correlations`` of
-    `conclusions.over_sources`, over the rows of the paper and over those of the series ``full``.
+    ``sources``, the rows of the source models of `SERIES`; and ``correlations`` of `conclusions.over_sources`, over the
+    rows of the paper and over the means of each series.
     """
-    everything = pool.rows(published)
-    full = everything[everything["series"] == "full"]
+    everything = rows_of(published)
+    if len(everything):
+        everything = everything[everything["series"].isin(SERIES)].reset_index(drop=True)
     correlations = [conclusions.over_sources(printed.table1(), "paper")]
-    if len(full):
-        means = over_seeds(full, ["label"], ["transfer_accuracy", "transfer_loss", *METRICS])
-        correlations.append(conclusions.over_sources(means, "published"))
-    tables = {"sources": everything, "correlations": pd.concat(correlations, ignore_index=True)}
-    if everything["recipe"].nunique() >= 3:
-        tables["forecasts"] = pool.forecasts(everything)
-    return tables
+    for series, part in everything.groupby("series", sort=False) if len(everything) else ():
+        means = over_seeds(part, ["label"], ["transfer_accuracy", "transfer_loss", *METRICS])
+        correlations.append(conclusions.over_sources(means, str(series)))
+    return {"sources": everything, "correlations": pd.concat(correlations, ignore_index=True)}
 
 
 def findings(runs: Runs) -> dict[str, Any]:
     """What other pages quote of this one."""
     return {
-        "cifar_target": protocol.TARGETS[runs.config.target],
         "cifar_pearson_samples": over_samples(runs),
         **{key: over_models(runs, metric) for key, metric in _METRIC_KEYS.items()},
-        **many_sources(runs),
     }
 
 
 _METRIC_KEYS = {"cifar_pearson_table": "alpha1", "cifar_alpha2": "alpha2", "cifar_alpha12": "alpha12"}
 
 
-def _pool(runs: Runs) -> pd.DataFrame:
-    """All published source models."""
-    return runs.summary.get("sources", pd.DataFrame({"series": [], "recipe": [], "seed": []}))
+def _published(runs: Runs, series: str = SERIES[0]) -> pd.DataFrame:
+    """The source models of a published series."""
+    everything = runs.summary.get("sources", pd.DataFrame({"series": []}))
+    return everything[everything["series"] == series]
 
 
-def _full(runs: Runs) -> pd.DataFrame:
-    """The source models of the series ``full``, which have the released widths."""
-    everything = _pool(runs)
-    return everything[everything["series"] == "full"]
+def _domains(runs: Runs) -> dict[str, str]:
+    """The published series, and what stands above their columns."""
+    heads = {series: _published(runs, series) for series in SERIES}
+    return {
+        series: f"published, {protocol.SHORT[part['target'].iloc[0]]}" for series, part in heads.items() if len(part)
+    }
 
 
 def _settings(runs: Runs) -> Record:
-    """The first record of the series ``full``, whose parameters all of them share."""
-    return runs.published[next(name for name in runs.published if name.startswith("full-seed"))]
+    """The first record of the first series, whose parameters all of its records share."""
+    return next(iter(runs.series(SERIES[0]).values()))
 
 
 def _sources(runs: Runs) -> pd.DataFrame:
@@ -95,26 +99,30 @@ def about_this_run(runs: Runs) -> str:
 
 
 def about_published(runs: Runs) -> str:
-    """One paragraph on the published runs of the released widths."""
-    full = _full(runs)
-    if full.empty:
-        return "No run of the released widths has been published yet, so there is no **published** column."
-    settings, made, seeds = _settings(runs).config, _settings(runs).provenance, full["seed"].nunique()
-    few = "With fewer than three seeds the intervals over seeds are missing or very wide. " if seeds < 3 else ""
+    """One paragraph on the published runs."""
+    rows = _published(runs)
+    if rows.empty:
+        return "No run has been published yet, so there is no **published** column."
+    settings, made, seeds = _settings(runs).config, _settings(runs).provenance, rows["seed"].nunique()
+    domains = " and ".join(protocol.TARGETS[_published(runs, series)["target"].iloc[0]] for series in _domains(runs))
     return (
-        f"The **published** column rests on n = {seeds} seeds of everything: the target model, the sources, the "
-        f"images drawn. Its target domain is **{protocol.TARGETS[settings['target']]}**. The networks have the "
-        f"released widths and learn from all {settings['train_images']:,} images of CIFAR-10. Of the paper's 100 "
-        f"epochs, the two ResNets had {settings['epochs']} and the three others {settings['plain_epochs']}: that is "
-        f"what some hours of two processor cores ({made['device']}) allow. So the sources are far from finished, the "
-        f"ResNets most of all, and may stand in another order than in print. {few}Checked again, every published table "
-        "follows from its samples."
+        f"The **published** columns rest on n = {seeds} seeds of everything: the target model, the sources, the "
+        f"images drawn. The target domains are **{domains}**; both have the same sources. The three plain networks "
+        f"have {_share(settings['plain_width'])} and the two ResNets {_share(settings['width'])}. They learn from the "
+        f"images of CIFAR-10, save those that the shifted target needs: the ResNets for {settings['epochs']} epochs, "
+        f"the others for {settings['plain_epochs']}, to the end of a one-cycle schedule {{cite:p}}`smith2019`. "
+        f"The released recipe takes 100 epochs at a falling rate. Per target {settings['samples']:,} images are "
+        f"attacked, on {made['device']}. Checked again, every published table follows from its samples."
     )
+
+
+def _share(width: int) -> str:
+    return "the released width" if width == 64 else f"{width}/64 of the released width"
 
 
 def departures(runs: Runs) -> pd.DataFrame:
     """The parameters in which the published runs and this one differ from the released protocol."""
-    made = {"published": vision.Config(**_settings(runs).config)} if len(_full(runs)) else {}
+    made = {"published": vision.Config(**_settings(runs).config)} if len(_published(runs)) else {}
     return tables.departures({**made, "this run": runs.config})
 
 
@@ -123,9 +131,9 @@ def departures(runs: Runs) -> pd.DataFrame:
 
 def source_accuracies(runs: Runs) -> pd.DataFrame:
     """Accuracies of the source models on CIFAR-10: published, in this run, and as others state them."""
-    full, table = _full(runs), pd.DataFrame()
-    if len(full):
-        seen = over_seeds(full, ["label"], ["source_accuracy"])
+    rows, table = _published(runs), pd.DataFrame()
+    if len(rows):
+        seen = over_seeds(rows, ["label"], ["source_accuracy"])
         shares = [tables.percent(row, "source_accuracy") for _, row in seen.iterrows()]
         table = pd.DataFrame({"source model": seen["label"], "published: accuracy, %": shares, "seeds": seen["seeds"]})
     if runs.record:
@@ -150,11 +158,11 @@ def source_accuracies(runs: Runs) -> pd.DataFrame:
 
 def against_known(runs: Runs) -> str | None:
     """How far the published sources are from what others state, in a sentence."""
-    full = _full(runs)
-    if full.empty:
+    rows = _published(runs)
+    if rows.empty:
         return None
     known, settings = printed.known_accuracies().set_index("architecture"), _settings(runs).config
-    means = over_seeds(full, ["architecture", "label"], ["source_accuracy"]).set_index("architecture")
+    means = over_seeds(rows, ["architecture", "label"], ["source_accuracy"]).set_index("architecture")
     parts = []
     for name, row in known.join(means["source_accuracy"], how="inner").iterrows():
         epochs = settings["epochs" if name in protocol.RESIDUAL else "plain_epochs"]
@@ -173,12 +181,9 @@ def against_known(runs: Runs) -> str | None:
 
 def table1(runs: Runs) -> pd.DataFrame:
     """Table 1 with the metrics as printed, squares included: paper, published and this run."""
-    paper, everything = printed.table1(), _pool(runs)
+    paper = printed.table1()
     columns = {"paper, STL-10": paper}
-    for name in ("full", "stl10"):
-        part = everything[everything["series"] == name]
-        if len(part):
-            columns[f"published, {protocol.SHORT[part['target'].iloc[0]]}"] = comparison.means(part, ["label"])
+    columns |= {head: comparison.means(_published(runs, series), ["label"]) for series, head in _domains(runs).items()}
     if runs.record:
         columns["this run"] = _sources(runs)
     return comparison.side_by_side(paper[["label"]], columns).rename(columns={"label": "source model"})
@@ -186,8 +191,11 @@ def table1(runs: Runs) -> pd.DataFrame:
 
 def table1_as_defined(runs: Runs) -> pd.DataFrame:
     """Table 1 with the metrics as the paper defines them: no squares, and the noise taken off."""
-    paper, full = printed.table1(), comparison.noise_off(_full(runs))
-    columns = {"paper": paper, "published": comparison.means(full, ["label"], comparison.AS_DEFINED)}
+    paper = printed.table1()
+    columns = {"paper": paper}
+    for series, head in _domains(runs).items():
+        rows = comparison.noise_off(_published(runs, series))
+        columns[head] = comparison.means(rows, ["label"], comparison.AS_DEFINED)
     if runs.record:
         columns["this run"] = comparison.noise_off(_sources(runs))
     table = comparison.side_by_side(paper[["label"]], columns, comparison.AS_DEFINED)
@@ -199,7 +207,7 @@ def table1_as_defined(runs: Runs) -> pd.DataFrame:
 
 def by_image(runs: Runs) -> Figure | None:
     """α1(x) against the loss after transfer: the published run of seed 0, else this run."""
-    shown = runs.published.get("full-seed0") or runs.record
+    shown = next(iter(runs.series(SERIES[0]).values()), runs.record)
     if shown is None:
         return None
     labels = list(shown.tables["sources"]["label"])
@@ -210,7 +218,11 @@ def by_image(runs: Runs) -> Figure | None:
 
 def _shown(runs: Runs) -> dict[str, Record]:
     """The runs whose single images are judged, by what a table calls them."""
-    shown = {f"published, seed {made.config['seed']}": made for made in runs.series("full").values()}
+    shown = {
+        f"{head}, seed {made.config['seed']}": made
+        for series, head in _domains(runs).items()
+        for made in runs.series(series).values()
+    }
     return shown | ({"this run": runs.record} if runs.record else {})
 
 
@@ -253,10 +265,10 @@ def over_samples(runs: Runs) -> Finding:
 
 def forecast(runs: Runs) -> Figure:
     """Accuracy after transfer against α1, a point a source model: paper, published and this run."""
-    panels, full = {"Paper, STL-10": printed.table1()}, _full(runs)
-    if len(full):
-        domain = protocol.SHORT[full["target"].iloc[0]]
-        panels[f"Published, {domain}"] = over_seeds(full, ["label"], ["transfer_accuracy", "alpha1"])
+    panels = {"Paper, STL-10": printed.table1()}
+    for series, head in _domains(runs).items():
+        rows = over_seeds(_published(runs, series), ["label"], ["transfer_accuracy", "alpha1"])
+        panels[head.capitalize()] = rows
     if runs.record:
         panels[f"This run, {protocol.SHORT[runs.config.target]}"] = _sources(runs)
     return plots.forecast(panels)
@@ -267,7 +279,8 @@ def _correlations(runs: Runs) -> dict[str, pd.DataFrame]:
     stored = runs.summary.get("correlations")
     if stored is None:
         stored = conclusions.over_sources(printed.table1(), "paper")
-    found = {str(where): part for where, part in stored.groupby("where", sort=False)}
+    heads = {"paper": "paper"} | _domains(runs)
+    found = {heads[str(where)]: part for where, part in stored.groupby("where", sort=False)}
     if runs.record:
         found["this run"] = runs.record.tables["correlations"].query("where == 'here'")
     return found
@@ -298,7 +311,7 @@ def over_five_models(runs: Runs) -> pd.DataFrame:
 def over_models(runs: Runs, metric: str) -> Finding:
     """Whether a metric forecasts accuracy after transfer over five source models: published, else this run."""
     found = _correlations(runs)
-    run = next((name for name in ("published", "this run") if name in found), None)
+    run = next((name for name in (*_domains(runs).values(), "this run") if name in found), None)
     if run is None:
         return NOT_RUN
     score = conclusions.row(found[run], outcome="transfer_accuracy", metric=metric, method="pearson")
@@ -312,74 +325,4 @@ def rule() -> str:
     return (
         f"The verdicts follow from the numbers. {verdicts.RULE_OVER_SOURCES}. The claim is a positive correlation with "
         "accuracy and a negative one with loss."
-    )
-
-
-# Many source models.
-
-
-def pool_figure(runs: Runs) -> Figure | None:
-    """Accuracy after transfer against each predictor, over all published source models."""
-    return plots.pool(_pool(runs)) if runs.published else None
-
-
-def predictors(runs: Runs) -> pd.DataFrame:
-    """How well each predictor forecasts transfer over all published source models, alone and beyond own accuracy."""
-    if "forecasts" not in runs.summary:
-        return pd.DataFrame()
-    names = {"source_accuracy": "own accuracy", **plots.SYMBOLS}
-    rows = []
-    for key, part in runs.summary["forecasts"].groupby(["predictor", "given"], sort=False):
-        predictor, given = map(str, key)
-        about = {"predictor": names[predictor], "held fixed": "own accuracy" if given else "nothing"}
-        word = _forecast(runs, predictor, given).word
-        rows.append({**about, **comparison.scores(part), "verdict (Spearman)": word})
-    return pd.DataFrame(rows)
-
-
-def _forecast(runs: Runs, predictor: str, given: str, method: str = "spearman") -> Verdict:
-    """The verdict on one predictor, as it was made when the runs were published."""
-    which = {"predictor": predictor, "given": given, "method": method}
-    table = runs.summary["forecasts"]
-    row = table[np.logical_and.reduce([table[name] == value for name, value in which.items()])].iloc[0]
-    beyond = " beyond the source's own accuracy" if given else ""
-    claim = f"{predictor} forecasts accuracy after transfer{beyond}"
-    return Verdict.of(claim, conclusions.row(table, **which), row["verdict"], "published")
-
-
-def many_sources(runs: Runs) -> dict[str, Finding]:
-    """What other pages quote of the forecasts over many source models."""
-    if "forecasts" not in runs.summary:
-        return dict.fromkeys(("cifar_pool", "cifar_pool_distance", "cifar_pool_accuracy"), Finding("no published runs"))
-    recipes = runs.summary["forecasts"]["groups"].iloc[0]
-    own = _forecast(runs, "source_accuracy", "")
-    distance = _forecast(runs, "distance", "source_accuracy")
-    plain, beyond = (_forecast(runs, "alpha1", given) for given in ("", "source_accuracy"))
-    return {
-        "cifar_pool_distance": Finding(
-            f"{distance.interval}, {distance.word} (n = {distance.n} of {recipes} recipes)", (distance,)
-        ),
-        "cifar_pool_accuracy": Finding(f"{own.interval}, {own.word} (n = {own.n} of {recipes} recipes)", (own,)),
-        "cifar_pool": Finding(
-            f"Spearman's {plain.interval}, {plain.word}; with the source's own accuracy held fixed {beyond.interval}, "
-            f"{beyond.word} (n = {plain.n} source models of {recipes} recipes)",
-            (plain, beyond),
-        ),
-    }
-
-
-def about_many_sources(runs: Runs) -> str:
-    """One paragraph on what the table of predictors rests on, and on α1 beyond accuracy."""
-    if "forecasts" not in runs.summary:
-        return "No runs have been published, so there is nothing to pool."
-    everything = _pool(runs)
-    words = {method: _forecast(runs, "alpha1", "source_accuracy", method).word for method in METHODS}
-    return (
-        f"There are **n = {len(everything)} source models**, of {everything['recipe'].nunique()} recipes with up to "
-        f"{everything['seed'].nunique()} seeds each. Seeds of one recipe are no independent evidence, so intervals "
-        "draw whole recipes and p permutes their means. The rows with the source's own accuracy held fixed are the "
-        "test: a metric that only recognises a better source falls to zero there. The claimed sign is negative for "
-        "the distance and positive for the rest. The verdict is on Spearman, as ranks are what a forecast needs: of "
-        f"α1 with accuracy held fixed it is *{words['spearman']}*, and would be *{words['pearson']}* by Pearson and "
-        f"*{words['kendall']}* by Kendall."
     )

@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from advtransfer.datasets import DataUnavailable
 from advtransfer.experiments import conclusions, printed, text, text_protocol
 from advtransfer.experiments.evaluation import Direction
-from advtransfer.pages import comparison, nlp_tables, plots, pool, tables, verdicts
+from advtransfer.pages import comparison, nlp_tables, plots, tables, verdicts
 from advtransfer.pages.comparison import MISSING
 from advtransfer.pages.runs import Runs, read_summary
 from advtransfer.pages.seeds import over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import published as published_records
+from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
 from advtransfer.statistics import Correlation
 
@@ -46,7 +47,7 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     ``correlations``: accuracy after transfer with the mean and the median of α1(x), over the sources of each table;
     ``texts``: the loss with α1(x), over the texts of the first published run, for the titles of figures 6 and 9.
     """
-    rows, correlations = pool.rows(published), []
+    rows, correlations = rows_of(published), []
     for direction, view in product(nlp_tables.DIRECTIONS, text.VIEWS):
         if view == "word":
             correlations += _with_accuracy(nlp_tables.PAPER[direction](), direction, view, "paper")

@@ -9,9 +9,10 @@ import pandas as pd
 
 from advtransfer.experiments import conclusions, evaluation, printed, text, text_protocol
 from advtransfer.experiments.evaluation import Direction
-from advtransfer.pages import comparison, pool, tables
+from advtransfer.pages import comparison, tables
 from advtransfer.pages.comparison import MISSING, Quantity
 from advtransfer.pages.runs import Runs
+from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
 
 DIRECTIONS: dict[Direction, str] = {
@@ -41,7 +42,7 @@ def shown(runs: Runs) -> dict[str, Record]:
 
 def sources(runs: Runs) -> dict[str, pd.DataFrame]:
     """The source models of the published runs and of this one, with squares as the paper prints them."""
-    rows = {"published": pool.rows(runs.published)} if runs.published else {}
+    rows = {"published": rows_of(runs.published)} if runs.published else {}
     if runs.record:
         rows["this run"] = runs.record.tables["sources"]
     return {run: conclusions.squared(table) for run, table in rows.items()}

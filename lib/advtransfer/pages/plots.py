@@ -235,30 +235,60 @@ def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def pool(table: pd.DataFrame) -> Figure:
-    """Accuracy after transfer against each predictor, a point a source model, a marker an architecture.
+def forest(table: pd.DataFrame) -> Figure:
+    """Correlations with intervals, a panel a domain, a row a scope: of α1 and of own accuracy.
 
-    `table` has the columns label, transfer_accuracy, source_accuracy, alpha1, alpha2, alpha12 and distance.
+    `table` has domain, scope, predictor (alpha1 or source_accuracy), r, low and high.
     """
-    names = {"source_accuracy": "accuracy on the source's own images", **SYMBOLS}
-    figure, panels = plt.subplots(2, 3, figsize=(8.6, 5.6), sharey=True)
-    markers = dict(zip(dict.fromkeys(table["label"]), MARKERS, strict=False))
-    for panel, predictor in zip(
-        panels.flat, ("source_accuracy", "alpha1", "alpha2", "alpha12", "distance"), strict=False
-    ):
-        colour = COLOURS.get(predictor, COLOURS["other"])
-        for label, part in table.groupby("label", sort=False):
-            y = 100 * part["transfer_accuracy"]
-            panel.plot(part[predictor], y, markers[label], color=colour, ms=5.5, mec="white", mew=0.5)
-        panel.set(xlabel=names[predictor])
-    for panel in panels[:, 0]:
-        panel.set_ylabel("accuracy after transfer (%)")
-    panels[0, 2].xaxis.set_tick_params(labelbottom=True)
-    legend = panels.flat[-1]
-    legend.set_axis_off()
-    for label, marker in markers.items():
-        legend.plot([], [], marker, color=COLOURS["other"], ms=6, label=label)
-    legend.legend(loc="center", title="source model")
+    domains = list(dict.fromkeys(table["domain"]))
+    sizes = [table[table["domain"] == domain]["scope"].nunique() for domain in domains]
+    figure, panels = plt.subplots(
+        len(domains), 1, figsize=(8.6, 0.34 * sum(sizes) + 0.62 * len(domains) + 0.9), sharex=True, squeeze=False,
+        gridspec_kw={"height_ratios": sizes},
+    )  # fmt: skip
+    drawn = (("alpha1", r"$\alpha_1$", "o", -0.14), ("source_accuracy", "own accuracy", "s", 0.14))
+    for panel, domain in zip(panels[:, 0], domains, strict=True):
+        own = table[table["domain"] == domain]
+        scopes = list(dict.fromkeys(own["scope"]))
+        for predictor, label, marker, shift in drawn:
+            part = own[own["predictor"] == predictor]
+            y = np.array([scopes.index(scope) for scope in part["scope"]]) + shift
+            colour = COLOURS.get(predictor, COLOURS["other"])
+            panel.hlines(y, part["low"], part["high"], color=colour, lw=1.8)
+            panel.plot(part["r"], y, marker, color=colour, ms=5.5, label=label)
+        panel.axvline(0, color=COLOURS["other"], lw=1)
+        panel.set(yticks=range(len(scopes)), yticklabels=scopes, ylim=(len(scopes) - 0.5, -0.5), xlim=(-1.05, 1.05))
+        panel.set_title(domain, loc="left")
+    panels[-1, 0].set_xlabel("Spearman's rank correlation with accuracy after transfer, within runs")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    return figure
+
+
+def sources(table: pd.DataFrame) -> Figure:
+    """Accuracy after transfer against predictors, a row of panels a domain, a point a source, a marker an architecture.
+
+    `table` has domain, model, transfer_accuracy, source_accuracy, alpha1 and distance.
+    """
+    names = {"source_accuracy": "accuracy on the source's own images (%)", "alpha1": r"$\alpha_1$",
+             "distance": "matching distance"}  # fmt: skip
+    domains = list(dict.fromkeys(table["domain"]))
+    figure, panels = plt.subplots(len(domains), 3, figsize=(8.6, 2.9 * len(domains) + 0.6), sharey="row", squeeze=False)
+    markers = dict(zip(dict.fromkeys(table["model"]), MARKERS, strict=False))
+    for row, domain in zip(panels, domains, strict=True):
+        own = table[table["domain"] == domain]
+        for panel, predictor in zip(row, names, strict=True):
+            for model, part in own.groupby("model", sort=False):
+                x = part[predictor] * (100 if predictor == "source_accuracy" else 1)
+                colour = COLOURS.get(predictor, COLOURS["other"])
+                panel.plot(
+                    x, 100 * part["transfer_accuracy"], markers[model], color=colour, ms=5.5, mec="white", mew=0.5
+                )
+            panel.set_xlabel(names[predictor])
+            panel.xaxis.set_major_locator(plt.MaxNLocator(4))
+        row[0].set_ylabel("accuracy after transfer (%)")
+        row[0].set_title(domain, loc="left")
+    handles = [plt.Line2D([], [], ls="", marker=marker, color=COLOURS["other"], ms=6) for marker in markers.values()]
+    figure.legend(handles, list(markers), loc="outside upper center", ncols=len(markers))
     return figure
 
 

@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 
 from advtransfer.experiments import conclusions, evaluation, printed, protocol, similarity
 from advtransfer.experiments.conclusions import METRICS
-from advtransfer.pages import comparison, plots, pool, tables, verdicts
+from advtransfer.pages import comparison, plots, tables, verdicts
 from advtransfer.pages import runs as page_runs
 from advtransfer.pages.runs import Runs
 from advtransfer.pages.seeds import over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
+from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
 
 NOT_RUN = "not run, the images are missing"
@@ -25,20 +26,33 @@ def load(config: similarity.Config) -> Runs:
     return page_runs.load(similarity, config)
 
 
+SERIES = ("trained", "trained-shift", "half")
+"""The published series of Table 3, a column each and by domain; other pages quote the first that is there."""
+
+
 def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     """What follows from the printed table and the published runs alone.
 
     ``sources``, the rows of all source models, and ``correlations`` of `conclusions.over_sources`, for the paper and
-    for each domain over the means of the seeds.
+    for each series and domain over the means of the seeds.
     """
-    everything = pool.rows(published)
+    everything = rows_of(published)
     correlations = [conclusions.over_sources(printed.table3(), "paper")]
-    for domain in similarity.DOMAINS:
-        own = everything[everything["domain"] == domain]
-        if len(own):
-            means = over_seeds(own, ["similarity"], ["transfer_accuracy", *METRICS])
-            correlations.append(conclusions.over_sources(means, f"published, {domain}"))
+    for where, part in _parts(everything).items():
+        means = over_seeds(part, ["similarity"], ["transfer_accuracy", *METRICS])
+        correlations.append(conclusions.over_sources(means, where))
     return {"sources": everything, "correlations": pd.concat(correlations, ignore_index=True)}
+
+
+def _parts(everything: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The published rows by series and domain, under what stands above their columns."""
+    parts = {}
+    for series in SERIES if len(everything) else ():
+        own = everything[everything["series"] == series]
+        for domain in similarity.DOMAINS:
+            if len(rows := own[own["domain"] == domain]):
+                parts[f"published, {protocol.SHORT[rows['target'].iloc[0]]}, {domain}"] = rows
+    return parts
 
 
 def findings(runs: Runs) -> dict[str, Any]:
@@ -60,12 +74,19 @@ def findings(runs: Runs) -> dict[str, Any]:
 
 
 def _by(runs: Runs) -> str:
-    return "published" if runs.published else "this run"
+    """The runs that other pages quote: the first published target, else this run."""
+    heads = _parts(_published(runs))
+    return next(iter(heads)).rpartition(", ")[0] if heads else "this run"
 
 
 def _published(runs: Runs) -> pd.DataFrame:
     """All published source models."""
-    return runs.summary.get("sources", pd.DataFrame({"domain": []}))
+    return runs.summary.get("sources", pd.DataFrame({"series": []}))
+
+
+def _shown(runs: Runs) -> list[str]:
+    """The published series that this page shows."""
+    return [series for series in SERIES if runs.series(series)]
 
 
 def _correlations(runs: Runs) -> dict[str, pd.DataFrame]:
@@ -98,13 +119,17 @@ def _verdict(runs: Runs, domain: str) -> Verdict | None:
 def about(runs: Runs) -> str:
     """What the published runs and this one rest on."""
     text = []
-    if runs.published:
-        made = next(iter(runs.published.values()))
-        settings = made.config
+    if shown := _shown(runs):
+        made = next(iter(runs.series(shown[0]).values()))
+        settings, seeds = made.config, len(runs.series(shown[0]))
+        targets = [next(iter(runs.series(series).values())).config["target"] for series in shown]
+        own = _published(runs)["source_accuracy"]
         text.append(
-            f"The **published** columns rest on n = {len(runs.published)} seeds, target domain "
-            f"{protocol.TARGETS[settings['target']]}: ResNets of width {settings['width']} (64 as released), "
-            f"{settings['epochs']} passes over the sources' images (100 as released), on {made.provenance['device']}."
+            f"The **published** columns rest on n = {seeds} {'seed' if seeds == 1 else 'seeds'}; target domains: "
+            f"{' and '.join(protocol.TARGETS[target] for target in targets)}. They are ResNets of width "
+            f"{settings['width']} (64 as released), {settings['epochs']} passes over the sources' images (100 as "
+            f"released), on {made.provenance['device']}. On their own test images the sources classify "
+            f"{100 * own.min():.0f} to {100 * own.max():.0f}% correctly."
         )
     if runs.record is None:
         text.append(tables.missing(protocol.required(runs.config)))
@@ -126,10 +151,9 @@ def departures(runs: Runs) -> pd.DataFrame:
 
 def table3(runs: Runs) -> pd.DataFrame:
     """Table 3 with the metrics as printed, squares included: paper, and by domain published and this run."""
-    paper, everything = printed.table3(), _published(runs)
+    paper = printed.table3()
     columns = {"paper": paper}
-    for domain in similarity.DOMAINS if len(everything) else ():
-        columns[f"published, {domain}"] = comparison.means(everything[everything["domain"] == domain], ["similarity"])
+    columns |= {head: comparison.means(rows, ["similarity"]) for head, rows in _parts(_published(runs)).items()}
     if runs.record:
         own = conclusions.squared(runs.record.tables["sources"])
         columns |= {f"this run, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
@@ -165,7 +189,7 @@ def conclusion(runs: Runs) -> str:
 
 def by_image(runs: Runs) -> Figure | None:
     """α1(x) against the loss after transfer, over the images of the first domain of the first run there is."""
-    shown = next(iter(runs.published.values()), runs.record)
+    shown = next((made for series in _shown(runs) for made in runs.series(series).values()), runs.record)
     if shown is None:
         return None
     domain = shown.tables["sources"]["domain"].iloc[0]
@@ -189,7 +213,11 @@ def by_sample(runs: Runs) -> pd.DataFrame:
 
 def _samples(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
     """Run, domain, source and correlations over samples, of all runs."""
-    shown = {f"published, seed {made.config['seed']}": made for made in runs.published.values()}
+    shown = {
+        f"published, {protocol.SHORT[made.config['target']]}, seed {made.config['seed']}": made
+        for series in _shown(runs)
+        for made in runs.series(series).values()
+    }
     shown |= {"this run": runs.record} if runs.record else {}
     for label, made in shown.items():
         for (domain, source), scores in made.tables["samples"].groupby(["domain", "source"], sort=False):

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 
 from advtransfer.records import shipped, storage
 from advtransfer.records.record import Record, RecordError, Tables
@@ -51,6 +52,15 @@ class Published(Mapping[str, Record]):
 def published(experiment: str, results: Path = RESULTS) -> Published:
     """The records of `experiment` (e.g. ``"vision"``) that are published with the book."""
     return Published(results / experiment)
+
+
+def rows_of(records: Mapping[str, Record], table: str = "sources") -> pd.DataFrame:
+    """One table of all records, with their series and seed, and for images their target; empty for none."""
+    parts = []
+    for name, record in records.items():
+        part = record.tables[table].assign(series=name.rpartition("-seed")[0], seed=record.config["seed"])
+        parts.append(part.assign(target=record.config["target"]) if "target" in record.config else part)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def publish(record: Record, name: str, *, samples: int = 400, results: Path = RESULTS) -> Path:

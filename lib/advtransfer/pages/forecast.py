@@ -1,0 +1,282 @@
+"""The page of the one question: does α forecast transfer? Over all published source models, within runs."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advtransfer.experiments import forecast
+from advtransfer.experiments.forecast import PREDICTORS, SCOPES
+from advtransfer.pages import plots, tables, verdicts
+from advtransfer.pages.verdicts import Finding, Verdict
+from advtransfer.records.published import published
+from advtransfer.records.record import Record
+from advtransfer.statistics import Correlation
+
+NAMES = {"source_accuracy": "own accuracy", **plots.SYMBOLS, "chance": "chance"}
+
+
+def load(config: forecast.Config) -> Record:
+    """The published sources, pooled."""
+    return forecast.run(config)
+
+
+# Verdicts.
+
+
+def _verdict(record: Record, domain: str, scope: str, predictor: str = "alpha1") -> Verdict | None:
+    table = record.tables["forecasts"]
+    part = table[(table["domain"] == domain) & (table["scope"] == scope) & (table["predictor"] == predictor)]
+    if part.empty:
+        return None
+    score = Correlation(*part.iloc[0][list(Correlation._fields)])
+    word = verdicts.judge_over_sources(score, claimed=PREDICTORS[predictor])
+    claim = f"{predictor} forecasts accuracy after transfer, {domain}: {SCOPES[scope]}"
+    return Verdict.of(claim, score, word, "published")
+
+
+def _domains(record: Record) -> list[str]:
+    return list(dict.fromkeys(record.tables["forecasts"]["domain"]))
+
+
+def _images(record: Record) -> list[str]:
+    return [domain for domain in _domains(record) if domain.startswith("images")]
+
+
+def findings(record: Record) -> dict[str, Any]:
+    """What other pages quote of this one."""
+    return {
+        "forecast_alpha1": _over_images(record, "run", "alpha1"),
+        "forecast_accuracy": _over_images(record, "run", "source_accuracy"),
+        "forecast_within": _over_images(record, "architecture", "alpha1"),
+        "forecast_beyond": _over_images(record, "given accuracy", "alpha1"),
+        "forecast_distance": _over_images(record, "given accuracy", "distance"),
+        "forecast_choice": Finding(regret_sentence(record)),
+    }
+
+
+def _over_images(record: Record, scope: str, predictor: str) -> Finding:
+    """One predictor over the sources of each image target."""
+    judged = {domain: _verdict(record, domain, scope, predictor) for domain in _images(record)}
+    made = {domain.removeprefix("images, "): verdict for domain, verdict in judged.items() if verdict}
+    parts = [f"{domain} {verdict.interval}, {verdict.word}, n = {verdict.n}" for domain, verdict in made.items()]
+    return Finding("; ".join(parts) or "no published runs", tuple(made.values()))
+
+
+# The answer.
+
+
+def answer(record: Record) -> str:
+    """The answer in three sentences, written from the numbers."""
+    across, own = (_over_images(record, "run", name) for name in ("alpha1", "source_accuracy"))
+    within, beyond = (_over_images(record, scope, "alpha1") for scope in ("architecture", "given accuracy"))
+    return (
+        f"**Between architectures, α1 forecasts which source transfers better:** Spearman's ρ within runs is {across}. "
+        f"**Within one architecture it hardly tells sources apart:** {within}. "
+        f"**The source's accuracy on its own images, which needs no attack, forecasts as well or better:** {own}; what "
+        f"α1 adds to it is {beyond}."
+        if _holds(across, own, within)
+        else f"Over all sources of a run, Spearman's ρ of accuracy after transfer with α1 is {across}. Within one "
+        f"architecture it is {within}. With own accuracy, which needs no attack, it is {own}; and with α1, own "
+        f"accuracy held fixed, {beyond}."
+    )
+
+
+def _holds(across: Finding, own: Finding, within: Finding) -> bool:
+    """Whether the numbers say what the bold words of the answer say."""
+    return (
+        bool(across.verdicts)
+        and across.word == "reproduced"
+        and all(verdict.word != "reproduced" for verdict in within.verdicts)
+        and all(a.estimate >= b.estimate - 0.02 for a, b in zip(own.verdicts, across.verdicts, strict=True))
+    )
+
+
+def figure(record: Record) -> Figure:
+    """Spearman's correlations within runs, of α1 and of own accuracy, by domain and scope."""
+    table = record.tables["forecasts"]
+    shown = table[table["predictor"].isin(["source_accuracy", "alpha1"])]
+    return plots.forest(shown.assign(scope=shown["scope"].map(SCOPES)))
+
+
+def numbers(record: Record) -> pd.DataFrame:
+    """The numbers behind the figure, with the verdict on α1."""
+    rows = []
+    for domain in _domains(record):
+        for scope, words in SCOPES.items():
+            alpha1, own = (_verdict(record, domain, scope, name) for name in ("alpha1", "source_accuracy"))
+            if alpha1 is None:
+                continue
+            row = {"sources": domain, "compared": words, "n": alpha1.n}
+            row |= {r"$\alpha_1$": alpha1.interval, "p": tables.probability(alpha1.p), "verdict": alpha1.word}
+            rows.append({**row, "own accuracy": own.interval if own else "held fixed"})
+    return pd.DataFrame(rows)
+
+
+def others(record: Record) -> pd.DataFrame:
+    """The other predictors: over all sources of a run, and with own accuracy held fixed."""
+    rows = []
+    for domain in _domains(record):
+        for predictor in ("alpha2", "alpha12", "distance"):
+            row = {"sources": domain, "predictor": NAMES[predictor]}
+            for scope in ("run", "given accuracy"):
+                if found := _verdict(record, domain, scope, predictor):
+                    row |= {SCOPES[scope]: found.interval, f"verdict, {SCOPES[scope]}": found.word}
+            rows.append(row)
+    return pd.DataFrame(rows).fillna("–")
+
+
+def rule() -> str:
+    """How the verdicts are made."""
+    return (
+        f"{verdicts.RULE_OVER_SOURCES}. The claimed sign is negative for the distance and positive for the rest. "
+        "Intervals draw whole recipes, and p permutes the means of recipes."
+    )
+
+
+# The sources.
+
+
+def points(record: Record) -> Figure:
+    """Accuracy after transfer against own accuracy, α1 and the distance, a point a source, for each image target."""
+    table = record.tables["sources"]
+    return plots.sources(table[table["domain"].str.startswith("images")])
+
+
+def recipes(record: Record) -> pd.DataFrame:
+    """What the sources of each image series are, from the parameters of the runs."""
+    sources, runs, rows = record.tables["sources"], published("vision"), []
+    images = sources[sources["domain"].str.startswith("images")]
+    for kind, part in images.groupby("kind", sort=False):
+        made = next(iter(runs.series(str(kind)).values()))
+        config = made.config
+        rows.append(
+            {
+                "series": f"`{kind}`",
+                "width, ResNets and others": f"{config['width']}, {config['plain_width']}",
+                "epochs": f"{config['epochs']}, {config['plain_epochs']}",
+                "images": f"{config['train_images']:,}",
+                "augmented": "yes" if config["augment"] else "no",
+                "trained on PGD, ε": f"{255 * config['robust_eps']:g}/255" if config["robust_eps"] else "no",
+                "own accuracy, %": f"{100 * part['source_accuracy'].min():.0f} to "
+                f"{100 * part['source_accuracy'].max():.0f}",
+                "seeds": part["seed"].nunique(),
+                "sources": part[["recipe", "seed"]].drop_duplicates().shape[0],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def about_sources(record: Record) -> str:
+    """One paragraph on what is pooled."""
+    sources = record.tables["sources"]
+    images = sources[sources["domain"].str.startswith("images")]
+    models, texts = images[["recipe", "seed"]].drop_duplicates(), sources[sources["domain"] == "texts"]
+    text = (
+        f"For images there are **n = {len(models)} source models of {images['recipe'].nunique()} recipes**, each "
+        f"transferred to {images['domain'].nunique()} targets, in {images['run'].nunique()} runs: a run is one target "
+        "model with its sources. "
+    )
+    if len(subsets := sources[sources["domain"] == "similar domains"]):
+        made = next(iter(published("similarity").series(subsets["series"].iloc[0]).values())).config
+        text += (
+            f"The similar domains of {{doc}}`Table 3 <similarity>` add {subsets['run'].nunique()} runs of five sources "
+            f"(width {made['width']} of 64, {made['epochs']} epochs). "
+        )
+    if len(texts):
+        made = next(iter(published("text").series(texts["kind"].iloc[0]).values())).config
+        text += (
+            f"The {{doc}}`texts <nlp>` add {texts['run'].nunique()} runs of five sources (MiniLM, at most "
+            f"{made['train_texts']:,} texts per corpus, {made['max_length']} tokens): few, and no source of the same "
+            "corpus twice but for the seed."
+        )
+    return text
+
+
+def by_series(record: Record) -> pd.DataFrame:
+    """Correlations within runs for every published series, old and new; and over all sources thrown together."""
+    table, rows = record.tables["series"], []
+    for series, part in table.groupby("series", sort=False):
+        own, alpha1 = (part[part["predictor"] == name].iloc[0] for name in ("source_accuracy", "alpha1"))
+        thrown = series == "all"
+        rows.append(
+            {
+                "series": "all, runs thrown together" if thrown else f"`{series}`",
+                "own accuracy, %": "–"
+                if thrown
+                else f"{100 * own['low_accuracy']:.0f} to {100 * own['high_accuracy']:.0f}",
+                "n": own["n"],
+                "ρ, own accuracy": tables.interval(own["r"], own["low"], own["high"]),
+                r"ρ, $\alpha_1$": tables.interval(alpha1["r"], alpha1["low"], alpha1["high"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# Choices.
+
+
+def choices(record: Record) -> pd.DataFrame:
+    """What one loses by trusting each predictor, in points of accuracy."""
+    rows = []
+    for row in record.tables["choices"].to_dict("records"):
+        rows.append(
+            {
+                "sources": row["domain"],
+                "trusted": NAMES[row["predictor"]],
+                "lost, of a few": tables.estimate(row, "regret", scale=100, digits=1),
+                "lost, of all": tables.number(100 * row["regret_all"], 1),
+                "error of the forecast": tables.estimate(row, "error", scale=100, digits=1),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def about_choices(record: Record) -> str:
+    """What the table of choices rests on."""
+    table = record.tables["choices"]
+    if table.empty:
+        return "No run has sources enough to choose from."
+    first, few = table.iloc[0], record.config["candidates"]
+    return (
+        f"*Lost, of a few* is what a choice among {few} sources costs, averaged over all ways to draw {few} of a run: "
+        "the accuracy of the best of them after transfer, minus that of the one that the predictor puts first. *Lost, "
+        f"of all* is the same among all {first['sources'] // first['runs']} sources of a run. *Error of the forecast* "
+        "is how far a straight line in the predictor, fitted to the other recipes of the run, is off at a recipe that "
+        "it has not seen. All are points of accuracy, with the interval of a jackknife over "
+        f"{first['recipes']} recipes; runs: {first['runs']} per target."
+    )
+
+
+def regret_sentence(record: Record) -> str:
+    """What trusting α1 loses, beside own accuracy and chance."""
+    table, parts = record.tables["choices"], []
+    for domain, part in table.groupby("domain", sort=False):
+        lost = {row["predictor"]: tables.number(100 * row["regret"], 1) for row in part.to_dict("records")}
+        parts.append(
+            f"{str(domain).removeprefix('images, ')}: {lost['alpha1']} points by α1, {lost['source_accuracy']} by own "
+            f"accuracy, {lost['chance']} by chance"
+        )
+    if not parts:
+        return "not computed"
+    return f"among {record.config['candidates']} candidates one loses, on {'; on '.join(parts)}"
+
+
+def thrown_together(record: Record) -> str:
+    """What happens to α1 if the sources of all targets are ranked as if they were alike."""
+    table = record.tables["series"]
+    found = table[(table["series"] == "all") & (table["predictor"] == "alpha1")].iloc[0]
+    return (
+        f"The last row ranks all {found['n']} sources together, whatever their target model is. That mixes what "
+        f"differs between sources with what differs between targets, and α1 falls to {tables.number(found['r'])}: "
+        "compare sources within a run, never across."
+    )
+
+
+def spread(record: Record) -> str:
+    """How different the own accuracies of the image sources are."""
+    sources = record.tables["sources"]
+    own = 100 * sources[sources["domain"].str.startswith("images")]["source_accuracy"]
+    low, middle, high = np.quantile(own, [0, 0.5, 1])
+    return f"Own accuracies run from {low:.0f} to {high:.0f}%, half of them above {middle:.0f}%."
