@@ -15,7 +15,7 @@ AXE     := .venv/axe-core
 AXE_VERSION := 4.11.0
 AXE_SHA256  := 39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107
 
-.PHONY: help setup book pdf test test-oldest links bench classroom serve clean data mathjax axe notebooks
+.PHONY: help setup book pdf test test-oldest links bench gpu classroom serve clean data mathjax axe notebooks
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name what; do printf 'make %-12s %s\n' "$$name" "$$what"; done
@@ -34,6 +34,9 @@ test-oldest:  ## run the tests of the core with the oldest torch that it support
 bench: .venv/peers  ## compare the speed of the attacks with other libraries (ARGS=... for benchmarks/bench.py)
 	@echo "bench: a quiet machine gives quiet numbers; half an hour on two fast cores, more on slow ones"
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+gpu:  ## on a CUDA machine, in nine minutes: its tests, its speeds, Table 1 at the released widths (ARGS=...)
+	@PYTHONPATH=lib $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py $(ARGS)
 
 book: .venv/ready data mathjax notebooks  ## execute the notebooks that have changed, and build the pages
 	@echo "book: rendering the pages to _build/html"

@@ -117,7 +117,7 @@ def image_sources(table: pd.DataFrame) -> pd.DataFrame:
         kind=kind,
         recipe=kind + " " + table["architecture"],
         run=table["target"] + ", seed " + table["seed"].astype(str),
-        model=table["architecture"],
+        model=table["label"],
     )
 
 
@@ -166,7 +166,8 @@ def forecasts(config: Config, sources: pd.DataFrame) -> pd.DataFrame:
     """A row per domain, scope and predictor: Spearman's correlation within runs, with interval, p and numbers.
 
     Ranks are taken among the sources that are compared, set to a mean of zero and put together. ``n`` counts sources,
-    ``recipes`` the groups that are drawn and permuted, ``runs`` the target models.
+    ``recipes`` the groups that are drawn and permuted, ``runs`` the target models. Fewer than ten sources, or five
+    groups of them, have no row.
     """
     found = []
     for domain, part in sources.groupby("domain", sort=False):
@@ -192,7 +193,8 @@ def _compared(config: Config, part: pd.DataFrame, scope: str) -> tuple[pd.DataFr
             columns = [*PREDICTORS, "transfer_accuracy"]
             part, by, group = part.groupby(by, as_index=False)[columns].mean(), ["run"], "model"
     ranked = centred_ranks(part, by)
-    return (ranked if ranked[group].nunique() >= 3 else None), group, given
+    enough = len(ranked) >= 10 and ranked[group].nunique() >= 5
+    return (ranked if enough else None), group, given
 
 
 def centred_ranks(table: pd.DataFrame, by: list[str], least: int = 3) -> pd.DataFrame:

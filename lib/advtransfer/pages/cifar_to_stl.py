@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from advtransfer.experiments import conclusions, evaluation, printed, protocol, vision
 from advtransfer.experiments.conclusions import METRICS
-from advtransfer.pages import comparison, plots, tables, verdicts
+from advtransfer.pages import comparison, evidence, plots, tables, verdicts
 from advtransfer.pages import runs as page_runs
 from advtransfer.pages.runs import Runs
 from advtransfer.pages.seeds import over_seeds
@@ -117,7 +117,8 @@ def about_published(runs: Runs) -> str:
 
 
 def _share(width: int) -> str:
-    return "the released width" if width == 64 else f"{width}/64 of the released width"
+    words = {64: "the released width", 32: "half the released width", 16: "a quarter of the released width"}
+    return words.get(width, f"{width}/64 of the released width")
 
 
 def departures(runs: Runs) -> pd.DataFrame:
@@ -168,7 +169,7 @@ def against_known(runs: Runs) -> str | None:
         epochs = settings["epochs" if name in protocol.RESIDUAL else "plain_epochs"]
         gap = 100 * (row.source_accuracy - row.accuracy)
         near = "within 3 points" if abs(gap) <= 3 else f"{abs(gap):.0f} points {'above' if gap > 0 else 'below'}"
-        parts.append(f"the {row.label}, with {epochs} of {row.epochs:g} epochs, is {near}")
+        parts.append(f"the {row.label}, after {epochs} epochs (there {row.epochs:g}), is {near}")
     unknown = [label for name, label in means["label"].items() if name not in known.index]
     return (
         f"Beside that, of the published sources {'; '.join(parts)}. For {' and '.join(unknown)} in this form we found "
@@ -324,5 +325,6 @@ def rule() -> str:
     """How the verdicts over source models are made."""
     return (
         f"The verdicts follow from the numbers. {verdicts.RULE_OVER_SOURCES}. The claim is a positive correlation with "
-        "accuracy and a negative one with loss."
+        "accuracy and a negative one with loss. In simulations a 95% interval from five sources holds the truth in "
+        f"{evidence.held('correlation, Pearson: bootstrap', 5)} ({{ref}}`intervals-checked`), so p is asked as well."
     )

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from advtransfer.experiments import forecast
 from advtransfer.experiments.forecast import PREDICTORS, SCOPES
-from advtransfer.pages import plots, tables, verdicts
+from advtransfer.pages import evidence, plots, tables, verdicts
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import published
 from advtransfer.records.record import Record
@@ -131,7 +131,10 @@ def rule() -> str:
     """How the verdicts are made."""
     return (
         f"{verdicts.RULE_OVER_SOURCES}. The claimed sign is negative for the distance and positive for the rest. "
-        "Intervals draw whole recipes, and p permutes the means of recipes."
+        "Intervals draw whole recipes, and p permutes the means of recipes. In simulations a 95% interval over 30 "
+        f"recipes holds the truth in {evidence.held('correlation over 30 recipes of 3 seeds: bootstrap', 90)}, and one "
+        "over five groups, such as the means of the architectures, in "
+        f"{evidence.held('correlation, Spearman: bootstrap', 5)} ({{ref}}`intervals-checked`)."
     )
 
 
@@ -245,7 +248,8 @@ def about_choices(record: Record) -> str:
         f"of all* is the same among all {first['sources'] // first['runs']} sources of a run. *Error of the forecast* "
         "is how far a straight line in the predictor, fitted to the other recipes of the run, is off at a recipe that "
         "it has not seen. All are points of accuracy, with the interval of a jackknife over "
-        f"{first['recipes']} recipes; runs: {first['runs']} per target."
+        f"{first['recipes']} recipes, which in simulations holds the truth in "
+        f"{evidence.held('regret among five: jackknife', 30)}; runs: {first['runs']} per target."
     )
 
 

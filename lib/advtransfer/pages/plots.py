@@ -292,6 +292,21 @@ def sources(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def learning(accuracies: dict[str, Sequence[float]]) -> Figure:
+    """Accuracy on the test images after each epoch, a line a recipe of training."""
+    figure, panel = plt.subplots(figsize=(6.2, 3.4))
+    for (name, values), colour, style in zip(
+        accuracies.items(), (COLOURS["other"], COLOURS["alpha1"]), ("--", "-"), strict=False
+    ):
+        panel.plot(
+            range(1, 1 + len(values)), 100 * np.asarray(values), style, color=colour, marker="o", ms=3.5, label=name
+        )
+    panel.set(xlabel="epoch", ylabel="accuracy on CIFAR-10 (%)")
+    panel.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    panel.legend(loc="lower right")
+    return figure
+
+
 def curves(tables: dict[str, pd.DataFrame], labels: dict[str, str]) -> Figure:
     """α1 of each source against what a study varies, a panel a study, with a band where the table has intervals.
 

@@ -1,0 +1,185 @@
+"""How often the intervals of the book hold the truth, and how often its tests cry wolf: simulated at the n it uses.
+
+    python benchmarks/coverage_of_intervals.py [--simulations 1000] [--out data/results/coverage.json]
+
+An interval that claims 95% should hold the truth in 95% of all samples, and p ≤ 0.05 should occur in 5% of samples in
+which there is nothing. Each row is one kind of interval at one n and one truth; it is itself an estimate from the
+simulations, with Wilson's interval. It takes a quarter of an hour on two cores.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from advtransfer import intervals, metrics
+from advtransfer.experiments.forecast import expected_best
+from advtransfer.pages.verdicts import judge_over_sources
+from advtransfer.statistics import correlate, half_width
+
+OUT = Path(__file__).parents[1] / "data" / "results" / "coverage.json"
+LEVEL = 0.95
+RESAMPLES = 499
+Draw = Callable[[np.random.Generator], dict[str, bool]]
+"""Draws one sample, and says whether the interval holds the truth (held) and whether a test rejects (rejected)."""
+
+
+def pairs(n: int, rho: float, method: Any, rng: np.random.Generator) -> dict[str, bool]:
+    """A bootstrap interval of the correlation of n normal pairs, such as the five sources of a table."""
+    x, noise = rng.normal(size=(2, n))
+    found = correlate(x, rho * x + math.sqrt(1 - rho**2) * noise, method=method, resamples=RESAMPLES, seed=_seed(rng))
+    return _judged(found, _spearman(rho) if method == "spearman" else rho)
+
+
+def recipes(rho: float, rng: np.random.Generator, kinds: int = 30, seeds: int = 3) -> dict[str, bool]:
+    """The same over recipes with several seeds that are much alike, of which whole recipes are drawn."""
+    shared, own = rng.normal(size=(2, kinds, 1, 2)), rng.normal(size=(2, kinds, seeds, 2))
+    parts = math.sqrt(0.8) * shared[0] + math.sqrt(0.2) * own[0]
+    x, y = parts[..., 0].ravel(), (rho * parts[..., 0] + math.sqrt(1 - rho**2) * parts[..., 1]).ravel()
+    groups = np.repeat(np.arange(kinds), seeds)
+    found = correlate(x, y, groups=groups, method="spearman", resamples=RESAMPLES, seed=_seed(rng))
+    return _judged(found, _spearman(rho))
+
+
+def seeds(n: int, skewed: bool, rng: np.random.Generator) -> dict[str, bool]:
+    """Student's interval of a mean over n seeds, of normal values or of lognormal ones."""
+    values = rng.lognormal(0, 0.5, n) if skewed else rng.normal(size=n)
+    half = half_width(values.std(ddof=1), n)
+    return {"held": bool(abs(values.mean() - (math.exp(0.125) if skewed else 0)) <= half)}
+
+
+def share(n: int, p: float, rng: np.random.Generator) -> dict[str, bool]:
+    """Wilson's interval of an accuracy over n images."""
+    low, high = stats.binomtest(int(rng.binomial(n, p)), n).proportion_ci(method="wilson")
+    return {"held": bool(low <= p <= high)}
+
+
+def deviations(n: int, coupling: float, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Deviations of two models with ten outputs; without coupling the second one's have no direction in common."""
+    own, other, noise = torch.from_numpy(rng.normal(size=(3, n, 10)))
+    return own, 0.5 * (coupling * own + math.sqrt(1 - coupling**2) * noise), other
+
+
+def metric(name: str, n: int, coupling: float, rng: np.random.Generator) -> dict[str, bool]:
+    """The bootstrap interval of a metric from n samples."""
+    low, high = getattr(intervals.intervals(*deviations(n, coupling, rng)), name)
+    return {"held": bool(low <= _metric_truth(name, coupling) <= high)}
+
+
+def regret(n: int, noise: float, rng: np.random.Generator) -> dict[str, bool]:
+    """The jackknife interval of the regret among five of n sources."""
+    value = rng.normal(size=n)
+    score = value + noise * rng.normal(size=n)
+
+    def lost(kept: np.ndarray) -> float:
+        return expected_best(value[kept], value[kept], 5) - expected_best(score[kept], value[kept], 5)
+
+    every = np.arange(n)
+    left = np.array([lost(np.delete(every, k)) for k in every])
+    half = 1.96 * math.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum())
+    return {"held": bool(abs(lost(every) - _regret_truth(noise)) <= half)}
+
+
+def _judged(found: Any, truth: float) -> dict[str, bool]:
+    drawn = {"held": bool(found.low <= truth <= found.high)}
+    if truth == 0:
+        drawn |= {
+            "rejected": bool(found.p <= 1 - LEVEL),
+            "reproduced": judge_over_sources(found, claimed=1) == "reproduced",
+        }
+    return drawn
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31))
+
+
+def _spearman(rho: float) -> float:
+    """Spearman's correlation of normal variables with Pearson's (Pearson 1907)."""
+    return 6 / math.pi * math.asin(rho / 2)
+
+
+_TRUTHS: dict[tuple[str, float], float] = {}
+
+
+def _metric_truth(name: str, coupling: float) -> float:
+    """The metric itself, from many samples."""
+    if (name, coupling) not in _TRUTHS:
+        found = metrics.from_deviations(*deviations(400_000, coupling, np.random.default_rng(1)))
+        for each in ("alpha1", "alpha2_unbiased", "alpha12_unbiased"):
+            value = getattr(found, each)
+            _TRUTHS[each.removesuffix("_unbiased"), coupling] = 0.0 if coupling == 0 and each != "alpha1" else value
+    return _TRUTHS[name, coupling]
+
+
+def _regret_truth(noise: float) -> float:
+    if ("regret", noise) not in _TRUTHS:
+        rng = np.random.default_rng(1)
+        value = rng.normal(size=(400_000, 5))
+        chosen = (value + noise * rng.normal(size=value.shape)).argmax(1)
+        _TRUTHS["regret", noise] = float((value.max(1) - value[np.arange(len(value)), chosen]).mean())
+    return _TRUTHS["regret", noise]
+
+
+def cases() -> Iterator[tuple[dict[str, Any], Draw]]:
+    """Every kind of interval, at the n that the book uses."""
+    for method in ("pearson", "spearman"):
+        for n in (5, 13, 39, 300):
+            for rho in (0.0, 0.5, 0.9):
+                about = {"what": f"correlation, {method.title()}: bootstrap", "n": n, "truth": f"ρ = {rho:g}"}
+                yield about, partial(pairs, n, rho, method)
+    for rho in (0.0, 0.5, 0.9):
+        yield (
+            {"what": "correlation over 30 recipes of 3 seeds: bootstrap", "n": 90, "truth": f"ρ = {rho:g}"},
+            partial(recipes, rho),
+        )
+    for skewed in (False, True):
+        about = {"what": "mean over seeds: Student", "n": 3, "truth": "lognormal values" if skewed else "normal values"}
+        yield about, partial(seeds, 3, skewed)
+    for n in (300, 5000):
+        for p in (0.5, 0.95):
+            yield {"what": "accuracy: Wilson", "n": n, "truth": f"{p:.0%}"}, partial(share, n, p)
+    for name in ("alpha1", "alpha2", "alpha12"):
+        for n in (300, 1000):
+            for coupling in (0.0, 0.3, 0.9) if name != "alpha1" else (0.0,):
+                about = {"what": f"{name}: bootstrap", "n": n, "truth": f"{_metric_truth(name, coupling):.3f}"}
+                yield about, partial(metric, name, n, coupling)
+    for noise in (0.3, 1.0):
+        about = {"what": "regret among five: jackknife", "n": 30, "truth": f"{_regret_truth(noise):.3f}"}
+        yield about, partial(regret, 30, noise)
+
+
+def simulated(about: dict[str, Any], draw: Draw, simulations: int, seed: int = 0) -> dict[str, Any]:
+    """A row: shares of the simulations in which the interval holds the truth, and in which the test rejects."""
+    rng = np.random.default_rng(seed)
+    drawn = [draw(rng) for _ in range(simulations)]
+    row = {**about, "simulations": simulations}
+    for name in drawn[0]:
+        hits = sum(each[name] for each in drawn)
+        low, high = stats.binomtest(hits, simulations).proportion_ci(method="wilson")
+        row |= {name: hits / simulations, f"{name}_low": float(low), f"{name}_high": float(high)}
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--simulations", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    rows = []
+    for about, draw in cases():
+        rows.append(simulated(about, draw, options.simulations))
+        print(rows[-1], flush=True)
+    text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
+    options.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What stands behind the numbers: how the published sources were trained, and how often our intervals are right.
+
+`benchmarks/schedules.py` and `benchmarks/coverage_of_intervals.py` measure both; the results lie beside the published
+records.
+"""
+
+import json
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advtransfer.models.images import LABELS
+from advtransfer.pages import plots, tables
+from advtransfer.records.published import RESULTS, published
+
+CLAIMED = 0.95
+
+
+def _stored(name: str) -> list[dict[str, Any]]:
+    path = RESULTS / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+# Training.
+
+
+def curves() -> Figure | None:
+    """Accuracy over epochs of one network under the released recipe and under that of the published sources."""
+    rows = [row for row in _stored("schedules.json") if row["part"] == "recipes"]
+    return plots.learning({row["recipe"]: row["accuracy"] for row in rows}) if len(rows) > 1 else None
+
+
+def about_curves() -> str:
+    """What the two recipes are, and where they end."""
+    rows = [row for row in _stored("schedules.json") if row["part"] == "recipes"]
+    if len(rows) < 2:
+        return "The two recipes have not been compared yet."
+    said = [
+        f"*{row['recipe']}*: batches of {row['batch_size']}, highest learning rate {row['lr']:g}, weight decay "
+        f"{row['weight_decay']:g}, ends at {100 * row['accuracy'][-1]:.1f}%"
+        for row in rows
+    ]
+    first = rows[0]
+    return (
+        f"A {LABELS[first['architecture']]} of width {first['width']}, both times {first['epochs']} passes over the "
+        f"same images, at equal cost: {'; '.join(said)}. The released recipe runs for 100 epochs; here its cosine is "
+        "shortened to the same length."
+    )
+
+
+def longer() -> str | None:
+    """What half as many epochs again gain for the networks without BatchNorm."""
+    rows = [row for row in _stored("schedules.json") if row["part"] == "longer"]
+    made = published("vision").series("trained")
+    if not rows or not made:
+        return None
+    first = next(iter(made.values()))
+    models = first.tables["models"].set_index("architecture")["accuracy"]
+    gains = [
+        f"{LABELS[row['architecture']]} {tables.number(100 * (row['accuracy'][-1] - models[row['architecture']]), 1)}"
+        for row in rows
+    ]
+    return (
+        f"With {rows[0]['epochs']} epochs instead of {first.config['plain_epochs']} the plain networks gain, in points "
+        f"of accuracy (one seed): {', '.join(gains)}."
+    )
+
+
+# Intervals.
+
+
+def coverage() -> pd.DataFrame:
+    """How often each kind of interval holds the truth, and how often its test rejects where there is nothing."""
+    rows = []
+    for row in _stored("coverage.json"):
+        rejected = tables.percent(row, "rejected") if "rejected" in row else "–"
+        verdict = tables.percent(row, "reproduced") if "reproduced" in row else "–"
+        about = {"interval": row["what"], "n": row["n"], "truth": row["truth"]}
+        rows.append(
+            about
+            | {
+                "holds the truth, %": tables.percent(row, "held"),
+                "p ≤ 0.05, %": rejected,
+                "*reproduced*, %": verdict,
+                "short": "**yes**" if row["held_high"] < CLAIMED else "no",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def about_coverage() -> str:
+    """How many kinds of interval fall short, in a sentence."""
+    rows = _stored("coverage.json")
+    if not rows:
+        return "The intervals have not been checked yet."
+    short = [row for row in rows if row["held_high"] < CLAIMED]
+    worst = min(rows, key=lambda row: row["held"])
+    return (
+        f"Of {len(rows)} settings, each drawn {rows[0]['simulations']:,} times, {len(short)} hold the truth less often "
+        f"than they claim; the worst is *{worst['what']}* at n = {worst['n']}, with {100 * worst['held']:.0f}%."
+    )
+
+
+def held(what: str, n: int) -> str:
+    """How often one kind of interval holds the truth, from the least to the most over the truths that were tried."""
+    shares = [100 * row["held"] for row in _stored("coverage.json") if row["what"] == what and row["n"] == n]
+    if not shares:
+        return "an unknown share of samples"
+    low, high = min(shares), max(shares)
+    return f"{low:.0f}% of samples" if round(low) == round(high) else f"{low:.0f} to {high:.0f}% of samples"
