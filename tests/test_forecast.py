@@ -11,6 +11,7 @@ from advtransfer.experiments.forecast import PREDICTORS, centred_ranks, expected
 from advtransfer.pages import forecast as page
 from advtransfer.pages.verdicts import Finding
 from advtransfer.records.published import RESULTS, published, rows_of
+from advtransfer.statistics import correlate
 
 CONFIG = forecast.Config.from_profile("smoke", resamples=199)
 
@@ -49,6 +50,32 @@ def test_what_is_planted_within_runs_is_found_and_own_accuracy_is_not():
     series = forecast.by_series(CONFIG, planted()).set_index(["series", "predictor"])
     assert series.loc[("all", "alpha1"), "r"] < -0.7  # thrown together, the levels of the runs decide
     assert series.loc[("k0", "alpha1"), "r"] == pytest.approx(1)
+
+
+def test_a_metric_that_only_knows_the_better_source_is_found_out():
+    rng = np.random.default_rng(0)
+    table = planted()
+    accuracy = table.groupby("recipe")["source_accuracy"].transform("first")
+    true = table.groupby("recipe")["alpha2"].transform("first")
+    level = 3 * table["seed"]
+    table = table.assign(
+        source_accuracy=accuracy,
+        transfer_accuracy=accuracy + true + level,
+        alpha1=accuracy + 0.1 * rng.normal(size=len(table)),  # a proxy
+        alpha2=accuracy + true - level,  # knows more
+    )
+    found = forecast.forecasts(CONFIG, table).set_index(["scope", "predictor"])
+    proxy, more = found.loc[("given accuracy", "alpha1")], found.loc[("given accuracy", "alpha2")]
+    assert found.loc[("run", "alpha1"), "low"] > 0
+    assert proxy["low"] < 0 < proxy["high"]
+    assert proxy["p"] > 0.05
+    assert more["r"] == pytest.approx(1)
+    ranked = centred_ranks(table, ["run"])
+    held = correlate(
+        ranked["alpha1"], ranked["transfer_accuracy"], given=ranked["source_accuracy"], groups=ranked["recipe"],
+        resamples=99,
+    )  # fmt: skip
+    assert proxy["r"] == held.r
 
 
 def test_only_ranks_within_runs_matter():

@@ -9,12 +9,11 @@ from advtransfer import attacks, datasets, intervals, matching, metrics, spectra
 from advtransfer.experiments import ablations, conclusions, evaluation, printed, protocol, similarity, vision
 from advtransfer.experiments.vision import Config
 from advtransfer.models import images
-from advtransfer.pages import pool, tables
+from advtransfer.pages import tables
 from advtransfer.prepare import prepare
 from advtransfer.records import published, runs
 from advtransfer.records.configs import ConfigError
 from advtransfer.records.record import Record
-from advtransfer.statistics import correlate
 from advtransfer.training import loop
 
 SMALL = {"architectures": ("lenet", "fully_connected"), "target_epochs": 4}
@@ -243,29 +242,13 @@ def test_publishing_thins_the_samples_and_derives_the_tables_anew(cache, tmp_pat
         pd.testing.assert_frame_equal(table, thin.tables[name])
 
 
-def test_a_metric_that_only_knows_the_better_source_is_found_out():
-    rng = np.random.default_rng(0)
-    accuracy = np.repeat(rng.uniform(0.3, 0.9, 12), 3) + rng.normal(0, 0.01, 36)
-    noise = lambda size: rng.normal(0, size, 36)  # noqa: E731
-    true = np.repeat(rng.normal(0, 0.1, 12), 3)
-    table = pd.DataFrame(
-        {
-            "recipe": np.repeat([f"r{k}" for k in range(12)], 3),
-            "source_accuracy": accuracy,
-            "transfer_accuracy": accuracy + true + noise(0.005),
-            "alpha1": accuracy + noise(0.05),  # a proxy
-            "alpha2": accuracy + true + noise(0.005),  # knows more
-            "alpha12": accuracy + noise(0.05),
-            "distance": -accuracy + noise(0.05),
-        }
-    )
-    found = pool.forecasts(table, resamples=499).set_index(["predictor", "given", "method"])
-    assert found.loc[("alpha1", "", "pearson"), "verdict"] == "reproduced"
-    assert found.loc[("alpha1", "source_accuracy", "pearson"), "verdict"] != "reproduced"
-    assert found.loc[("alpha2", "source_accuracy", "pearson"), "verdict"] == "reproduced"
-    assert found.loc[("distance", "", "spearman"), "verdict"] == "reproduced"
-    held = correlate(table["alpha1"], table["transfer_accuracy"], given=accuracy, groups=table["recipe"], resamples=499)
-    assert found.loc[("alpha1", "source_accuracy", "pearson"), "r"] == held.r
+def test_ablations_can_be_published_with_fewer_samples():
+    record = ablations.run(ablations.Config.from_profile("smoke", studies=("start", "protocol")))
+    thin = published.thinned(record, 15)
+    assert len(thin.arrays["index"]) == 15
+    assert set(thin.tables["curves"]["n"]) == {15}
+    for name, table in published.rederived(thin).items():
+        pd.testing.assert_frame_equal(table, thin.tables[name])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from math import comb
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -151,7 +151,7 @@ def text_sources(records: Published) -> pd.DataFrame:
     return _plain(joined, domain="texts", kind=series, recipe=joined["source"], run=run, model="")
 
 
-def _plain(table: pd.DataFrame, **about: object) -> pd.DataFrame:
+def _plain(table: pd.DataFrame, **about: "str | pd.Series[Any]") -> pd.DataFrame:
     return table.assign(**about)[list(COLUMNS)]
 
 
@@ -300,7 +300,7 @@ def _error(config: Config, table: pd.DataFrame, predictor: str) -> float:
     for _, part in table.groupby("run"):
         for _, left_out in part.groupby("recipe"):
             others = part.drop(left_out.index)
-            expected = others["transfer_accuracy"].mean()
+            expected = np.full(len(left_out), others["transfer_accuracy"].mean())
             if predictor != "chance":
                 line = np.polynomial.Polynomial.fit(others[predictor], others["transfer_accuracy"], 1)
                 expected = line(left_out[predictor].to_numpy())

@@ -223,7 +223,7 @@ def by_series(record: Record) -> pd.DataFrame:
 def choices(record: Record) -> pd.DataFrame:
     """What one loses by trusting each predictor, in points of accuracy."""
     rows = []
-    for row in record.tables["choices"].to_dict("records"):
+    for _, row in record.tables["choices"].iterrows():
         rows.append(
             {
                 "sources": row["domain"],
