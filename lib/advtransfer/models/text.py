@@ -3,6 +3,10 @@
 A model maps word embeddings (N, L, h), and not token ids, to logits, because an attack can perturb embeddings.
 """
 
+from advtransfer.extras import require
+
+require("experiments", "transformers")
+
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,16 +1,16 @@
 """Texts as the tokens that a BERT reads."""
 
+from advtransfer.extras import require
+
+require("experiments", "transformers")
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-from advtransfer.extras import require
-
-require("experiments", "transformers")
-from transformers import BertConfig, BertTokenizer  # noqa: E402 - after the message that says how to install it
+from transformers import BertConfig, BertTokenizer
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

@@ -56,12 +56,17 @@ def findings(record: Record) -> dict[str, Any]:
     }
 
 
-def _over_images(record: Record, scope: str, predictor: str) -> Finding:
-    """One predictor over the sources of each image target."""
+def _by_target(record: Record, scope: str, predictor: str) -> dict[str, Verdict]:
+    """The verdicts on one predictor over the sources of each image target."""
     judged = {domain: _verdict(record, domain, scope, predictor) for domain in _images(record)}
-    made = {domain.removeprefix("images, "): verdict for domain, verdict in judged.items() if verdict}
-    parts = [f"{domain} {verdict.interval}, {verdict.word}, n = {verdict.n}" for domain, verdict in made.items()]
-    return Finding("; ".join(parts) or "no published runs", tuple(made.values()))
+    return {domain.removeprefix("images, "): verdict for domain, verdict in judged.items() if verdict}
+
+
+def _over_images(record: Record, scope: str, predictor: str) -> Finding:
+    """The same as a finding."""
+    judged = _by_target(record, scope, predictor)
+    parts = [f"{target} {verdict.interval}, {verdict.word}, n = {verdict.n}" for target, verdict in judged.items()]
+    return Finding("; ".join(parts) or "no published runs", tuple(judged.values()))
 
 
 # The answer.
@@ -69,27 +74,34 @@ def _over_images(record: Record, scope: str, predictor: str) -> Finding:
 
 def answer(record: Record) -> str:
     """The answer in three sentences, written from the numbers."""
-    across, own = (_over_images(record, "run", name) for name in ("alpha1", "source_accuracy"))
-    within, beyond = (_over_images(record, scope, "alpha1") for scope in ("architecture", "given accuracy"))
+    across, own = (_by_target(record, "run", name) for name in ("alpha1", "source_accuracy"))
+    within, beyond = (_by_target(record, scope, "alpha1") for scope in ("architecture", "given accuracy"))
+    if not across:
+        return "No run has been published yet, so there is no answer."
+    said = (
+        ("Between architectures, α1 forecasts which source transfers better", "Over all sources of a run"),
+        ("Within one architecture it hardly tells sources apart", "Within one architecture"),
+        ("The source's accuracy on its own images, which needs no attack, forecasts as well", "With own accuracy"),
+    )
+    holds = _holds(across, own, within)
+    first, second, third = (f"**{bold}**" if holds else plain for bold, plain in said)
     return (
-        f"**Between architectures, α1 forecasts which source transfers better:** Spearman's ρ within runs is {across}. "
-        f"**Within one architecture it hardly tells sources apart:** {within}. "
-        f"**The source's accuracy on its own images, which needs no attack, forecasts as well or better:** {own}; what "
-        f"α1 adds to it is {beyond}."
-        if _holds(across, own, within)
-        else f"Over all sources of a run, Spearman's ρ of accuracy after transfer with α1 is {across}. Within one "
-        f"architecture it is {within}. With own accuracy, which needs no attack, it is {own}; and with α1, own "
-        f"accuracy held fixed, {beyond}."
+        f"{first}: {_ranked(across)}. {second}: {_ranked(within)}. {third}: {_ranked(own)}. With it held fixed, α1 has "
+        f"{_ranked(beyond)}."
     )
 
 
-def _holds(across: Finding, own: Finding, within: Finding) -> bool:
+def _ranked(judged: dict[str, Verdict]) -> str:
+    """Spearman's correlation on each target."""
+    return "Spearman's ρ = " + " and ".join(f"{verdict.interval} on {target}" for target, verdict in judged.items())
+
+
+def _holds(across: dict[str, Verdict], own: dict[str, Verdict], within: dict[str, Verdict]) -> bool:
     """Whether the numbers say what the bold words of the answer say."""
     return (
-        bool(across.verdicts)
-        and across.word == "reproduced"
-        and all(verdict.word != "reproduced" for verdict in within.verdicts)
-        and all(a.estimate >= b.estimate - 0.02 for a, b in zip(own.verdicts, across.verdicts, strict=True))
+        all(verdict.word == "reproduced" for verdict in across.values())
+        and all(verdict.word != "reproduced" for verdict in within.values())
+        and all(own[target].estimate >= across[target].estimate - 0.02 for target in across)
     )
 
 
