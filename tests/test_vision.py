@@ -244,8 +244,10 @@ def test_publishing_thins_the_samples_and_derives_the_tables_anew(cache, tmp_pat
 
 def test_ablations_can_be_published_with_fewer_samples():
     record = ablations.run(ablations.Config.from_profile("smoke", studies=("start", "protocol")))
-    thin = published.thinned(record, 15)
+    size = len(record.arrays["index"])
+    thin = published.thinned(published.thinned(record, 18), 15)
     assert len(thin.arrays["index"]) == 15
+    assert thin.provenance["thinned"]["index"] == [size, 15]  # of all that were attacked
     assert set(thin.tables["curves"]["n"]) == {15}
     for name, table in published.rederived(thin).items():
         pd.testing.assert_frame_equal(table, thin.tables[name])

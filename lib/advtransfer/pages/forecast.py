@@ -169,15 +169,14 @@ def recipes(record: Record) -> pd.DataFrame:
         rows.append(
             {
                 "series": f"`{kind}`",
-                "width, ResNets and others": f"{config['width']}, {config['plain_width']}",
+                "widths": f"{config['width']}, {config['plain_width']}",
                 "epochs": f"{config['epochs']}, {config['plain_epochs']}",
                 "images": f"{config['train_images']:,}",
                 "augmented": "yes" if config["augment"] else "no",
-                "trained on PGD, ε": f"{255 * config['robust_eps']:g}/255" if config["robust_eps"] else "no",
+                "PGD, ε": f"{255 * config['robust_eps']:g}/255" if config["robust_eps"] else "no",
                 "own accuracy, %": f"{100 * part['source_accuracy'].min():.0f} to "
                 f"{100 * part['source_accuracy'].max():.0f}",
                 "seeds": part["seed"].nunique(),
-                "sources": part[["recipe", "seed"]].drop_duplicates().shape[0],
             }
         )
     return pd.DataFrame(rows)

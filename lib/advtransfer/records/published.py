@@ -98,12 +98,13 @@ def thinned(record: Record, samples: int) -> Record:
     """A record with at most `samples` samples, and tables derived from those."""
     module = _module(record)
     arrays, sizes = dict(record.arrays), {}
+    before = record.provenance.get("thinned", {})  # a record that was thinned already was larger once
     for array, axis in module.SAMPLE_AXES.items():
         if array in arrays:
             size = arrays[array].shape[axis]
             kept = np.unique(np.linspace(0, size - 1, min(samples, size)).round().astype(int))
             arrays[array] = arrays[array].take(kept, axis)
-            sizes[array] = [size, len(kept)]
+            sizes[array] = [before.get(array, [size])[0], len(kept)]
     tables = module.derive(module.Config(**record.config), arrays)
     return Record(record.experiment, record.config, tables, arrays, {**record.provenance, "thinned": sizes})
 

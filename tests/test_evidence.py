@@ -1,0 +1,98 @@
+"""How the published runs are made: their parameters are those of the benchmark, and a short visit stops in time."""
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from advtransfer.records.published import RESULTS, published
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def load():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        yield importlib.import_module
+
+
+def test_published_records_have_the_parameters_of_their_series(load):
+    evidence, found = load("evidence"), 0
+    for name, series in evidence.SERIES.items():
+        experiment, own = name.split("/")
+        for key, record in published(experiment).series(own).items():
+            expected = evidence.config_of(name, record.config["seed"], smoke=False).model_dump(mode="json")
+            unlike = {k for k in expected if record.config[k] != expected[k]} - {"precision"}
+            assert not unlike, f"{name}: {key} has other {unlike}"
+            samples = next(iter(record.provenance["thinned"].values()))[1]
+            assert samples == min(series.samples, series.parameters["samples"])
+            found += 1
+    assert found >= 16
+
+
+def test_a_series_at_smoke_size_takes_the_same_course(load):
+    evidence = load("evidence")
+    config = evidence.config_of("vision/robust-shift", 3, smoke=True)
+    assert (config.profile, config.target, config.seed) == ("smoke", "generated", 3)
+    assert config.robust_eps == pytest.approx(2 / 255)
+    assert config.schedule == "one_cycle"
+
+
+def test_models_are_trained_before_their_run_and_each_target_once(load):
+    gpu = load("gpu")
+    runs = [
+        "vision/trained:0",
+        "vision/trained-shift:0",
+        "vision/slim:0",
+        "vision/slim-shift:0",
+        "similarity/trained:0",
+    ]
+    names = [job.name for job in gpu.jobs(runs, [])]
+    assert sorted(name for name in names if name.endswith(", target")) == [
+        "vision/trained-shift:0, target", "vision/trained:0, target",
+    ]  # fmt: skip
+    for run in runs:
+        own = [place for place, name in enumerate(names) if name.startswith(f"{run},")]
+        assert all(place < names.index(run) for place in own)
+    trained = {name for name in names if name.startswith("vision/trained:0,")}
+    assert {word for name in trained for word in name.split(", ")[1:]} == {"target", *gpu.ARCHITECTURES}
+    assert not any(", resnet50" in name for name in names if "-shift" in name)  # both targets have the same sources
+
+
+def test_a_visit_stops_in_time_tells_failures_and_keeps_what_is_done(load, tmp_path, monkeypatch, capsys):
+    gpu = load("gpu")
+    monkeypatch.setattr(gpu, "OUT", tmp_path)
+
+    def job(name, code):
+        return gpu.Job(name, [sys.executable, "-c", code])
+
+    visit = gpu.Visit(minutes=3 / 60)
+    start = time.monotonic()
+    queue = [
+        job("writes", f"open({str(tmp_path / 'made')!r}, 'w').close()"), job("breaks", "raise SystemExit('no luck')"),
+        job("hangs", "import time; time.sleep(60)"), job("waits", "import time; time.sleep(60)"), job("late", "0"),
+    ]  # fmt: skip
+    visit.together(queue, workers=2)
+    assert time.monotonic() - start < 20
+    told = capsys.readouterr().out
+    assert (tmp_path / "made").exists()
+    assert "writes: done" in told
+    assert "breaks: failed with code 1" in told
+    assert "no luck" in told
+    assert told.count("stopped, for the time is over") == 2
+    assert "late: not begun" in told
+
+
+def test_training_curves_are_of_the_recipes_that_they_name(load):
+    place = RESULTS / "schedules.json"
+    if not place.exists():
+        pytest.skip("not measured yet")
+    schedules = load("schedules")
+    for row in json.loads(place.read_text("utf-8")):
+        if row["part"] == "recipes":
+            assert schedules.RECIPES[row["recipe"]].items() <= row.items()
+        assert len(row["accuracy"]) == row["epochs"]
