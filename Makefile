@@ -35,7 +35,7 @@ bench: .venv/peers  ## compare the speed of the attacks with other libraries (AR
 	@echo "bench: a quiet machine gives quiet numbers; half an hour on two fast cores, more on slow ones"
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
-gpu:  ## on a CUDA machine, in nine minutes: its tests, its speeds, Table 1 at the released widths (ARGS=...)
+gpu:  ## on a CUDA machine, in at most nine minutes: its tests, its speeds, Table 1 at the released widths (ARGS=...)
 	@PYTHONPATH=lib $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py $(ARGS)
 
 book: .venv/ready data mathjax notebooks  ## execute the notebooks that have changed, and build the pages
