@@ -52,6 +52,7 @@ COLUMNS = ("domain", "kind", "series", "run", "seed", "recipe", "model", *PREDIC
 
 IMAGES = ("trained", "brief", "slim", "unaugmented", "robust", "few")
 SUBSETS = "trained"
+SHOWN = ("coverage.json", "schedules.json")  # beside the records: a page made from others is out of date
 TEXTS = ("whole", "minilm")  # the first that is published
 
 
@@ -72,12 +73,13 @@ def required(config: Config) -> list[str]:
 
 
 def files(config: Config, results: Path = RESULTS) -> dict[str, Path]:
-    """The head of each published record that is read; it holds the digests of the rest."""
-    return {
+    """The head of each published record that is read, with the digests of the rest; and what else the page shows."""
+    records = {
         f"{experiment}/{name}": results / experiment / name / "record.json"
         for experiment in ("vision", "similarity", "text")
         for name in published(experiment, results)
     }
+    return records | {name: path for name in SHOWN if (path := results / name).is_file()}
 
 
 @recorded
