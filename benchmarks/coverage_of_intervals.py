@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -106,26 +106,22 @@ def _spearman(rho: float) -> float:
     return 6 / math.pi * math.asin(rho / 2)
 
 
-_TRUTHS: dict[tuple[str, float], float] = {}
-
-
+@cache
 def _metric_truth(name: str, coupling: float) -> float:
-    """The metric itself, from many samples."""
-    if (name, coupling) not in _TRUTHS:
-        found = metrics.from_deviations(*deviations(400_000, coupling, np.random.default_rng(1)))
-        for each in ("alpha1", "alpha2_unbiased", "alpha12_unbiased"):
-            value = getattr(found, each)
-            _TRUTHS[each.removesuffix("_unbiased"), coupling] = 0.0 if coupling == 0 and each != "alpha1" else value
-    return _TRUTHS[name, coupling]
+    """The metric itself, from many samples; without coupling, α2 and α1∗α2 are zero."""
+    if coupling == 0 and name != "alpha1":
+        return 0.0
+    found = metrics.from_deviations(*deviations(400_000, coupling, np.random.default_rng(1)))
+    return getattr(found, name if name == "alpha1" else f"{name}_unbiased")
 
 
+@cache
 def _regret_truth(noise: float) -> float:
-    if ("regret", noise) not in _TRUTHS:
-        rng = np.random.default_rng(1)
-        value = rng.normal(size=(400_000, 5))
-        chosen = (value + noise * rng.normal(size=value.shape)).argmax(1)
-        _TRUTHS["regret", noise] = float((value.max(1) - value[np.arange(len(value)), chosen]).mean())
-    return _TRUTHS["regret", noise]
+    """The regret among five of infinitely many sources, from many draws."""
+    rng = np.random.default_rng(1)
+    value = rng.normal(size=(400_000, 5))
+    chosen = (value + noise * rng.normal(size=value.shape)).argmax(1)
+    return float((value.max(1) - value[np.arange(len(value)), chosen]).mean())
 
 
 def cases() -> Iterator[tuple[dict[str, Any], Draw]]:

@@ -10,6 +10,7 @@ from advtransfer.experiments import forecast
 from advtransfer.experiments.forecast import PREDICTORS, centred_ranks, expected_best
 from advtransfer.pages import forecast as page
 from advtransfer.pages.verdicts import Finding
+from advtransfer.records.configs import ConfigError
 from advtransfer.records.published import RESULTS, published, rows_of
 from advtransfer.statistics import correlate
 
@@ -150,6 +151,11 @@ def test_the_bold_words_of_the_answer_stand_only_where_the_numbers_do(record):
     tables = record.tables | {"forecasts": forecast.forecasts(CONFIG, shuffled)}
     other = type(record)(record.experiment, record.config, tables, {}, record.provenance)
     assert "**" not in page.answer(other)
+
+
+def test_a_series_that_is_not_published_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"series.*expected.*trained.*not nonsense"):
+        forecast.Config(series=("trained", "nonsense"))
 
 
 def test_of_one_series_no_choice_is_made_since_its_runs_have_too_few_sources():

@@ -63,7 +63,7 @@ def _send(stream: Any, answer: dict[str, Any]) -> None:
     try:
         frame = wire.encode(answer)
     except Exception as error:  # nested too deeply, a sparse tensor, an odd class
-        frame = wire.encode({"error": str(error)[:TEXT] if isinstance(error, wire.WireError) else _told(error)})
+        frame = wire.encode({"error": str(error)[:TEXT] if isinstance(error, wire.WireError) else _message(error)})
     stream.write(frame)
     stream.flush()
 
@@ -80,7 +80,7 @@ def _answer(names: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
             return {"value": value(*request["args"], **request["kwargs"])}
         return {"function": True} if callable(value) else {"value": value}
     except BaseException as error:  # SystemExit and KeyboardInterrupt too
-        return {"error": _told(error), "unanswered": isinstance(error, NotImplementedError)}
+        return {"error": _message(error), "unanswered": isinstance(error, NotImplementedError)}
 
 
 def _compiled(source: str, label: str) -> types.CodeType:
@@ -92,7 +92,7 @@ def _compiled(source: str, label: str) -> types.CodeType:
         return compile("\n".join(lines), label, "exec")
 
 
-def _told(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     """The error as one line, with the number of the line of the student's cell in which it arose."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith("cell ")]
     place = f" (line {lines[-1]} of the cell)" if lines else ""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from advtransfer.experiments.protocol import SHORT
 from advtransfer.records.configs import Config as BaseConfig
@@ -65,6 +65,14 @@ class Config(BaseConfig):
     candidates: int = Field(5, ge=2, le=100, description="sources among which one is chosen")
     band: float = Field(0.1, gt=0, le=1, description="width of a band of own accuracy")
     resamples: int = Field(1999, ge=1, le=100_000, description="bootstrap samples and permutations")
+
+    @field_validator("series")
+    @classmethod
+    def _published(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = sorted({_series(name).removesuffix("-shift") for name in published("vision")})
+        if missing := [name for name in value if name not in known]:
+            raise ValueError(f"published series ({', '.join(known)}), not {', '.join(missing)}")
+        return value
 
 
 def required(config: Config) -> list[str]:
