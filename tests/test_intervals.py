@@ -69,6 +69,15 @@ def test_intervals_hold_the_estimates_and_grow_with_the_level(seed, agree):
         assert low <= value <= high
 
 
+def test_many_outputs_give_the_intervals_of_the_few_that_they_hold():
+    """Outputs padded with zeros and rotated take the way through N × N inner products, and change nothing."""
+    d11, d12, d22 = model(40, seeded(3))
+    turned = torch.linalg.qr(torch.randn(90, 90, generator=seeded(4)).double())[0]
+    wide = [torch.nn.functional.pad(d, (0, 87)) @ turned for d in (d11, d12, d22)]
+    for few, many in zip(intervals(d11, d12, d22), intervals(*wide), strict=True):
+        assert many == pytest.approx(few, rel=1e-9, abs=1e-12)
+
+
 def test_intervals_are_those_of_a_plain_bootstrap():
     deviations, n, b = model(30, seeded(1)), 30, 150
     found = intervals(*deviations, resamples=b, level=0.8, generator=seeded(9))

@@ -6,6 +6,7 @@ unrelated directions at N = 1000 give α2 ≈ 0.03.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -98,22 +99,23 @@ def intervals(
         raise ValueError(f"resamples = {resamples}, level = {level}; expected at least 1, and a level between 0 and 1")
     alpha1, u, w = directions(d11, d12, d22)
     kept = ~torch.isnan(alpha1)
-    alpha1, outer = alpha1[kept], torch.einsum("nd,nm->ndm", u, w)[kept].flatten(1)  # (N,), (N, d1 d2)
+    alpha1, u, w = alpha1[kept], u[kept], w[kept]
     n = len(alpha1)
     if n < 2:
         return Intervals(*[Interval(float("nan"), float("nan"))] * 3)
     generator = generator or torch.Generator().manual_seed(0)
-    g2, g12 = outer, alpha1[:, None] * outer
+    squares = [_squared_norm_of_mean(u, w), _squared_norm_of_mean(u, alpha1[:, None] * w)]
     draws = []
     for _ in range(-(-resamples // 100)):  # 100 resamples at a time, to limit the memory
         index = torch.randint(n, (100, n), generator=generator)
         weight = torch.zeros(100, n, dtype=torch.float64).scatter_add_(1, index, torch.ones(100, n).double())
-        weight = (weight / n).to(outer.device)
-        draws.append(torch.stack([weight @ alpha1, *((weight @ g).square().sum(1) for g in (g2, g12))], 1))
+        weight = (weight / n).to(u.device)
+        draws.append(torch.stack([weight @ alpha1, *(square(weight) for square in squares)], 1))
     drawn = torch.cat(draws)[:resamples]  # (B, 3): α1, α2², (α1∗α2)²
     tail = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device=drawn.device)
     quantiles = torch.quantile(drawn, tail, dim=0)  # (2, 3)
-    plug_in = torch.stack([alpha1.mean(), *(g.mean(0).square().sum() for g in (g2, g12))])
+    even = torch.full((1, n), 1 / n, dtype=torch.float64, device=u.device)
+    plug_in = torch.stack([alpha1.mean(), *(square(even).squeeze(0) for square in squares)])
     # V has a bias, and resampling adds the same bias once more: subtract both.
     bias = 2 * (drawn.mean(0) - plug_in)
     bias[0] = 0
@@ -122,6 +124,18 @@ def intervals(
         Interval(low[0], high[0]),
         *(Interval(signed_root(a), signed_root(b)) for a, b in zip(low[1:], high[1:], strict=True)),
     )
+
+
+def _squared_norm_of_mean(u: Tensor, w: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function of weights (B, N) for ‖Σᵢ weightᵢ uᵢ wᵢᵀ‖², shape (B,), of rows u (N, d1) and w (N, d2).
+
+    With more outputs than samples it takes the inner products ⟨uᵢ, uⱼ⟩⟨wᵢ, wⱼ⟩, so that it costs N² and not N·d1·d2.
+    """
+    if u.shape[1] * w.shape[1] <= len(u):
+        outer = torch.einsum("nd,nm->ndm", u, w).flatten(1)  # (N, d1 d2)
+        return lambda weight: (weight @ outer).square().sum(1)
+    inner = (u @ u.T) * (w @ w.T)  # (N, N)
+    return lambda weight: ((weight @ inner) * weight).sum(1)
 
 
 def directions(d11: Tensor, d12: Tensor, d22: Tensor) -> tuple[Tensor, Tensor, Tensor]:
