@@ -95,14 +95,47 @@ def intervals(
     ValueError
         A batch that is empty or not finite, shapes that do not match, no resamples, or a level that is not in (0, 1).
     """
-    if resamples < 1 or not 0 < level < 1:
-        raise ValueError(f"resamples = {resamples}, level = {level}; expected at least 1, and a level between 0 and 1")
+    if not 0 < level < 1:
+        raise ValueError(f"level = {level}; expected a level between 0 and 1")
+    drawn = _squares(d11, d12, d22, resamples, generator)
+    if drawn is None:
+        return Intervals(*[Interval(float("nan"), float("nan"))] * 3)
+    tail = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device=drawn.device)
+    low, high = torch.quantile(drawn, tail, dim=0).tolist()
+    return Intervals(
+        Interval(low[0], high[0]),
+        *(Interval(signed_root(a), signed_root(b)) for a, b in zip(low[1:], high[1:], strict=True)),
+    )
+
+
+def resampled(
+    d11: Tensor, d12: Tensor, d22: Tensor, *, resamples: int = 1000, generator: torch.Generator | None = None
+) -> Tensor:
+    """The bootstrap values behind :func:`intervals`, shape (resamples, 3): α1, α2 and α1∗α2.
+
+    Two pairs of models at the same samples, drawn by generators with the same seed, are resampled together: the spread
+    of the difference of their rows is that of the difference of their metrics. The rows are NaN for a single sample.
+    Parameters and errors are those of :func:`intervals`.
+    """
+    drawn = _squares(d11, d12, d22, resamples, generator)
+    if drawn is None:
+        return torch.full((resamples, 3), float("nan"), dtype=torch.float64)
+    drawn[:, 1:] = drawn[:, 1:].sign() * drawn[:, 1:].abs().sqrt()
+    return drawn
+
+
+def _squares(
+    d11: Tensor, d12: Tensor, d22: Tensor, resamples: int, generator: torch.Generator | None
+) -> Tensor | None:
+    """Bootstrap values (B, 3) of α1, α2² and (α1∗α2)², without the bias of the squares; None for a single sample."""
+    if resamples < 1:
+        raise ValueError(f"resamples = {resamples}; expected at least 1")
     alpha1, u, w = directions(d11, d12, d22)
     kept = ~torch.isnan(alpha1)
     alpha1, u, w = alpha1[kept], u[kept], w[kept]
     n = len(alpha1)
     if n < 2:
-        return Intervals(*[Interval(float("nan"), float("nan"))] * 3)
+        return None
     generator = generator or torch.Generator().manual_seed(0)
     squares = [_squared_norm_of_mean(u, w), _squared_norm_of_mean(u, alpha1[:, None] * w)]
     draws = []
@@ -111,19 +144,13 @@ def intervals(
         weight = torch.zeros(100, n, dtype=torch.float64).scatter_add_(1, index, torch.ones(100, n).double())
         weight = (weight / n).to(u.device)
         draws.append(torch.stack([weight @ alpha1, *(square(weight) for square in squares)], 1))
-    drawn = torch.cat(draws)[:resamples]  # (B, 3): α1, α2², (α1∗α2)²
-    tail = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64, device=drawn.device)
-    quantiles = torch.quantile(drawn, tail, dim=0)  # (2, 3)
+    drawn = torch.cat(draws)[:resamples]
     even = torch.full((1, n), 1 / n, dtype=torch.float64, device=u.device)
     plug_in = torch.stack([alpha1.mean(), *(square(even).squeeze(0) for square in squares)])
     # V has a bias, and resampling adds the same bias once more: subtract both.
     bias = 2 * (drawn.mean(0) - plug_in)
     bias[0] = 0
-    low, high = (quantiles - bias).tolist()
-    return Intervals(
-        Interval(low[0], high[0]),
-        *(Interval(signed_root(a), signed_root(b)) for a, b in zip(low[1:], high[1:], strict=True)),
-    )
+    return drawn - bias
 
 
 def _squared_norm_of_mean(u: Tensor, w: Tensor) -> Callable[[Tensor], Tensor]:
