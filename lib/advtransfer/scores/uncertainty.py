@@ -1,0 +1,152 @@
+r"""How sure a score is, and what it would be if the labels meant nothing."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+Score = Callable[[Tensor, Tensor], float]
+"""A score of inputs (N, ...) and labels (N,), or the features (N, D') of another model."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score with an interval, its floor and its cost."""
+
+    value: float
+    """The score of all samples."""
+    low: float
+    """Lower end of the interval; NaN without subsamples."""
+    high: float
+    """Upper end of it."""
+    floor: float
+    """The mean of the score with permuted labels: what it is without any connection. NaN without permutations."""
+    floor_high: float
+    """The `level` quantile of the score with permuted labels."""
+    seconds: float
+    """Seconds that one evaluation of the score took, on all samples."""
+    labels: int
+    """Number of labelled samples, N."""
+
+
+def estimate(
+    score: Score,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    permutations: int = 20,
+    subsamples: int = 50,
+    fraction: float = 0.5,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    r"""A score with an interval from subsamples, and its floor from permuted labels.
+
+    Subsamples of m = f N samples are drawn *without* replacement, the same share of each class. Let S² be the variance
+    between samples of their influence on the score, so that the score of N samples has the variance S²/N. The score of
+    a subsample then varies about that of all N samples with the variance :math:`\frac{S^2}m (1 - \frac mN)`, the second
+    factor because the population is finite. The variance of the score is therefore
+
+    .. math::
+       \frac{S^2}N = \frac{f}{1 - f}\, \mathrm{Var}(\text{score of a subsample}),
+
+    which is the delete-d jackknife with d = N - m; for f = ½ the factor is 1. The interval is the score of all samples
+    ± Student's quantile (with `subsamples` - 1 degrees of freedom) times the root of that variance.
+
+    The variance is taken about the mean of the subsamples, not about the score of all samples. Many scores have another
+    expectation for m samples than for N; that difference shifts all subsamples alike, and does not count as spread. The
+    interval is for the expectation of the score at *this* N and these class frequencies. Where the expectation does not
+    depend on N (PARC, CKA), it is an interval for the value of the whole population, too; all other scores drift.
+
+    A bootstrap with replacement would not do: duplicates are each other's nearest neighbours, and lower the rank.
+
+    Parameters
+    ----------
+    score
+        Called as ``score(inputs, labels)``; use :func:`functools.partial` for other arguments.
+    inputs
+        (N, ...): what the score takes first, such as features (N, D), probabilities or source labels.
+    labels
+        (N,) integers; or, for :func:`~advtransfer.scores.cka`, target features (N, D'), which are not stratified.
+    permutations
+        Number of permutations of the labels, or 0 to leave the floor out.
+    subsamples
+        Number of subsamples, at least 2, or 0 to leave the interval out. For costly scores a dozen will do: Student's
+        quantile then widens the interval by a tenth.
+    fraction
+        f. Of each class, f times its samples are drawn, rounded, but at least two (or its only one).
+    level
+        Coverage of the interval, and quantile of the floor.
+    seed
+        Seed of subsamples and permutations.
+
+    Raises
+    ------
+    ValueError
+        Numbers out of range, lengths that differ, or inputs that `score` refuses: as a whole, in a subsample (the
+        message says so) or with permuted labels.
+
+    Notes
+    -----
+    Politis et al. (1999), key ``politis1999``, and Shao and Wu (1989), key ``shao1989``.
+
+    Examples
+    --------
+    >>> from advtransfer.scores import knn
+    >>> labels = torch.arange(40) % 2
+    >>> found = estimate(knn, labels[:, None] + torch.linspace(-1, 1, 40)[:, None].sin(), labels)
+    >>> found.low <= found.value <= found.high, found.labels
+    (True, 40)
+    """
+    if permutations < 0 or subsamples < 0 or subsamples == 1:
+        raise ValueError(
+            f"permutations = {permutations}, subsamples = {subsamples}; expected 0 or more, and 0 or at least 2"
+        )
+    if not 0 < fraction < 1 or not 0 < level < 1:
+        raise ValueError(f"fraction = {fraction}, level = {level}; expected numbers between 0 and 1")
+    if len(inputs) != len(labels):
+        raise ValueError(f"there are {len(inputs)} inputs and {len(labels)} labels; expected as many")
+    start = time.perf_counter()
+    value = score(inputs, labels)
+    seconds = time.perf_counter() - start
+    generator = torch.Generator().manual_seed(seed)
+    n, half = len(labels), float("nan")
+    if subsamples:
+        strata = _strata(labels)
+        drawn = []
+        for _ in range(subsamples):
+            index = _subsample(strata, fraction, generator)
+            if len(index) == n:
+                raise ValueError(f"fraction = {fraction:g} leaves out none of the {n} samples; expected a smaller one")
+            place = index.to(inputs.device)
+            try:
+                drawn.append(score(inputs[place], labels[index.to(labels.device)]))
+            except ValueError as error:
+                raise ValueError(f"a subsample of {len(index)} of the {n} samples is refused: {error}") from error
+        share = len(index) / n
+        spread = float(np.std(drawn, ddof=1)) * (share / (1 - share)) ** 0.5
+        half = float(stats.t.ppf((1 + level) / 2, subsamples - 1)) * spread
+    mixed = [
+        score(inputs, labels[torch.randperm(n, generator=generator).to(labels.device)]) for _ in range(permutations)
+    ]
+    floor, floor_high = (float(np.mean(mixed)), float(np.quantile(mixed, level))) if mixed else (float("nan"),) * 2
+    return Estimate(value, value - half, value + half, floor, floor_high, seconds, n)
+
+
+def _strata(labels: Tensor) -> list[Tensor]:
+    """The positions of the samples of each class, on the CPU; of all samples for features in place of labels."""
+    if labels.is_floating_point():
+        return [torch.arange(len(labels))]
+    y = labels.cpu()
+    return [(y == name).nonzero().flatten() for name in y.unique()]
+
+
+def _subsample(strata: list[Tensor], fraction: float, generator: torch.Generator) -> Tensor:
+    """A share of each stratum, drawn without replacement, in the order of the samples."""
+    sizes = [max(min(2, len(s)), round(fraction * len(s))) for s in strata]
+    parts = [s[torch.randperm(len(s), generator=generator)[:m]] for s, m in zip(strata, sizes, strict=True)]
+    return torch.cat(parts).sort().values
