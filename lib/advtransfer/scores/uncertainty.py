@@ -31,6 +31,9 @@ class Estimate:
     """Seconds that one evaluation of the score took, on all samples."""
     labels: int
     """Number of labelled samples, N."""
+    draws: tuple[float, ...] = ()
+    """Values on the subsamples, moved to lie around the value and scaled to its spread. Two models whose estimates have
+    the same labels, numbers and seed are drawn together: the spread of the differences is that of the difference."""
 
 
 def estimate(
@@ -115,6 +118,7 @@ def estimate(
     seconds = time.perf_counter() - start
     generator = torch.Generator().manual_seed(seed)
     n, half = len(labels), float("nan")
+    draws: tuple[float, ...] = ()
     if subsamples:
         strata = _strata(labels)
         drawn = []
@@ -128,13 +132,15 @@ def estimate(
             except ValueError as error:
                 raise ValueError(f"a subsample of {len(index)} of the {n} samples is refused: {error}") from error
         share = len(index) / n
-        spread = float(np.std(drawn, ddof=1)) * (share / (1 - share)) ** 0.5
+        factor = (share / (1 - share)) ** 0.5
+        spread = float(np.std(drawn, ddof=1)) * factor
+        draws = tuple((value + factor * (np.array(drawn) - np.mean(drawn))).tolist())
         half = float(stats.t.ppf((1 + level) / 2, subsamples - 1)) * spread
     mixed = [
         score(inputs, labels[torch.randperm(n, generator=generator).to(labels.device)]) for _ in range(permutations)
     ]
     floor, floor_high = (float(np.mean(mixed)), float(np.quantile(mixed, level))) if mixed else (float("nan"),) * 2
-    return Estimate(value, value - half, value + half, floor, floor_high, seconds, n)
+    return Estimate(value, value - half, value + half, floor, floor_high, seconds, n, draws)
 
 
 def _strata(labels: Tensor) -> list[Tensor]:

@@ -1,0 +1,194 @@
+"""Rank a pool of candidates for a target: the run behind ``python -m advtransfer rank`` and its page."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field, field_validator
+
+from advtransfer import ranking
+from advtransfer.datasets import generated, store
+from advtransfer.datasets.sources import source, sources
+from advtransfer.experiments import protocol
+from advtransfer.experiments.protocol import Architecture, ImageConfig
+from advtransfer.models import images
+from advtransfer.names import unknown
+from advtransfer.ranking import Encoder, Labelled, measure, pools
+from advtransfer.records import storage, weights
+from advtransfer.records.configs import Config as BaseConfig
+from advtransfer.records.configs import Epsilon
+from advtransfer.records.provenance import digest, source_hash
+from advtransfer.records.record import Arrays, Tables
+from advtransfer.records.runs import recorded
+
+__all__ = ["BOOK", "TABLES", "Config", "files", "required", "run"]
+
+TABLES = ("candidates", "scores", "ranks", "left_out", "target")
+"""The tables of a record."""
+
+BOOK = "book"
+SMALL: tuple[Architecture, ...] = ("lenet", "alexnet", "resnet18")
+ENCODER_SIZE = 96  # pixels to which the book's encoders enlarge small images: a compromise, 224 takes five times as long
+
+
+class Config(BaseConfig):
+    """Which candidates to rank for which target, and how."""
+
+    PROFILES: ClassVar = {
+        "smoke": {
+            "pool": "made-up", "data": "made-up", "labels": 60, "samples": 20, "gradients": 4, "steps": 2,
+            "target_epochs": 2,
+        },
+        "quick": {},
+        "paper": {"labels": 1000, "samples": 1000, "gradients": 100, "steps": 50, "truth": "full"},
+    }  # fmt: skip
+
+    pool: str = Field(BOOK, description="pool file; or book: the book's encoders and small networks; or made-up")
+    data: str = Field(
+        "tiny-imagenet-10", description="folder of class folders, .npz archive, name in data list, or made-up"
+    )
+    size: int = Field(64, ge=8, le=1024, description="pixels to which pictures in a folder are brought")
+    target: str = Field("", description="candidate of the pool to take as the target model; empty: train one")
+    only: Annotated[tuple[str, ...], protocol.Once] = Field(ranking.NAMES, min_length=1, description="scores to compute")
+    labels: int = Field(500, ge=4, description="labelled target images for the scores, at most")
+    samples: int = Field(60, ge=2, description="target test images to attack, at most")
+    gradients: int = Field(20, ge=1, description="attacked images whose Jacobians are matched, at most")
+    outputs: int = Field(10, ge=1, le=1000, description="principal directions of the outputs that are matched")
+    eps: Epsilon = Field(0.1, le=1, description="radius of the attack, for pixels in [0, 1]")
+    steps: int = Field(5, ge=1, le=10_000, description="steps of the attack")
+    truth: Literal["probe", "full", "none"] = Field(
+        "probe", description="what to judge by: probe (a linear layer), full (fine-tuning of all weights), none"
+    )
+    truth_images: int = Field(1000, ge=20, description="target images for the truth, at most, in training and in testing")
+    full_epochs: int = Field(5, ge=1, description="passes of fine-tuning all weights")
+    target_epochs: int = Field(20, ge=1, description="passes of the target model over the target's images")
+
+    @field_validator("only")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in ranking.NAMES:
+                raise ValueError(unknown("score", name, ranking.NAMES))
+        return value
+
+
+def required(config: Config) -> list[str]:
+    """The data sets that must be in the data root; encoders of the book that are missing are left out, and named."""
+    own = [config.data] if config.data in sources("images") else []
+    own = [source(name).derived_from or name for name in own]
+    return list(dict.fromkeys([*own, *(["cifar10"] if config.pool == BOOK else [])]))
+
+
+def files(config: Config) -> dict[str, Path]:
+    """The files that are read: the pool file with its weights and builders, and the target's images."""
+    read = {name: store.image_path(storage.data_root(), name) for name in required(config)}
+    if config.pool == BOOK:
+        read |= {name: place for name in encoder_names() for place in encoder_files(name)}
+    elif config.pool != "made-up":
+        pool = Path(config.pool).expanduser()
+        read[str(pool)] = pool
+        if pool.is_file():
+            for candidate in pools.parse(pool).values():
+                read |= {str(path): path for path in candidate.files(pool.parent)}
+    place = Path(config.data).expanduser()
+    if config.data not in sources("images") and place.exists():
+        parts = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+        read |= {str(path): path for path in parts}
+    return read
+
+
+@recorded
+def run(config: Config) -> tuple[Tables, Arrays]:
+    """Measure and score every candidate; each is kept as soon as it is measured, so that a stopped run goes on.
+
+    Tables: ``candidates``, ``scores``, ``ranks`` (`ranking.ranks`), ``left_out`` and ``target``, as in
+    `ranking.Ranking`.
+    """
+    data = target_data(config)
+    pool, missing = candidates(config)
+    target = None
+    if config.target:
+        if config.target not in pool:
+            raise ValueError(unknown("candidate", config.target, pool))
+        target = pool.pop(config.target)
+    settings = config.model_dump(
+        include={"labels", "samples", "gradients", "outputs", "eps", "steps", "truth", "full_epochs", "target_epochs"}
+    )
+    found = ranking.score(
+        pool, data, target=target, only=config.only, seed=config.seed, progress=True,
+        keep=keeper(pool, data, target, {**settings, "seed": config.seed}), **settings,
+    )  # fmt: skip
+    left_out = pd.DataFrame([*found.left_out.to_dict("records"), *missing], columns=["name", "reason"])
+    places = ranking.ranks(found)
+    return {
+        "candidates": found.candidates,
+        "scores": found.scores,
+        "ranks": places,
+        "left_out": left_out.astype(str),
+        "target": pd.DataFrame([found.target]),
+    }, {}
+
+
+def target_data(config: Config) -> Labelled:
+    """The target's images, with at most `truth_images` in each part."""
+    if config.data == "made-up":
+        made = generated(seed=config.seed, n_train=120, n_test=120, shift=True)
+        data = ranking.from_tensors(
+            made.x_train, made.y_train, made.x_test, made.y_test, classes=made.classes, name="made-up images"
+        )
+    else:
+        data = ranking.load(config.data, size=config.size, seed=config.seed)
+    return data.fewer(config.truth_images, config.seed)
+
+
+def candidates(config: Config) -> tuple[dict[str, Encoder], list[dict[str, str]]]:
+    """The candidates, and a row for each that is not there."""
+    if config.pool == "made-up":
+        return {name: Encoder(images.build(name, width=4), size=32) for name in SMALL}, []
+    if config.pool != BOOK:
+        return pools.read(config.pool), []
+    pool, missing = {}, []
+    for name in encoder_names():
+        try:
+            pool[name] = pools.build(pools.Candidate(encoder=name, size=ENCODER_SIZE), Path())
+        except (OSError, RuntimeError) as error:
+            missing.append({"name": name, "reason": " ".join(str(error).split())})
+    training = ImageConfig.from_profile("quick", seed=config.seed, target="cifar10-shift", hold_out=True)
+    data = protocol.drawn(training, protocol.domains(training).source, train=training.train_images)
+    for name in SMALL:
+        model = protocol.trained(training, protocol.source_recipe(training, name), data)
+        pool[f"{images.LABELS[name]}, CIFAR-10"] = Encoder(model, size=32)
+    untrained = torch.Generator().manual_seed(config.seed_of("untrained"))
+    pool["ResNet18, untrained"] = Encoder(images.build("resnet18", width=8, generator=untrained).eval(), size=32)
+    return pool, missing
+
+
+def keeper(
+    pool: dict[str, Encoder], data: Labelled, target: Encoder | None, settings: dict[str, Any]
+) -> Callable[[str, Callable[[], Arrays]], Arrays]:
+    """A function for `ranking.score` that keeps what is measured of each candidate in the cache."""
+    shared = {
+        "settings": settings,
+        "source": source_hash(measure.__name__),
+        "data": [weights.content({"x": x, "y": y}) for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test))],
+        "target": target.digest() if target is not None else "",
+    }
+
+    def keep(name: str, compute: Callable[[], Arrays]) -> Arrays:
+        key = digest({**shared, "candidate": pool[name].digest()})
+        path = storage.cache_root() / "candidates" / key[:2] / f"{key}.npz"
+        if path.is_file():
+            try:
+                with np.load(path, allow_pickle=False) as archive:
+                    return {part: archive[part] for part in archive.files}
+            except (OSError, ValueError, EOFError, KeyError) as error:
+                storage.tell(f"{path} is damaged ({error}): measured anew")
+        arrays = compute()
+        with storage.replacing(path) as draft:
+            np.savez(draft, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        return arrays
+
+    return keep

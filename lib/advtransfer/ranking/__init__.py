@@ -1,0 +1,39 @@
+"""Choose a source model: rank your own candidates on your own data, by α and by the field's estimators.
+
+>>> import torch
+>>> from advtransfer import ranking
+>>> from advtransfer.models import images
+>>> pool = {name: ranking.Encoder(images.build(name, width=4), size=32) for name in ("lenet", "alexnet", "resnet18")}
+>>> data = ranking.from_tensors(torch.rand(40, 3, 16, 16), torch.arange(40) % 2)
+>>> found = ranking.score(pool, data, only=["alpha1", "1-NN"], steps=1, target_epochs=1)
+>>> found.wide().columns.tolist()
+['candidate', 'accuracy', '1-NN', 'alpha1']
+"""
+
+from advtransfer.extras import require
+
+require("experiments", "pandas", "PIL", "pydantic", "safetensors")
+
+from advtransfer.ranking.comparing import agreement, compare, ranks
+from advtransfer.ranking.data import DataError, Labelled, from_tensors, load
+from advtransfer.ranking.encoder import Encoder, EncoderError
+from advtransfer.ranking.pools import PoolError, read
+from advtransfer.ranking.scoring import NAMES, SCORES, Ranking, score
+
+__all__ = [
+    "NAMES",
+    "SCORES",
+    "DataError",
+    "Encoder",
+    "EncoderError",
+    "Labelled",
+    "PoolError",
+    "Ranking",
+    "agreement",
+    "compare",
+    "from_tensors",
+    "load",
+    "ranks",
+    "read",
+    "score",
+]

@@ -1,0 +1,122 @@
+"""Which candidates can be told apart, and how well each score orders them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from advtransfer.names import unknown
+from advtransfer.ranking.scoring import SMALLER_IS_BETTER, Ranking
+
+Floats = NDArray[np.float64]
+
+
+def ranks(ranking: Ranking, level: float = 0.95) -> pd.DataFrame:
+    """The place of each candidate under each score that was drawn, and how sure it is.
+
+    Returns
+    -------
+    DataFrame
+        A row per candidate and score: ``rank`` (1 is best; candidates of one value share the mean of their places),
+        ``rank_low`` and ``rank_high`` (the interval of the rank over the draws), ``best`` (the share of the draws in
+        which it is the best) and ``group``: the candidates that cannot be told from the best one, because the
+        interval of the difference holds 0, are in group 1; the best of the others begins group 2, and so on.
+    """
+    tail = [(1 - level) / 2, (1 + level) / 2]
+    rows = []
+    for score, drawn in ranking.draws.groupby("score", sort=False):
+        sign = -1.0 if score in SMALLER_IS_BETTER else 1.0
+        table = sign * drawn.pivot(index="draw", columns="candidate", values="value")
+        values = sign * ranking.scores.query("score == @score").set_index("candidate")["value"][table.columns]
+        places = np.stack([stats.rankdata(-row) for row in table.to_numpy()])
+        low, high = np.quantile(places, tail, axis=0)
+        wins = places == places.min(1, keepdims=True)
+        shares = (wins / wins.sum(1, keepdims=True)).mean(0)
+        groups = _groups(values.to_numpy(), table.to_numpy(), tail[1])
+        rank = stats.rankdata(-values.to_numpy())
+        rows += [
+            {"candidate": name, "score": score, "rank": rank[k], "rank_low": low[k], "rank_high": high[k],
+             "best": shares[k], "group": groups[k]}
+            for k, name in enumerate(table.columns)
+        ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _groups(values: Floats, drawn: Floats, tail: float) -> NDArray[np.int64]:
+    """The number of each candidate's group: those of a group cannot be told from its best member.
+
+    The interval of a difference is its value ± Student's quantile times the spread of the differences of the draws.
+    """
+    quantile = stats.t.ppf(tail, len(drawn) - 1)
+    left, group, found = list(np.argsort(-values, kind="stable")), 1, np.zeros(len(values), int)
+    while left:
+        best = left[0]
+        half = [quantile * np.std(drawn[:, best] - drawn[:, k], ddof=1) for k in left]
+        members = [k for k, width in zip(left, half, strict=True) if k == best or values[best] - values[k] <= width]
+        found[members] = group
+        left, group = [k for k in left if k not in members], group + 1
+    return found
+
+
+def compare(table: pd.DataFrame, truth: Mapping[str, float]) -> pd.DataFrame:
+    """How well each score orders candidates whose accuracy after transfer is known.
+
+    Parameters
+    ----------
+    table
+        A row per candidate: a column ``candidate``, or the names as the index, and a column per score; larger is better,
+        except for a column ``distance``. `Ranking.wide` makes one.
+    truth
+        The accuracy of each candidate after transfer.
+
+    Returns
+    -------
+    DataFrame
+        A row per score: ``n`` candidates that have the score, ``kendall`` (τ-b), ``weighted`` (Vigna's weighted τ, in
+        which places near the top count more), ``top`` (whether the candidate with the highest score is the best) and
+        ``regret`` (the accuracy that the best candidate has more than the one with the highest score; where several
+        share the highest score, the mean over these).
+
+    Raises
+    ------
+    ValueError
+        Fewer than three candidates, a candidate without a truth, or nothing to compare.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"candidate": ["a", "b", "c"], "alpha1": [0.9, 0.2, 0.5]})
+    >>> compare(table, {"a": 0.8, "b": 0.6, "c": 0.85}).round(3).to_dict("records")
+    [{'score': 'alpha1', 'n': 3, 'kendall': 0.333, 'weighted': 0.455, 'top': False, 'regret': 0.05}]
+    """
+    if "candidate" in table:
+        table = table.set_index("candidate")
+    if missing := [name for name in table.index if name not in truth]:
+        raise ValueError(f"{unknown('candidate', str(missing[0]), map(str, truth))}: expected a truth for each one")
+    if len(table) < 3:
+        raise ValueError(f"there are {len(table)} candidates; expected at least 3 to order")
+    accuracy = np.array([truth[name] for name in table.index], float)
+    rows = []
+    for name in table.select_dtypes("number").columns.drop(["accuracy"], errors="ignore"):
+        values = table[name].to_numpy(float)
+        known = np.isfinite(values) & np.isfinite(accuracy)
+        if known.sum() < 3:
+            continue
+        signed = -values[known] if name in SMALLER_IS_BETTER else values[known]
+        rows.append({"score": name, "n": int(known.sum()), **agreement(signed, accuracy[known])})
+    if not rows:
+        raise ValueError(f"no score is known of three candidates (columns {', '.join(map(str, table.columns))})")
+    return pd.DataFrame(rows)
+
+
+def agreement(score: Floats, accuracy: Floats) -> dict[str, float]:
+    """Kendall's τ-b, the weighted τ, whether the pick is the best, and its regret."""
+    picked = score == score.max()
+    constant = np.ptp(score) == 0 or np.ptp(accuracy) == 0
+    return {
+        "kendall": float("nan") if constant else float(stats.kendalltau(score, accuracy).statistic),
+        "weighted": float("nan") if constant else float(stats.weightedtau(score, accuracy).statistic),
+        "top": bool((accuracy[picked] == accuracy.max()).all()),
+        "regret": float(accuracy.max() - accuracy[picked].mean()),
+    }

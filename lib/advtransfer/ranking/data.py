@@ -1,0 +1,281 @@
+"""A target's labelled images, from tensors, an archive, a folder of class folders, or a data set of the book."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from advtransfer.datasets import images as stored
+from advtransfer.datasets.sources import sources
+
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+SPLITS = (("train", "training"), ("test", "val", "valid", "validation"))
+LARGEST = 50_000_000  # pixels of one image, before it is made smaller
+
+
+class DataError(ValueError):
+    """Images or labels that cannot be used; the message says what was found and what was expected."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Labelled:
+    """The labelled images of a target: one part for the scores and for training, one to judge by.
+
+    Attributes
+    ----------
+    name : str
+        For captions.
+    x_train, x_test : Tensor
+        (N, 3, height, width) uint8.
+    y_train, y_test : Tensor
+        (N,) int64, 0 to C − 1.
+    classes : tuple of str
+        The names of the C classes.
+    left_out : tuple of str
+        A line for each file that could not be used, and why.
+    """
+
+    name: str
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    classes: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+    def fewer(self, most: int, seed: int = 0) -> "Labelled":
+        """At most `most` images in each part, spread over the classes as evenly as these allow."""
+        a, b = stratified(self.y_train, most, seed), stratified(self.y_test, most, seed)
+        parts = {"x_train": self.x_train[a], "y_train": self.y_train[a], "x_test": self.x_test[b], "y_test": self.y_test[b]}
+        return replace(self, **parts)
+
+    def __repr__(self) -> str:
+        size = " × ".join(map(str, self.x_train.shape[2:]))
+        return (
+            f"Labelled({self.name!r}: {len(self.x_train):,} + {len(self.x_test):,} images of {size} pixels, "
+            f"{len(self.classes)} classes)"
+        )
+
+
+def from_tensors(
+    x: Tensor,
+    y: Tensor,
+    x_test: Tensor | None = None,
+    y_test: Tensor | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    name: str = "images",
+    seed: int = 0,
+) -> Labelled:
+    """A target from tensors of images and labels.
+
+    Parameters
+    ----------
+    x
+        Images (N, C, height, width), uint8 or floats in [0, 1]; grey ones (C = 1) are repeated in three channels.
+    y
+        Labels (N,), whole numbers; they are numbered anew from 0 in increasing order.
+    x_test, y_test
+        Images and labels to judge by. Without them half the images of each class are taken from `x`.
+    classes
+        The names of the labels, in increasing order.
+    name
+        For captions.
+    seed
+        Of the split into halves.
+
+    Raises
+    ------
+    DataError
+        Shapes, types or values that are not as described; fewer than two classes; a class with fewer than two images.
+
+    Examples
+    --------
+    >>> from_tensors(torch.rand(20, 3, 8, 8), torch.arange(20) % 2, classes=["cat", "dog"])
+    Labelled('images': 10 + 10 images of 8 × 8 pixels, 2 classes)
+    """
+    x, y = _pixels(x), _labels(x, y)
+    known = y.unique()
+    if len(known) < 2:
+        raise DataError(f"all {len(y)} labels are {known.tolist()}; expected at least two classes to tell apart")
+    names = tuple(classes) if classes is not None else tuple(str(k) for k in known.tolist())
+    if len(names) < len(known):
+        raise DataError(f"classes names {len(names)}; expected a name for each of {len(known)} labels")
+    if classes is not None and len(names) > len(known):
+        if int(known.min()) < 0 or int(known.max()) >= len(names):
+            raise DataError(f"the labels are {known.tolist()}; expected 0 to {len(names) - 1}, as classes names them")
+        names = tuple(names[k] for k in known.tolist())
+    y = torch.searchsorted(known, y)
+    if x_test is None or y_test is None:
+        if (x_test is None) != (y_test is None):
+            raise DataError("only one of x_test and y_test was given; expected both or none")
+        first, second = _halves(y, names, seed)
+        return Labelled(name, x[first], y[first], x[second], y[second], names)
+    x_test, y_test = _pixels(x_test), _labels(x_test, y_test)
+    if x_test.shape[1:] != x.shape[1:]:
+        raise DataError(f"test images are {tuple(x_test.shape[1:])}; expected {tuple(x.shape[1:])}, as in training")
+    if strange := sorted(set(y_test.tolist()) - set(known.tolist())):
+        raise DataError(f"the test images have the labels {strange}, which no training image has")
+    return Labelled(name, x, y, x_test, torch.searchsorted(known, y_test), names)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] not in (1, 3):
+        shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise DataError(f"images are {shape}; expected a tensor (N, 3, height, width)")
+    if len(x) == 0:
+        raise DataError("there are no images; expected at least two per class")
+    if x.dtype != torch.uint8:
+        if not x.is_floating_point():
+            raise DataError(f"images are {x.dtype}; expected uint8, or floats in [0, 1]")
+        if not bool(x.isfinite().all()) or float(x.min()) < 0 or float(x.max()) > 1:
+            raise DataError(f"images span [{float(x.min()):.4g}, {float(x.max()):.4g}]; expected floats in [0, 1]")
+        x = (x * 255).round().to(torch.uint8)
+    return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+
+
+def _labels(x: Tensor, y: Tensor) -> Tensor:
+    if not isinstance(y, Tensor) or y.shape != x.shape[:1] or y.is_floating_point():
+        given = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise DataError(f"labels are {given}; expected whole numbers, ({len(x)},)")
+    return y.long()
+
+
+def _halves(y: Tensor, names: tuple[str, ...], seed: int) -> tuple[Tensor, Tensor]:
+    """Positions of two halves with the same share of each class, in order."""
+    generator = torch.Generator().manual_seed(seed)
+    first = []
+    for label in range(len(names)):
+        members = (y == label).nonzero().squeeze(1)
+        if len(members) < 2:
+            raise DataError(f"the class {names[label]} has {len(members)} image; expected at least two, to judge by one")
+        first.append(members[torch.randperm(len(members), generator=generator)[: (len(members) + 1) // 2]])
+    chosen = torch.zeros(len(y), dtype=torch.bool)
+    chosen[torch.cat(first)] = True
+    return chosen.nonzero().squeeze(1), (~chosen).nonzero().squeeze(1)
+
+
+def stratified(y: Tensor, size: int, seed: int) -> Tensor:
+    """Positions of at most `size` images, spread over the classes as evenly as these allow, in order."""
+    generator = torch.Generator().manual_seed(seed)
+    turns = torch.empty(len(y))  # when an image is taken: the first of every class, then the second, ...
+    for label in y.unique():
+        members = (y == label).nonzero().squeeze(1)
+        turns[members[torch.randperm(len(members), generator=generator)]] = torch.arange(len(members)).float()
+    return turns.argsort(stable=True)[:size].sort()[0]
+
+
+# From files.
+
+
+def load(place: str | Path, *, size: int = 64, seed: int = 0) -> Labelled:
+    """A target from a folder of class folders, an ``.npz`` archive, or by the name of a data set of the book.
+
+    Parameters
+    ----------
+    place
+        A folder with a folder per class, or with such folders in ``train`` and ``test`` (or ``val``); an archive with
+        x_train, y_train, x_test and y_test, or x and y, images (N, height, width, 3) of uint8; or a name from
+        ``python -m advtransfer data list``.
+    size
+        Pictures in a folder are cropped to a square and made this large; archives and data sets keep their size.
+    seed
+        Of the split into halves, where there is no test part.
+
+    Raises
+    ------
+    DataError
+        Nothing is there, or it is not as described.
+    DataUnavailable
+        The data set is not in the data root; the message gives the command that fetches it.
+    """
+    path = Path(place).expanduser()
+    if path.is_dir():
+        return _folder(path, size, seed)
+    if path.suffix == ".npz":
+        return _archive(path, seed)
+    known = sources("images")
+    if str(place) in known:
+        data = stored.load(str(place))
+        return Labelled(data.name, data.x_train, data.y_train, data.x_test, data.y_test, data.classes)
+    raise DataError(
+        f"{place} is no folder, no .npz archive and no data set; expected one of these (data sets: {', '.join(known)})"
+    )
+
+
+def _archive(path: Path, seed: int) -> Labelled:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; expected an .npz archive") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read ({error}); expected an .npz archive of plain arrays") from None
+    parts = [("x_train", "y_train"), ("x_test", "y_test")] if "x_train" in arrays else [("x", "y")]
+    if missing := [name for part in parts for name in part if name not in arrays]:
+        raise DataError(
+            f"{path} holds {', '.join(arrays)}, and not {', '.join(missing)}; expected x_train, y_train, x_test and "
+            "y_test, or x and y"
+        )
+    tensors = []
+    for images, labels in parts:
+        x = arrays[images]
+        if x.ndim == 3:
+            x = x[..., None]
+        if x.ndim != 4 or x.shape[3] not in (1, 3):
+            raise DataError(f"{images} in {path} is {x.shape}; expected (N, height, width, 3)")
+        tensors += [torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2), torch.from_numpy(arrays[labels])]
+    classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else None
+    return from_tensors(*tensors, classes=classes, name=path.stem, seed=seed)
+
+
+def _folder(path: Path, size: int, seed: int) -> Labelled:
+    folders = {folder.name: folder for folder in sorted(path.iterdir()) if folder.is_dir() and folder.name[0] != "."}
+    halves = [next((folders[name] for name in names if name in folders), None) for names in SPLITS]
+    if halves[0] and halves[1]:
+        classes = sorted(f.name for f in halves[0].iterdir() if f.is_dir() and f.name[0] != ".")
+        parts = [_pictures(half, classes, size) for half in halves if half]
+        (x, y, broken), (x_test, y_test, others) = parts
+        data = from_tensors(x, y, x_test, y_test, classes=classes, name=path.name)
+        return replace(data, left_out=(*broken, *others))
+    x, y, broken = _pictures(path, list(folders), size)
+    return replace(from_tensors(x, y, classes=list(folders), name=path.name, seed=seed), left_out=tuple(broken))
+
+
+def _pictures(path: Path, classes: list[str], size: int) -> tuple[Tensor, Tensor, list[str]]:
+    """The pictures in folders of classes as squares, their labels, and a line for each file that is none."""
+    found, labels, broken = [], [], []
+    for label, name in enumerate(classes):
+        before = len(found)
+        for file in sorted((path / name).rglob("*")) if (path / name).is_dir() else ():
+            if file.name[0] == "." or not file.is_file():
+                continue
+            try:
+                found.append(_picture(file, size))
+                labels.append(label)
+            except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+                broken.append(f"{file.relative_to(path)}: {_reason(file, error)}")
+        if len(found) == before:
+            broken.append(f"{name}: a class without a picture")
+    if not found:
+        raise DataError(f"{path} holds no picture in {len(classes)} folders; expected a folder of pictures per class")
+    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2), torch.tensor(labels), broken
+
+
+def _picture(file: Path, size: int) -> np.ndarray:
+    with Image.open(file) as image:
+        if image.width * image.height > LARGEST:
+            raise ValueError(f"{image.width} × {image.height} pixels, more than {LARGEST:,}")
+        turned = ImageOps.exif_transpose(image)
+        return np.asarray(ImageOps.fit(turned.convert("RGB"), (size, size), Image.Resampling.BICUBIC))
+
+
+def _reason(file: Path, error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no picture" if file.suffix.lower() not in IMAGES else "damaged"
+    return " ".join(str(error).split()) or type(error).__name__

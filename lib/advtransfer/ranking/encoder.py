@@ -1,0 +1,200 @@
+"""Any image model as a candidate: pixels in [0, 1] of any size to outputs and features."""
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advtransfer.modes import evaluating, outputs_of
+from advtransfer.names import unknown
+from advtransfer.prepare import prepare
+from advtransfer.records import weights
+from advtransfer.records.provenance import digest
+
+Features = str | Callable[[nn.Module, Tensor], Tensor] | None
+
+
+class EncoderError(ValueError):
+    """A model that cannot be ranked; the message says what it returned and what was expected."""
+
+
+class Encoder(nn.Module):
+    """A model with the size and the normalisation of its inputs, and the place of its features.
+
+    Parameters
+    ----------
+    module
+        Maps normalised images (N, 3, size, size) to outputs (N, d), or to an object with such ``.logits``.
+    size
+        Height and width of the images that the module takes; None if it takes any. Other sizes are interpolated,
+        differentiably, so that an attack on the pixels that the encoder is given passes through.
+    mean, std
+        Per channel, of pixels in [0, 1]. Normalisation is part of the encoder, so that ε is in units of the pixels.
+    features
+        Where the features are: None takes the input of the last linear layer; a name is that of a layer, whose output
+        is taken (maps (N, k, h, w) are averaged over their pixels), and the empty name that of the whole model; a function is called with the module and the
+        normalised images.
+
+    Raises
+    ------
+    EncoderError
+        There is no such layer, or no linear one.
+    ValueError
+        The size or the normalisation is not as described.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))
+    >>> encoder = Encoder(net, size=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    >>> outputs, features = encoder.both(torch.zeros(4, 3, 32, 32))
+    >>> outputs.shape, features.shape
+    (torch.Size([4, 2]), torch.Size([4, 5]))
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        module: nn.Module,
+        size: int | None = None,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        features: Features = None,
+    ) -> None:
+        super().__init__()
+        if size is not None and (not isinstance(size, int) or size < 1):
+            raise ValueError(f"size is {size!r}; expected a number of pixels, or None for a model that takes any size")
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) not in (1, 3):
+                raise ValueError(f"{name} is {tuple(values)}; expected three numbers, one per channel")
+        if min(std) <= 0:
+            raise ValueError(f"std is {tuple(std)}; expected numbers above 0")
+        self.module = module
+        self.size = size
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1), persistent=False)
+        self._features = features
+        self._layer, self._before = ("", False) if callable(features) else _place(module, features)
+
+    def digest(self) -> str:
+        """A digest of all that its outputs and features depend on: structure, weights, normalisation and place."""
+        place = self._features
+        if callable(place):
+            with suppress(OSError):
+                place = inspect.getsource(place)
+        buffers = {"mean": self.mean, "std": self.std}
+        state = {name: tensor for name, tensor in self.module.state_dict().items() if isinstance(tensor, Tensor)}
+        about = [str(self.module), str(self.size), str(place), weights.content({**state, **buffers})]
+        return digest(about)
+
+    @property
+    def classifier(self) -> bool:
+        """Whether the outputs are those of a head, and not the features themselves."""
+        return callable(self._features) or self._before or bool(self._layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (N, d) of pixels (N, 3, height, width) in [0, 1]."""
+        return self.module(self._normalised(x))
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (N, d) and features (N, k) of pixels (N, 3, height, width) in [0, 1].
+
+        Raises
+        ------
+        EncoderError
+            The outputs or the features are not a matrix with a row per image.
+        """
+        if callable(self._features):
+            features = self._features(self.module, self._normalised(x))
+            return _outputs(self, x), _matrix(features, len(x), "its features")
+        with self._noted() as noted:
+            outputs = _outputs(self, x)
+        if not noted:
+            raise EncoderError(f"the layer {self._layer!r} took no part; expected one through which the images pass")
+        return outputs, _matrix(noted[-1], len(x), f"the features at {self._layer or 'the whole model'!r}")
+
+    def prepared(self) -> "Encoder":
+        """A copy for attacks, whose module is that of `advtransfer.prepare.prepare`."""
+        made = copy.copy(self)  # shares nothing that is changed: the next line replaces the module in the copy alone
+        made._modules = {**self._modules, "module": prepare(self.module)}
+        return made
+
+    @contextmanager
+    def _noted(self) -> Any:
+        noted: list[Any] = []
+        layer = self.module.get_submodule(self._layer)
+        hook = (
+            layer.register_forward_pre_hook(lambda module, given: noted.append(given[0]))
+            if self._before
+            else layer.register_forward_hook(lambda module, given, found: noted.append(found))
+        )
+        try:
+            yield noted
+        finally:
+            hook.remove()
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        if self.size is not None and x.shape[-2:] != (self.size, self.size):
+            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        return (x - self.mean) / self.std
+
+
+def _place(module: nn.Module, features: str | None) -> tuple[str, bool]:
+    """The layer whose output is taken, or (True) whose input."""
+    layers = dict(module.named_modules())
+    if features is not None:
+        if features not in layers:
+            raise EncoderError(unknown("layer", features, [name for name in layers if name]))
+        return features, False
+    linear = [name for name, layer in layers.items() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise EncoderError(
+            "the model has no linear layer, whose input would be the features; expected features=..., the name of one "
+            f"of its layers ({', '.join([name for name, _ in module.named_children()]) or 'it has none'}) or a function"
+        )
+    return linear[-1], True
+
+
+def _outputs(encoder: Encoder, x: Tensor) -> Tensor:
+    try:
+        return outputs_of(encoder, x)
+    except ValueError as error:
+        raise EncoderError(str(error)) from None
+
+
+def _matrix(features: Any, rows: int, what: str) -> Tensor:
+    """Features (N, k); maps (N, k, h, w) are averaged over their pixels, and of a tuple the first member is taken."""
+    if isinstance(features, tuple | list) and features:
+        features = features[0]
+    if isinstance(features, Tensor) and features.ndim == 4:
+        features = features.mean((2, 3))
+    elif isinstance(features, Tensor) and features.ndim == 3:  # tokens (N, t, k), of which the first stands for all
+        features = features[:, 0]
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != rows:
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise EncoderError(f"{what} are {shape}; expected a tensor (N, k) with N = {rows}")
+    return features
+
+
+def extracted(encoder: nn.Module, x: Tensor, *, batch_size: int = 50) -> tuple[Tensor, Tensor]:
+    """Outputs (N, d) and features (N, k) of uint8 images (N, 3, h, w), on the CPU.
+
+    Raises
+    ------
+    EncoderError
+        The outputs or features are not as described, or are not finite.
+    """
+    there = next((parameter.device for parameter in encoder.parameters()), x.device)
+    with evaluating(encoder):
+        parts = [encoder.both(part.to(there).float() / 255) for part in x.split(batch_size)]  # type: ignore[operator]
+    outputs, features = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
+    for name, found in (("outputs", outputs), ("features", features)):
+        if bad := int((~found.isfinite()).any(1).sum()):
+            raise EncoderError(f"its {name} are not finite at {bad} of {len(x)} images; expected finite numbers")
+    return outputs, features

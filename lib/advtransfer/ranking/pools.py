@@ -1,0 +1,242 @@
+"""A pool file: which candidates there are, how each is built, and where its weights are."""
+
+import importlib
+import importlib.util
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import nn
+
+from advtransfer.extras import require
+from advtransfer.models import images
+from advtransfer.models.torchvision_ops import declare_missing_operators
+from advtransfer.names import unknown
+from advtransfer.ranking.encoder import Encoder, EncoderError
+from advtransfer.records.configs import explain
+from advtransfer.records.storage import sha256
+
+ORIGINS = ("build", "torchvision", "timm", "transformers", "encoder", "architecture")
+
+
+class PoolError(ValueError):
+    """A pool file that cannot be used; one line per problem."""
+
+
+class Candidate(BaseModel):
+    """One table of a pool file. Exactly one of `ORIGINS` says where the model comes from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    build: str | None = Field(None, description="package.module:name or file.py:name of a function or class")
+    torchvision: str | None = Field(None, description="name of a torchvision model")
+    timm: str | None = Field(None, description="name of a timm model")
+    transformers: Path | None = Field(None, description="folder that transformers saved")
+    encoder: str | None = Field(None, description="encoder of the book, see data list")
+    architecture: Literal["fully_connected", "lenet", "alexnet", "resnet18", "resnet50"] | None = Field(
+        None, description="network of the book"
+    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the builder")
+    weights: Path | str | None = Field(None, description="file of a state dict; torchvision: name of its weights")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="checksum of the file of weights")
+    size: int | None = Field(None, ge=1, description="height and width of the images that it takes")
+    mean: tuple[float, ...] | None = Field(None, description="per channel, of pixels in [0, 1]")
+    std: tuple[float, ...] | None = Field(None, description="per channel, of pixels in [0, 1]")
+    features: str | None = Field(None, description="layer whose output is the features")
+
+    def files(self, folder: Path) -> list[Path]:
+        """The files in or beside `folder` that the candidate is made from."""
+        named = [str(self.weights or ""), str(self.build or "").rpartition(":")[0], str(self.transformers or "")]
+        found = [folder / Path(name).expanduser() for name in named if name]
+        return [file for place in found for file in ([place] if place.is_file() else sorted(place.glob("*")))]
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        given = [name for name in ORIGINS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of {', '.join(ORIGINS)}, not {' and '.join(given) or 'none'}")
+        if self.sha256 and not self.weights:
+            raise ValueError("weights beside sha256")
+        return self
+
+
+def read(path: Path | str) -> dict[str, Encoder]:
+    """The candidates of a pool file, ready to be ranked.
+
+    Nothing but the builders that the file names is run: weights are read from ``.safetensors`` files, or by
+    ``torch.load(weights_only=True)``.
+
+    Parameters
+    ----------
+    path
+        A TOML file with a table per candidate, such as ``[mine]`` with ``build = "nets.py:make"``; see `Candidate` for
+        the keys. Paths are relative to the file's folder.
+
+    Raises
+    ------
+    PoolError
+        The file is missing or wrong, or candidates cannot be built; the message has a line for each of them.
+    """
+    path = Path(path).expanduser()
+    candidates = parse(path)
+    built, problems = {}, []
+    for name, candidate in candidates.items():
+        try:
+            built[name] = build(candidate, path.parent)
+        except (EncoderError, PoolError, ImportError, OSError, ValueError, RuntimeError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            problems.append(f"{name}: {reason if len(reason) < 400 else reason[:400] + ' …'}")
+    if problems:
+        raise PoolError("\n".join(problems))
+    return built
+
+
+def parse(path: Path) -> dict[str, Candidate]:
+    """The candidates of a pool file, checked, before any of them is built."""
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise PoolError(f"{path} does not exist; expected a pool file in TOML, with a table per candidate") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise PoolError(f"{path} is no pool file: {error}") from None
+    if not tables:
+        raise PoolError(f"{path} is empty; expected a table per candidate")
+    found, problems = {}, []
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            problems.append(f"{name} = {table!r} is outside of a table; expected [{name}] and its keys below")
+            continue
+        try:
+            found[name] = Candidate(**table)
+        except ValidationError as error:
+            problems += [f"{name}: {line}" for line in explain(error, list(Candidate.model_fields)).splitlines()]
+    if problems:
+        raise PoolError("\n".join(problems))
+    return found
+
+
+def build(candidate: Candidate, folder: Path) -> Encoder:
+    """Build one candidate; `folder` is that of the pool file."""
+    module, usual = _BUILDERS[_origin(candidate)](candidate, folder)
+    own = {key: value for key in ("size", "mean", "std", "features") if (value := getattr(candidate, key)) is not None}
+    return Encoder(module.eval(), **{**usual, **own})
+
+
+def _origin(candidate: Candidate) -> str:
+    return next(name for name in ORIGINS if getattr(candidate, name) is not None)
+
+
+Built = tuple[nn.Module, dict[str, Any]]  # a module, and the size, mean, std and features that it is known to need
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def _imported(candidate: Candidate, folder: Path) -> Built:
+    place, colon, name = str(candidate.build).rpartition(":")
+    if not colon:
+        raise PoolError(f"build is {candidate.build!r}; expected package.module:name or file.py:name")
+    if place.endswith(".py"):
+        file = folder / place
+        spec = importlib.util.spec_from_file_location(f"advtransfer_pool_{file.stem}", file)
+        if spec is None or spec.loader is None or not file.is_file():
+            raise PoolError(f"{file} does not exist; expected a file with {name}")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(place)
+    if not hasattr(module, name):
+        raise PoolError(unknown(f"name in {place}", name, [n for n in vars(module) if not n.startswith("_")]))
+    made = getattr(module, name)(**candidate.arguments)
+    if not isinstance(made, nn.Module):
+        raise PoolError(f"{candidate.build} made a {type(made).__name__}; expected a torch.nn.Module")
+    return _loaded(made, candidate, folder), {}
+
+
+def _of_torchvision(candidate: Candidate, folder: Path) -> Built:
+    require("rank", "torchvision")
+    declare_missing_operators()
+    from torchvision import models
+
+    name = str(candidate.torchvision)
+    if name not in models.list_models():
+        raise PoolError(unknown("torchvision model", name, models.list_models()))
+    weights = candidate.weights
+    named = isinstance(weights, str) and not (folder / weights).exists()
+    if weights is None or named:
+        chosen = models.get_model_weights(name)[str(weights)] if named else models.get_model_weights(name).DEFAULT
+        made = models.get_model(name, weights=chosen, **candidate.arguments)
+        about = chosen.transforms()
+        return made, {"size": about.crop_size[0], "mean": tuple(about.mean), "std": tuple(about.std)}
+    made = models.get_model(name, weights=None, **candidate.arguments)
+    return _loaded(made, candidate, folder), {"size": 224, **IMAGENET}
+
+
+def _of_timm(candidate: Candidate, folder: Path) -> Built:
+    require("rank", "timm")
+    import timm
+
+    made = timm.create_model(str(candidate.timm), pretrained=candidate.weights is None, **candidate.arguments)
+    about = timm.data.resolve_model_data_config(made)
+    usual = {"size": about["input_size"][1], "mean": about["mean"], "std": about["std"]}
+    return (made if candidate.weights is None else _loaded(made, candidate, folder)), usual
+
+
+def _of_transformers(candidate: Candidate, folder: Path) -> Built:
+    from advtransfer.ranking.transformers import image_model
+
+    return image_model(folder / Path(str(candidate.transformers)).expanduser())
+
+
+def _of_the_book(candidate: Candidate, folder: Path) -> Built:
+    from advtransfer.models import encoders
+
+    module, about = encoders.load(str(candidate.encoder))
+    return module, about
+
+
+def _architecture(candidate: Candidate, folder: Path) -> Built:
+    if candidate.weights is None:
+        raise PoolError("architecture without weights; expected weights = the file of a trained network")
+    made = images.build(str(candidate.architecture), **candidate.arguments)
+    return _loaded(made, candidate, folder), {"size": 32}
+
+
+_BUILDERS: dict[str, Callable[[Candidate, Path], Built]] = {
+    "build": _imported,
+    "torchvision": _of_torchvision,
+    "timm": _of_timm,
+    "transformers": _of_transformers,
+    "encoder": _of_the_book,
+    "architecture": _architecture,
+}
+
+
+def _loaded(module: nn.Module, candidate: Candidate, folder: Path) -> nn.Module:
+    """The module with its weights from a file, all of them; or as it is if no file is named."""
+    if candidate.weights is None:
+        return module
+    file = folder / Path(candidate.weights).expanduser()
+    if not file.is_file():
+        raise PoolError(f"{file} does not exist; expected a file of weights")
+    if candidate.sha256 and (found := sha256(file)) != candidate.sha256:
+        raise PoolError(f"{file.name} has sha256 {found}; expected {candidate.sha256}")
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        state = load_file(file)
+    else:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    for nested in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(nested), dict):
+            state = state[nested]
+    if not isinstance(state, dict):
+        raise PoolError(f"{file.name} holds a {type(state).__name__}; expected a state dict")
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    if missing or unexpected:
+        shown = [f"{what} {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"
+                 for what, keys in (("lacks", missing), ("also has", unexpected)) if keys]  # fmt: skip
+        raise PoolError(f"{file.name} does not fit the model: it {' and '.join(shown)}")
+    return module

@@ -1,0 +1,269 @@
+"""Rank a pool of candidates for a target: scores with floor, interval and cost, α in both directions, and the truth."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor
+from tqdm import tqdm
+
+from advtransfer import intervals, matching, metrics, scores
+from advtransfer.names import unknown
+from advtransfer.ranking.data import Labelled
+from advtransfer.ranking.encoder import Encoder, EncoderError
+from advtransfer.ranking.measure import Arrays, Settings, Target, measure
+
+Function = Callable[[Tensor, Tensor], float]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of `advtransfer.scores`: which of a candidate's arrays it reads, and how often it is drawn."""
+
+    function: Function
+    reads: str  # "features", "probabilities" or "answers"
+    subsamples: int = 50
+    permutations: int = 20
+
+
+SCORES: dict[str, Score] = {
+    "LogME": Score(scores.logme, "features"),
+    "H-score": Score(scores.h_score, "features"),
+    "TransRate": Score(scores.transrate, "features"),
+    "GBC": Score(scores.gbc, "features"),
+    "LEEP": Score(scores.leep, "probabilities"),
+    "NCE": Score(scores.nce, "answers"),
+    "N-LEEP": Score(scores.n_leep, "features", 10, 5),
+    "PARC": Score(scores.parc, "features", 20, 10),
+    "1-NN": Score(scores.knn, "features"),
+    "probe": Score(scores.probe, "features", 10, 5),
+    "CKA": Score(scores.cka, "features"),
+}
+"""The field's scores. All look at labels, except for CKA, which looks at the target model's features. "probe" is
+cross-validated on the labelled images, and is the honest baseline."""
+ALPHAS = ("alpha1", "alpha2", "alpha12", "back_alpha1", "back_alpha2", "back_alpha12")
+"""α of the target model's attack on the candidate (T→S), and of the candidate's attack on the target model (S→T)."""
+NAMES = (*SCORES, *ALPHAS, "distance")
+SMALLER_IS_BETTER = ("distance",)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """What is known of a pool of candidates for a target.
+
+    Attributes
+    ----------
+    candidates : DataFrame
+        A row per candidate: name, parameters, size of the images, width of the features, number of outputs, seconds,
+        ‖Δ_SS‖ (``own_deviation``: the mean deviation under its own attack over the spread of its outputs), and, where
+        the truth was asked for, ``accuracy`` on the target's test images with Wilson's 95% interval.
+    scores : DataFrame
+        A row per candidate and score: ``value``, ``low`` and ``high``, ``floor`` (what labels or directions that mean
+        nothing give) and ``floor_high``, ``seconds``, and ``labels``, how many target labels were used.
+    draws : DataFrame
+        For each candidate and score, the values on the same random subsets: two candidates differ if these do.
+    left_out : DataFrame
+        A row per candidate or file that could not be used: ``name`` and ``reason``.
+    target : dict
+        The target's name, classes, numbers of images, and the accuracy of its own model.
+    """
+
+    candidates: pd.DataFrame
+    scores: pd.DataFrame
+    draws: pd.DataFrame
+    left_out: pd.DataFrame
+    target: dict[str, Any]
+
+    def wide(self) -> pd.DataFrame:
+        """A row per candidate and a column per score, the best by own rank average first."""
+        table = self.scores.pivot(index="candidate", columns="score", values="value")
+        table = table[[name for name in NAMES if name in table]]
+        signed = table.assign(**{name: -table[name] for name in SMALLER_IS_BETTER if name in table})
+        order = signed.rank(ascending=False).mean(axis=1).sort_values(kind="stable").index
+        kept = self.candidates.set_index("candidate")
+        about = [name for name in ("accuracy",) if name in kept]
+        return pd.concat([kept[about], table], axis=1).loc[order].reset_index(names="candidate")
+
+
+def score(
+    pool: Mapping[str, Encoder],
+    data: Labelled,
+    *,
+    target: Encoder | None = None,
+    only: Sequence[str] = NAMES,
+    keep: Callable[[str, Callable[[], Arrays]], Arrays] | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> Ranking:
+    """Measure every candidate of a pool on a target, and score it.
+
+    The target model and each candidate are attacked once: a pool of K candidates takes K + 1 attacks.
+
+    Parameters
+    ----------
+    pool
+        Candidates by name.
+    data
+        The target's labelled images (`advtransfer.ranking.from_tensors`, `load`).
+    target
+        A model of the target. By default a small ResNet18 is trained on the target's images: the naive target model.
+    only
+        Which of `NAMES` to compute.
+    keep
+        Called as ``keep(name, compute)`` for each candidate; may return what ``compute()`` returned before.
+    progress
+        Show a progress bar.
+    **settings
+        ``labels`` (500 labelled images for the scores), ``samples`` (100 attacked test images), ``gradients`` (20 of
+        them whose Jacobians are matched), ``outputs`` (10 directions of the outputs that are matched), ``eps`` (0.1,
+        in units of the pixels), ``steps`` (10), ``truth`` ("probe": a linear classifier on frozen features, trained
+        on all of the target's training images and judged by its test images; "full": all weights; "none"),
+        ``full_epochs`` (5), ``target_epochs`` (30), and ``seed`` (0).
+
+    Raises
+    ------
+    ValueError
+        A setting or a name of a score that is unknown, or no candidate that can be used.
+    """
+    if not pool:
+        raise ValueError("the pool is empty; expected at least one candidate")
+    for name in only:
+        if name not in NAMES:
+            raise ValueError(unknown("score", name, NAMES))
+    try:
+        chosen = Settings(**settings)
+    except TypeError:
+        name = next(name for name in settings if name not in Settings.__dataclass_fields__)
+        raise ValueError(unknown("setting", name, Settings.__dataclass_fields__)) from None
+    aim = Target(data, chosen, target)
+    found: dict[str, Arrays] = {}
+    left_out = [(line.partition(": ")[0], line.partition(": ")[2]) for line in data.left_out]
+    for name, encoder in tqdm(pool.items(), "candidates measured", disable=None if progress else True):
+        try:
+            compute = _measuring(encoder, aim)
+            found[name] = keep(name, compute) if keep else compute()
+        except EncoderError as error:
+            left_out.append((name, str(error)))
+    if not found:
+        raise ValueError(f"no candidate can be used: {'; '.join(f'{name}: {why}' for name, why in left_out)}")
+    rows, draws = [], []
+    for name, arrays in tqdm(found.items(), "candidates scored", disable=None if progress else True):
+        for row, drawn in _scored(arrays, aim, only, chosen):
+            rows.append({"candidate": name, **row})
+            draws += [{"candidate": name, "score": row["score"], "draw": k, "value": v} for k, v in enumerate(drawn.tolist())]
+    about = {
+        "name": data.name, "classes": len(data.classes), "train": len(data.y_train), "test": len(data.y_test),
+        "height": data.x_train.shape[2], "width": data.x_train.shape[3], "accuracy": aim.accuracy(),
+        "seconds": aim.seconds,
+    }  # fmt: skip
+    return Ranking(
+        pd.DataFrame([{"candidate": name, **_about(pool[name], arrays)} for name, arrays in found.items()]),
+        pd.DataFrame(rows),
+        pd.DataFrame(draws, columns=["candidate", "score", "draw", "value"]),
+        pd.DataFrame(left_out, columns=["name", "reason"]),
+        about,
+    )
+
+
+def _measuring(encoder: Encoder, aim: Target) -> Callable[[], Arrays]:
+    return lambda: measure(encoder, aim)
+
+
+def _about(encoder: Encoder, arrays: Arrays) -> dict[str, Any]:
+    spread = np.linalg.norm(arrays["outputs"] - arrays["outputs"].mean(0), axis=1)
+    own = np.linalg.norm(arrays["d11"], axis=1)
+    row: dict[str, Any] = {
+        "parameters": int(arrays["parameters"]),
+        "size": encoder.size or 0,
+        "features": arrays["features"].shape[1],
+        "outputs": arrays["outputs"].shape[1],
+        "own_deviation": float(own.mean() / np.sqrt((spread**2).mean())) if spread.any() else float("nan"),
+    }
+    if "right" in arrays:
+        right = arrays["right"]
+        low, high = stats.binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+        row |= {"accuracy": float(right.mean()), "accuracy_low": float(low), "accuracy_high": float(high)}
+    return row | {key: float(arrays[key]) for key in arrays if key.startswith("seconds_")}
+
+
+def _scored(arrays: Arrays, aim: Target, only: Sequence[str], settings: Settings) -> list[tuple[dict[str, Any], Tensor]]:
+    """A row and the drawn values of each score of one candidate."""
+    found = []
+    for name in NAMES:
+        if name not in only:
+            continue
+        if name in SCORES:
+            found.append(_estimated(name, arrays, aim, settings))
+        elif name in ALPHAS:
+            found.append(_alpha(name, arrays, settings))
+        else:
+            found.append(_distance(arrays, aim))
+    return found
+
+
+def _row(name: str, value: float, **more: Any) -> dict[str, Any]:
+    empty = dict.fromkeys(("low", "high", "floor", "floor_high", "seconds"), float("nan"))
+    return {"score": name, "value": value, **empty, "labels": 0, "note": "", **more}
+
+
+def _estimated(name: str, arrays: Arrays, aim: Target, settings: Settings) -> tuple[dict[str, Any], Tensor]:
+    each = SCORES[name]
+    beside = aim.features if name == "CKA" else aim.labels
+    try:
+        found = scores.estimate(
+            each.function, _inputs(arrays, each.reads), beside, permutations=each.permutations,
+            subsamples=each.subsamples, seed=settings.seed,
+        )  # fmt: skip
+    except ValueError as error:
+        return _row(name, float("nan"), note=str(error)), torch.empty(0)
+    used = 0 if name == "CKA" else len(aim.labels)
+    row = _row(name, found.value, low=found.low, high=found.high, floor=found.floor, floor_high=found.floor_high,
+               seconds=found.seconds, labels=used)  # fmt: skip
+    return row, torch.tensor(found.draws)
+
+
+def _inputs(arrays: Arrays, reads: str) -> Tensor:
+    if reads == "features":
+        return torch.from_numpy(arrays["features"]).double()
+    if not bool(arrays["classifier"]):
+        raise ValueError("needs the probabilities of the candidate's own classes, and it has no head")
+    outputs = torch.from_numpy(arrays["outputs"]).double()
+    given = bool((outputs >= 0).all()) and bool((outputs.sum(1) - 1).abs().max() < 1e-3)
+    probabilities = outputs / outputs.sum(1, keepdim=True) if given else outputs.softmax(1)
+    return probabilities.argmax(1) if reads == "answers" else probabilities
+
+
+def _alpha(name: str, arrays: Arrays, settings: Settings) -> tuple[dict[str, Any], Tensor]:
+    """α with its bootstrap interval. The floor of α1 is noise in the attack's place; that of α2, samples shuffled."""
+    back, metric = name.startswith("back_"), name.removeprefix("back_")
+    keys = ("d11", "d10", "d00", "noise0") if back else ("d00", "d01", "d11", "noise1")
+    d11, d12, d22, noise = (torch.from_numpy(arrays[key]).double() for key in keys)
+    place = ("alpha1", "alpha2", "alpha12").index(metric)
+
+    def value(d12: Tensor) -> float:
+        found = metrics.from_deviations(d11, d12, d22)
+        return float(getattr(found, metric if place == 0 else f"{metric}_unbiased"))
+
+    generator = torch.Generator().manual_seed(settings.seed_of("resamples"))
+    drawn = intervals.resampled(d11, d12, d22, resamples=200, generator=generator)[:, place]
+    low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    if place == 0:
+        floor = floor_high = value(noise)
+    else:
+        shuffled = [value(d12[torch.randperm(len(d12), generator=generator)]) for _ in range(20)]
+        floor, floor_high = float(np.mean(shuffled)), float(np.quantile(shuffled, 0.975))
+    row = _row(name, value(d12), low=low, high=high, floor=floor, floor_high=floor_high,
+               seconds=float(arrays["seconds_attack"]))  # fmt: skip
+    return row, drawn
+
+
+def _distance(arrays: Arrays, aim: Target) -> tuple[dict[str, Any], Tensor]:
+    """The distance of the target model's gradient from the nearest map of the candidate's, both projected."""
+    gram = torch.from_numpy(arrays["gram"])
+    own = aim.jacobian.shape[1]
+    value = float(matching.distances(gram, [own, len(gram) - own])[0, 1])
+    return _row("distance", value, floor=1.0, seconds=float(arrays["seconds_distance"])), torch.empty(0)

@@ -1,0 +1,57 @@
+"""What a ranking is judged by: the accuracy that a source reaches on the target's test images."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advtransfer.extras import require
+
+PENALTIES = (0.01, 0.1, 1.0)  # inverse strengths of the ℓ2 penalty, of which the best on held-out images is taken
+HELD_OUT = 0.2
+
+
+def probe(features: Tensor, labels: Tensor, unseen: Tensor, *, seed: int = 0) -> Tensor:
+    """Train a linear classifier on frozen features, and classify the features of other images.
+
+    It is a logistic regression with an ℓ2 penalty on standardised features, as in Kornblith et al. (2019). The strength
+    of the penalty is the best of three on a fifth of the images that is held out; then all images are used.
+
+    Parameters
+    ----------
+    features
+        (N, k), of the target's training images.
+    labels
+        (N,), 0 to C − 1.
+    unseen
+        (M, k), of the target's test images.
+    seed
+        Of the images that are held out.
+
+    Returns
+    -------
+    Tensor
+        Predicted labels (M,), int64.
+
+    Examples
+    --------
+    >>> x = torch.arange(20.0)[:, None]
+    >>> probe(x, (x[:, 0] > 9).long(), torch.tensor([[3.0], [15.0]])).tolist()
+    [0, 1]
+    """
+    require("rank", "sklearn")
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, y, z = features.double().numpy(), labels.numpy(), unseen.double().numpy()
+    groups = y if np.bincount(y).min() > 1 else None
+    size = max(round(HELD_OUT * len(y)), len(np.unique(y)))
+    fit_x, held_x, fit_y, held_y = train_test_split(x, y, test_size=size, random_state=seed, stratify=groups)
+
+    def fitted(strength: float, x: np.ndarray, y: np.ndarray) -> "make_pipeline":  # type: ignore[valid-type]
+        return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200)).fit(x, y)
+
+    scores = [fitted(strength, fit_x, fit_y).score(held_x, held_y) for strength in PENALTIES]
+    best = fitted(PENALTIES[int(np.argmax(scores))], x, y)
+    return torch.from_numpy(best.predict(z).astype("int64"))
