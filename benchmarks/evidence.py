@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from advtransfer.experiments import ablations, protocol, similarity, text, vision
+from advtransfer.datasets.variants import VARIANTS
+from advtransfer.experiments import ablations, protocol, selection, similarity, text, vision
 from advtransfer.models.images import ARCHITECTURES
 from advtransfer.records import published
 
@@ -38,12 +39,21 @@ POOL = {
     "few": SLIM | {"train_images": 5_000, "epochs": 60, "plain_epochs": 60},
 }
 """The recipes of the source models: five architectures in each."""
+SKETCH = SLIM | {"width": 8, "plain_width": 16, "epochs": 3, "plain_epochs": 3}
+SELECTED = {name: POOL[name] for name in ("slim", "few", "unaugmented", "brief", "robust")} | {"sketch": SKETCH}
+"""The recipes of the study of scores; beside them are networks that were not trained at all."""
+FOR_SCORES = {"target_width": 16, "target_epochs": 30, "attack_steps": 10, "samples": 200, "gradients": 30}
+FULLY_TUNED = ("tiny-imagenet-10", "cifar10-shift")  # the targets on which all weights are trained, too
 RELEASED = IMAGES | {"width": 64, "target_width": 64}
 SUBSETS = IMAGES | {"width": 16, "target_width": 16, "epochs": 20}
 TEXTS = {
     "profile": "paper", "encoder": "minilm-l6", "sources": ("mr", "yelp", "ag", "fake", "ag-two"), "max_length": 128,
     "epochs": 3, "batch_size": 32, "lr": 1e-4, "samples": 300, "patience": 15, "sentence_steps": 0, "gradients": 50,
 }  # fmt: skip
+
+
+def _for_scores(recipe: dict[str, Any], target: str) -> dict[str, Any]:
+    return recipe | FOR_SCORES | {"target": target, "full_epochs": 3 if target in FULLY_TUNED else 0}
 
 
 class Series(NamedTuple):
@@ -74,6 +84,11 @@ SERIES = {
     "similarity/trained-shift": Series(similarity, SUBSETS | SHIFT, 1000),
     "ablations/trained": Series(ablations, IMAGES | {"samples": 300, "gradients": 50}),
     "text/whole": Series(text, TEXTS),
+    **{
+        f"selection/{name}-{target}": Series(selection, _for_scores(recipe, target))
+        for name, recipe in {**SELECTED, "untrained": SLIM | {"untrained": True}}.items()
+        for target in VARIANTS
+    },
 }
 PAGES = {"vision": "cifar_to_stl", "similarity": "similarity", "ablations": "ablations", "text": "nlp"}
 
@@ -88,7 +103,7 @@ def config_of(name: str, seed: int, smoke: bool) -> Any:
     """The parameters of one run of a series; for `smoke`, of one that takes the same course in seconds."""
     given, arithmetic = SERIES[name].parameters, precision()
     if smoke:
-        kept = ("augment", "robust_eps", "schedule", "hold_out")
+        kept = ("augment", "robust_eps", "schedule", "hold_out", "untrained")
         given = {"profile": "smoke", **{key: given[key] for key in kept if key in given}}
         arithmetic = arithmetic if torch.cuda.is_available() else "float32"
     return SERIES[name].experiment.Config.from_profile(**given, seed=seed, precision=arithmetic)
