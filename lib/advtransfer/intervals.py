@@ -124,9 +124,7 @@ def resampled(
     return drawn
 
 
-def _squares(
-    d11: Tensor, d12: Tensor, d22: Tensor, resamples: int, generator: torch.Generator | None
-) -> Tensor | None:
+def _squares(d11: Tensor, d12: Tensor, d22: Tensor, resamples: int, generator: torch.Generator | None) -> Tensor | None:
     """Bootstrap values (B, 3) of α1, α2² and (α1∗α2)², without the bias of the squares; None for a single sample."""
     if resamples < 1:
         raise ValueError(f"resamples = {resamples}; expected at least 1")

@@ -13,6 +13,7 @@ from advtransfer.extras import require
 
 NOTEBOOKS = ("notebooks", "jupytext", "pandas", "papermill", "yaml")
 DATA = ("experiments", "pandas", "pyarrow")
+RANK = ("rank", "sklearn", "torchvision", *NOTEBOOKS[1:])
 CLASSROOM = ("classroom", "jinja2", "nbclient", "nbgrader")
 COMMANDS = {
     "run": ("run", NOTEBOOKS, "execute a notebook, or all of them, if something has changed"),
@@ -21,6 +22,7 @@ COMMANDS = {
     "show": ("inspect", NOTEBOOKS, "show a run's parameters, tables and provenance"),
     "diff": ("inspect", NOTEBOOKS, "show the differences between two runs"),
     "verify": ("inspect", NOTEBOOKS, "repeat a run, and say whether the numbers agree"),
+    "rank": ("rank", RANK, "rank your models for your data, by α and by the field's scores"),
     "publish": ("publish", NOTEBOOKS, "compute the record of a notebook, and put it into data/results"),
     "data": ("data", DATA, "list, fetch and verify the data sets"),
     "classroom": ("classroom", CLASSROOM, "assignments: editions, grading in a sandbox, feedback"),

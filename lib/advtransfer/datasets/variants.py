@@ -22,7 +22,7 @@ def noisy(x: Tensor, seed: int = 0) -> Tensor:
 
 
 def blocks(x: Tensor) -> Tensor:
-    """Images of uint8 (N, C, H, W) in which every square of 4 × 4 pixels has its mean colour, as with a coarse sensor."""
+    """Images of uint8 (N, C, H, W) in which every square of 4 × 4 pixels has its mean colour."""
     small = torch.nn.functional.avg_pool2d(x.double(), BLOCK).round().to(torch.uint8)
     return small.repeat_interleave(BLOCK, 2).repeat_interleave(BLOCK, 3)
 
@@ -77,5 +77,7 @@ def made_from(name: str) -> str:
 def _unseen(name: str, change: Callable[[Tensor], Tensor]) -> ImageDataset:
     whole = load("cifar10")
     kept = torch.from_numpy(held_out(whole.y_train.numpy()))
-    x_train, x_test = (change(x).contiguous(memory_format=torch.channels_last) for x in (whole.x_train[kept], whole.x_test))
+    x_train, x_test = (
+        change(x).contiguous(memory_format=torch.channels_last) for x in (whole.x_train[kept], whole.x_test)
+    )
     return replace(whole, name=name, x_train=x_train, y_train=whole.y_train[kept], x_test=x_test)

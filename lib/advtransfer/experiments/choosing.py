@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, field_validator
 
 from advtransfer import ranking
-from advtransfer.datasets import generated, store
+from advtransfer.datasets import encoders, generated, store
 from advtransfer.datasets.sources import source, sources
 from advtransfer.experiments import protocol
 from advtransfer.experiments.protocol import Architecture, ImageConfig
@@ -30,8 +30,11 @@ TABLES = ("candidates", "scores", "ranks", "left_out", "target")
 """The tables of a record."""
 
 BOOK = "book"
+ENCODERS = ("mobilenet-v2", "mobilenet-v2-bottleneck", "efficientnet-lite0", "squeezenet")
 SMALL: tuple[Architecture, ...] = ("lenet", "alexnet", "resnet18")
-ENCODER_SIZE = 96  # pixels to which the book's encoders enlarge small images: a compromise, 224 takes five times as long
+ENCODER_SIZE = (
+    96  # pixels to which the book's encoders enlarge small images: a compromise, 224 takes five times as long
+)
 
 
 class Config(BaseConfig):
@@ -52,7 +55,9 @@ class Config(BaseConfig):
     )
     size: int = Field(64, ge=8, le=1024, description="pixels to which pictures in a folder are brought")
     target: str = Field("", description="candidate of the pool to take as the target model; empty: train one")
-    only: Annotated[tuple[str, ...], protocol.Once] = Field(ranking.NAMES, min_length=1, description="scores to compute")
+    only: Annotated[tuple[str, ...], protocol.Once] = Field(
+        ranking.NAMES, min_length=1, description="scores to compute"
+    )
     labels: int = Field(500, ge=4, description="labelled target images for the scores, at most")
     samples: int = Field(60, ge=2, description="target test images to attack, at most")
     gradients: int = Field(20, ge=1, description="attacked images whose Jacobians are matched, at most")
@@ -62,7 +67,9 @@ class Config(BaseConfig):
     truth: Literal["probe", "full", "none"] = Field(
         "probe", description="what to judge by: probe (a linear layer), full (fine-tuning of all weights), none"
     )
-    truth_images: int = Field(1000, ge=20, description="target images for the truth, at most, in training and in testing")
+    truth_images: int = Field(
+        1000, ge=20, description="target images for the truth, at most, in training and in testing"
+    )
     full_epochs: int = Field(5, ge=1, description="passes of fine-tuning all weights")
     target_epochs: int = Field(20, ge=1, description="passes of the target model over the target's images")
 
@@ -86,7 +93,8 @@ def files(config: Config) -> dict[str, Path]:
     """The files that are read: the pool file with its weights and builders, and the target's images."""
     read = {name: store.image_path(storage.data_root(), name) for name in required(config)}
     if config.pool == BOOK:
-        read |= {name: place for name in encoder_names() for place in encoder_files(name)}
+        folders = {name: encoders.folder(storage.data_root(), name) for name in ENCODERS}
+        read |= {name: folder / encoders.WEIGHTS[0] for name, folder in folders.items()}
     elif config.pool != "made-up":
         pool = Path(config.pool).expanduser()
         read[str(pool)] = pool
@@ -151,7 +159,7 @@ def candidates(config: Config) -> tuple[dict[str, Encoder], list[dict[str, str]]
     if config.pool != BOOK:
         return pools.read(config.pool), []
     pool, missing = {}, []
-    for name in encoder_names():
+    for name in ENCODERS:
         try:
             pool[name] = pools.build(pools.Candidate(encoder=name, size=ENCODER_SIZE), Path())
         except (OSError, RuntimeError) as error:
@@ -173,7 +181,9 @@ def keeper(
     shared = {
         "settings": settings,
         "source": source_hash(measure.__name__),
-        "data": [weights.content({"x": x, "y": y}) for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test))],
+        "data": [
+            weights.content({"x": x, "y": y}) for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test))
+        ],
         "target": target.digest() if target is not None else "",
     }
 
@@ -188,7 +198,7 @@ def keeper(
                 storage.tell(f"{path} is damaged ({error}): measured anew")
         arrays = compute()
         with storage.replacing(path) as draft:
-            np.savez(draft, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            np.savez(draft, allow_pickle=False, **arrays)
         return arrays
 
     return keep

@@ -86,7 +86,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     unseen = protocol.sample(config, torch.arange(len(data.target.x_test)), config.unseen, "truth")
     truth = replace(data.target, x_test=data.target.x_test[unseen], y_test=data.target.y_test[unseen])
     target_model = protocol.trained(config, protocol.target_recipe(config), data.target)
-    sources = {name: _source(config, name, data.source) for name in config.architectures}
+    sources: dict[str, ImageModel] = {name: _source(config, name, data.source) for name in config.architectures}
     arrays: Arrays = {"labels": data.target.y_train[few].numpy().astype(np.int16)}
     for name, model in sources.items():
         measured = _measured(config, name, model, data.source, truth, few)

@@ -28,7 +28,7 @@ def ranks(ranking: Ranking, level: float = 0.95) -> pd.DataFrame:
     rows = []
     for score, drawn in ranking.draws.groupby("score", sort=False):
         sign = -1.0 if score in SMALLER_IS_BETTER else 1.0
-        table = sign * drawn.pivot(index="draw", columns="candidate", values="value")
+        table = sign * drawn.set_index(["draw", "candidate"])["value"].unstack()  # noqa: PD010 - nothing is aggregated
         values = sign * ranking.scores.query("score == @score").set_index("candidate")["value"][table.columns]
         places = np.stack([stats.rankdata(-row) for row in table.to_numpy()])
         low, high = np.quantile(places, tail, axis=0)
@@ -66,8 +66,8 @@ def compare(table: pd.DataFrame, truth: Mapping[str, float]) -> pd.DataFrame:
     Parameters
     ----------
     table
-        A row per candidate: a column ``candidate``, or the names as the index, and a column per score; larger is better,
-        except for a column ``distance``. `Ranking.wide` makes one.
+        A row per candidate, with its name in a column ``candidate`` or as the index, and a column per score; larger is
+        better, except in a column ``distance``. `Ranking.wide` makes one.
     truth
         The accuracy of each candidate after transfer.
 

@@ -51,8 +51,8 @@ class Labelled:
     def fewer(self, most: int, seed: int = 0) -> "Labelled":
         """At most `most` images in each part, spread over the classes as evenly as these allow."""
         a, b = stratified(self.y_train, most, seed), stratified(self.y_test, most, seed)
-        parts = {"x_train": self.x_train[a], "y_train": self.y_train[a], "x_test": self.x_test[b], "y_test": self.y_test[b]}
-        return replace(self, **parts)
+        x_train, y_train, x_test, y_test = self.x_train[a], self.y_train[a], self.x_test[b], self.y_test[b]
+        return replace(self, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
 
     def __repr__(self) -> str:
         size = " × ".join(map(str, self.x_train.shape[2:]))
@@ -153,7 +153,9 @@ def _halves(y: Tensor, names: tuple[str, ...], seed: int) -> tuple[Tensor, Tenso
     for label in range(len(names)):
         members = (y == label).nonzero().squeeze(1)
         if len(members) < 2:
-            raise DataError(f"the class {names[label]} has {len(members)} image; expected at least two, to judge by one")
+            raise DataError(
+                f"the class {names[label]} has {len(members)} image; expected at least two, to judge by one"
+            )
         first.append(members[torch.randperm(len(members), generator=generator)[: (len(members) + 1) // 2]])
     chosen = torch.zeros(len(y), dtype=torch.bool)
     chosen[torch.cat(first)] = True
@@ -249,7 +251,9 @@ def _folder(path: Path, size: int, seed: int) -> Labelled:
 
 def _pictures(path: Path, classes: list[str], size: int) -> tuple[Tensor, Tensor, list[str]]:
     """The pictures in folders of classes as squares, their labels, and a line for each file that is none."""
-    found, labels, broken = [], [], []
+    found: list[np.ndarray] = []
+    labels: list[int] = []
+    broken: list[str] = []
     for label, name in enumerate(classes):
         before = len(found)
         for file in sorted((path / name).rglob("*")) if (path / name).is_dir() else ():

@@ -37,8 +37,8 @@ class Encoder(nn.Module):
         Per channel, of pixels in [0, 1]. Normalisation is part of the encoder, so that ε is in units of the pixels.
     features
         Where the features are: None takes the input of the last linear layer; a name is that of a layer, whose output
-        is taken (maps (N, k, h, w) are averaged over their pixels), and the empty name that of the whole model; a function is called with the module and the
-        normalised images.
+        is taken (maps (N, k, h, w) are averaged over their pixels); the empty name is that of the whole model; a
+        function is called with the module and the normalised images.
 
     Raises
     ------

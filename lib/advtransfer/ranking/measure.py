@@ -140,9 +140,10 @@ def measure(encoder: Encoder, target: Target) -> Arrays:
 
     start = time.perf_counter()
     ready = encoder.prepared()
-    attack: Callable[[Model, Tensor], Tensor] = (
-        lambda model, x: target.delta if model is target.model else target.attack(model, x)
-    )
+
+    def attack(model: Model, x: Tensor) -> Tensor:
+        return target.delta if model is target.model else target.attack(model, x)
+
     found = metrics.deviations([target.model, ready], target.x, attack, batch_size=50)
     seconds["attack"] = time.perf_counter() - start
 

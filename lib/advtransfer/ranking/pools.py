@@ -31,21 +31,23 @@ class Candidate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    build: str | None = Field(None, description="package.module:name or file.py:name of a function or class")
-    torchvision: str | None = Field(None, description="name of a torchvision model")
-    timm: str | None = Field(None, description="name of a timm model")
-    transformers: Path | None = Field(None, description="folder that transformers saved")
-    encoder: str | None = Field(None, description="encoder of the book, see data list")
+    build: str | None = Field(default=None, description="package.module:name or file.py:name of a function or class")
+    torchvision: str | None = Field(default=None, description="name of a torchvision model")
+    timm: str | None = Field(default=None, description="name of a timm model")
+    transformers: Path | None = Field(default=None, description="folder that transformers saved")
+    encoder: str | None = Field(default=None, description="encoder of the book, see data list")
     architecture: Literal["fully_connected", "lenet", "alexnet", "resnet18", "resnet50"] | None = Field(
-        None, description="network of the book"
+        default=None, description="network of the book"
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the builder")
-    weights: Path | str | None = Field(None, description="file of a state dict; torchvision: name of its weights")
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="checksum of the file of weights")
-    size: int | None = Field(None, ge=1, description="height and width of the images that it takes")
-    mean: tuple[float, ...] | None = Field(None, description="per channel, of pixels in [0, 1]")
-    std: tuple[float, ...] | None = Field(None, description="per channel, of pixels in [0, 1]")
-    features: str | None = Field(None, description="layer whose output is the features")
+    weights: Path | str | None = Field(
+        default=None, description="file of a state dict; torchvision: name of its weights"
+    )
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="checksum of the file of weights")
+    size: int | None = Field(default=None, ge=1, description="height and width of the images that it takes")
+    mean: tuple[float, ...] | None = Field(default=None, description="per channel, of pixels in [0, 1]")
+    std: tuple[float, ...] | None = Field(default=None, description="per channel, of pixels in [0, 1]")
+    features: str | None = Field(default=None, description="layer whose output is the features")
 
     def files(self, folder: Path) -> list[Path]:
         """The files in or beside `folder` that the candidate is made from."""
@@ -190,10 +192,12 @@ def _of_transformers(candidate: Candidate, folder: Path) -> Built:
 
 
 def _of_the_book(candidate: Candidate, folder: Path) -> Built:
-    from advtransfer.models import encoders
+    from advtransfer.models import image_encoders
 
-    module, about = encoders.load(str(candidate.encoder))
-    return module, about
+    module, about = image_encoders.load(str(candidate.encoder))
+    headless = isinstance(getattr(module, "classifier", None), nn.Identity)
+    mean, std = (tuple(value / 255 for value in values) for values in (about.mean, about.std))
+    return module, {"size": about.size, "mean": mean, "std": std, "features": "" if headless else "features"}
 
 
 def _architecture(candidate: Candidate, folder: Path) -> Built:
@@ -225,7 +229,7 @@ def _loaded(module: nn.Module, candidate: Candidate, folder: Path) -> nn.Module:
     if file.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        state = load_file(file)
+        state: Any = load_file(file)
     else:
         state = torch.load(file, map_location="cpu", weights_only=True)
     for nested in ("state_dict", "model_state_dict", "model"):

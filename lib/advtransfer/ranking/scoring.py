@@ -51,6 +51,9 @@ NAMES = (*SCORES, *ALPHAS, "distance")
 SMALLER_IS_BETTER = ("distance",)
 
 
+Scored = tuple[dict[str, Any], Tensor]  # a row of the table, and the values drawn
+
+
 @dataclass(frozen=True, eq=False)
 class Ranking:
     """What is known of a pool of candidates for a target.
@@ -80,7 +83,7 @@ class Ranking:
 
     def wide(self) -> pd.DataFrame:
         """A row per candidate and a column per score, the best by own rank average first."""
-        table = self.scores.pivot(index="candidate", columns="score", values="value")
+        table = self.scores.set_index(["candidate", "score"])["value"].unstack()  # noqa: PD010 - nothing is aggregated
         table = table[[name for name in NAMES if name in table]]
         signed = table.assign(**{name: -table[name] for name in SMALLER_IS_BETTER if name in table})
         order = signed.rank(ascending=False).mean(axis=1).sort_values(kind="stable").index
@@ -154,8 +157,10 @@ def score(
     for name, arrays in tqdm(found.items(), "candidates scored", disable=None if progress else True):
         for row, drawn in _scored(arrays, aim, only, chosen):
             rows.append({"candidate": name, **row})
-            draws += [{"candidate": name, "score": row["score"], "draw": k, "value": v} for k, v in enumerate(drawn.tolist())]
-    about = {
+            draws += [
+                {"candidate": name, "score": row["score"], "draw": k, "value": v} for k, v in enumerate(drawn.tolist())
+            ]
+    told = {
         "name": data.name, "classes": len(data.classes), "train": len(data.y_train), "test": len(data.y_test),
         "height": data.x_train.shape[2], "width": data.x_train.shape[3], "accuracy": aim.accuracy(),
         "seconds": aim.seconds,
@@ -165,7 +170,7 @@ def score(
         pd.DataFrame(rows),
         pd.DataFrame(draws, columns=["candidate", "score", "draw", "value"]),
         pd.DataFrame(left_out, columns=["name", "reason"]),
-        about,
+        told,
     )
 
 
@@ -190,7 +195,9 @@ def _about(encoder: Encoder, arrays: Arrays) -> dict[str, Any]:
     return row | {key: float(arrays[key]) for key in arrays if key.startswith("seconds_")}
 
 
-def _scored(arrays: Arrays, aim: Target, only: Sequence[str], settings: Settings) -> list[tuple[dict[str, Any], Tensor]]:
+def _scored(
+    arrays: Arrays, aim: Target, only: Sequence[str], settings: Settings
+) -> list[tuple[dict[str, Any], Tensor]]:
     """A row and the drawn values of each score of one candidate."""
     found = []
     for name in NAMES:
@@ -210,7 +217,7 @@ def _row(name: str, value: float, **more: Any) -> dict[str, Any]:
     return {"score": name, "value": value, **empty, "labels": 0, "note": "", **more}
 
 
-def _estimated(name: str, arrays: Arrays, aim: Target, settings: Settings) -> tuple[dict[str, Any], Tensor]:
+def _estimated(name: str, arrays: Arrays, aim: Target, settings: Settings) -> Scored:
     each = SCORES[name]
     beside = aim.features if name == "CKA" else aim.labels
     try:
@@ -237,7 +244,7 @@ def _inputs(arrays: Arrays, reads: str) -> Tensor:
     return probabilities.argmax(1) if reads == "answers" else probabilities
 
 
-def _alpha(name: str, arrays: Arrays, settings: Settings) -> tuple[dict[str, Any], Tensor]:
+def _alpha(name: str, arrays: Arrays, settings: Settings) -> Scored:
     """α with its bootstrap interval. The floor of α1 is noise in the attack's place; that of α2, samples shuffled."""
     back, metric = name.startswith("back_"), name.removeprefix("back_")
     keys = ("d11", "d10", "d00", "noise0") if back else ("d00", "d01", "d11", "noise1")
@@ -261,7 +268,7 @@ def _alpha(name: str, arrays: Arrays, settings: Settings) -> tuple[dict[str, Any
     return row, drawn
 
 
-def _distance(arrays: Arrays, aim: Target) -> tuple[dict[str, Any], Tensor]:
+def _distance(arrays: Arrays, aim: Target) -> Scored:
     """The distance of the target model's gradient from the nearest map of the candidate's, both projected."""
     gram = torch.from_numpy(arrays["gram"])
     own = aim.jacobian.shape[1]

@@ -21,6 +21,12 @@ def assignments() -> Path:
     return installed if installed.is_dir() else CHECKOUT / "notebooks" / "assignments"
 
 
+def notebook(name: str) -> Path:
+    """The source of a notebook that commands execute."""
+    installed = PACKAGE / "shipped" / f"{name}.md"
+    return installed if installed.is_file() else CHECKOUT / "notebooks" / f"{name}.md"
+
+
 def results() -> Path:
     """The folder of the published runs. It does not exist if the package was installed from a wheel."""
     return CHECKOUT / "data" / "results"

@@ -1,0 +1,81 @@
+"""``python -m advtransfer rank``: rank the candidates of a pool file for a target."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from advtransfer.commands import parameters
+from advtransfer.commands.output import add_json, print_json, print_table
+from advtransfer.experiments import choosing
+from advtransfer.notebooks import execute
+from advtransfer.pages import choosing as page
+from advtransfer.records import shipped, storage
+from advtransfer.records.record import Record
+
+
+def add_options(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add the options of ``rank``."""
+    parser.add_argument("pool", metavar="POOL", help="a pool file (TOML), or book: the candidates of the book's page")
+    parser.add_argument("--data", help="folder of class folders, .npz archive, or name in data list")
+    parser.add_argument("--truth", choices=("probe", "full", "none"), help="what to judge by (default: probe)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write ranking.csv, scores.csv and a page there")
+    parameters.add_options(parser)
+    add_json(parser)
+    parser.set_defaults(func=rank)
+
+
+def rank(arguments: argparse.Namespace) -> int:
+    """Measure what has no record yet, print the ranking, and write it where it was asked for; return 0."""
+    given = parameters.given(arguments) | {"pool": arguments.pool}
+    given |= {name: value for name in ("data", "truth") if (value := getattr(arguments, name)) is not None}
+    for name in ("pool", "data"):  # the page is executed in another folder
+        if (path := Path(str(given.get(name, ""))).expanduser()).exists() and given.get(name):
+            given[name] = str(path.absolute())
+    config = choosing.Config.from_profile(**given)
+    if arguments.out:
+        storage.writable_folder(arguments.out)
+    record = choosing.run(config)
+    files = write(record, given, arguments.out) if arguments.out else []
+    tables = record.tables
+    if arguments.json:
+        print_json({**{name: tables[name] for name in choosing.TABLES}, "files": files})
+        return 0
+    print(page.about(record))
+    print_table(wide(record))
+    print("* cannot be told from the best candidate by this score")
+    for _, row in tables["left_out"].iterrows():
+        print(f"left out: {row['name']}: {row['reason']}", file=sys.stderr)
+    if files:
+        print(f"written: {', '.join(file.name for file in files)} in {arguments.out}")
+    return 0
+
+
+def wide(record: Record) -> pd.DataFrame:
+    """A row per candidate: accuracy after transfer and every score, with a star where the best is not certain."""
+    scores, places = record.tables["scores"], record.tables["ranks"].set_index(["candidate", "score"])["group"]
+    rows = []
+    for _, candidate in record.tables["candidates"].iterrows():
+        name = candidate["candidate"]
+        row: dict[str, object] = {"candidate": name}
+        if "accuracy" in candidate:
+            row["accuracy"] = f"{candidate['accuracy']:.3f}"
+        for _, found in scores[scores["candidate"] == name].iterrows():
+            star = "*" if places.get((name, found["score"])) == 1 else ""
+            row[found["score"]] = f"{found['value']:.3g}{star}"
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    by = "accuracy" if "accuracy" in table else "candidate"
+    return table.sort_values(by, ascending=by == "candidate", ignore_index=True)
+
+
+def write(record: Record, given: dict[str, object], out: Path) -> list[Path]:
+    """Write the tables as CSV, and the page as a notebook and as HTML; return the files."""
+    files = []
+    for name, table in (("ranking", wide(record)), ("scores", record.tables["scores"])):
+        with storage.replacing(out / f"{name}.csv") as draft:
+            table.to_csv(draft, index=False)
+        files.append(out / f"{name}.csv")
+    outcome = execute.run(shipped.notebook("choose_a_source"), given, out=out, whole=True)
+    return [*files, *(file for file in outcome.files if file.suffix in (".ipynb", ".html"))]

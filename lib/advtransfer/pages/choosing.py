@@ -1,0 +1,229 @@
+"""The page *Which of your models?*: a ranking with its uncertainty, its floor and its cost."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advtransfer import ranking
+from advtransfer.datasets import DataUnavailable
+from advtransfer.experiments import choosing
+from advtransfer.pages import ranked, tables
+from advtransfer.ranking.scoring import ALPHAS, SCORES, SMALLER_IS_BETTER
+from advtransfer.records.record import Record
+
+SYMBOLS = {
+    "alpha1": "α1, T→S", "alpha2": "α2, T→S", "alpha12": "α1∗α2, T→S", "back_alpha1": "α1, S→T",
+    "back_alpha2": "α2, S→T", "back_alpha12": "α1∗α2, S→T", "distance": "matching distance",
+    "probe": "cross-validated probe",
+}  # fmt: skip
+SHOWN = ("probe", "1-NN", "LogME", "H-score", "alpha1")
+"""The scores of the first table; the others are in the one below."""
+
+
+def load(config: choosing.Config) -> Record | None:
+    """The ranking; None where the target's images are not here."""
+    try:
+        return choosing.run(config)
+    except DataUnavailable:
+        return None
+
+
+def label(score: str) -> str:
+    """The name of a score as a reader meets it."""
+    return SYMBOLS.get(score, score)
+
+
+def missing(config: choosing.Config) -> str:
+    """What to do where the data are not here."""
+    return tables.missing(choosing.required(config))
+
+
+def about(record: Record | None) -> str | None:
+    """What was ranked for what, in two sentences."""
+    if record is None:
+        return None
+    target, candidates = record.tables["target"].iloc[0], record.tables["candidates"]
+    used = int(record.tables["scores"]["labels"].max())
+    said = (
+        f"The target is *{target['name']}*: {target['classes']} classes, images of {target['height']} × "
+        f"{target['width']} pixels. There are {len(candidates)} candidates, of which each is attacked once, and the "
+        f"target model once. The scores read {used:,} labels. The target model, trained on the target alone, has "
+        f"{100 * target['accuracy']:.0f}% on the test images."
+    )
+    return said + _left_out(record)
+
+
+def _left_out(record: Record) -> str:
+    rows = [f"`{row['name']}` ({row['reason']})" for _, row in record.tables["left_out"].iterrows()]
+    shown = rows[:5] + ([f"and {len(rows) - 5} more"] if len(rows) > 5 else [])
+    return f" Left out: {'; '.join(shown)}." if rows else ""
+
+
+def answer(record: Record | None) -> str | None:
+    """What the ranking says, in three sentences."""
+    if record is None:
+        return None
+    places = record.tables["ranks"]
+    sentences = []
+    for score in ("probe", "alpha1"):
+        part = places[(places["score"] == score)]
+        if len(part):
+            best = part.sort_values("rank").iloc[0]["candidate"]
+            others = part[(part["group"] == 1) & (part["candidate"] != best)]["candidate"]
+            tied = f"; it cannot be told from {_listed(others)}" if len(others) else ", apart from all others"
+            sentences.append(f"By {label(score)} the best is **{best}**{tied}.")
+    if "accuracy" in record.tables["candidates"]:
+        known = record.tables["candidates"].sort_values("accuracy", ascending=False)
+        first = known.iloc[0]
+        near = known[known["accuracy_high"] >= first["accuracy_low"]]["candidate"].iloc[1:]
+        tied = f", though its interval meets that of {_listed(near)}" if len(near) else ""
+        sentences.append(f"On the test images **{first['candidate']}** is the best after transfer{tied}.")
+    return " ".join(sentences)
+
+
+def _listed(names: pd.Series) -> str:
+    *some, last = map(str, names)
+    return f"{', '.join(some)} and {last}" if some else last
+
+
+def table(record: Record | None) -> pd.DataFrame | str | None:
+    """The candidates, best first by the probe: accuracy after transfer, and the scores that are read first."""
+    if record is None:
+        return None
+    rows, scores = [], record.tables["scores"].set_index(["candidate", "score"])
+    shown = [name for name in SHOWN if name in set(record.tables["scores"]["score"])]
+    for _, candidate in record.tables["candidates"].iterrows():
+        row: dict[str, Any] = {"candidate": candidate["candidate"]}
+        if "accuracy" in candidate:
+            row["after transfer, %"] = tables.percent(candidate, "accuracy")
+        for name in shown:
+            found = scores.loc[(candidate["candidate"], name)]
+            scale = 100 if name in ("probe", "1-NN") else 1
+            mark = " ★" if _group(record, candidate["candidate"], name) == 1 else ""
+            head = f"{label(name)}, %" if scale == 100 else label(name)
+            row[head] = tables.number(scale * found["value"], 1 if scale == 100 else 2) + mark
+        rows.append((-scores.loc[(candidate["candidate"], shown[0]), "value"] if shown else 0, row))
+    return pd.DataFrame([row for _, row in sorted(rows, key=lambda each: each[0])])
+
+
+def _group(record: Record, candidate: str, score: str) -> int:
+    places = record.tables["ranks"]
+    found = places[(places["candidate"] == candidate) & (places["score"] == score)]["group"]
+    return int(found.iloc[0]) if len(found) else 0
+
+
+def ranks_figure(record: Record) -> Figure:
+    """The rank of each candidate under each score, with intervals."""
+    return ranked.ranks(record.tables["ranks"], label)
+
+
+def floors_figure(record: Record) -> Figure:
+    """How far each score stands above its floor."""
+    return ranked.floors(record.tables["scores"], label)
+
+
+def details(record: Record | None) -> pd.DataFrame | None:
+    """Every score of every candidate, with interval and floor."""
+    if record is None:
+        return None
+    rows = [
+        {
+            "candidate": row["candidate"],
+            "score": label(row["score"]),
+            "value": tables.interval(row["value"], row["low"], row["high"]),
+            "floor": tables.number(row["floor"]),
+            "best 95% of the floor": tables.number(row["floor_high"]),
+            "note": row["note"],
+        }
+        for _, row in record.tables["scores"].iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+def attacks_table(record: Record | None) -> pd.DataFrame | None:
+    """α in both directions, with ‖Δ_SS‖ and what noise in the attack's place gives."""
+    if record is None:
+        return None
+    scores = record.tables["scores"].set_index(["candidate", "score"])
+    rows = []
+    for _, candidate in record.tables["candidates"].iterrows():
+        row = {"candidate": candidate["candidate"]}
+        for name in ("alpha1", "back_alpha1", "alpha2"):
+            if (candidate["candidate"], name) in scores.index:
+                found = scores.loc[(candidate["candidate"], name)]
+                row[label(name)] = tables.interval(found["value"], found["low"], found["high"])
+                if name == "alpha1":
+                    row["noise instead"] = tables.number(found["floor"])
+        row["‖Δ_SS‖"] = tables.number(candidate["own_deviation"])
+        rows.append(row)
+    return pd.DataFrame(rows) if any(name in set(record.tables["scores"]["score"]) for name in ALPHAS) else None
+
+
+def judged(record: Record | None) -> pd.DataFrame | None:
+    """How well each score orders the candidates by the truth: regret, rank correlation, cost."""
+    if record is None or "accuracy" not in record.tables["candidates"]:
+        return None
+    rows = [
+        {
+            "score": label(row["score"]),
+            "regret, points": tables.number(100 * row["regret"], 1),
+            "Kendall's τ": tables.number(row["kendall"]),
+            "seconds": tables.number(row["seconds"], 1),
+            "labels": f"{row['labels']:,}" if row["labels"] else "–",
+        }
+        for _, row in costs(record).sort_values(["regret", "seconds"]).iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+def costs(record: Record) -> pd.DataFrame:
+    """A row per score: agreement with the truth (`ranking.agreement`), seconds over all candidates, labels used.
+
+    Seconds include the features for the scores that read them, and the attacks for α.
+    """
+    candidates = record.tables["candidates"].set_index("candidate")
+    rows = []
+    for score, part in record.tables["scores"].groupby("score", sort=False):
+        known = part[np.isfinite(part["value"])].set_index("candidate")
+        if len(known) < 3:
+            continue
+        sign = -1 if score in SMALLER_IS_BETTER else 1
+        accuracy = candidates.loc[known.index, "accuracy"].to_numpy()
+        seconds = known["seconds"].sum()
+        if score in SCORES:
+            seconds += candidates.loc[known.index, "seconds_features"].sum()
+        found = ranking.agreement(sign * known["value"].to_numpy(), accuracy)
+        rows.append({"score": score, **found, "seconds": float(seconds), "labels": int(known["labels"].max())})
+    truth = candidates["seconds_truth"].sum() if "seconds_truth" in candidates else np.nan
+    about = {
+        "kendall": 1.0,
+        "weighted": 1.0,
+        "top": True,
+        "regret": 0.0,
+        "labels": record.tables["target"].iloc[0]["train"],
+    }
+    return pd.DataFrame([*rows, {"score": "the truth itself", **about, "seconds": float(truth)}])
+
+
+def regret_figure(record: Record) -> Figure:
+    """Regret of each score against its seconds."""
+    return ranked.regret(costs(record), label)
+
+
+def why_not_the_probe(record: Record | None) -> str | None:
+    """The measured costs of the probe, beside those of α."""
+    if record is None or "accuracy" not in record.tables["candidates"]:
+        return None
+    found = costs(record).set_index("score")
+    if not {"probe", "alpha1"} <= set(found.index):
+        return None
+    probe, alpha1 = found.loc["probe"], found.loc["alpha1"]
+    candidates = record.tables["candidates"]
+    return (
+        f"For these {len(candidates)} candidates the cross-validated probe took {probe['seconds']:.0f} seconds, with "
+        f"the features that it reads, and loses {100 * probe['regret']:.1f} points against the best candidate. The "
+        f"attacks behind α took {alpha1['seconds']:.0f} seconds, and α1 loses {100 * alpha1['regret']:.1f} points. "
+        f"The truth itself took {float(found['seconds'].loc['the truth itself']):.0f} seconds."
+    )

@@ -1,0 +1,94 @@
+"""Figures of a ranking: places with intervals, scores above their floor, and what a choice costs."""
+
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advtransfer.pages.plots import COLOURS
+
+Label = Callable[[str], str]
+COLUMNS = 3  # panels side by side
+
+
+def _colour(score: str) -> str:
+    return COLOURS["alpha1"] if score.startswith(("alpha", "back_alpha")) else COLOURS["other"]
+
+
+def _panels(count: int, height: float, *, sharex: bool = False) -> tuple[Figure, list[plt.Axes]]:
+    rows = -(-count // COLUMNS)
+    figure, axes = plt.subplots(
+        rows, COLUMNS, figsize=(8.6, height * rows + 0.5), squeeze=False, sharex=sharex, sharey=True
+    )
+    for panel in axes.flat[count:]:
+        panel.set_axis_off()
+    return figure, list(axes.flat[:count])
+
+
+def ranks(table: pd.DataFrame, label: Label) -> Figure:
+    """A panel per score, a row per candidate: its rank, with the interval over the draws.
+
+    `table` is that of `advtransfer.ranking.ranks`. Filled points cannot be told from the best candidate.
+    """
+    names = list(dict.fromkeys(table["candidate"]))
+    order = table.groupby("candidate")["rank"].mean().loc[names].sort_values().index.tolist()
+    scores = list(dict.fromkeys(table["score"]))
+    figure, panels = _panels(len(scores), 0.24 * len(names) + 0.7, sharex=True)
+    for panel, score in zip(panels, scores, strict=True):
+        part = table[table["score"] == score]
+        y = np.array([order.index(name) for name in part["candidate"]])
+        colour = _colour(score)
+        panel.hlines(y, part["rank_low"], part["rank_high"], color=colour, lw=1.8)
+        for first, fill in ((True, colour), (False, "white")):
+            chosen = ((part["group"] == 1) == first).to_numpy()
+            panel.plot(part["rank"][chosen], y[chosen], "o", color=colour, mfc=fill, ms=6)
+        panel.set_title(label(score), fontsize=10.5)
+        panel.set(yticks=range(len(order)), yticklabels=order, ylim=(len(order) - 0.5, -0.5))
+        panel.set(xlim=(0.5, len(order) + 0.5))
+        panel.xaxis.set_major_locator(plt.MaxNLocator(5, integer=True))
+        panel.tick_params(labelbottom=True)
+    figure.supxlabel("rank, 1 is best", fontsize=10.5)
+    return figure
+
+
+def floors(table: pd.DataFrame, label: Label) -> Figure:
+    """A panel per score, a row per candidate: the score with its interval, and a grey mark for its floor.
+
+    `table` is the attribute `scores` of a `Ranking`.
+    """
+    known = table[np.isfinite(table["value"]) & np.isfinite(table["floor"])]
+    names, scores = list(dict.fromkeys(known["candidate"])), list(dict.fromkeys(known["score"]))
+    figure, panels = _panels(len(scores), 0.24 * len(names) + 0.75)
+    for panel, score in zip(panels, scores, strict=True):
+        part = known[known["score"] == score]
+        y = np.array([names.index(name) for name in part["candidate"]])
+        colour = _colour(score)
+        panel.hlines(y, part["low"], part["high"], color=colour, lw=1.8)
+        panel.plot(part["value"], y, "o", color=colour, ms=6, label="score")
+        panel.plot(part["floor"], y, "|", color=COLOURS["distance"], ms=11, mew=2.2, label="floor")
+        panel.set_title(label(score), fontsize=10.5)
+        panel.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        panel.xaxis.set_major_locator(plt.MaxNLocator(4))
+        panel.margins(x=0.08)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def regret(table: pd.DataFrame, label: Label) -> Figure:
+    """What the choice by each score loses, against what the score costs; `table` has score, seconds and regret."""
+    figure, panel = plt.subplots(figsize=(8.6, 4.2))
+    shown = table[table["seconds"] > 0].sort_values("seconds")
+    for k, (_, row) in enumerate(shown.iterrows()):
+        x, y = row["seconds"], 100 * row["regret"]
+        colour = COLOURS["distance"] if row["score"] == "the truth itself" else _colour(row["score"])
+        panel.plot(x, y, "o", color=colour, ms=7)
+        panel.annotate(
+            label(row["score"]), (x, y), xytext=(5, 5 if k % 2 else -11), textcoords="offset points", fontsize=8.5,
+            color=colour,
+        )  # fmt: skip
+    panel.set(xscale="log", xlabel="seconds for all candidates, features and attacks included")
+    panel.set(ylabel="regret (points of accuracy)")
+    panel.margins(x=0.14, y=0.16)
+    return figure
