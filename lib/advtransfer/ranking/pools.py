@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import pickle
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -231,7 +232,13 @@ def _loaded(module: nn.Module, candidate: Candidate, folder: Path) -> nn.Module:
 
         state: Any = load_file(file)
     else:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, EOFError) as error:
+            reason = str(error).partition("\n")[0] or "it is cut short"
+            raise PoolError(
+                f"{file.name} holds more than tensors, or is damaged; expected a state dict ({reason})"
+            ) from None
     for nested in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(nested), dict):
             state = state[nested]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -218,18 +219,20 @@ def _row(name: str, value: float, **more: Any) -> dict[str, Any]:
 
 
 def _estimated(name: str, arrays: Arrays, aim: Target, settings: Settings) -> Scored:
-    each = SCORES[name]
+    each, note = SCORES[name], ""
     beside = aim.features if name == "CKA" else aim.labels
+    estimated = partial(scores.estimate, each.function, permutations=each.permutations, seed=settings.seed)
     try:
-        found = scores.estimate(
-            each.function, _inputs(arrays, each.reads), beside, permutations=each.permutations,
-            subsamples=each.subsamples, seed=settings.seed,
-        )  # fmt: skip
+        inputs = _inputs(arrays, each.reads)
+        try:
+            found = estimated(inputs, beside, subsamples=each.subsamples)
+        except ValueError as error:  # too few images for the half of them
+            found, note = estimated(inputs, beside, subsamples=0), f"no interval: {error}"
     except ValueError as error:
         return _row(name, float("nan"), note=str(error)), torch.empty(0)
     used = 0 if name == "CKA" else len(aim.labels)
     row = _row(name, found.value, low=found.low, high=found.high, floor=found.floor, floor_high=found.floor_high,
-               seconds=found.seconds, labels=used)  # fmt: skip
+               seconds=found.seconds, labels=used, note=note)  # fmt: skip
     return row, torch.tensor(found.draws)
 
 

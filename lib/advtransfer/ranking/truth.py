@@ -50,7 +50,7 @@ def probe(features: Tensor, labels: Tensor, unseen: Tensor, *, seed: int = 0) ->
     fit_x, held_x, fit_y, held_y = train_test_split(x, y, test_size=size, random_state=seed, stratify=groups)
 
     def fitted(strength: float, x: np.ndarray, y: np.ndarray) -> "make_pipeline":  # type: ignore[valid-type]
-        return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200)).fit(x, y)
+        return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000, tol=1e-3)).fit(x, y)
 
     scores = [fitted(strength, fit_x, fit_y).score(held_x, held_y) for strength in PENALTIES]
     best = fitted(PENALTIES[int(np.argmax(scores))], x, y)

@@ -1,0 +1,489 @@
+"""Rank a pool: encoders of every form, images as people have them, pool files, and what must not change a ranking."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from scipy import stats
+from torch import nn
+
+from advtransfer import attacks, ranking
+from advtransfer.commands.main import main
+from advtransfer.experiments import choosing
+from advtransfer.models import images
+from advtransfer.ranking import Encoder, comparing, measure
+from advtransfer.records.storage import sha256
+from cases import refuses, seeded
+
+FAST = {"samples": 6, "gradients": 3, "steps": 1, "target_epochs": 1, "labels": 36}
+
+
+def net(width=4, classes=3, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * width, classes)
+    )
+
+
+def pictures(n=36, classes=3, seed=0):
+    """Images whose brightness tells the class, with noise."""
+    y = torch.arange(n) % classes
+    x = 0.2 + 0.2 * y[:, None, None, None] + 0.1 * torch.rand(n, 3, 12, 12, generator=seeded(seed))
+    return x, y
+
+
+def target():
+    return ranking.from_tensors(*pictures(90), classes=["dark", "grey", "light"])
+
+
+# Encoders.
+
+
+def test_features_are_where_they_were_asked_for():
+    module, x = net(), pictures(4)[0]
+    inner = module[:4](x)
+    for place, expected in (
+        (None, inner),
+        ("3", inner),
+        ("1", module[:2](x).mean((2, 3))),  # maps are averaged over their pixels
+        ("", module(x)),
+        (lambda whole, pixels: whole[0](pixels).flatten(1), module[0](x).flatten(1)),
+    ):
+        outputs, features = Encoder(module, features=place).both(x)
+        torch.testing.assert_close(features, expected)
+        torch.testing.assert_close(outputs, module(x))
+
+
+def test_an_encoder_normalises_and_resizes_and_passes_the_gradient():
+    seen = []
+
+    class Probe(nn.Module):
+        def forward(self, x):
+            seen.append(x)
+            return x.flatten(1)
+
+    x = torch.full((2, 3, 8, 8), 0.75, requires_grad=True)
+    Encoder(Probe(), size=4, mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0), features="")(x).sum().backward()
+    assert seen[0].shape == (2, 3, 4, 4)
+    torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor([0.5, 2.0, 0.75]))
+    assert (x.grad > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("message", "call"),
+    [
+        ("unknown layer '7'; expected one of 0, 1, 2, 3, 4", lambda: Encoder(net(), features="7")),
+        ("the model has no linear layer", lambda: Encoder(nn.Conv2d(3, 3, 3))),
+        ("size is 0; expected a number of pixels", lambda: Encoder(net(), size=0)),
+        ("std is (0.0, 1.0, 1.0); expected numbers above 0", lambda: Encoder(net(), std=(0.0, 1.0, 1.0))),
+        ("mean is (1.0, 2.0); expected three numbers", lambda: Encoder(net(), mean=(1.0, 2.0))),
+        (
+            "model outputs have shape (4, 2, 10, 10); expected (N, d)",
+            lambda: Encoder(nn.Conv2d(3, 2, 3), features="").both(pictures(4)[0]),
+        ),
+        ("the layer 'idle' took no part", lambda: Encoder(Idle(), features="idle").both(pictures(4)[0])),
+    ],
+)
+def test_what_cannot_be_an_encoder_is_said(message, call):
+    refuses(message, call)
+
+
+class Idle(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.idle, self.used = nn.Sequential(nn.Linear(2, 2)), net()
+
+    def forward(self, x):
+        return self.used(x)
+
+
+# Images.
+
+
+def written(path, value=128, size=(20, 14), kind="PNG"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, value, value)).save(path, kind)
+
+
+def test_a_folder_of_class_folders_is_read_and_what_is_broken_is_named(tmp_path):
+    for k in range(4):
+        written(tmp_path / "pets" / "chat noir" / f"bild {k} ä.png", 40)
+        written(tmp_path / "pets" / "Hündchen" / "deep" / f"{k}.jpg", 200, kind="JPEG")
+    (tmp_path / "pets" / "chat noir" / "cut.png").write_bytes(
+        (tmp_path / "pets" / "chat noir" / "bild 0 ä.png").read_bytes()[:40]
+    )
+    (tmp_path / "pets" / "chat noir" / "notes.txt").write_text("no picture")
+    (tmp_path / "pets" / "empty").mkdir()
+    written(tmp_path / "pets" / ".hidden" / "x.png")
+    written(tmp_path / "pets" / "chat noir" / "._x.png")
+    data = ranking.load(tmp_path / "pets", size=8)
+    assert data.classes == ("Hündchen", "chat noir")
+    assert data.x_train.shape == (4, 3, 8, 8)
+    assert [len(data.y_test), data.y_test.sum()] == [4, 2]
+    assert abs(int(data.x_train[data.y_train == 0].float().mean()) - 200) < 3
+    reasons = dict(line.split(": ", 1) for line in data.left_out)
+    assert reasons.pop("chat noir/notes.txt") == "no picture"
+    assert reasons.pop("empty") == "a class without a picture"
+    assert list(reasons) == ["chat noir/cut.png"]
+
+
+def test_train_and_validation_folders_stay_apart(tmp_path):
+    for split, count in (("train", 3), ("val", 2)):
+        for name in ("a", "b"):
+            for k in range(count):
+                written(tmp_path / split / name / f"{k}.png")
+    data = ranking.load(tmp_path, size=8)
+    assert (len(data.y_train), len(data.y_test), data.classes) == (6, 4, ("a", "b"))
+
+
+def test_archives_with_and_without_a_test_part(tmp_path):
+    x, y = (np.random.default_rng(0).integers(0, 255, (8, 6, 6, 3), dtype=np.uint8), np.arange(8) % 2 + 5)
+    np.savez(tmp_path / "one.npz", x=x, y=y)
+    one = ranking.load(tmp_path / "one.npz")
+    assert (len(one.y_train), len(one.y_test), one.classes) == (4, 4, ("5", "6"))
+    np.savez(tmp_path / "two.npz", x_train=x, y_train=y - 5, x_test=x[:3], y_test=y[:3] - 5, classes=["cat", "dog"])
+    two = ranking.load(tmp_path / "two.npz")
+    assert (len(two.y_test), two.classes) == (3, ("cat", "dog"))
+    torch.testing.assert_close(two.x_train[0], torch.from_numpy(x[0]).permute(2, 0, 1))
+
+
+X, Y = pictures(6)
+
+
+@pytest.mark.parametrize(
+    ("message", "call"),
+    [
+        ("all 6 labels are [1]; expected at least two classes", lambda: ranking.from_tensors(X, Y * 0 + 1)),
+        ("images span [0, 2]; expected floats in [0, 1]", lambda: ranking.from_tensors(X.round() * 2, Y)),
+        ("images are (6, 12, 12, 3); expected a tensor (N, 3,", lambda: ranking.from_tensors(X.movedim(1, 3), Y)),
+        ("labels are torch.float32 of shape (6,)", lambda: ranking.from_tensors(X, Y.float())),
+        ("the class 2 has 1 image; expected at least two", lambda: ranking.from_tensors(X[:5], Y[:5])),
+        ("the test images have the labels [5, 6, 7]", lambda: ranking.from_tensors(X, Y, X, Y + 5)),
+        ("no/where is no folder, no .npz archive and no data set", lambda: ranking.load("no/where")),
+    ],
+)
+def test_images_that_cannot_be_used_are_refused(message, call):
+    refuses(message, call)
+
+
+# Rankings.
+
+
+@pytest.fixture(scope="module")
+def found():
+    pool = {"small": net(2), "twin": net(6, seed=1), "other": net(6, seed=1), "wide": net(8, 40, seed=2)}
+    encoders = {name: Encoder(module) for name, module in pool.items()}
+    calls, pgd = [], attacks.pgd
+
+    def counted(model, x, **options):
+        calls.append(model)
+        return pgd(model, x, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attacks, "pgd", counted)
+        result = ranking.score(encoders, target(), **FAST)
+    return encoders, result, calls
+
+
+def test_a_pool_of_k_takes_k_plus_one_attacks(found):
+    encoders, _, calls = found
+    assert len(calls) == len(set(map(id, calls))) == len(encoders) + 1
+
+
+def test_every_score_has_a_value_and_says_on_what_it_rests(found):
+    _, result, _ = found
+    table = result.scores
+    assert set(table["score"]) == set(ranking.NAMES)
+    assert np.isfinite(table["value"]).all(), table[~np.isfinite(table["value"])]
+    read = table[table["score"].isin(ranking.SCORES) & (table["score"] != "CKA")]
+    assert (read["labels"] == 36).all()
+    assert (table[table["score"].str.contains("alpha")]["labels"] == 0).all()
+    assert (result.candidates["accuracy_low"] <= result.candidates["accuracy"]).all()
+
+
+def test_two_identical_candidates_are_never_told_apart(found):
+    _, result, _ = found
+    places = ranking.ranks(result).set_index(["candidate", "score"])
+    for column in ("rank", "group", "best"):
+        pd = places[column].unstack()
+        assert (pd.loc["twin"] == pd.loc["other"]).all(), column
+
+
+def test_the_order_of_the_pool_changes_nothing(found):
+    encoders, result, _ = found
+    again = ranking.score(dict(reversed(encoders.items())), target(), **FAST)
+    keys = ["candidate", "score"]
+    first, second = (r.scores.sort_values(keys).reset_index(drop=True).drop(columns="seconds") for r in (result, again))
+    np.testing.assert_allclose(first["value"], second["value"], rtol=1e-9)
+    a, b = (ranking.ranks(r).sort_values(keys).reset_index(drop=True) for r in (result, again))
+    assert a["group"].equals(b["group"])
+
+
+def test_a_candidate_that_fails_is_named_and_the_others_are_ranked():
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return x.mean((2, 3)) / 0
+
+    pool = {
+        "good": Encoder(net()),
+        "maps": Encoder(nn.Conv2d(3, 2, 3), features=""),
+        "nan": Encoder(Broken(), features=""),
+    }
+    result = ranking.score(pool, target(), only=["1-NN"], **FAST)
+    assert list(result.candidates["candidate"]) == ["good"]
+    reasons = dict(result.left_out.to_numpy())
+    assert "expected (N, d)" in reasons["maps"]
+    assert "not finite at 36 of 36 images" in reasons["nan"]
+    refuses(
+        "no candidate can be used: maps: model outputs", lambda: ranking.score({"maps": pool["maps"]}, target(), **FAST)
+    )
+
+
+def test_settings_and_scores_that_do_not_exist_are_refused_before_any_work():
+    pool = {"a": Encoder(net())}
+    refuses("unknown setting 'epsilon'; did you mean 'eps'?", lambda: ranking.score(pool, target(), epsilon=1))
+    refuses("unknown score 'LogMe'; did you mean 'LogME'?", lambda: ranking.score(pool, target(), only=["LogMe"]))
+    refuses("eps is 8; expected a radius above 0 and at most 1", lambda: ranking.score(pool, target(), eps=8))
+    refuses("the pool is empty", lambda: ranking.score({}, target()))
+
+
+def test_the_models_of_the_caller_are_left_as_they_were():
+    module = net()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module.train()
+    ranking.score({"a": Encoder(module)}, target(), only=["alpha1"], truth="full", full_epochs=1, **FAST)
+    assert module.training
+    assert not module._forward_hooks
+    assert not module[4]._forward_pre_hooks
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, before[name])
+        assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_projected_outputs_give_no_smaller_distance():
+    """Fewer directions can only explain less of the target model's gradient."""
+    pool, apart = {"wide": Encoder(net(8, 40, seed=2))}, []
+    for outputs in (2, 8, 40):
+        result = ranking.score(pool, target(), only=["distance"], outputs=outputs, **FAST)
+        apart.append(result.scores["value"].item())
+    assert apart[0] >= apart[1] - 1e-9 >= apart[2] - 2e-9
+
+
+# Comparisons.
+
+
+def test_agreement_is_that_of_scipy_and_the_regret_is_that_of_the_pick():
+    score, accuracy = np.array([0.1, 0.9, 0.4, 0.3]), np.array([0.5, 0.7, 0.8, 0.2])
+    found = ranking.agreement(score, accuracy)
+    assert found["kendall"] == stats.kendalltau(score, accuracy).statistic
+    assert found["weighted"] == stats.weightedtau(score, accuracy).statistic
+    assert (found["top"], round(found["regret"], 12)) == (False, 0.1)
+    tied = ranking.agreement(np.ones(4), accuracy)
+    assert np.isnan(tied["kendall"])
+    assert tied["regret"] == pytest.approx(0.8 - accuracy.mean())
+
+
+def test_groups_hold_candidates_that_the_draws_do_not_separate():
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(200, 1))  # noise that all candidates share cancels in their differences
+    drawn = np.array([3.0, 2.9, 1.0, 1.0]) + 5 * common + 0.1 * rng.normal(size=(200, 4))
+    assert comparing._groups(np.array([3.0, 2.9, 1.0, 1.0]), drawn, 0.975).tolist() == [1, 1, 2, 2]
+
+
+# Pool files.
+
+
+def pool_file(folder, text):
+    file = folder / "pool.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+NETS = """
+from torch import nn
+
+def make(width=4):
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 2))
+
+def number():
+    return 3
+"""
+
+
+def test_candidates_of_every_origin_are_built(tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    (tmp_path / "nets.py").write_text(NETS)
+    torch.manual_seed(1)
+    made = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))
+    torch.save({"state_dict": {f"module.{k}": v for k, v in made.state_dict().items()}}, tmp_path / "mine.pt")
+    lenet = images.build("lenet", width=8)
+    save_file(lenet.state_dict(), tmp_path / "lenet.safetensors")
+    small = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=16,
+                      patch_size=8, num_labels=3)  # fmt: skip
+    vit = ViTForImageClassification(small)
+    vit.save_pretrained(tmp_path / "vit")
+    file = pool_file(
+        tmp_path,
+        f"""
+        [mine]
+        build = "nets.py:make"
+        arguments = {{ width = 5 }}
+        weights = "mine.pt"
+        sha256 = "{sha256(tmp_path / "mine.pt")}"
+        size = 16
+        [lenet]
+        architecture = "lenet"
+        arguments = {{ width = 8 }}
+        weights = "lenet.safetensors"
+        [vision_transformer]
+        transformers = "vit"
+        [squeeze]
+        build = "torchvision.models:squeezenet1_1"
+        arguments = {{ num_classes = 4 }}
+        features = "features"
+        size = 32
+        """,
+    )
+    pool = ranking.read(file)
+    x = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(pool["mine"](x), made.eval()(x))
+    assert pool["lenet"].size == 32
+    outputs, features = pool["vision_transformer"].both(x)
+    assert (pool["vision_transformer"].size, features.shape) == (16, (2, 8))
+    torch.testing.assert_close(outputs.logits if hasattr(outputs, "logits") else outputs, vit.eval()(x).logits)
+    assert pool["squeeze"].both(x)[1].shape == (2, 512)
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("is empty; expected a table per candidate", ""),
+        ("is no pool file: ", "[a\n"),
+        ("a = 'resnet18' is outside of a table; expected [a]", "a = 'resnet18'"),
+        ("a: unknown parameter 'weight'; did you mean 'weights'?", "[a]\nbuild = 'x:y'\nweight = 'z'"),
+        ("exactly one of build, torchvision, timm, transformers, encoder, architecture, not none", "[a]\nsize = 3"),
+        ("not build and timm", "[a]\nbuild = 'x:y'\ntimm = 'z'"),
+        ("a: build is 'nets.py'; expected package.module:name", "[a]\nbuild = 'nets.py'"),
+        ("unknown name in nets.py 'mak'; did you mean 'make'?", "[a]\nbuild = 'nets.py:mak'"),
+        ("nets.py:number made a int; expected a torch.nn.Module", "[a]\nbuild = 'nets.py:number'"),
+        ("gone.pt does not exist; expected a file of weights", "[a]\nbuild = 'nets.py:make'\nweights = 'gone.pt'"),
+        ("unknown torchvision model 'resnet19'; did you mean 'resnet18'?", "[a]\ntorchvision = 'resnet19'"),
+        ("unknown image encoder 'mobilnet-v2'; did you mean 'mobilenet-v2'?", "[a]\nencoder = 'mobilnet-v2'"),
+        ("architecture without weights", "[a]\narchitecture = 'lenet'"),
+        ("vit has no config.json; expected a folder that transformers saved", "[a]\ntransformers = 'vit'"),
+    ],
+)
+def test_what_is_wrong_in_a_pool_file_is_said(tmp_path, message, text):
+    (tmp_path / "nets.py").write_text(NETS)
+    with pytest.raises(ranking.PoolError) as caught:
+        ranking.read(pool_file(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_weights_must_be_the_right_ones(tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "w.pt")
+    text = "[a]\nbuild = 'nets.py:make'\nweights = 'w.pt'\n"
+    with pytest.raises(
+        ranking.PoolError, match=r"does not fit the model: it lacks 0.weight, 0.bias, 3.weight … and also"
+    ):
+        ranking.read(pool_file(tmp_path, text))
+    with pytest.raises(ranking.PoolError, match=f"w.pt has sha256 {sha256(tmp_path / 'w.pt')}; expected 000"):
+        ranking.read(pool_file(tmp_path, f"{text}sha256 = '{'0' * 64}'"))
+
+    class Evil:
+        def __reduce__(self):
+            return (Path(tmp_path / "touched").touch, ())
+
+    torch.save({"a": Evil()}, tmp_path / "w.pt")
+    with pytest.raises(ranking.PoolError, match="w.pt holds more than tensors, or is damaged"):
+        ranking.read(pool_file(tmp_path, text))
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_folder_whose_head_is_missing_is_refused(tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification, ViTModel
+
+    small = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=16,
+                      patch_size=8, num_labels=3)  # fmt: skip
+    ViTModel(small).save_pretrained(tmp_path / "vit")
+    about = json.loads((tmp_path / "vit" / "config.json").read_text())
+    ViTForImageClassification(small).config.save_pretrained(tmp_path / "vit")
+    (tmp_path / "vit" / "config.json").write_text(json.dumps({**about, "architectures": ["ViTForImageClassification"]}))
+    with pytest.raises(ranking.PoolError, match="lack 2 tensors of ViTForImageClassification, such as classifier.bias"):
+        ranking.read(pool_file(tmp_path, "[a]\ntransformers = 'vit'"))
+
+
+# Runs.
+
+
+def test_a_stopped_run_goes_on_with_the_candidates_that_are_left(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
+    done, real = [], measure.measure
+
+    def stopping(encoder, target):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(encoder)
+        return real(encoder, target)
+
+    from advtransfer.ranking import scoring
+
+    config = choosing.Config.from_profile("smoke", only=["1-NN", "alpha1"])
+    monkeypatch.setattr(scoring, "measure", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        choosing.run(config)
+    monkeypatch.setattr(scoring, "measure", lambda encoder, target: done.append(encoder) or real(encoder, target))
+    record = choosing.run(config)
+    assert len(done) == 3  # two before the stop, one after it
+    undisturbed = choosing.run(config, cache=tmp_path / "other")
+    values = ["candidate", "score", "value", "low", "high", "floor"]
+    assert record.tables["scores"][values].equals(undisturbed.tables["scores"][values])
+
+
+def test_the_command_prints_a_ranking_and_writes_its_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "nets.py").write_text(NETS)
+    file = pool_file(tmp_path, "[a]\nbuild = 'nets.py:make'\n[b]\nbuild = 'nets.py:make'\narguments = { width = 6 }")
+    for k in range(12):
+        for name, value in (("dark", 40), ("light", 200)):
+            written(tmp_path / "photos" / name / f"{k}.png", value + k)
+    options = ["--size", "16", "--samples", "4", "--steps", "1", "--labels", "12", "--target-epochs", "1"]
+    words = ["rank", str(file), "--data", str(tmp_path / "photos"), *options]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["candidate"] for row in told["candidates"]} == {"a", "b"}
+    assert told["target"][0]["classes"] == 2
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "2 classes" in shown
+    assert {"ranking.csv", "scores.csv", "choose_a_source.html"} <= {file.name for file in (tmp_path / "out").iterdir()}
+    assert "Which of your models?" in (tmp_path / "out" / "choose_a_source.html").read_text(encoding="utf-8")
+    assert main(["rank", str(tmp_path / "gone.toml"), "--data", "made-up"]) == 2
+    assert "gone.toml does not exist" in capsys.readouterr().err
+
+
+def test_the_identity_of_a_candidate_is_that_of_its_weights_and_inputs():
+    made = [
+        Encoder(net(seed=0)),
+        Encoder(net(seed=1)),
+        Encoder(net(seed=0), size=9),
+        Encoder(net(seed=0), mean=(0.1,) * 3),
+    ]
+    digests = [encoder.digest() for encoder in made]
+    assert len(set(digests)) == 4
+    buffer = io.BytesIO()
+    torch.save(made[0].module.state_dict(), buffer)
+    again = net(seed=5)
+    again.load_state_dict(torch.load(io.BytesIO(buffer.getvalue()), weights_only=True))
+    assert Encoder(again).digest() == digests[0]
