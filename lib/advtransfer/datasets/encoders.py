@@ -18,13 +18,13 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def locate(name: str) -> Path | None:
-    """The folder of the encoder `name`: `name` itself, or in the data root, or in the hub's cache; None if not found.
+    """The folder of an encoder of texts: `name` itself, or in the data root, or in the hub's cache; None if not found.
 
     Nothing is fetched. For the hub's cache a name is ``OWNER/NAME`` or ``NAME``, and may end in ``@REVISION``.
     """
     if Path(name).is_dir():
         return Path(name)
-    if name in sources("models"):
+    if name in of_texts():
         place = folder(data_root(), name)
         return place if place.is_dir() else None
     repository, _, revision = name.partition("@")

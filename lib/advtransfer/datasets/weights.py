@@ -17,7 +17,11 @@ from safetensors.numpy import save
 
 Weights = dict[str, np.ndarray]
 
-_RECONSTRUCT = np.empty(0).__reduce__()[0]  # the function that makes an empty array; numpy 2 has moved it
+_KNOWN = {
+    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],  # numpy 2 has moved it
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
 
 
 def as_safetensors(data: bytes, form: str) -> bytes:
@@ -41,7 +45,7 @@ def as_safetensors(data: bytes, form: str) -> bytes:
     except Exception as error:  # a damaged pickle may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"the weights cannot be read as {form}: {reason}") from error
-    return save({name: np.ascontiguousarray(array) for name, array in weights.items()})
+    return save({name: np.asarray(array, order="C") for name, array in weights.items()})
 
 
 def state_dict(data: bytes) -> Weights:
@@ -65,16 +69,10 @@ def layer_arrays(data: bytes) -> Weights:
 class _ArraysOnly(pickle.Unpickler):
     """An unpickler that can make arrays of numpy, and calls nothing else."""
 
-    KNOWN = {
-        ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
-
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.KNOWN:
+        if (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(f"it names {module}.{name}; expected nothing but arrays of numpy")
-        return self.KNOWN[module, name]
+        return _KNOWN[module, name]
 
 
 READERS: dict[str, Callable[[bytes], Weights]] = {"state-dict": state_dict, "layer-arrays": layer_arrays}

@@ -13,7 +13,6 @@ from transformers import BertConfig, BertTokenizer
 
 from advtransfer.datasets import TextDataset, encoders, generated_texts, load_texts, textstore
 from advtransfer.datasets.generated_texts import GENERATED_WORDS
-from advtransfer.datasets.sources import sources
 from advtransfer.experiments.protocol import Once
 from advtransfer.models import text as models
 from advtransfer.models.text import TextClassifier

@@ -8,7 +8,6 @@ layers are the published ones without the leading underscores (``_blocks.0._bn1`
 import math
 from collections import OrderedDict
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,6 +37,7 @@ class EfficientNetLite(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> EfficientNetLite(0, num_classes=10)(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 10])
     """

@@ -42,7 +42,7 @@ def load(name: str, root: Path | str | None = None) -> tuple[nn.Module, Preproce
     module : nn.Module
         The network in eval mode, in float32 on the CPU. It maps normalised RGB images (N, 3, size, size) to the logits
         (N, 1000) of ImageNet's classes. Its submodule ``features`` maps them to (N, d, h, w), whose average over all
-        positions is the feature vector. ``mobilenet-v2-bottleneck`` has no last layer and gives this average, (N, 1280).
+        positions is the feature vector. ``mobilenet-v2-bottleneck`` has no last layer, and returns this average.
     preprocessing : Preprocessing
         The size of the images, and the mean and standard deviation that normalise their pixels. All encoders expect
         the channels in the order red, green, blue.
@@ -54,14 +54,15 @@ def load(name: str, root: Path | str | None = None) -> tuple[nn.Module, Preproce
     DataUnavailable
         The encoder is missing or damaged; the message gives the command that fetches it.
     """
-    preprocessing = source(name, "models").preprocessing if name in of_images() else None
-    if preprocessing is None:
+    if name not in of_images():
         raise ValueError(unknown("image encoder", name, of_images()))
+    preprocessing = source(name).preprocessing
+    assert preprocessing is not None  # it is an encoder of images
     weights = load_file(encoder_path(name, root) / WEIGHTS[0])
     build, rename = _ARCHITECTURES[name]
     with initialised_by(None):  # building draws random weights
         module = build()
-    module.load_state_dict(rename(weights), strict=True)
+    module.load_state_dict(rename(weights))
     return module.eval(), preprocessing
 
 
@@ -75,7 +76,7 @@ def _headless() -> nn.Module:
 
 
 def _grouped(weights: Weights) -> Weights:
-    """MobileNetV2's weights as torchvision names them, which puts a convolution, its norm and its ReLU6 into a group."""
+    """MobileNetV2's weights as torchvision names them: a convolution, its norm and its ReLU6 are a group."""
     numbers = {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2", "7": "3"}
     first = {"0": "0.0", "1": "0.1", "3": "1", "4": "2"}  # the first block does not expand its channels
 
@@ -110,12 +111,8 @@ def _from_keras(weights: Weights) -> Weights:
     return renamed
 
 
-def _as_published(weights: Weights) -> Weights:
-    return weights
-
-
 _ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], Callable[[Weights], Weights]]] = {
-    "mobilenet-v2": (mobilenet_v2, _as_published),
+    "mobilenet-v2": (mobilenet_v2, dict),
     "mobilenet-v2-bottleneck": (_headless, _grouped),
     "efficientnet-lite0": (partial(EfficientNetLite, 0), _lite),
     "efficientnet-lite1": (partial(EfficientNetLite, 1), _lite),
