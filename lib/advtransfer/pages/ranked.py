@@ -5,6 +5,7 @@ from collections.abc import Callable
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from advtransfer.pages.plots import COLOURS
@@ -91,4 +92,44 @@ def regret(table: pd.DataFrame, label: Label) -> Figure:
     panel.set(xscale="log", xlabel="seconds for all candidates, features and attacks included")
     panel.set(ylabel="regret (points of accuracy)")
     panel.margins(x=0.14, y=0.16)
+    return figure
+
+
+def dots(table: pd.DataFrame, label: Label) -> Figure:
+    """The mean weighted τ of each predictor with its interval, a row a predictor, in the order given."""
+    figure, panel = plt.subplots(figsize=(8.6, 0.3 * len(table) + 1.0))
+    for y, (_, row) in enumerate(table.iterrows()):
+        colour = _colour(row["predictor"])
+        panel.plot([row["weighted_low"], row["weighted_high"]], [y, y], color=colour, lw=1.8)
+        panel.plot(row["weighted"], y, "o", color=colour, ms=6)
+    panel.axvline(0, color=COLOURS["other"], lw=1)
+    panel.set(yticks=range(len(table)), yticklabels=[label(name) for name in table["predictor"]])
+    panel.set(ylim=(len(table) - 0.5, -0.5), xlabel=r"weighted $\tau$ with accuracy after transfer, mean over targets")
+    return figure
+
+
+def grid(table: pd.DataFrame, what: str) -> Figure:
+    """A matrix of numbers between −1 and 1, each written into its cell."""
+    figure, panel = plt.subplots(figsize=(8.6, 0.36 * len(table) + 2.0))
+    sns.heatmap(
+        table, ax=panel, vmin=-1, vmax=1, cmap="PuOr", annot=True, fmt=".2f", annot_kws={"fontsize": 8.5},
+        cbar_kws={"label": what}, linewidths=0.5,
+    )  # fmt: skip
+    panel.set(xlabel="", ylabel="")
+    panel.set_xticklabels(panel.get_xticklabels(), rotation=35, ha="right")
+    return figure
+
+
+def strips(table: pd.DataFrame) -> Figure:
+    """Weighted τ on each data set, a row an estimator, with a bar at the mean; `table` has estimator and weighted."""
+    order = table.groupby("estimator")["weighted"].mean().sort_values(ascending=False).index
+    figure, panel = plt.subplots(figsize=(8.6, 0.42 * len(order) + 1.0))
+    for y, name in enumerate(order):
+        values = table[table["estimator"] == name]["weighted"]
+        colour = COLOURS["distance"] if name.startswith("mean rank") else COLOURS["other"]
+        panel.plot(values, np.full(len(values), y), "o", color=colour, ms=5.5, alpha=0.55, mew=0)
+        panel.plot(values.mean(), y, "|", color=colour, ms=20, mew=2.5)
+    panel.axvline(0, color=COLOURS["other"], lw=1)
+    panel.set(yticks=range(len(order)), yticklabels=order, ylim=(len(order) - 0.5, -0.5))
+    panel.set_xlabel(r"weighted $\tau$ with accuracy after fine-tuning, a point a data set")
     return figure

@@ -1,0 +1,195 @@
+"""The page *Which score should you trust?*: every score over recipes and targets, with its paired differences."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advtransfer.experiments import study
+from advtransfer.pages import ranked, tables
+from advtransfer.pages.verdicts import Finding
+from advtransfer.records.record import Record
+
+NAMES = {
+    "source_accuracy": "own accuracy", "parameters": "number of weights", "elsewhere": "mean rank on the other targets",
+    "probe": "cross-validated probe", "alpha1": "α1, T→S", "alpha2_unbiased": "α2, T→S",
+    "alpha12_unbiased": "α1∗α2, T→S", "back_alpha1": "α1, S→T", "back_alpha2_unbiased": "α2, S→T",
+    "back_alpha12_unbiased": "α1∗α2, S→T", "distance": "matching distance",
+}  # fmt: skip
+TARGETS = {
+    "tiny-imagenet-10": "Tiny ImageNet, ten classes", "tiny-vehicles": "Tiny ImageNet, vehicles",
+    "tiny-animals": "Tiny ImageNet, animals", "cifar10-shift": "CIFAR-10, colour shift and blur",
+    "cifar10-unseen": "CIFAR-10, unseen images", "cifar10-noise": "CIFAR-10, noise",
+    "cifar10-blocks": "CIFAR-10, coarse blocks", "cifar10-negative": "CIFAR-10, negative",
+}  # fmt: skip
+NOT_YET = "No measurement has been published yet."
+
+
+def load(config: study.Config) -> Record:
+    """The published measurements, pooled."""
+    return study.run(config)
+
+
+def label(name: str) -> str:
+    """The name of a predictor as a reader meets it."""
+    return NAMES.get(name, name)
+
+
+def findings(record: Record) -> dict[str, Any]:
+    """What other pages quote of this one."""
+    return {"study_choice": Finding(choice(record))}
+
+
+def _main(record: Record, table: str) -> pd.DataFrame:
+    """The rows of a table with the linear probe as the truth, which every target has."""
+    found = record.tables[table]
+    return found[found["truth"] == "probe_accuracy"] if len(found) else found
+
+
+def about(record: Record) -> str:
+    """How many recipes and targets there are."""
+    scores = _main(record, "scores")
+    if scores.empty:
+        return NOT_YET
+    sources = record.tables["sources"]
+    trained = sources[~sources["untrained"]]
+    row = scores.iloc[0]
+    return (
+        f"{row['recipes']} recipes ({trained['series'].nunique()} ways of training, five architectures) on "
+        f"{row['targets']} targets. Own accuracy spans {100 * trained['source_accuracy'].min():.0f} to "
+        f"{100 * trained['source_accuracy'].max():.0f}%, accuracy after transfer "
+        f"{100 * trained['probe_accuracy'].min():.0f} to {100 * trained['probe_accuracy'].max():.0f}%."
+    )
+
+
+def choice(record: Record) -> str:
+    """Regret of the main predictors in one sentence."""
+    scores = _main(record, "scores")
+    if scores.empty:
+        return NOT_YET
+    known = scores.set_index("predictor")
+    best = known["regret_few"].drop("probe").idxmin()
+    named = list(dict.fromkeys([best, "probe", "source_accuracy", "alpha1"]))
+    parts = [f"{label(name)} {100 * float(known['regret_few'].loc[name]):.1f}" for name in named]
+    return f"Points lost when one of five sources is chosen: {', '.join(parts)}."
+
+
+def answer(record: Record) -> str:
+    """The answer in three sentences, written from the numbers."""
+    scores = _main(record, "scores")
+    if scores.empty:
+        return NOT_YET
+    known = scores.set_index("predictor")
+    order = known["weighted"].sort_values(ascending=False)
+    place = int((order > order["alpha1"]).sum()) + 1
+    pairs = _main(record, "differences").query("against == 'alpha1'").set_index("predictor")
+    better = [label(name) for name in order.index if name != "alpha1" and pairs["low"].get(name, np.nan) > 0]
+    worse = [label(name) for name in order.index if name != "alpha1" and pairs["high"].get(name, np.nan) < 0]
+    return (
+        f"By the mean weighted τ over targets the first is **{label(str(order.index[0]))}** "
+        f"({_tau(known, str(order.index[0]))}); α1, T→S, is number {place} of {len(order)} ({_tau(known, 'alpha1')}). "
+        f"Better than α1 beyond their interval: {', '.join(better) or 'none'}. Worse: {', '.join(worse) or 'none'}. "
+        f"{choice(record)}"
+    )
+
+
+def _tau(known: pd.DataFrame, name: str) -> str:
+    return tables.estimate(known.loc[name], "weighted")
+
+
+def figure(record: Record) -> Figure | None:
+    """The mean weighted τ of every predictor, with intervals."""
+    scores = _main(record, "scores")
+    return ranked.dots(scores.sort_values("weighted", ascending=False), label) if len(scores) else None
+
+
+def numbers(record: Record) -> pd.DataFrame | None:
+    """The numbers behind the figure."""
+    rows = [
+        {
+            "score": label(row["predictor"]),
+            "truth": study.TRUTHS[row["truth"]],
+            "weighted τ": tables.estimate(row, "weighted"),
+            "Kendall's τ": tables.number(row["kendall"]),
+            "best one found, share of targets": tables.number(row["top"]),
+            "regret among five, points": tables.estimate(row, "regret_few", scale=100, digits=1),
+            "regret among all": tables.number(100 * row["regret"], 1),
+        }
+        for _, row in record.tables["scores"].sort_values(["truth", "weighted"], ascending=False).iterrows()
+    ]
+    return pd.DataFrame(rows) if rows else None
+
+
+def pairs(record: Record, against: str) -> pd.DataFrame | None:
+    """The difference of each predictor from another one, with Holm's p."""
+    found = _main(record, "differences")
+    if found.empty:
+        return None
+    rows = [
+        {
+            "score": label(row["predictor"]),
+            f"weighted τ less that of {label(against)}": tables.interval(row["difference"], row["low"], row["high"]),
+            "p, Holm": tables.probability(row["p_holm"]),
+        }
+        for _, row in found[found["against"] == against].sort_values("difference", ascending=False).iterrows()
+    ]
+    return pd.DataFrame(rows)
+
+
+def targets_figure(record: Record) -> Figure | None:
+    """The weighted τ of every predictor on every target."""
+    found = _main(record, "by_target")
+    if found.empty:
+        return None
+    table = found.set_index(["predictor", "target"])["weighted"].unstack()  # noqa: PD010 - nothing is aggregated
+    order = _main(record, "scores").sort_values("weighted", ascending=False)["predictor"]
+    table = table.loc[order].rename(index=label, columns=TARGETS)
+    return ranked.grid(table, "weighted τ")
+
+
+def controls(record: Record) -> pd.DataFrame | None:
+    """α1 with ‖Δ_SS‖ held fixed, and robust against standard sources."""
+    rows = [
+        {
+            "target": TARGETS.get(row["target"], row["target"]),
+            "n": row["n"],
+            "ρ of α1": tables.number(row["plain"]),
+            "ρ of α1 and ‖Δ_SS‖": tables.number(row["with_own_deviation"]),
+            "ρ of α1, ‖Δ_SS‖ held": tables.number(row["held"]),
+            "robust source: α1": tables.number(row["robust_alpha1"]),
+            "robust source: accuracy, points": tables.number(100 * row["robust_accuracy"], 1),
+        }
+        for _, row in record.tables["control"].iterrows()
+    ]
+    return pd.DataFrame(rows) if rows else None
+
+
+def untrained(record: Record) -> str | None:
+    """How the networks that were not trained score, in a sentence."""
+    sources = record.tables["sources"]
+    if sources.empty or not sources["untrained"].any():
+        return None
+    raw, made = sources[sources["untrained"]], sources[~sources["untrained"]]
+    return (
+        f"Networks that were not trained at all reach {100 * raw['probe_accuracy'].mean():.0f}% on average (trained ones "
+        f"{100 * made['probe_accuracy'].mean():.0f}%). Their mean α1 is {raw['alpha1'].mean():.2f} (trained "
+        f"{made['alpha1'].mean():.2f}), and that of their H-score is {raw['H-score'].mean():.2f} "
+        f"({made['H-score'].mean():.2f})."
+    )
+
+
+def elsewhere_figure(record: Record) -> Figure | None:
+    """The published weighted τ of five estimators, and that of a score that never looks at the target."""
+    found = record.tables["elsewhere"]
+    return ranked.strips(found) if len(found) else None
+
+
+def about_elsewhere(record: Record) -> str | None:
+    """The means behind the figure."""
+    found = record.tables["elsewhere"]
+    if found.empty:
+        return None
+    means = found.groupby("estimator")["weighted"].mean().sort_values(ascending=False)
+    said = [f"{name} {tables.number(value)}" for name, value in means.items()]
+    return f"Mean weighted τ over {found['data_set'].nunique()} data sets: {', '.join(said)}."
