@@ -420,7 +420,9 @@ def test_a_folder_whose_head_is_missing_is_refused(tmp_path):
     about = json.loads((tmp_path / "vit" / "config.json").read_text())
     ViTForImageClassification(small).config.save_pretrained(tmp_path / "vit")
     (tmp_path / "vit" / "config.json").write_text(json.dumps({**about, "architectures": ["ViTForImageClassification"]}))
-    with pytest.raises(ranking.PoolError, match=r"lack 2 tensors of ViTForImageClassification, such as classifier\.bias"):
+    with pytest.raises(
+        ranking.PoolError, match=r"lack 2 tensors of ViTForImageClassification, such as classifier\.bias"
+    ):
         ranking.read(pool_file(tmp_path, "[a]\ntransformers = 'vit'"))
 
 

@@ -182,7 +182,7 @@ def judge(config: Config, sources: pd.DataFrame, truth: str) -> Tables | None:
 
 
 def _drawn(config: Config, found: Grid, values: Floats) -> Floats:
-    """Mean weighted τ and regret over drawn targets with drawn recipes, (B, 2); the draws are alike for all predictors."""
+    """Mean weighted τ and regret over drawn targets with drawn recipes, (B, 2); alike for all predictors."""
     rng = np.random.default_rng(config.seed)
     recipes, targets = len(found.recipes), len(found.targets)
     drawn = []

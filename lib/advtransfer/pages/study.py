@@ -172,8 +172,8 @@ def untrained(record: Record) -> str | None:
         return None
     raw, made = sources[sources["untrained"]], sources[~sources["untrained"]]
     return (
-        f"Networks that were not trained at all reach {100 * raw['probe_accuracy'].mean():.0f}% on average (trained ones "
-        f"{100 * made['probe_accuracy'].mean():.0f}%). Their mean α1 is {raw['alpha1'].mean():.2f} (trained "
+        f"Networks that were not trained at all reach {100 * raw['probe_accuracy'].mean():.0f}% on average (trained "
+        f"ones {100 * made['probe_accuracy'].mean():.0f}%). Their mean α1 is {raw['alpha1'].mean():.2f} (trained "
         f"{made['alpha1'].mean():.2f}), and that of their H-score is {raw['H-score'].mean():.2f} "
         f"({made['H-score'].mean():.2f})."
     )

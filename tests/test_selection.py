@@ -1,0 +1,181 @@
+"""The study of scores: its targets, its measurements, and an analysis that finds what was put into made-up ones."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from advtransfer.datasets import variants
+from advtransfer.experiments import selection, study
+from advtransfer.pages import study as page
+from advtransfer.ranking.truth import probe
+from advtransfer.records import published
+from advtransfer.records.record import Record
+from cases import refuses, seeded
+
+
+def test_the_changes_of_images_do_what_they_say():
+    x = torch.randint(256, (3, 3, 8, 8), generator=seeded(1), dtype=torch.uint8)
+    squares = variants.blocks(x).reshape(3, 3, 2, 4, 2, 4)
+    assert (squares == squares[:, :, :, :1, :, :1]).all()
+    torch.testing.assert_close(
+        squares[:, :, :, 0, :, 0].double(), x.double().reshape(3, 3, 2, 4, 2, 4).mean((3, 5)).round()
+    )
+    assert (variants.negative(x).int() + x.int() == 255).all()
+    grey = torch.full((20, 3, 16, 16), 128, dtype=torch.uint8)
+    noise = variants.noisy(grey).double() - 128
+    assert abs(noise.std().item() - variants.NOISE) < 1
+    assert torch.equal(variants.noisy(grey), variants.noisy(grey))
+    refuses(
+        "unknown target domain 'cifar10-nois'; did you mean 'cifar10-noise'?", lambda: variants.variant("cifar10-nois")
+    )
+
+
+def test_the_probe_is_a_logistic_regression_that_finds_a_linear_rule():
+    x = torch.randn(400, 5, generator=seeded(0), dtype=torch.float64)
+    y = (x[:, 0] + 2 * x[:, 1] > 0).long()
+    found = probe(x[:200], y[:200], x[200:])
+    assert (found == y[200:]).double().mean() > 0.93
+    assert torch.equal(found, probe(x[:200] * 1000 + 5, y[:200], x[200:] * 1000 + 5))  # features are standardised
+
+
+@pytest.fixture(scope="module")
+def measured():
+    config = selection.Config.from_profile(
+        "smoke", target="generated", full_epochs=1, architectures=("lenet", "alexnet")
+    )
+    return selection.run(config, cache=False)
+
+
+def test_the_tables_of_a_measurement_follow_from_its_arrays(measured):
+    again = published.rederived(measured)["sources"]
+    pd.testing.assert_frame_equal(again, measured.tables["sources"])
+    assert published.thinned(measured, 10).digest == measured.digest  # it is published whole
+
+
+def test_a_measurement_has_every_score_in_its_range(measured):
+    table = measured.tables["sources"]
+    assert np.isfinite(table.select_dtypes("number")).all(axis=None)
+    for name in ("source_accuracy", "probe_accuracy", "full_accuracy", "1-NN", "probe", "alpha2", "back_alpha2"):
+        assert table[name].between(0, 1).all(), name
+    assert (table["probe_accuracy"] > 0.5).all()  # the made-up images are easy
+    assert (table["1-NN permuted"] < 0.4).all()
+    labels = measured.arrays["labels"]
+    assert set(np.bincount(labels)) == {6}  # 60 labels, equally many of each class
+    assert all(measured.arrays[f"{name}_features"].dtype == np.float16 for name in ("lenet", "alexnet"))
+
+
+def test_untrained_sources_are_at_their_first_weights():
+    config = selection.Config.from_profile("smoke", target="generated", untrained=True, architectures=("lenet",))
+    row = selection.run(config, cache=False).tables["sources"].iloc[0]
+    assert row["untrained"]
+    assert row["source_accuracy"] < 0.3
+
+
+# The analysis, of made-up measurements.
+
+RECIPES, TARGETS = 12, 4
+
+
+def made_up(predictors):
+    """Records of 12 recipes on 4 targets whose truth is known; `predictors` gives the other columns from it."""
+    rng = np.random.default_rng(0)
+    quality = np.linspace(0.3, 0.9, RECIPES)
+    records = {}
+    for k in range(TARGETS):
+        truth = quality + 0.1 * rng.normal(size=RECIPES)
+        for series in range(RECIPES // 4):
+            part = slice(4 * series, 4 * series + 4)
+            columns = {name: rng.normal(size=4) for name in study.PREDICTORS if name != "elsewhere"}
+            columns |= {name: function(truth[part], rng) for name, function in predictors.items()}
+            table = pd.DataFrame({"architecture": list("abcd"), "untrained": False, "probe_accuracy": truth[part],
+                                  "own_deviation": rng.random(4) + 1, **columns})  # fmt: skip
+            config = {"target": f"target {k}", "seed": 1}
+            records[f"s{series}-target {k}-seed1"] = Record("selection", config, {"sources": table}, {}, {})
+    return records
+
+
+@pytest.fixture(scope="module")
+def pooled():
+    records = made_up({
+        "LogME": lambda truth, rng: truth,
+        "distance": lambda truth, rng: -truth,
+        "source_accuracy": lambda truth, rng: truth + 0.05 * rng.normal(size=len(truth)),
+        "NCE": lambda truth, rng: -truth,
+    })  # fmt: skip
+    return records, study.pooled(study.Config.from_profile("quick", resamples=99), records)
+
+
+def test_the_truth_itself_is_the_best_score_and_its_opposite_the_worst(pooled):
+    scores = pooled[1]["scores"].set_index("predictor")
+    for name in ("LogME", "distance"):  # a distance is better when it is small
+        assert scores.loc[name, ["weighted", "kendall", "top", "regret", "regret_few"]].tolist() == pytest.approx(
+            [1, 1, 1, 0, 0]
+        )
+    assert scores.loc["NCE", "kendall"] == pytest.approx(-1)
+    assert scores["weighted"].idxmin() == "NCE"
+    assert (scores[["recipes", "targets"]] == [RECIPES, TARGETS]).all(axis=None)
+
+
+def test_numbers_that_mean_nothing_have_intervals_around_zero(pooled):
+    scores = pooled[1]["scores"].set_index("predictor")
+    noise = scores.loc[["TransRate", "GBC", "PARC", "H-score", "alpha1", "back_alpha1", "parameters"]]
+    assert ((noise["weighted_low"] < 0) & (noise["weighted_high"] > 0)).mean() > 0.7
+    assert (noise["weighted"].abs() < 0.6).all()
+
+
+def test_differences_are_paired_and_adjusted(pooled):
+    pairs = pooled[1]["differences"]
+    own = pairs[(pairs["against"] == "source_accuracy")].set_index("predictor")
+    assert own.loc["LogME", "low"] >= 0
+    assert own.loc["NCE", "high"] < -1
+    assert own.loc["NCE", "p_holm"] <= 0.05 * len(own)
+    assert (pairs["p_holm"] >= pairs["p"] - 1e-12).all()
+    by_hand = study.holm(pd.Series([0.01, 0.02, 0.9]))
+    assert by_hand.tolist() == pytest.approx([0.03, 0.04, 0.9])
+
+
+def test_a_target_is_judged_within_itself(pooled):
+    records, tables = pooled
+    one = tables["by_target"].query("target == 'target 2' and predictor == 'source_accuracy'").iloc[0]
+    part = pd.concat([r.tables["sources"] for n, r in records.items() if "target 2" in n])
+    expected = stats.weightedtau(part["source_accuracy"], part["probe_accuracy"]).statistic
+    assert one["weighted"] == pytest.approx(expected)
+
+
+def test_mean_rank_on_other_targets_never_looks_at_this_one(pooled):
+    records, _ = pooled
+    changed = {}
+    for name, record in records.items():
+        table = record.tables["sources"]
+        if "target 0" in name:
+            table = table.assign(probe_accuracy=table["probe_accuracy"][::-1].to_numpy() * 0.1)
+        changed[name] = Record("selection", record.config, {"sources": table}, {}, {})
+    first, second = (study.grid(study.sources_of(r), "probe_accuracy") for r in (records, changed))
+    column = first.targets.index("target 0")
+    assert np.array_equal(first.predictors["elsewhere"][:, column], second.predictors["elsewhere"][:, column])
+    assert not np.array_equal(first.truth[:, column], second.truth[:, column])
+
+
+def test_the_published_table_of_others_is_led_by_a_score_that_never_looks():
+    found = study.elsewhere().groupby("estimator")["weighted"].mean()
+    assert found.idxmax() == "mean rank elsewhere"
+    assert round(found["mean rank elsewhere"], 2) == 0.84
+    assert round(found["SFDA"], 2) == 0.71
+
+
+def test_the_page_says_what_the_numbers_say(pooled):
+    record = Record("study", {}, pooled[1], {}, {})
+    assert "the first is **LogME**" in page.answer(record)
+    assert len(page.numbers(record)) == len(study.PREDICTORS)
+    assert page.pairs(record, "alpha1") is not None
+    for figure in (page.figure(record), page.targets_figure(record), page.elsewhere_figure(record)):
+        assert figure.axes
+
+
+def test_without_measurements_the_page_says_so():
+    empty = Record("study", {}, study.pooled(study.Config(), {}), {}, {})
+    assert page.answer(empty) == page.NOT_YET
+    assert page.figure(empty) is None
+    assert page.elsewhere_figure(empty) is not None
