@@ -31,12 +31,13 @@ def knn(features: Tensor, labels: Tensor, *, k: int = 1) -> float:
     Raises
     ------
     TypeError, ValueError
-        Inputs as described for :func:`~advtransfer.scores.inputs.labelled`; a class with a single sample, which no
+        Inputs that no score takes (see :mod:`advtransfer.scores`); a class with a single sample, which no
         neighbour can name; or a `k` that is not between 1 and N - 1.
 
     Notes
     -----
-    Cover and Hart (1967), key ``cover1967``. The cost is O(N² D); memory is O(N), as distances are computed in blocks.
+    Cover and Hart (1967), and as an estimator of transferability Sorkhei et al. (2025), keys ``cover1967`` and
+    ``sorkhei2025``. The cost is O(N² D); memory is O(N), as distances are computed in blocks.
 
     Examples
     --------
@@ -89,7 +90,7 @@ def probe(features: Tensor, labels: Tensor, *, folds: int = 5, seed: int = 0) ->
     MissingExtraError
         scikit-learn is not installed.
     TypeError, ValueError
-        Inputs as described for :func:`~advtransfer.scores.inputs.labelled`; fewer than two folds, or a class with
+        Inputs that no score takes (see :mod:`advtransfer.scores`); fewer than two folds, or a class with
         fewer samples than folds.
 
     Notes

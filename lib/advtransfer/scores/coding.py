@@ -6,6 +6,9 @@ from torch import Tensor
 from advtransfer.checks import as_number
 from advtransfer.scores.inputs import gram, labelled
 
+# The most that the rounding of a Gram matrix may add to the 1 of ln(1 + ·).
+LOST = 1e-2
+
 
 def transrate(features: Tensor, labels: Tensor, *, eps: float = 1e-4) -> float:
     r"""TransRate: the coding rate of all features minus the mean over classes of the coding rate of each class.
@@ -35,7 +38,7 @@ def transrate(features: Tensor, labels: Tensor, *, eps: float = 1e-4) -> float:
     Raises
     ------
     TypeError, ValueError
-        Inputs as described for :func:`~advtransfer.scores.inputs.labelled`; an `eps` that is not a positive number, or
+        Inputs that no score takes (see :mod:`advtransfer.scores`); an `eps` that is not a positive number, or
         is lost beside the size of the features.
 
     Notes
@@ -62,8 +65,7 @@ def transrate(features: Tensor, labels: Tensor, *, eps: float = 1e-4) -> float:
 def _rate(z: Tensor, eps: float) -> float:
     """R(Z), from the smaller of the two matrices that have the same determinant."""
     g = gram(z).div_(len(z) * eps)
-    g.diagonal().add_(1)
-    factor, failed = torch.linalg.cholesky_ex(g)
-    if failed:
+    if torch.finfo(g.dtype).eps * torch.linalg.matrix_norm(g) > LOST:
         raise ValueError(f"eps = {eps:g} is lost beside features of size {z.abs().max():.3g}; expected a larger eps")
-    return factor.diagonal().log().sum().item()
+    g.diagonal().add_(1)
+    return torch.linalg.cholesky(g).diagonal().log().sum().item()

@@ -40,7 +40,7 @@ def h_score(features: Tensor, labels: Tensor, *, shrinkage: Literal["ledoit_wolf
     Raises
     ------
     TypeError, ValueError
-        Inputs as described for :func:`~advtransfer.scores.inputs.labelled`; an unknown `shrinkage`; or, for the plain
+        Inputs that no score takes (see :mod:`advtransfer.scores`); an unknown `shrinkage`; or, for the plain
         H-score, centred features of rank N - 1 (any N ≤ D + 1, as a rule): it is then C - 1, whatever the labels.
 
     Notes

@@ -44,7 +44,7 @@ def logme(features: Tensor, labels: Tensor) -> float:
     Raises
     ------
     TypeError, ValueError
-        Inputs as described for :func:`~advtransfer.scores.inputs.labelled`; or features of rank below N that reproduce
+        Inputs that no score takes (see :mod:`advtransfer.scores`); or features of rank below N that reproduce
         the labels of a class exactly, so that its evidence has no maximum (for N ≤ D, duplicated samples do that).
 
     Notes

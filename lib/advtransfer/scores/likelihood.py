@@ -36,7 +36,7 @@ def leep(probabilities: Tensor, labels: Tensor) -> float:
     Raises
     ------
     TypeError, ValueError
-        Labels as described for :func:`~advtransfer.scores.inputs.labelled`; or rows that are not probabilities.
+        Labels that no score takes (see :mod:`advtransfer.scores`); or rows that are not probabilities.
 
     Notes
     -----
@@ -149,7 +149,7 @@ def n_leep(
     MissingExtraError
         scikit-learn is not installed.
     TypeError, ValueError
-        Inputs as described for :func:`~advtransfer.scores.inputs.labelled`; a `variance` or a number of components out
+        Inputs that no score takes (see :mod:`advtransfer.scores`); a `variance` or a number of components out
         of range, or fewer samples than components.
 
     Notes

@@ -44,7 +44,7 @@ def gbc(
     Raises
     ------
     TypeError, ValueError
-        Inputs as described for :func:`~advtransfer.scores.inputs.labelled`; fewer than one component, an unknown
+        Inputs that no score takes (see :mod:`advtransfer.scores`); fewer than one component, an unknown
         `covariance`, a class with a single sample, or one that has no variance.
 
     Notes

@@ -33,7 +33,7 @@ def parc(features: Tensor, labels: Tensor, *, most: int = 2000, seed: int = 0) -
     Raises
     ------
     TypeError, ValueError
-        Inputs as described for :func:`~advtransfer.scores.inputs.labelled`; a sample whose features are all equal, so
+        Inputs that no score takes (see :mod:`advtransfer.scores`); a sample whose features are all equal, so
         that it has no correlation; classes with one sample each; or fewer than three samples.
 
     Notes

@@ -25,9 +25,9 @@ class Estimate:
     high: float
     """Upper end of it."""
     floor: float
-    """The mean of the score with permuted labels: what it is without any connection. NaN without permutations."""
+    """The mean of the score with permuted labels, which is what it is without any connection; NaN without permutations."""
     floor_high: float
-    """The order statistic of the permuted scores that a score without any connection exceeds with probability 1 - `level`
+    """The permuted score (in order of size) that a score without any connection exceeds with probability 1 - `level`
     at most, if there are at least level / (1 - level) permutations; their maximum for fewer."""
     seconds: float
     """Seconds that one evaluation of the score took, on all samples."""
@@ -152,7 +152,7 @@ def estimate(
     floor = floor_high = float("nan")
     if mixed:
         floor = float(np.mean(mixed))
-        floor_high = float(np.sort(mixed)[min(math.ceil(level * (permutations + 1)), permutations) - 1])
+        floor_high = float(np.sort(mixed)[min(math.ceil(level * (permutations + 1) - 1e-9), permutations) - 1])
     return Estimate(value, value - half, value + half, floor, floor_high, seconds, n, draws)
 
 
