@@ -25,7 +25,7 @@ class Estimate:
     high: float
     """Upper end of it."""
     floor: float
-    """The mean of the score with permuted labels, which is what it is without any connection; NaN without permutations."""
+    """The mean of the score with permuted labels, which have no connection; NaN without permutations."""
     floor_high: float
     """The permuted score (in order of size) that a score without any connection exceeds with probability 1 - `level`
     at most, if there are at least level / (1 - level) permutations; their maximum for fewer."""
