@@ -106,6 +106,9 @@ def figure(record: Record) -> Figure | None:
 
 def numbers(record: Record) -> pd.DataFrame | None:
     """The numbers behind the figure."""
+    scores = record.tables["scores"]
+    if scores.empty:
+        return None
     rows = [
         {
             "score": label(row["predictor"]),
@@ -116,9 +119,9 @@ def numbers(record: Record) -> pd.DataFrame | None:
             "regret among five, points": tables.estimate(row, "regret_few", scale=100, digits=1),
             "regret among all": tables.number(100 * row["regret"], 1),
         }
-        for _, row in record.tables["scores"].sort_values(["truth", "weighted"], ascending=False).iterrows()
+        for _, row in scores.sort_values(["truth", "weighted"], ascending=False).iterrows()
     ]
-    return pd.DataFrame(rows) if rows else None
+    return pd.DataFrame(rows)
 
 
 def pairs(record: Record, against: str) -> pd.DataFrame | None:
