@@ -197,7 +197,12 @@ def _of_the_book(candidate: Candidate, folder: Path) -> Built:
 
     module, about = image_encoders.load(str(candidate.encoder))
     headless = isinstance(getattr(module, "classifier", None), nn.Identity)
-    return module, {"size": about.size, "mean": about.mean, "std": about.std, "features": "" if headless else "features"}
+    return module, {
+        "size": about.size,
+        "mean": about.mean,
+        "std": about.std,
+        "features": "" if headless else "features",
+    }
 
 
 def _architecture(candidate: Candidate, folder: Path) -> Built:
