@@ -61,10 +61,10 @@ def estimate(
 
     The variance is taken about the mean of the subsamples, not about the score of all samples. Many scores have another
     expectation for m samples than for N; that difference shifts all subsamples alike, and does not count as spread. The
-    interval is for the expectation of the score at *this* N and these class frequencies. Where the expectation hardly
-    depends on N (PARC, CKA), it is an interval for the value of the whole population, too. All other scores drift:
-    LEEP, NCE and N-LEEP fall to their limit like 1/N, the H-score falls, GBC, k-NN and the probe rise, LogME and
-    TransRate change with D/N.
+    interval is for the expectation of the score at *this* N and these class frequencies. Where the expectation does not
+    depend on N, as for PARC, or hardly, as for CKA, it is an interval for the value of the whole population, too. All
+    other scores drift: LEEP and NCE fall to their limit like 1/N, GBC and the plain H-score fall, k-NN and the probe
+    rise, and LogME, TransRate and the regularised H-score change with D/N.
 
     The formula takes S² to be the same for m samples as for N. If N < D, that of TransRate grows with N, so that f = ½
     gives half of its spread; a large f is safe, so the default is 0.8. What the formula adds to the variance of scores
