@@ -12,7 +12,7 @@
 
 from advtransfer.extras import require
 
-require("experiments", "pandas", "PIL", "pydantic", "safetensors")
+require("experiments", "pandas", "PIL", "pyarrow", "pydantic", "safetensors", "transformers")
 
 from advtransfer.ranking.comparing import agreement, compare, ranks
 from advtransfer.ranking.data import DataError, Labelled, from_tensors, load
