@@ -46,13 +46,29 @@ def about(record: Record | None) -> str | None:
         return None
     target, candidates = record.tables["target"].iloc[0], record.tables["candidates"]
     used = int(record.tables["scores"]["labels"].max())
+    texts = not target["height"]
+    kind = "texts" if texts else f"images of {target['height']} × {target['width']} pixels"
     said = (
-        f"The target is *{target['name']}*: {target['classes']} classes, images of {target['height']} × "
-        f"{target['width']} pixels. There are {len(candidates)} candidates, of which each is attacked once, and the "
-        f"target model once. The scores read {used:,} labels. The target model, trained on the target alone, has "
-        f"{100 * target['accuracy']:.0f}% on the test images."
+        f"The target is *{target['name']}*: {target['classes']} classes, {kind}. There are {len(candidates)} "
+        "candidates, of which each is attacked once, and the target model once. The scores read "
+        f"{used:,} labels. The target model, trained on the target alone, has {100 * target['accuracy']:.0f}% on the "
+        f"test {'texts' if texts else 'images'}."
     )
-    return said + _left_out(record)
+    return said + (_attacked_texts(record) if texts else "") + _left_out(record)
+
+
+def _attacked_texts(record: Record) -> str:
+    """What is attacked in a text, and which candidates cannot be attacked."""
+    scores = record.tables["scores"]
+    alphas = scores[scores["score"].isin(ALPHAS)]
+    if alphas.empty:
+        return ""
+    said = " An attack moves the word embeddings of a text, all of them together by at most ε."
+    without = alphas[~np.isfinite(alphas["value"])].drop_duplicates("candidate")
+    if without.empty:
+        return said
+    reasons = "; ".join(f"`{row['candidate']}` ({row['note']})" for _, row in without.iterrows())
+    return f"{said} There is no α for {reasons}."
 
 
 def _left_out(record: Record) -> str:

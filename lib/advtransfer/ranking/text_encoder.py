@@ -85,10 +85,7 @@ class TextEncoder(nn.Module):
         """A digest of all that its outputs and features depend on: structure, weights, tokenizer, length and place."""
         words: Any = sorted(self.tokenizer.get_vocab().items())
         if backend := getattr(self.tokenizer, "backend_tokenizer", None):
-            words = json.loads(backend.to_str()) | {
-                "truncation": None,
-                "padding": None,
-            }  # those say how it was last used
+            words = json.loads(backend.to_str()) | {"truncation": None, "padding": None}  # these tell the last call
         state = {name: tensor for name, tensor in self.module.state_dict().items() if isinstance(tensor, Tensor)}
         place = [self.max_length, self._layer, self._before, self.classifier]
         return digest([str(self.module), type(self.tokenizer).__name__, words, place, weights.content(state)])

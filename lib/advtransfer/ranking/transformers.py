@@ -11,14 +11,7 @@ from advtransfer.extras import require
 from advtransfer.models.torchvision_ops import declare_missing_operators
 from advtransfer.ranking.encoder import EncoderError
 
-VOCABULARIES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
 HEAD = "ForSequenceClassification"
 
 
