@@ -35,7 +35,8 @@ def rank(arguments: argparse.Namespace) -> int:
     given = parameters.given(arguments) | {"pool": arguments.pool}
     given |= {name: value for name in ("data", "truth") if (value := getattr(arguments, name)) is not None}
     for name in ("pool", "data"):  # the page is executed in another folder
-        if (path := Path(str(given.get(name, ""))).expanduser()).exists() and given.get(name):
+        path = Path(str(given.get(name, ""))).expanduser()
+        if given.get(name) not in ("", None, choosing.BOOK) and path.exists():  # the repository has a folder "book"
             given[name] = str(path.absolute())
     config = choosing.Config.from_profile(**given)
     if arguments.out:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from advtransfer.extras import require
+from advtransfer.models.text import _quiet
 from advtransfer.models.torchvision_ops import declare_missing_operators
 from advtransfer.ranking.encoder import EncoderError
 
@@ -54,9 +55,10 @@ def text_model(folder: Path) -> tuple[nn.Module, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         saved = " ".join(config.architectures or ())
         kind: Any = AutoModelForSequenceClassification if HEAD in saved else AutoModel
-        model, report = kind.from_pretrained(
-            folder, local_files_only=True, weights_only=True, dtype=torch.float32, output_loading_info=True
-        )
+        with _quiet():
+            model, report = kind.from_pretrained(
+                folder, local_files_only=True, weights_only=True, dtype=torch.float32, output_loading_info=True
+            )
     except Exception as error:  # a missing or damaged file may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise EncoderError(f"{folder} cannot be read: {reason}") from None
@@ -85,7 +87,8 @@ def image_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     saved = " ".join(config.architectures or ())
     whole = "ForImageClassification" in saved
     kind: Any = AutoModelForImageClassification if whole else AutoModel
-    model, report = kind.from_pretrained(folder, local_files_only=True, weights_only=True, output_loading_info=True)
+    with _quiet():
+        model, report = kind.from_pretrained(folder, local_files_only=True, weights_only=True, output_loading_info=True)
     if missing := sorted(report["missing_keys"]):
         raise EncoderError(f"the weights in {folder} lack {len(missing)} tensors of {saved}, such as {missing[0]}")
     about: dict[str, Any] = {}
