@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from advtransfer.commands import parameters
@@ -18,7 +19,10 @@ from advtransfer.records.record import Record
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the options of ``rank``."""
     parser.add_argument("pool", metavar="POOL", help="a pool file (TOML), or book: the candidates of the book's page")
-    parser.add_argument("--data", help="folder of class folders, .npz archive, or name in data list")
+    parser.add_argument(
+        "--data",
+        help="images: folder of class folders or .npz archive; texts: .csv or .parquet file; or name in data list",
+    )
     parser.add_argument("--truth", choices=("probe", "full", "none"), help="what to judge by (default: probe)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write ranking.csv, scores.csv and a page there")
     parameters.add_options(parser)
@@ -31,7 +35,8 @@ def rank(arguments: argparse.Namespace) -> int:
     given = parameters.given(arguments) | {"pool": arguments.pool}
     given |= {name: value for name in ("data", "truth") if (value := getattr(arguments, name)) is not None}
     for name in ("pool", "data"):  # the page is executed in another folder
-        if (path := Path(str(given.get(name, ""))).expanduser()).exists() and given.get(name):
+        path = Path(str(given.get(name, ""))).expanduser()
+        if given.get(name) not in ("", None, choosing.BOOK) and path.exists():  # the repository has a folder "book"
             given[name] = str(path.absolute())
     config = choosing.Config.from_profile(**given)
     if arguments.out:
@@ -47,6 +52,9 @@ def rank(arguments: argparse.Namespace) -> int:
     print("* cannot be told from the best candidate by this score")
     for _, row in tables["left_out"].iterrows():
         print(f"left out: {row['name']}: {row['reason']}", file=sys.stderr)
+    unknown = tables["scores"][~np.isfinite(tables["scores"]["value"])]
+    for (name, why), part in unknown.groupby(["candidate", "note"], sort=False):
+        print(f"{name}: {', '.join(part['score'])}: {why}", file=sys.stderr)
     if files:
         print(f"written: {', '.join(file.name for file in files)} in {arguments.out}")
     return 0
@@ -63,7 +71,7 @@ def wide(record: Record) -> pd.DataFrame:
             row["accuracy"] = f"{candidate['accuracy']:.3f}"
         for _, found in scores[scores["candidate"] == name].iterrows():
             star = "*" if places.get((name, found["score"])) == 1 else ""
-            row[found["score"]] = f"{found['value']:.3g}{star}"
+            row[found["score"]] = f"{found['value']:.3g}{star}" if np.isfinite(found["value"]) else "–"
         rows.append(row)
     table = pd.DataFrame(rows)
     by = "accuracy" if "accuracy" in table else "candidate"

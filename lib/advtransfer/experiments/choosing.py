@@ -10,13 +10,13 @@ import torch
 from pydantic import Field, field_validator
 
 from advtransfer import ranking
-from advtransfer.datasets import encoders, generated, store
+from advtransfer.datasets import encoders, generated, store, textstore
 from advtransfer.datasets.sources import source, sources
 from advtransfer.experiments import protocol
 from advtransfer.experiments.protocol import Architecture, ImageConfig
 from advtransfer.models import images
 from advtransfer.names import unknown
-from advtransfer.ranking import Encoder, Labelled, measure, pools
+from advtransfer.ranking import Encoder, Labelled, LabelledTexts, measure, pools, text_target
 from advtransfer.records import storage, weights
 from advtransfer.records.configs import Config as BaseConfig
 from advtransfer.records.configs import Epsilon
@@ -51,27 +51,31 @@ class Config(BaseConfig):
 
     pool: str = Field(BOOK, description="pool file; or book: the book's encoders and small networks; or made-up")
     data: str = Field(
-        "tiny-imagenet-10", description="folder of class folders, .npz archive, name in data list, or made-up"
+        "tiny-imagenet-10",
+        description="images: folder of class folders or .npz archive; texts: .csv or .parquet file, or folder of train "
+        "and test; name in data list; or made-up",
     )
     size: int = Field(64, ge=8, le=1024, description="pixels to which pictures in a folder are brought")
     target: str = Field("", description="candidate of the pool to take as the target model; empty: train one")
     only: Annotated[tuple[str, ...], protocol.Once] = Field(
         ranking.NAMES, min_length=1, description="scores to compute"
     )
-    labels: int = Field(500, ge=4, description="labelled target images for the scores, at most")
-    samples: int = Field(60, ge=2, description="target test images to attack, at most")
-    gradients: int = Field(20, ge=1, description="attacked images whose Jacobians are matched, at most")
+    labels: int = Field(500, ge=4, description="labelled target images or texts for the scores, at most")
+    samples: int = Field(60, ge=2, description="target test images or texts to attack, at most")
+    gradients: int = Field(20, ge=1, description="attacked ones whose Jacobians are matched, at most")
     outputs: int = Field(10, ge=1, le=1000, description="principal directions of the outputs that are matched")
-    eps: Epsilon = Field(0.1, le=1, description="radius of the attack, for pixels in [0, 1]")
+    eps: Epsilon = Field(
+        0.1, le=1, description="radius of the attack, for pixels in [0, 1]; texts: in mean lengths of a word's vector"
+    )
     steps: int = Field(5, ge=1, le=10_000, description="steps of the attack")
     truth: Literal["probe", "full", "none"] = Field(
         "probe", description="what to judge by: probe (a linear layer), full (fine-tuning of all weights), none"
     )
     truth_images: int = Field(
-        1000, ge=20, description="target images for the truth, at most, in training and in testing"
+        1000, ge=20, description="target images or texts for the truth, at most, in training and in testing"
     )
     full_epochs: int = Field(5, ge=1, description="passes of fine-tuning all weights")
-    target_epochs: int = Field(20, ge=1, description="passes of the target model over the target's images")
+    target_epochs: int = Field(20, ge=1, description="passes of the target model over the target's images or texts")
 
     @field_validator("only")
     @classmethod
@@ -84,14 +88,17 @@ class Config(BaseConfig):
 
 def required(config: Config) -> list[str]:
     """The data sets that must be in the data root; encoders of the book that are missing are left out, and named."""
-    own = [config.data] if config.data in sources("images") else []
+    own = [config.data] if config.data in _known_data() else []
     own = [source(name).derived_from or name for name in own]
     return list(dict.fromkeys([*own, *(["cifar10"] if config.pool == BOOK else [])]))
 
 
 def files(config: Config) -> dict[str, Path]:
-    """The files that are read: the pool file with its weights and builders, and the target's images."""
-    read = {name: store.image_path(storage.data_root(), name) for name in required(config)}
+    """The files that are read: the pool file with its weights and builders, and the target's images or texts."""
+    root = storage.data_root()
+    read = {name: store.image_path(root, name) for name in required(config) if name not in sources("text")}
+    if config.data in sources("text"):
+        read |= {split: textstore.folder(root, config.data) / f"{split}.parquet" for split in textstore.SPLITS}
     if config.pool == BOOK:
         folders = {name: encoders.folder(storage.data_root(), name) for name in ENCODERS}
         read |= {name: folder / encoders.WEIGHTS[0] for name, folder in folders.items()}
@@ -102,10 +109,14 @@ def files(config: Config) -> dict[str, Path]:
             for candidate in pools.parse(pool).values():
                 read |= {str(path): path for path in candidate.files(pool.parent)}
     place = Path(config.data).expanduser()
-    if config.data not in sources("images") and place.exists():
+    if config.data not in _known_data() and place.exists():
         parts = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
         read |= {str(path): path for path in parts}
     return read
+
+
+def _known_data() -> set[str]:
+    return {*sources("images"), *sources("text")}
 
 
 @recorded
@@ -116,6 +127,11 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     `ranking.Ranking`.
     """
     data = target_data(config)
+    if isinstance(data, LabelledTexts) and config.pool in (BOOK, "made-up"):
+        raise ValueError(
+            f"{data.name} holds texts, and the candidates of {config.pool} read images; expected a pool file with "
+            "models of texts"
+        )
     pool, missing = candidates(config)
     target = None
     if config.target:
@@ -140,8 +156,9 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     }, {}
 
 
-def target_data(config: Config) -> Labelled:
-    """The target's images, with at most `truth_images` in each part."""
+def target_data(config: Config) -> Labelled | LabelledTexts:
+    """The target's images or texts, with at most `truth_images` in each part."""
+    data: Labelled | LabelledTexts
     if config.data == "made-up":
         made = generated(seed=config.seed, n_train=120, n_test=120, shift=True)
         data = ranking.from_tensors(
@@ -152,13 +169,14 @@ def target_data(config: Config) -> Labelled:
     return data.fewer(config.truth_images, config.seed)
 
 
-def candidates(config: Config) -> tuple[dict[str, Encoder], list[dict[str, str]]]:
+def candidates(config: Config) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """The candidates, and a row for each that is not there."""
     if config.pool == "made-up":
         return {name: Encoder(images.build(name, width=4), size=32) for name in SMALL}, []
     if config.pool != BOOK:
         return pools.read(config.pool), []
-    pool, missing = {}, []
+    pool: dict[str, Any] = {}
+    missing = []
     for name in ENCODERS:
         try:
             pool[name] = pools.build(pools.Candidate(encoder=name, size=ENCODER_SIZE), Path())
@@ -175,17 +193,21 @@ def candidates(config: Config) -> tuple[dict[str, Encoder], list[dict[str, str]]
 
 
 def keeper(
-    pool: dict[str, Encoder], data: Labelled, target: Encoder | None, settings: dict[str, Any]
+    pool: dict[str, Any], data: Labelled | LabelledTexts, target: Any, settings: dict[str, Any]
 ) -> Callable[[str, Callable[[], Arrays]], Arrays]:
     """A function for `ranking.score` that keeps what is measured of each candidate in the cache."""
+    parts = ((data.x_train, data.y_train), (data.x_test, data.y_test))
     shared = {
         "settings": settings,
         "source": source_hash(measure.__name__),
-        "data": [
-            weights.content({"x": x, "y": y}) for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test))
-        ],
+        "data": [weights.content({"x": x, "y": y}) for x, y in parts if isinstance(x, torch.Tensor)],
         "target": target.digest() if target is not None else "",
     }
+    if isinstance(data, LabelledTexts):
+        shared["source"] = source_hash(text_target.__name__)
+        shared["data"] = [digest([*x, *y.tolist()]) for x, y in parts]
+        if target is None:  # the target model has the word embeddings of one of the candidates
+            shared["target"] = text_target.most_shared(pool, data).digest()
 
     def keep(name: str, compute: Callable[[], Arrays]) -> Arrays:
         key = digest({**shared, "candidate": pool[name].digest()})

@@ -49,13 +49,39 @@ def about(record: Record | None) -> str | None:
         return None
     target, candidates = record.tables["target"].iloc[0], record.tables["candidates"]
     used = int(record.tables["scores"]["labels"].max())
+    size = f" of {target['height']} × {target['width']} pixels" if kind(record) == "images" else ""
+    attacked = int(candidates["own_deviation"].notna().sum())
+    each = "each is" if attacked == len(candidates) else f"{attacked} are"
     said = (
-        f"The target is *{target['name']}*: {target['classes']} classes, images of {target['height']} × "
-        f"{target['width']} pixels. There are {len(candidates)} candidates, of which each is attacked once, and the "
-        f"target model once. The scores read {used:,} labels. The target model, trained on the target alone, has "
-        f"{100 * target['accuracy']:.0f}% on the test images."
+        f"The target is *{target['name']}*: {target['classes']} classes, {kind(record)}{size}. There are "
+        f"{len(candidates)} candidates, of which {each} attacked once, and the target model once. The scores read "
+        f"{used:,} labels. "
     )
-    return said + _left_out(record)
+    if np.isfinite(target["accuracy"]):
+        said += (
+            f"The target model, trained on the target alone, has {100 * target['accuracy']:.0f}% on the test "
+            f"{kind(record)}."
+        )
+    return said.strip() + (_attacked_texts(record) if kind(record) == "texts" else "") + _left_out(record)
+
+
+def kind(record: Record) -> str:
+    """What the target's data are: images or texts."""
+    return "images" if record.tables["target"].iloc[0]["height"] else "texts"
+
+
+def _attacked_texts(record: Record) -> str:
+    """What is attacked in a text, and which candidates cannot be attacked."""
+    scores = record.tables["scores"]
+    alphas = scores[scores["score"].isin(ALPHAS)]
+    if alphas.empty:
+        return ""
+    said = " An attack moves the word embeddings of a text, all of them together by at most ε."
+    without = alphas[~np.isfinite(alphas["value"])].drop_duplicates("candidate")
+    if without.empty:
+        return said
+    reasons = "; ".join(f"`{row['candidate']}` ({row['note']})" for _, row in without.iterrows())
+    return f"{said} There is no α for {reasons}."
 
 
 def _left_out(record: Record) -> str:
@@ -82,7 +108,7 @@ def answer(record: Record | None) -> str | None:
         first = known.iloc[0]
         near = known[known["accuracy_high"] >= first["accuracy_low"]]["candidate"].iloc[1:]
         tied = f", though its interval meets that of {_listed(near)}" if len(near) else ""
-        sentences.append(f"On the test images **{first['candidate']}** is the best after transfer{tied}.")
+        sentences.append(f"On the test {kind(record)} **{first['candidate']}** is the best after transfer{tied}.")
     return " ".join([*sentences, *_no_more_than_noise(record)])
 
 

@@ -12,13 +12,16 @@
 
 from advtransfer.extras import require
 
-require("experiments", "pandas", "PIL", "pydantic", "safetensors")
+require("experiments", "pandas", "PIL", "pyarrow", "pydantic", "safetensors", "transformers")
 
 from advtransfer.ranking.comparing import agreement, compare, ranks
-from advtransfer.ranking.data import DataError, Labelled, from_tensors, load
+from advtransfer.ranking.data import Labelled, from_tensors, load
 from advtransfer.ranking.encoder import Encoder, EncoderError
+from advtransfer.ranking.labels import DataError
 from advtransfer.ranking.pools import PoolError, read
 from advtransfer.ranking.scoring import NAMES, SCORES, Ranking, score
+from advtransfer.ranking.text_encoder import TextEncoder
+from advtransfer.ranking.texts import LabelledTexts, from_texts
 
 __all__ = [
     "NAMES",
@@ -27,11 +30,14 @@ __all__ = [
     "Encoder",
     "EncoderError",
     "Labelled",
+    "LabelledTexts",
     "PoolError",
     "Ranking",
+    "TextEncoder",
     "agreement",
     "compare",
     "from_tensors",
+    "from_texts",
     "load",
     "ranks",
     "read",

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from advtransfer.datasets import images as stored
 from advtransfer.datasets.sources import sources
+from advtransfer.ranking import texts
+from advtransfer.ranking.labels import DataError, halves, stratified
+from advtransfer.ranking.texts import LabelledTexts
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = (("train", "training"), ("test", "val", "valid", "validation"))
 LARGEST = 50_000_000  # pixels of one image, before it is made smaller
-
-
-class DataError(ValueError):
-    """Images or labels that cannot be used; the message says what was found and what was expected."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,7 +113,7 @@ def from_tensors(
     if x_test is None or y_test is None:
         if (x_test is None) != (y_test is None):
             raise DataError("only one of x_test and y_test was given; expected both or none")
-        first, second = _halves(y, names, seed)
+        first, second = halves(y, names, seed)
         return Labelled(name, x[first], y[first], x[second], y[second], names)
     x_test, y_test = _pixels(x_test), _labels(x_test, y_test)
     if x_test.shape[1:] != x.shape[1:]:
@@ -146,44 +145,19 @@ def _labels(x: Tensor, y: Tensor) -> Tensor:
     return y.long()
 
 
-def _halves(y: Tensor, names: tuple[str, ...], seed: int) -> tuple[Tensor, Tensor]:
-    """Positions of two halves with the same share of each class, in order."""
-    generator = torch.Generator().manual_seed(seed)
-    first = []
-    for label in range(len(names)):
-        members = (y == label).nonzero().squeeze(1)
-        if len(members) < 2:
-            raise DataError(
-                f"the class {names[label]} has {len(members)} image; expected at least two, to judge by one"
-            )
-        first.append(members[torch.randperm(len(members), generator=generator)[: (len(members) + 1) // 2]])
-    chosen = torch.zeros(len(y), dtype=torch.bool)
-    chosen[torch.cat(first)] = True
-    return chosen.nonzero().squeeze(1), (~chosen).nonzero().squeeze(1)
-
-
-def stratified(y: Tensor, size: int, seed: int) -> Tensor:
-    """Positions of at most `size` images, spread over the classes as evenly as these allow, in order."""
-    generator = torch.Generator().manual_seed(seed)
-    turns = torch.empty(len(y))  # when an image is taken: the first of every class, then the second, ...
-    for label in y.unique():
-        members = (y == label).nonzero().squeeze(1)
-        turns[members[torch.randperm(len(members), generator=generator)]] = torch.arange(len(members)).float()
-    return turns.argsort(stable=True)[:size].sort()[0]
-
-
 # From files.
 
 
-def load(place: str | Path, *, size: int = 64, seed: int = 0) -> Labelled:
-    """A target from a folder of class folders, an ``.npz`` archive, or by the name of a data set of the book.
+def load(place: str | Path, *, size: int = 64, seed: int = 0) -> Labelled | LabelledTexts:
+    """A target of images or texts from files, or by the name of a data set of the book.
 
     Parameters
     ----------
     place
-        A folder with a folder per class, or with such folders in ``train`` and ``test`` (or ``val``); an archive with
-        x_train, y_train, x_test and y_test, or x and y, images (N, height, width, 3) of uint8; or a name from
-        ``python -m advtransfer data list``.
+        Images: a folder with a folder per class, or with such folders in ``train`` and ``test`` (or ``val``); or an
+        archive with x_train, y_train, x_test and y_test, or x and y, images (N, height, width, 3) of uint8.
+        Texts: a ``.csv`` or ``.parquet`` file with the columns text and label, or a folder with two such files, train
+        and test. Either: a name from ``python -m advtransfer data list``.
     size
         Pictures in a folder are cropped to a square and made this large; archives and data sets keep their size.
     seed
@@ -197,6 +171,8 @@ def load(place: str | Path, *, size: int = 64, seed: int = 0) -> Labelled:
         The data set is not in the data root; the message gives the command that fetches it.
     """
     path = Path(place).expanduser()
+    if texts.here(path) or (str(place) in sources("text") and not path.is_dir()):
+        return texts.load(place, seed=seed)
     if path.is_dir():
         return _folder(path, size, seed)
     if path.suffix == ".npz":
@@ -206,7 +182,8 @@ def load(place: str | Path, *, size: int = 64, seed: int = 0) -> Labelled:
         data = stored.load(str(place))
         return Labelled(data.name, data.x_train, data.y_train, data.x_test, data.y_test, data.classes)
     raise DataError(
-        f"{place} is no folder, no .npz archive and no data set; expected one of these (data sets: {', '.join(known)})"
+        f"{place} is no folder, no .npz archive and no data set, nor a table of texts (.csv, .parquet); expected one "
+        f"of these (data sets: {', '.join([*known, *sources('text')])})"
     )
 
 

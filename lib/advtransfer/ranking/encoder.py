@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -80,7 +80,7 @@ class Encoder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1), persistent=False)
         self._features = features
-        self._layer, self._before = ("", False) if callable(features) else _place(module, features)
+        self._layer, self._before = ("", False) if callable(features) else place_of(module, features)
 
     def digest(self) -> str:
         """A digest of all that its outputs and features depend on: structure, weights, normalisation and place."""
@@ -113,7 +113,7 @@ class Encoder(nn.Module):
         if callable(self._features):
             features = self._features(self.module, self._normalised(x))
             return _outputs(self, x), _matrix(features, len(x), "its features")
-        with self._noted() as noted:
+        with noting(self.module, self._layer, self._before) as noted:
             outputs = _outputs(self, x)
         if not noted:
             raise EncoderError(f"the layer {self._layer!r} took no part; expected one through which the images pass")
@@ -125,27 +125,29 @@ class Encoder(nn.Module):
         made._modules = {**self._modules, "module": prepare(self.module)}
         return made
 
-    @contextmanager
-    def _noted(self) -> Any:
-        noted: list[Any] = []
-        layer = self.module.get_submodule(self._layer)
-        hook = (
-            layer.register_forward_pre_hook(lambda module, given: noted.append(given[0]))
-            if self._before
-            else layer.register_forward_hook(lambda module, given, found: noted.append(found))
-        )
-        try:
-            yield noted
-        finally:
-            hook.remove()
-
     def _normalised(self, x: Tensor) -> Tensor:
         if self.size is not None and x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
         return (x - self.mean) / self.std
 
 
-def _place(module: nn.Module, features: str | None) -> tuple[str, bool]:
+@contextmanager
+def noting(module: nn.Module, layer: str, before: bool) -> Iterator[list[Any]]:
+    """Note what a layer returns inside the block, or (`before`) what it is given."""
+    noted: list[Any] = []
+    place = module.get_submodule(layer)
+    hook = (
+        place.register_forward_pre_hook(lambda module, given: noted.append(given[0]))
+        if before
+        else place.register_forward_hook(lambda module, given, found: noted.append(found))
+    )
+    try:
+        yield noted
+    finally:
+        hook.remove()
+
+
+def place_of(module: nn.Module, features: str | None) -> tuple[str, bool]:
     """The layer whose output is taken, or (True) whose input."""
     layers = dict(module.named_modules())
     if features is not None:
@@ -194,7 +196,12 @@ def extracted(encoder: nn.Module, x: Tensor, *, batch_size: int = 50) -> tuple[T
     with evaluating(encoder):
         parts = [encoder.both(part.to(there).float() / 255) for part in x.split(batch_size)]  # type: ignore[operator]
     outputs, features = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
+    check_finite(outputs, features, "images")
+    return outputs, features
+
+
+def check_finite(outputs: Tensor, features: Tensor, of: str) -> None:
+    """Raise an `EncoderError` where outputs (N, d) or features (N, k) are NaN or infinite."""
     for name, found in (("outputs", outputs), ("features", features)):
         if bad := int((~found.isfinite()).any(1).sum()):
-            raise EncoderError(f"its {name} are not finite at {bad} of {len(x)} images; expected finite numbers")
-    return outputs, features
+            raise EncoderError(f"its {name} are not finite at {bad} of {len(found)} {of}; expected finite numbers")

@@ -2,9 +2,10 @@
 
 import copy
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from advtransfer import attacks, matching, metrics, spectral
 from advtransfer.models import images
 from advtransfer.models.initialisation import initialised_by
 from advtransfer.modes import Model, evaluating, outputs_of
-from advtransfer.ranking.data import Labelled, stratified
+from advtransfer.ranking.data import Labelled
 from advtransfer.ranking.encoder import Encoder, extracted
+from advtransfer.ranking.labels import stratified
 from advtransfer.ranking.truth import probe
 from advtransfer.records.provenance import device
 from advtransfer.training.images import fit_classifier
@@ -56,21 +58,57 @@ class Settings:
         return int.from_bytes(np.random.default_rng([self.seed, *what.encode()]).bytes(4))
 
 
-class Target:
-    """A target: its images, the model that represents it, and the attack on that model."""
+class Aim(ABC):
+    """What a target of images and one of texts share: which samples are drawn, and what is measured of a candidate."""
 
-    def __init__(self, data: Labelled, settings: Settings, model: Encoder | None = None) -> None:
+    features: Tensor
+    """Features (n, k) of the few labelled samples, by the target model."""
+    directions: int
+    """How many directions of the target model's outputs are matched."""
+    seconds: float
+    """How long it took to train and attack the target model."""
+
+    def __init__(self, data: Any, settings: Settings) -> None:
         self.data, self.settings = data, settings
         self.few = stratified(data.y_train, settings.labels, settings.seed_of("labels"))
         self.labels = data.y_train[self.few]
-        attacked = stratified(data.y_test, settings.samples, settings.seed_of("samples"))
-        self.x = data.x_test[attacked].to(device()).float() / 255
+        self.chosen = stratified(data.y_test, settings.samples, settings.seed_of("samples"))
+
+    @abstractmethod
+    def extract(self, encoder: Any, rows: Tensor | None, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+        """Outputs (N, d) and features (N, k) of all samples of a part, or of those at `rows`."""
+
+    @abstractmethod
+    def attacked(self, encoder: Any) -> Arrays:
+        """Deviations under the attacks on the target model and on a candidate, under noise, and the Gram matrix."""
+
+    @abstractmethod
+    def after_tuning(self, encoder: Any) -> Tensor:
+        """The labels (N,) of the test samples by a copy of a candidate of which all weights were trained."""
+
+    @abstractmethod
+    def accuracy(self) -> float:
+        """The share of the target's test samples that its model classifies correctly."""
+
+
+class Target(Aim):
+    """A target of images: the model that represents it, and the attack on that model."""
+
+    def __init__(self, data: Labelled, settings: Settings, model: Encoder | None = None) -> None:
+        super().__init__(data, settings)
+        self.x = data.x_test[self.chosen].to(device()).float() / 255
         start = time.perf_counter()
         self.model = (model if model is not None else naive_model(data, settings)).prepared().to(device())
         self.delta = self.attack(self.model, self.x)
         self.jacobian = _jacobian(self.model, self.x, settings)
-        self.features = extracted(self.model, data.x_train[self.few])[1].double()
+        self.directions = self.jacobian.shape[1]
+        self.features = self.extract(self.model, self.few, "train")[1].double()
         self.seconds = time.perf_counter() - start
+
+    def extract(self, encoder: Encoder, rows: Tensor | None, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+        """Outputs (N, d) and features (N, k) of all images of a part, or of those at `rows`."""
+        x = self.data.x_train if part == "train" else self.data.x_test
+        return extracted(encoder, x if rows is None else x[rows])
 
     def attack(self, model: Model, x: Tensor) -> Tensor:
         """PGD on the length of the deviation (equation 3), which needs no labels and no logits."""
@@ -89,6 +127,32 @@ class Target:
         with evaluating(model):
             parts = zip(self.x.split(50), moved.split(50), strict=True)
             return torch.cat([outputs_of(model, b) - outputs_of(model, a) for a, b in parts]).float().cpu().numpy()
+
+    def attacked(self, encoder: Encoder) -> Arrays:
+        """Deviations under the attacks on the target model and on a candidate, under noise, and the Gram matrix."""
+        start = time.perf_counter()
+        ready = encoder.prepared()
+
+        def attack(model: Model, x: Tensor) -> Tensor:
+            return self.delta if model is self.model else self.attack(model, x)
+
+        found = metrics.deviations([self.model, ready], self.x, attack, batch_size=50)
+        middle = time.perf_counter()
+        gram = matching.gram([self.jacobian, _jacobian(ready, self.x, self.settings)]).cpu()
+        end = time.perf_counter()
+        return {
+            "gram": gram.numpy(),
+            **{f"d{i}{j}": d.float().cpu().numpy() for (i, j), d in found.items()},
+            "noise0": self.moved_by_noise(self.model), "noise1": self.moved_by_noise(ready),
+            "seconds_attack": np.array(middle - start), "seconds_distance": np.array(end - middle),
+        }  # fmt: skip
+
+    def after_tuning(self, encoder: Encoder) -> Tensor:
+        """The labels (N,) of the test images by a copy of a candidate of which all weights were trained."""
+        net = fully_tuned(encoder, self.data, self.settings)
+        with evaluating(net):
+            parts = self.data.x_test.split(50)
+            return torch.cat([net(part.to(device()).float() / 255).argmax(1).cpu() for part in parts])
 
     def accuracy(self) -> float:
         """The share of the target's test images that its model classifies correctly."""
@@ -123,7 +187,7 @@ def _resized(x: Tensor, size: int) -> Tensor:
     return torch.cat(parts).round().clamp(0, 255).to(torch.uint8)
 
 
-def measure(encoder: Encoder, target: Target) -> Arrays:
+def measure(encoder: Any, target: Aim) -> Arrays:
     """Everything that the tables need of one candidate; it is attacked once.
 
     Raises
@@ -131,34 +195,16 @@ def measure(encoder: Encoder, target: Target) -> Arrays:
     EncoderError
         Its outputs or features are not as described.
     """
-    data, settings = target.data, target.settings
     encoder = encoder.to(device())
     seconds, start = {}, time.perf_counter()
-    outputs, features = extracted(encoder, data.x_train[target.few])
+    outputs, features = target.extract(encoder, target.few, "train")
     seconds["features"] = time.perf_counter() - start
-
-    start = time.perf_counter()
-    ready = encoder.prepared()
-
-    def attack(model: Model, x: Tensor) -> Tensor:
-        return target.delta if model is target.model else target.attack(model, x)
-
-    found = metrics.deviations([target.model, ready], target.x, attack, batch_size=50)
-    seconds["attack"] = time.perf_counter() - start
-
-    start = time.perf_counter()
-    jacobian = _jacobian(ready, target.x, settings)
-    gram = matching.gram([target.jacobian, jacobian]).cpu()
-    seconds["distance"] = time.perf_counter() - start
-
     arrays: Arrays = {
-        "features": features.numpy(), "outputs": outputs.numpy(), "gram": gram.numpy(),
-        "classifier": np.array(encoder.classifier),
-        **{f"d{i}{j}": d.float().cpu().numpy() for (i, j), d in found.items()},
-        "noise0": target.moved_by_noise(target.model), "noise1": target.moved_by_noise(ready),
+        "features": features.numpy(), "outputs": outputs.numpy(), "classifier": np.array(encoder.classifier),
+        **target.attacked(encoder),
         "parameters": np.array(sum(weight.numel() for weight in encoder.parameters())),
     }  # fmt: skip
-    if settings.truth != "none":
+    if target.settings.truth != "none":
         start = time.perf_counter()
         arrays["right"] = _truth(encoder, target, features)
         seconds["truth"] = time.perf_counter() - start
@@ -169,45 +215,46 @@ def _jacobian(model: nn.Module, x: Tensor, settings: Settings) -> Tensor:
     """Jacobians (N, r, n) of a model's outputs, projected to their r ≤ `outputs` first principal directions."""
     with evaluating(model):
         outputs = torch.cat([model(part) for part in x.split(50)])
-    basis = None
-    if outputs.shape[1] > settings.outputs:
-        centred = (outputs - outputs.mean(0)).double()
-        basis = torch.linalg.svd(centred, full_matrices=False)[2][: settings.outputs].T.to(outputs)  # (d, r)
-    projected = model if basis is None else _Projected(model, basis)
+    projected = Projected(model, principal(outputs, settings.outputs))
     size = max(1, PIXELS // (4 * x.shape[2] * x.shape[3]))
     parts = [spectral.jacobian(projected, part) for part in x[: settings.gradients].split(size)]
     return torch.cat(parts)
 
 
-class _Projected(nn.Module):
-    """A model whose outputs are multiplied by a matrix."""
+def principal(outputs: Tensor, most: int) -> Tensor | None:
+    """The first `most` principal directions (d, r) of outputs (N, d); None if these are no more than that."""
+    if outputs.shape[1] <= most:
+        return None
+    centred = (outputs - outputs.mean(0)).double()
+    return torch.linalg.svd(centred, full_matrices=False)[2][:most].T.to(outputs)
 
-    def __init__(self, model: nn.Module, basis: Tensor) -> None:
+
+class Projected(nn.Module):
+    """A model whose outputs are multiplied by a matrix, if there is one."""
+
+    def __init__(self, model: nn.Module, basis: Tensor | None) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("basis", basis)
+        self.basis = basis
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x) @ self.basis
+        """Outputs (N, r) of inputs (N, ...)."""
+        return self.model(x) if self.basis is None else self.model(x) @ self.basis
 
 
-def _truth(encoder: Encoder, target: Target, few: Tensor) -> np.ndarray:
-    """Which of the target's test images are classified correctly after transfer."""
-    data, settings = target.data, target.settings
-    if settings.truth == "full":
-        net = fully_tuned(encoder, data, settings)
-        with evaluating(net):
-            parts = data.x_test.split(50)
-            found = torch.cat([net(part.to(device()).float() / 255).argmax(1).cpu() for part in parts])
+def _truth(encoder: Any, target: Aim, few: Tensor) -> np.ndarray:
+    """Which of the target's test samples are classified correctly after transfer."""
+    y = target.data.y_train
+    if target.settings.truth == "full":
+        found = target.after_tuning(encoder)
     else:
-        all_taken = len(target.few) == len(data.y_train)
-        train = few if all_taken else extracted(encoder, data.x_train)[1]
-        found = probe(train, data.y_train, extracted(encoder, data.x_test)[1], seed=settings.seed)
-    return (found == data.y_test).numpy()
+        train = few if len(target.few) == len(y) else target.extract(encoder, None, "train")[1]
+        found = probe(train, y, target.extract(encoder, None, "test")[1], seed=target.settings.seed)
+    return (found == target.data.y_test).numpy()
 
 
 class _WithHead(nn.Module):
-    """An encoder whose features go into a linear layer."""
+    """An encoder of images whose features go into a linear layer."""
 
     def __init__(self, encoder: Encoder, width: int, classes: int) -> None:
         super().__init__()

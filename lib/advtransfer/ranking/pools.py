@@ -12,14 +12,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 
+from advtransfer.datasets import encoders
 from advtransfer.extras import require
 from advtransfer.models import images
 from advtransfer.models.torchvision_ops import declare_missing_operators
 from advtransfer.names import unknown
 from advtransfer.ranking.encoder import Encoder, EncoderError
+from advtransfer.ranking.text_encoder import TextEncoder
+from advtransfer.ranking.transformers import image_model, reads_texts, text_model
 from advtransfer.records.configs import explain
 from advtransfer.records.storage import sha256
 
+AnyEncoder = Encoder | TextEncoder
 ORIGINS = ("build", "torchvision", "timm", "transformers", "encoder", "architecture")
 
 
@@ -48,6 +52,7 @@ class Candidate(BaseModel):
     size: int | None = Field(default=None, ge=1, description="height and width of the images that it takes")
     mean: tuple[float, ...] | None = Field(default=None, description="per channel, of pixels in [0, 1]")
     std: tuple[float, ...] | None = Field(default=None, description="per channel, of pixels in [0, 1]")
+    max_length: int | None = Field(default=None, ge=3, description="texts: largest number of tokens that it reads")
     features: str | None = Field(default=None, description="layer whose output is the features")
 
     def files(self, folder: Path) -> list[Path]:
@@ -66,7 +71,7 @@ class Candidate(BaseModel):
         return self
 
 
-def read(path: Path | str) -> dict[str, Encoder]:
+def read(path: Path | str) -> dict[str, AnyEncoder]:
     """The candidates of a pool file, ready to be ranked.
 
     Nothing but the builders that the file names is run: weights are read from ``.safetensors`` files, or by
@@ -121,11 +126,33 @@ def parse(path: Path) -> dict[str, Candidate]:
     return found
 
 
-def build(candidate: Candidate, folder: Path) -> Encoder:
+def build(candidate: Candidate, folder: Path) -> AnyEncoder:
     """Build one candidate; `folder` is that of the pool file."""
+    if place := _place_of_text_model(candidate, folder):
+        return _text_encoder(candidate, place)
+    if candidate.max_length is not None:
+        raise PoolError("max_length is for models of texts; expected size for a model of images")
     module, usual = _BUILDERS[_origin(candidate)](candidate, folder)
     own = {key: value for key in ("size", "mean", "std", "features") if (value := getattr(candidate, key)) is not None}
     return Encoder(module.eval(), **{**usual, **own})
+
+
+def _place_of_text_model(candidate: Candidate, folder: Path) -> Path | None:
+    """The folder of a candidate that reads texts; None for one that reads images."""
+    if candidate.transformers is not None:
+        place = folder / Path(candidate.transformers).expanduser()
+        return place if reads_texts(place) else None
+    return encoders.encoder_path(candidate.encoder) if candidate.encoder in encoders.of_texts() else None
+
+
+def _text_encoder(candidate: Candidate, place: Path) -> TextEncoder:
+    for name in ("size", "mean", "std"):
+        if getattr(candidate, name) is not None:
+            raise PoolError(f"{name} is for models of images, and this one reads texts; expected max_length")
+    if candidate.arguments or candidate.weights:
+        raise PoolError("arguments and weights beside a saved folder; expected one or the other")
+    own = {key: value for key in ("max_length", "features") if (value := getattr(candidate, key)) is not None}
+    return TextEncoder(*text_model(place), **own)
 
 
 def _origin(candidate: Candidate) -> str:
@@ -187,8 +214,6 @@ def _of_timm(candidate: Candidate, folder: Path) -> Built:
 
 
 def _of_transformers(candidate: Candidate, folder: Path) -> Built:
-    from advtransfer.ranking.transformers import image_model
-
     return image_model(folder / Path(str(candidate.transformers)).expanduser())
 
 

@@ -16,7 +16,10 @@ from advtransfer import intervals, matching, metrics, scores
 from advtransfer.names import unknown
 from advtransfer.ranking.data import Labelled
 from advtransfer.ranking.encoder import Encoder, EncoderError
-from advtransfer.ranking.measure import Arrays, Settings, Target, measure
+from advtransfer.ranking.measure import Aim, Arrays, Settings, Target, measure
+from advtransfer.ranking.text_encoder import TextEncoder
+from advtransfer.ranking.text_target import TextTarget
+from advtransfer.ranking.texts import LabelledTexts
 
 Function = Callable[[Tensor, Tensor], float]
 
@@ -62,9 +65,10 @@ class Ranking:
     Attributes
     ----------
     candidates : DataFrame
-        A row per candidate: name, parameters, size of the images, width of the features, number of outputs, seconds,
-        ‖Δ_SS‖ (``own_deviation``: the mean deviation under its own attack over the spread of its outputs), and, where
-        the truth was asked for, ``accuracy`` on the target's test images with Wilson's 95% interval.
+        A row per candidate: name, parameters, size of the images (for texts the largest number of tokens), width of the
+        features, number of outputs, seconds, ‖Δ_SS‖ (``own_deviation``: the mean deviation under its own attack over
+        the spread of its outputs), and, where the truth was asked for, ``accuracy`` on the target's test samples with
+        Wilson's 95% interval.
     scores : DataFrame
         A row per candidate and score: ``value``, ``low`` and ``high``, ``floor`` (what labels or directions that mean
         nothing give) and ``floor_high``, ``seconds``, and ``labels``, how many target labels were used.
@@ -73,7 +77,8 @@ class Ranking:
     left_out : DataFrame
         A row per candidate or file that could not be used: ``name`` and ``reason``.
     target : dict
-        The target's name, classes, numbers of images, and the accuracy of its own model.
+        The target's name, classes, numbers of images or texts, height and width of the images (0 for texts), and the
+        accuracy of its own model.
     """
 
     candidates: pd.DataFrame
@@ -94,10 +99,10 @@ class Ranking:
 
 
 def score(
-    pool: Mapping[str, Encoder],
-    data: Labelled,
+    pool: Mapping[str, Encoder] | Mapping[str, TextEncoder],
+    data: Labelled | LabelledTexts,
     *,
-    target: Encoder | None = None,
+    target: Encoder | TextEncoder | None = None,
     only: Sequence[str] = NAMES,
     keep: Callable[[str, Callable[[], Arrays]], Arrays] | None = None,
     progress: bool = False,
@@ -110,11 +115,13 @@ def score(
     Parameters
     ----------
     pool
-        Candidates by name.
+        Candidates by name, all of images or all of texts.
     data
-        The target's labelled images (`advtransfer.ranking.from_tensors`, `load`).
+        The target's labelled images or texts (`advtransfer.ranking.from_tensors`, `from_texts`, `load`).
     target
-        A model of the target. By default a small ResNet18 is trained on the target's images: the naive target model.
+        A model of the target. By default a small one is trained on the target's data alone, the naive target model: a
+        ResNet18; or, for texts, a BERT of one layer on the word embeddings that most candidates share. For candidates
+        with other word embeddings α and the distance are NaN, with a note that says why.
     only
         Which of `NAMES` to compute.
     keep
@@ -122,16 +129,18 @@ def score(
     progress
         Show a progress bar.
     **settings
-        ``labels`` (500 labelled images for the scores), ``samples`` (100 attacked test images), ``gradients`` (20 of
+        ``labels`` (500 labelled samples for the scores), ``samples`` (100 attacked test samples), ``gradients`` (20 of
         them whose Jacobians are matched), ``outputs`` (10 directions of the outputs that are matched), ``eps`` (0.1,
-        in units of the pixels), ``steps`` (10), ``truth`` ("probe": a linear classifier on frozen features, trained
-        on all of the target's training images and judged by its test images; "full": all weights; "none"),
-        ``full_epochs`` (5), ``target_epochs`` (30), and ``seed`` (0).
+        in units of the pixels; for texts the ℓ2 radius over all words, in mean lengths of a word's vector), ``steps``
+        (10), ``truth`` ("probe": a linear classifier on frozen features, trained on all of the target's training
+        samples and judged by its test samples; "full": all weights; "none"), ``full_epochs`` (5), ``target_epochs``
+        (30), and ``seed`` (0).
 
     Raises
     ------
     ValueError
-        A setting or a name of a score that is unknown, or no candidate that can be used.
+        A setting or a name of a score that is unknown, candidates that read something else than the data are, or no
+        candidate that can be used.
     """
     if not pool:
         raise ValueError("the pool is empty; expected at least one candidate")
@@ -143,7 +152,7 @@ def score(
     except TypeError:
         name = next(name for name in settings if name not in Settings.__dataclass_fields__)
         raise ValueError(unknown("setting", name, Settings.__dataclass_fields__)) from None
-    aim = Target(data, chosen, target)
+    aim = _aim(pool, data, chosen, target)
     found: dict[str, Arrays] = {}
     left_out = [(line.partition(": ")[0], line.partition(": ")[2]) for line in data.left_out]
     for name, encoder in tqdm(pool.items(), "candidates measured", disable=None if progress else True):
@@ -161,10 +170,10 @@ def score(
             draws += [
                 {"candidate": name, "score": row["score"], "draw": k, "value": v} for k, v in enumerate(drawn.tolist())
             ]
+    sizes = (0, 0) if isinstance(data, LabelledTexts) else data.x_train.shape[2:]
     told = {
         "name": data.name, "classes": len(data.classes), "train": len(data.y_train), "test": len(data.y_test),
-        "height": data.x_train.shape[2], "width": data.x_train.shape[3], "accuracy": aim.accuracy(),
-        "seconds": aim.seconds,
+        "height": sizes[0], "width": sizes[1], "accuracy": aim.accuracy(), "seconds": aim.seconds,
     }  # fmt: skip
     return Ranking(
         pd.DataFrame([{"candidate": name, **_about(pool[name], arrays)} for name, arrays in found.items()]),
@@ -175,13 +184,24 @@ def score(
     )
 
 
-def _measuring(encoder: Encoder, aim: Target) -> Callable[[], Arrays]:
+def _aim(pool: Mapping[str, Any], data: Any, settings: Settings, target: Any) -> Aim:
+    """The target, once it is certain that all models read what the data are."""
+    texts = isinstance(data, LabelledTexts)
+    models = {**pool, **({"the target model": target} if target is not None else {})}
+    if wrong := [name for name, model in models.items() if isinstance(model, TextEncoder) != texts]:
+        read, are = ("images", "texts") if texts else ("texts", "images")
+        shown = ", ".join(wrong[:5]) + (" …" if len(wrong) > 5 else "")
+        raise ValueError(f"the data {data.name!r} are {are}, and {shown} read {read}; expected models of {are} alone")
+    return TextTarget(data, settings, pool, target) if texts else Target(data, settings, target)
+
+
+def _measuring(encoder: Any, aim: Aim) -> Callable[[], Arrays]:
     return lambda: measure(encoder, aim)
 
 
-def _about(encoder: Encoder, arrays: Arrays) -> dict[str, Any]:
+def _about(encoder: Encoder | TextEncoder, arrays: Arrays) -> dict[str, Any]:
     spread = np.linalg.norm(arrays["outputs"] - arrays["outputs"].mean(0), axis=1)
-    own = np.linalg.norm(arrays["d11"], axis=1)
+    own = np.linalg.norm(arrays.get("d11", np.full((1, 1), np.nan)), axis=1)
     row: dict[str, Any] = {
         "parameters": int(arrays["parameters"]),
         "size": encoder.size or 0,
@@ -196,9 +216,7 @@ def _about(encoder: Encoder, arrays: Arrays) -> dict[str, Any]:
     return row | {key: float(arrays[key]) for key in arrays if key.startswith("seconds_")}
 
 
-def _scored(
-    arrays: Arrays, aim: Target, only: Sequence[str], settings: Settings
-) -> list[tuple[dict[str, Any], Tensor]]:
+def _scored(arrays: Arrays, aim: Aim, only: Sequence[str], settings: Settings) -> list[tuple[dict[str, Any], Tensor]]:
     """A row and the drawn values of each score of one candidate."""
     found = []
     for name in NAMES:
@@ -206,6 +224,8 @@ def _scored(
             continue
         if name in SCORES:
             found.append(_estimated(name, arrays, aim, settings))
+        elif "alpha_note" in arrays:
+            found.append((_row(name, float("nan"), note=str(arrays["alpha_note"])), torch.empty(0)))
         elif name in ALPHAS:
             found.append(_alpha(name, arrays, settings))
         else:
@@ -218,7 +238,7 @@ def _row(name: str, value: float, **more: Any) -> dict[str, Any]:
     return {"score": name, "value": value, **empty, "labels": 0, "note": "", **more}
 
 
-def _estimated(name: str, arrays: Arrays, aim: Target, settings: Settings) -> Scored:
+def _estimated(name: str, arrays: Arrays, aim: Aim, settings: Settings) -> Scored:
     each, note = SCORES[name], ""
     beside = aim.features if name == "CKA" else aim.labels
     estimated = partial(scores.estimate, each.function, permutations=each.permutations, seed=settings.seed)
@@ -271,9 +291,9 @@ def _alpha(name: str, arrays: Arrays, settings: Settings) -> Scored:
     return row, drawn
 
 
-def _distance(arrays: Arrays, aim: Target) -> Scored:
+def _distance(arrays: Arrays, aim: Aim) -> Scored:
     """The distance of the target model's gradient from the nearest map of the candidate's, both projected."""
     gram = torch.from_numpy(arrays["gram"])
-    own = aim.jacobian.shape[1]
+    own = aim.directions
     value = float(matching.distances(gram, [own, len(gram) - own])[0, 1])
     return _row("distance", value, floor=1.0, seconds=float(arrays["seconds_distance"])), torch.empty(0)

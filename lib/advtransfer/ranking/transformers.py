@@ -1,14 +1,74 @@
-"""Image classifiers in a folder that transformers saved."""
+"""Models of images and of texts in a folder that transformers saved."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from advtransfer.extras import require
+from advtransfer.models.text import _quiet
 from advtransfer.models.torchvision_ops import declare_missing_operators
 from advtransfer.ranking.encoder import EncoderError
+
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
+HEAD = "ForSequenceClassification"
+
+
+def reads_texts(folder: Path) -> bool:
+    """Whether the folder holds a classifier of texts, or another model with a tokenizer and no image processor.
+
+    Raises
+    ------
+    EncoderError
+        The folder has no ``config.json``, or a damaged one.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise EncoderError(f"{folder} has no config.json; expected a folder that transformers saved")
+    try:
+        saved = " ".join(json.loads(file.read_text("utf-8")).get("architectures") or ())
+    except (ValueError, AttributeError, TypeError) as error:
+        raise EncoderError(f"{file} is damaged ({error}); expected the one that transformers saved") from None
+    words = any((folder / name).is_file() for name in VOCABULARIES)
+    return HEAD in saved or (words and not (folder / "preprocessor_config.json").is_file())
+
+
+def text_model(folder: Path) -> tuple[nn.Module, Any]:
+    """The model of texts in a folder, with the head that it was saved with, and its tokenizer.
+
+    Classifiers keep their head. Of any other model (such as a masked language model) the encoder is taken.
+
+    Raises
+    ------
+    EncoderError
+        There is no tokenizer, a file is damaged, or the weights lack a part of the model: nothing is left at random.
+    """
+    require("experiments", "transformers")
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise EncoderError(f"{folder} has no tokenizer; expected one that its save_pretrained wrote beside the model")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        saved = " ".join(config.architectures or ())
+        kind: Any = AutoModelForSequenceClassification if HEAD in saved else AutoModel
+        with _quiet():
+            model, report = kind.from_pretrained(
+                folder, local_files_only=True, weights_only=True, dtype=torch.float32, output_loading_info=True
+            )
+    except Exception as error:  # a missing or damaged file may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise EncoderError(f"{folder} cannot be read: {reason}") from None
+    # A pooler serves the head alone; without a head it is not used.
+    missing = sorted(key for key in report["missing_keys"] if HEAD in saved or not key.startswith("pooler."))
+    if wrong := [*missing, *sorted(str(key) for key in report.get("mismatched_keys") or ())]:
+        raise EncoderError(
+            f"the weights in {folder} lack {len(wrong)} tensors of {saved or type(model).__name__}, such as {wrong[0]}"
+        )
+    return model.eval(), tokenizer
 
 
 def image_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -23,13 +83,12 @@ def image_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     declare_missing_operators()
     from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
 
-    if not (folder / "config.json").is_file():
-        raise EncoderError(f"{folder} has no config.json; expected a folder that transformers saved")
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     saved = " ".join(config.architectures or ())
     whole = "ForImageClassification" in saved
     kind: Any = AutoModelForImageClassification if whole else AutoModel
-    model, report = kind.from_pretrained(folder, local_files_only=True, weights_only=True, output_loading_info=True)
+    with _quiet():
+        model, report = kind.from_pretrained(folder, local_files_only=True, weights_only=True, output_loading_info=True)
     if missing := sorted(report["missing_keys"]):
         raise EncoderError(f"the weights in {folder} lack {len(missing)} tensors of {saved}, such as {missing[0]}")
     about: dict[str, Any] = {}

@@ -1,0 +1,260 @@
+"""A target of texts: its model, and the attack on the word embeddings that it shares with candidates.
+
+An attack on one model can be tried on another only if both read the same inputs. Two models of texts do if they cut
+texts into the same tokens and their word embeddings are the same but for fine-tuning, as in the paper, where all models
+come from one pretrained BERT. So the target model takes the word embeddings that most candidates share. For all other
+candidates α is not computed, and it is said why.
+"""
+
+import copy
+import time
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertForSequenceClassification
+
+from advtransfer import attacks, matching, metrics, spectral
+from advtransfer.models.initialisation import initialised_by
+from advtransfer.models.text import TextClassifier
+from advtransfer.models.tokens import Tokens, by_length
+from advtransfer.modes import Model, evaluating
+from advtransfer.ranking.encoder import EncoderError
+from advtransfer.ranking.measure import Aim, Arrays, Projected, Settings, principal
+from advtransfer.ranking.text_encoder import Displaced, TextEncoder, extracted
+from advtransfer.ranking.texts import LabelledTexts, taken
+from advtransfer.records.provenance import device
+from advtransfer.training.text import fit_text
+
+PASS = 16  # texts per pass of an attack, which limits its memory
+ALIKE = 0.9  # the least correlation of word embeddings that count as the same
+WIDTH = 64  # of the target model's own word embeddings, if no candidate tells its own
+LOOKED_AT = 50  # texts on which word embeddings are compared to choose those of the target model
+
+
+class TextTarget(Aim):
+    """A target of texts: the model that represents it, and the attack on that model's word embeddings."""
+
+    def __init__(
+        self,
+        data: LabelledTexts,
+        settings: Settings,
+        pool: Mapping[str, TextEncoder],
+        model: TextEncoder | None = None,
+    ) -> None:
+        super().__init__(data, settings)
+        texts = taken(data.x_test, self.chosen)
+        start = time.perf_counter()
+        if model is None:
+            model = naive_model(data, settings, most_shared(pool, data))
+        self.model = model.to(device())
+        self.texts = texts
+        tokens = self.model.read(texts)
+        self.batches = [tokens.take(rows).to(device()) for rows in by_length(tokens.mask, PASS)]
+        matched = tokens.take(torch.arange(min(settings.gradients, len(texts))))
+        self.matched = [matched.take(rows).to(device()) for rows in by_length(matched.mask, PASS)]
+        self.words = read_words(self.model, texts)
+        self.features = self.extract(self.model, self.few, "train")[1].double()
+        self.delta: list[Tensor] = []
+        self.directions = 0
+        if self.words is not None:
+            vectors = self.words.vectors
+            self.eps = settings.eps * float(vectors.norm(dim=1).mean())
+            self.delta = [self._attack(self.model.displaced(batch)) for batch in self.batches]
+            self.jacobian = self._jacobian(self.model)
+            self.directions = self.jacobian[0].shape[1]
+        self.seconds = time.perf_counter() - start
+
+    def extract(
+        self, encoder: TextEncoder, rows: Tensor | None, part: Literal["train", "test"]
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs (N, d) and features (N, k) of all texts of a part, or of those at `rows`."""
+        x = self.data.x_train if part == "train" else self.data.x_test
+        return extracted(encoder, x if rows is None else taken(x, rows))
+
+    def attacked(self, encoder: TextEncoder) -> Arrays:
+        """Deviations under both attacks and under noise, and the Gram matrix; or why there are none (`alpha_note`).
+
+        An attack moves all word embeddings of a text within an ℓ2 ball, whose radius is ε times the mean length of a
+        word's vector.
+        """
+        start = time.perf_counter()
+        if why := self.apart(encoder):
+            return {"alpha_note": np.array(why)}
+        found: dict[str, list[Tensor]] = {}
+        generator = torch.Generator().manual_seed(self.settings.seed_of("noise"))
+        for batch, delta in zip(self.batches, self.delta, strict=True):
+            pair = [self.model.displaced(batch), encoder.displaced(batch)]
+
+            def attack(model: Model, x: Tensor, own: Model = pair[0], known: Tensor = delta) -> Tensor:
+                return known if model is own else self._attack(model)
+
+            moved = metrics.deviations(pair, torch.zeros_like(delta), attack)
+            noise = self._noise(batch, delta, generator)
+            with evaluating(*pair):
+                still = torch.zeros_like(delta)
+                for k, each in enumerate(pair):
+                    found.setdefault(f"noise{k}", []).append(each(noise) - each(still))
+            for (i, j), d in moved.items():
+                found.setdefault(f"d{i}{j}", []).append(d)
+        middle = time.perf_counter()
+        theirs = self._jacobian(encoder)
+        sizes = [len(jac) for jac in theirs]
+        grams = [n * matching.gram(pair) for n, *pair in zip(sizes, self.jacobian, theirs, strict=True)]
+        gram = torch.stack(grams).sum(0) / sum(sizes)
+        end = time.perf_counter()
+        return {
+            "gram": gram.cpu().numpy(),
+            **{name: torch.cat(parts).float().cpu().numpy() for name, parts in found.items()},
+            "seconds_attack": np.array(middle - start), "seconds_distance": np.array(end - middle),
+        }  # fmt: skip
+
+    def apart(self, encoder: TextEncoder) -> str:
+        """Why the attack on the target model cannot be tried on a candidate; empty if it can."""
+        theirs = read_words(encoder, self.texts)
+        if theirs is None or self.words is None:
+            return "not computed: " + ("it" if theirs is None else "the target model") + " tells no word embeddings"
+        if why := unlike(theirs, self.words):
+            return f"not computed: {why}"
+        with evaluating(encoder):
+            try:
+                pairs = [
+                    (encoder(batch), encoder.displaced(batch)(torch.zeros_like(delta)))
+                    for batch, delta in zip(self.batches, self.delta, strict=True)
+                ]
+            except EncoderError:  # such as an encoder-decoder, which takes no embeddings
+                pairs = []
+        same = bool(pairs) and all(torch.allclose(*pair, rtol=1e-3, atol=1e-4) for pair in pairs)
+        return "" if same else "not computed: its outputs do not follow from its word embeddings alone"
+
+    def after_tuning(self, encoder: TextEncoder) -> Tensor:
+        """The labels (N,) of the test texts by a copy of a candidate of which all weights were trained."""
+        width = self.extract(encoder, torch.arange(2), "train")[1].shape[1]
+        with initialised_by(torch.Generator().manual_seed(self.settings.seed_of("head"))):
+            net = _WithHead(copy.deepcopy(encoder), width, len(self.data.classes)).to(device())
+        model: Any = net  # a classifier of tokens instead of embeddings, which `fit_text` trains as well
+        fit_text(
+            model, encoder.read(self.data.x_train), self.data.y_train, epochs=self.settings.full_epochs,
+            seed=self.settings.seed_of("full"), batch_size=16, label="all weights",
+        )  # fmt: skip
+        return self._predicted(net.encoder, net.head)
+
+    def accuracy(self) -> float:
+        """The share of the target's test texts that its model classifies correctly; NaN for one without a head."""
+        if not self.model.classifier:
+            return float("nan")
+        found = self.extract(self.model, None, "test")[0].argmax(1)
+        return float((found == self.data.y_test).double().mean())
+
+    def _predicted(self, encoder: TextEncoder, head: nn.Module) -> Tensor:
+        features = self.extract(encoder, None, "test")[1]
+        with evaluating(head):
+            return head(features.to(device())).argmax(1).cpu()
+
+    def _attack(self, model: Model) -> Tensor:
+        """PGD on the length of the deviation (equation 3) from the word embeddings as they are."""
+        assert isinstance(model, Displaced)
+        generator = torch.Generator().manual_seed(self.settings.seed_of("attack"))
+        return attacks.pgd(
+            model, torch.zeros_like(model.words), eps=self.eps, steps=self.settings.steps, norm="l2", bounds=None,
+            loss="deviation", generator=generator,
+        )  # fmt: skip
+
+    def _noise(self, tokens: Tokens, delta: Tensor, generator: torch.Generator) -> Tensor:
+        """Displacements (N, L, h) of length ε in random directions."""
+        drawn = torch.randn(delta.shape, generator=generator).to(delta) * tokens.mask[:, :, None]
+        return self.eps * drawn / drawn.flatten(1).norm(dim=1)[:, None, None]
+
+    def _jacobian(self, encoder: TextEncoder) -> list[Tensor]:
+        """Jacobians (N, r, L · h) of an encoder's outputs, projected to their first principal directions, by batch."""
+        with evaluating(encoder):
+            basis = principal(torch.cat([encoder(batch) for batch in self.batches]), self.settings.outputs)
+        displaced = [encoder.displaced(batch) for batch in self.matched]
+        return [spectral.jacobian(Projected(model, basis), torch.zeros_like(model.words)) for model in displaced]
+
+
+class _WithHead(nn.Module):
+    """An encoder of texts whose features go into a linear layer, as `fit_text` takes it."""
+
+    def __init__(self, encoder: TextEncoder, width: int, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(width, classes)
+
+    @property
+    def word_embeddings(self) -> Tensor:
+        return self.head.weight  # read for its device only
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return ids
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.head(self.encoder.both(Tokens(ids, mask, ~mask, ~mask[:, 0]))[1])
+
+
+# Which models read the same inputs.
+
+
+class Words(NamedTuple):
+    """How a model reads some texts: the ids of their M tokens, and the word embedding of each (M, h)."""
+
+    ids: Tensor
+    vectors: Tensor
+
+
+def read_words(encoder: TextEncoder, texts: tuple[str, ...]) -> Words | None:
+    """How an encoder reads texts; None if it does not tell its word embeddings."""
+    if encoder.word_embeddings is None:
+        return None
+    tokens = encoder.read(texts)
+    ids = tokens.ids[tokens.mask]
+    return Words(ids, encoder.word_embeddings.detach().cpu()[ids].float())
+
+
+def unlike(a: Words, b: Words) -> str:
+    """Why two models do not read the same inputs; empty if they do."""
+    if not torch.equal(a.ids, b.ids):
+        return "it reads the texts as other tokens than the target model"
+    if a.vectors.shape != b.vectors.shape:
+        return f"its word embeddings have {a.vectors.shape[1]} numbers, and the target model's {b.vectors.shape[1]}"
+    correlation = float(torch.corrcoef(torch.stack([a.vectors.flatten(), b.vectors.flatten()]))[0, 1])
+    if not correlation >= ALIKE:
+        return f"its word embeddings are others than the target model's (correlation {correlation:.2f})"
+    return ""
+
+
+def most_shared(pool: Mapping[str, TextEncoder], data: LabelledTexts) -> TextEncoder:
+    """The candidate whose word embeddings are those of the most candidates, whatever the order of the pool."""
+    words = {name: read_words(encoder, data.x_test[:LOOKED_AT]) for name, encoder in pool.items()}
+    known = {name: each for name, each in words.items() if each is not None}
+    shares = {name: sum(not unlike(each, other) for other in known.values()) for name, each in known.items()}
+    return pool[max(sorted(pool), key=lambda name: shares.get(name, 0))]
+
+
+def naive_model(data: LabelledTexts, settings: Settings, like: TextEncoder) -> TextEncoder:
+    """A BERT of one layer, trained on the target's texts alone, with the tokenizer and word embeddings of `like`.
+
+    This stands for the paper's naive target model. The word embeddings stay as they are, so that it reads the same
+    inputs as the candidates; all other weights begin at random.
+    """
+    table = like.word_embeddings
+    vocabulary, width = table.shape if table is not None else (len(like.tokenizer), WIDTH)
+    sizes = BertConfig(
+        vocab_size=vocabulary, hidden_size=width, num_hidden_layers=1, intermediate_size=width,
+        num_attention_heads=next(heads for heads in (4, 2, 1) if width % heads == 0), num_labels=len(data.classes),
+        max_position_embeddings=like.max_length, pad_token_id=like.tokenizer.pad_token_id or 0,
+    )  # fmt: skip
+    with initialised_by(torch.Generator().manual_seed(settings.seed_of("target"))):
+        whole = BertForSequenceClassification(sizes)
+    net = TextClassifier.of(whole.to(device()))
+    if table is not None:
+        with torch.no_grad():
+            net.word_embeddings.copy_(table)
+    trained = [weight for weight in net.parameters() if table is None or weight is not net.word_embeddings]
+    fit_text(
+        net, like.read(data.x_train), data.y_train, epochs=settings.target_epochs, lr=1e-3, batch_size=16,
+        parameters=trained, seed=settings.seed_of("order"), label="target model",
+    )  # fmt: skip
+    return TextEncoder(whole.eval(), like.tokenizer, like.max_length)
