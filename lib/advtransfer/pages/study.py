@@ -69,7 +69,7 @@ def choice(record: Record) -> str:
     if scores.empty:
         return NOT_YET
     known = scores.set_index("predictor")
-    best = known["regret_few"].drop("probe").idxmin()
+    best = str(known["regret_few"].drop("probe").idxmin())
     named = list(dict.fromkeys([best, "probe", "source_accuracy", "alpha1"]))
     parts = [f"{label(name)} {100 * float(known['regret_few'].loc[name]):.1f}" for name in named]
     return f"Points lost when one of five sources is chosen: {', '.join(parts)}."
@@ -95,7 +95,7 @@ def answer(record: Record) -> str:
 
 
 def _tau(known: pd.DataFrame, name: str) -> str:
-    return tables.estimate(known.loc[name], "weighted")
+    return tables.estimate(known.T[name], "weighted")
 
 
 def figure(record: Record) -> Figure | None:
