@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from advtransfer.classroom import feedback, gradebook, sandbox, sheets
+from advtransfer.classroom import feedback, gradebook, handed_in, sandbox, sheets
 from advtransfer.records.storage import replacing
 
 INSTALL = "pip install advtransfer, from the address that your teacher has given"
@@ -86,22 +86,48 @@ def _grade(arguments: argparse.Namespace) -> int:
         raise ValueError(f"not graded, because there is no sandbox: {reason}")
     seed = gradebook.seed_of(folder) if arguments.seed is None else arguments.seed
     limits = sandbox.Limits(seconds=arguments.seconds)
-    new = gradebook.grade_class(
-        folder, original, seed=seed, students=arguments.student, jobs=arguments.jobs, limits=limits,
-        safe=not arguments.unsafe,
-    )  # fmt: skip
+    try:
+        new = gradebook.grade_class(
+            folder, original, seed=seed, students=arguments.student, jobs=arguments.jobs, limits=limits,
+            safe=not arguments.unsafe,
+        )  # fmt: skip
+    finally:
+        gradebook.hand_over(folder)
     for student, result in new.items():
         marks = result["exercises"].values()
         earned = f"{sum(m['points'] for m in marks):g} of {sum(m['of'] for m in marks):g} by tests"
         print(f"{student}: {earned if marks else 'NOT GRADED; grade again'}")
+    found = handed_in.found(folder)
+    for line in found.passed_over:
+        print(f"passed over: {line}", file=sys.stderr)
+    for line in found.refused:
+        print(f"NOT GRADED: {line}", file=sys.stderr)
+    _tell_changed(gradebook.rows(folder, original), folder)
     print(f"{folder / 'results.json'}; written answers are marked in {folder / 'marks.csv'}")
-    return 0 if all(result["exercises"] for result in new.values()) else 1
+    return 0 if all(result["exercises"] for result in new.values()) and not found.refused else 1
+
+
+def _tell_changed(earned: dict[str, list[gradebook.Row]], folder: Path) -> None:
+    """Name the marks that were given for another answer than that of now."""
+    for student, rows in earned.items():
+        for row in rows:
+            if row.changed:
+                print(
+                    f"{student}: the answer {row.exercise.key!r} was changed after it had been marked; mark it again, "
+                    f"or empty its cell in the column answer of {folder / 'marks.csv'} if the mark stands",
+                    file=sys.stderr,
+                )
 
 
 def _feedback(arguments: argparse.Namespace) -> int:
     original = sheets.read(sheets.source(arguments.name, arguments.sources))
     folder = arguments.folder / arguments.name
     title = next(line.removeprefix("# ") for line in original.cells[0].source.splitlines() if line.startswith("# "))
-    pages = feedback.write_pages(folder, original, title)
-    print(f"{len(pages) - 1} pages in {folder / 'feedback'}; {pages[-1]}; {gradebook.write_grades(folder, original)}")
+    try:
+        pages = feedback.write_pages(folder, original, title)
+        grades = gradebook.write_grades(folder, original)
+    finally:
+        gradebook.hand_over(folder)
+    _tell_changed(gradebook.rows(folder, original), folder)
+    print(f"{len(pages) - 1} pages in {folder / 'feedback'}; {pages[-1]}; {grades}")
     return 0
