@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -189,19 +190,18 @@ def write_grades(folder: Path, original: NotebookNode) -> Path:
 def hand_over(folder: Path) -> None:
     """Give what root has written into `folder` to the owner of the folder, who can then change and save it.
 
-    Does nothing for other users. What is in ``submitted`` stays as it is, and links are not followed.
+    If root has made the folder as well, the owner is that of the nearest folder above that is another user's. Does
+    nothing for other users. Links are not followed.
     """
     if os.name != "posix" or os.geteuid() != 0 or not folder.is_dir():
         return
-    owner = folder.stat()
-    for place, folders, files in os.walk(folder):
-        if Path(place) == folder and "submitted" in folders:
-            folders.remove("submitted")
-        for name in [*folders, *files]:
-            path = Path(place, name)
-            about = path.lstat()
-            if about.st_uid == 0 and (name in folders or about.st_nlink == 1):  # no file that has another place, too
-                os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    places = (place.stat() for place in (folder, *folder.resolve().parents))
+    owner = next((about for about in places if about.st_uid != 0), folder.stat())
+    inside = [Path(place, name) for place, folders, files in os.walk(folder) for name in [*folders, *files]]
+    for path in [folder, *inside]:
+        about = path.lstat()
+        if about.st_uid == 0 and (stat.S_ISDIR(about.st_mode) or about.st_nlink == 1):  # in no other place, too
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _versions(folder: Path) -> dict[str, dict[str, str]]:

@@ -70,8 +70,13 @@ def is_proper(name: str) -> bool:
         0 < len(name) <= LONGEST
         and name[0].isalnum()
         and name == normal(name).strip(" .")
-        and all(unicodedata.category(letter)[0] in "LMN" or letter in PUNCTUATION for letter in name)
+        and all(map(is_proper_letter, name))
     )
+
+
+def is_proper_letter(letter: str) -> bool:
+    """Whether a name may hold this letter, mark, digit or punctuation."""
+    return unicodedata.category(letter)[0] in "LMN" or letter in PUNCTUATION
 
 
 def normal(name: str) -> str:

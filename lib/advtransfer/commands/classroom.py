@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from advtransfer.classroom import feedback, gradebook, handed_in, sandbox, sheets
+from advtransfer.classroom import collecting, feedback, gradebook, handed_in, sandbox, sheets
 from advtransfer.records.storage import replacing
 
 INSTALL = "pip install advtransfer, from the address that your teacher has given"
@@ -23,6 +23,16 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     release.add_argument("--install", default=INSTALL, metavar="TEXT", help="how a student installs the library")
     release.add_argument("--execute", action="store_true", help="run the solutions edition, so that it shows results")
     release.set_defaults(func=_release)
+    collect = actions.add_parser("collect", help="take the submissions from a zip of Moodle or Canvas")
+    collect.add_argument("name", metavar="NAME", help="name of the assignment")
+    collect.add_argument(
+        "archives",
+        nargs="+",
+        type=Path,
+        metavar="ZIP",
+        help="what the system has let you download; or its folder, unpacked",
+    )
+    collect.set_defaults(func=_collect)
     check = actions.add_parser("check", help="say whether submissions can be run safely here")
     check.set_defaults(func=_check)
     grade = actions.add_parser("grade", help="run the tests on every submission")
@@ -40,11 +50,12 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     pages.set_defaults(func=_feedback)
     for command in (grade, pages):
         command.add_argument("name", metavar="NAME", help="name of the assignment")
+    for command in (collect, grade, pages):
         command.add_argument(
             "--class", dest="folder", type=Path, required=True, metavar="DIR",
             help="folder of the class; the notebooks are in DIR/NAME/submitted",
         )  # fmt: skip
-    for command in (release, grade, pages):
+    for command in (release, collect, grade, pages):
         command.add_argument("--sources", type=Path, default=sheets.SOURCES, metavar="DIR", help=argparse.SUPPRESS)
 
 
@@ -73,6 +84,26 @@ def _check(arguments: argparse.Namespace) -> int:
     reason = sandbox.refusal()
     print(reason or "ok: submissions run in a sandbox here")
     return 1 if reason else 0
+
+
+def _collect(arguments: argparse.Namespace) -> int:
+    sheets.source(arguments.name, arguments.sources)  # a mistyped name makes no folder
+    folder, refused = arguments.folder / arguments.name, False
+    for archive in arguments.archives:
+        try:
+            done = collecting.collect(folder, archive, arguments.name)
+        finally:
+            gradebook.hand_over(folder)
+        for line in done.told:
+            print(f"note: {line}", file=sys.stderr)
+        for line in done.refused:
+            print(f"NOT TAKEN: {line}", file=sys.stderr)
+        counts = {"new": done.new, "newer than before": done.newer, "as before": done.same}
+        print(f"{archive} ({done.system}): {', '.join(f'{len(who)} {what}' for what, who in counts.items())}")
+        if done.late:
+            print(f"late: {', '.join(done.late)}")
+        refused |= bool(done.refused)
+    return int(refused)
 
 
 def _grade(arguments: argparse.Namespace) -> int:
