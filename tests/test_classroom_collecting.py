@@ -13,22 +13,10 @@ import pytest
 from advtransfer.classroom import archives, collecting, handed_in, layouts
 from advtransfer.commands import main as cli
 from classroom_cases import SOURCES
+from zipped import archive, notebook
 
 NAME = "1-pgd"
 ZIP = shutil.which("zip")
-
-
-def notebook(text):
-    return json.dumps({"cells": [{"cell_type": "raw", "metadata": {}, "source": text}], "nbformat": 4}).encode()
-
-
-def archive(path, files, when=(2026, 3, 1, 12, 0, 0)):
-    """A zip file; a value may be (content, time)."""
-    with zipfile.ZipFile(path, "w") as made:
-        for name, content in files.items():
-            content, date = content if isinstance(content, tuple) else (content, when)
-            made.writestr(zipfile.ZipInfo(name, date), content)
-    return path
 
 
 def taken(folder):

@@ -58,7 +58,7 @@ def read_table(path: Path) -> Table:
         The file has another encoding, lacks a column, or has a row of more cells than columns or an open quote. The
         message gives the file and the line.
     """
-    text = _decoded(path) if path.is_file() else ""
+    text = decoded(path) if path.is_file() else ""
     if not text.strip():
         return Table(list(COLUMNS), [])
     skipped = 1 if re.match(r"sep=.\r?\n", text, re.I) else 0  # Excel reads its delimiter there
@@ -245,7 +245,14 @@ def _expected(student: str, students: Collection[str]) -> str:
     return f"{near[0]!r}?" if near else f"one of {', '.join(sorted(students)[:10])}{', …' * (len(students) > 10)}"
 
 
-def _decoded(path: Path) -> str:
+def decoded(path: Path) -> str:
+    """The text of a table, in UTF-8 or UTF-16.
+
+    Raises
+    ------
+    ValueError
+        It has another encoding; the message gives the line.
+    """
     data = path.read_bytes()
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:

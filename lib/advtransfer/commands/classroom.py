@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from advtransfer.classroom import collecting, feedback, gradebook, handed_in, sandbox, sheets
+from advtransfer.classroom import collecting, feedback, gradebook, handed_in, returning, sandbox, sheets
 from advtransfer.records.storage import replacing
 
 INSTALL = "pip install advtransfer, from the address that your teacher has given"
@@ -48,14 +48,21 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     grade.set_defaults(func=_grade)
     pages = actions.add_parser("feedback", help="write the pages for students, the overview and grades.csv")
     pages.set_defaults(func=_feedback)
-    for command in (grade, pages):
+    back = actions.add_parser("return", help="write what goes back: a zip for each student, or for Moodle or Canvas")
+    back.add_argument(
+        "--for", dest="system", choices=returning.SYSTEMS, help="the system that takes the zip and the points"
+    )
+    back.add_argument("--table", type=Path, metavar="CSV", help="the system's own table of grades, to be filled in")
+    back.add_argument("--column", metavar="TITLE", help="title of the assignment in Canvas (default: NAME)")
+    back.set_defaults(func=_return)
+    for command in (grade, pages, back):
         command.add_argument("name", metavar="NAME", help="name of the assignment")
-    for command in (collect, grade, pages):
+    for command in (collect, grade, pages, back):
         command.add_argument(
             "--class", dest="folder", type=Path, required=True, metavar="DIR",
             help="folder of the class; the notebooks are in DIR/NAME/submitted",
         )  # fmt: skip
-    for command in (release, collect, grade, pages):
+    for command in (release, collect, grade, pages, back):
         command.add_argument("--sources", type=Path, default=sheets.SOURCES, metavar="DIR", help=argparse.SUPPRESS)
 
 
@@ -153,12 +160,34 @@ def _tell_changed(earned: dict[str, list[gradebook.Row]], folder: Path) -> None:
 def _feedback(arguments: argparse.Namespace) -> int:
     original = sheets.read(sheets.source(arguments.name, arguments.sources))
     folder = arguments.folder / arguments.name
-    title = next(line.removeprefix("# ") for line in original.cells[0].source.splitlines() if line.startswith("# "))
     try:
-        pages = feedback.write_pages(folder, original, title)
+        pages = feedback.write_pages(folder, original, _title(original))
         grades = gradebook.write_grades(folder, original)
     finally:
         gradebook.hand_over(folder)
     _tell_changed(gradebook.rows(folder, original), folder)
     print(f"{len(pages) - 1} pages in {folder / 'feedback'}; {pages[-1]}; {grades}")
     return 0
+
+
+def _return(arguments: argparse.Namespace) -> int:
+    original = sheets.read(sheets.source(arguments.name, arguments.sources))
+    folder = arguments.folder / arguments.name
+    if arguments.system is None and (arguments.table or arguments.column):
+        raise ValueError("--table and --column are for a system; expected --for moodle or --for canvas, too")
+    try:
+        feedback.write_pages(folder, original, _title(original))
+        done = returning.give_back(
+            folder, original, arguments.name, system=arguments.system, table=arguments.table, column=arguments.column
+        )
+    finally:
+        gradebook.hand_over(folder)
+    _tell_changed(gradebook.rows(folder, original), folder)
+    for line in done.left_out:
+        print(f"LEFT OUT: {line}", file=sys.stderr)
+    print(f"{len(done.students)} students: {'; '.join(map(str, done.written))}")
+    return int(bool(done.left_out))
+
+
+def _title(original: nbformat.NotebookNode) -> str:
+    return next(line.removeprefix("# ") for line in original.cells[0].source.splitlines() if line.startswith("# "))
