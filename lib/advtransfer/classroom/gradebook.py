@@ -98,11 +98,11 @@ def grade_class(
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {student: pool.submit(one, student) for student in chosen}
     new = {student: result.result() for student, result in waiting.items() if not result.exception()}
-    before = _versions(folder)
+    before = versions(folder)
     with replacing(folder / "results.json") as draft:
         text = json.dumps(results(folder) | new, indent=1, ensure_ascii=True, sort_keys=True)
         draft.write_text(text, encoding="utf-8")
-    marks.prepare(folder / "marks.csv", exercises(original), before, _versions(folder))
+    marks.prepare(folder / "marks.csv", exercises(original), before, versions(folder))
     for result in waiting.values():
         result.result()  # raises what stopped it, after the results of the others are written
     return new
@@ -140,7 +140,7 @@ def rows(folder: Path, original: NotebookNode) -> dict[str, list[Row]]:
     If anybody has a bonus, a penalty or a comment for the whole sheet, the last row of everybody is about that.
     """
     given = marked(folder, original)
-    old = set(marks.changed(given, _versions(folder)))
+    old = set(marks.changed(given, versions(folder)))
     listed = exercises(original) + [WHOLE] * any(key == marks.WHOLE for _, key in given)
 
     def row(student: str, result: Mapping[str, Any], exercise: Exercise) -> Row:
@@ -204,7 +204,8 @@ def hand_over(folder: Path) -> None:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
-def _versions(folder: Path) -> dict[str, dict[str, str]]:
+def versions(folder: Path) -> dict[str, dict[str, str]]:
+    """The `answers.versions` of the last grading, by student and exercise."""
     return {student: result.get("versions", {}) for student, result in results(folder).items()}
 
 

@@ -1,4 +1,4 @@
-"""``python -m advtransfer classroom release | check | grade | feedback``."""
+"""``python -m advtransfer classroom release | check | collect | grade | mark | feedback | return``."""
 
 import argparse
 import os
@@ -8,15 +8,17 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from advtransfer.classroom import collecting, feedback, gradebook, handed_in, returning, sandbox, sheets
+from advtransfer.classroom import collecting, feedback, gradebook, handed_in, marking, returning, sandbox, sheets
 from advtransfer.records.storage import replacing
 
 INSTALL = "pip install advtransfer, from the address that your teacher has given"
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add ``release``, ``check``, ``grade`` and ``feedback``; each sets `func` (namespace to exit code)."""
-    actions = parser.add_subparsers(required=True, metavar="release | check | grade | feedback")
+    """Add the actions, from ``release`` to ``return``; each sets `func` (namespace to exit code)."""
+    actions = parser.add_subparsers(
+        required=True, metavar="release | check | collect | grade | mark | feedback | return"
+    )
     release = actions.add_parser("release", help="make the student, instructor and solutions editions")
     release.add_argument("names", nargs="*", metavar="NAME", help="name of an assignment (default: all)")
     release.add_argument("--out", type=Path, default=Path("_build/classroom"), metavar="DIR")
@@ -46,6 +48,9 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     grade.add_argument("--seconds", type=float, default=20.0, help="time limit for one cell or call (default: 20)")
     grade.add_argument("--unsafe", action="store_true", help="run without a sandbox; for code that you have read")
     grade.set_defaults(func=_grade)
+    mark = actions.add_parser("mark", help="write the page for marking written answers, or take over what it saved")
+    mark.add_argument("--take", type=Path, metavar="CSV", help="put this file in the place of marks.csv")
+    mark.set_defaults(func=_mark)
     pages = actions.add_parser("feedback", help="write the pages for students, the overview and grades.csv")
     pages.set_defaults(func=_feedback)
     back = actions.add_parser("return", help="write what goes back: a zip for each student, or for Moodle or Canvas")
@@ -55,14 +60,14 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     back.add_argument("--table", type=Path, metavar="CSV", help="the system's own table of grades, to be filled in")
     back.add_argument("--column", metavar="TITLE", help="title of the assignment in Canvas (default: NAME)")
     back.set_defaults(func=_return)
-    for command in (grade, pages, back):
+    for command in (grade, mark, pages, back):
         command.add_argument("name", metavar="NAME", help="name of the assignment")
-    for command in (collect, grade, pages, back):
+    for command in (collect, grade, mark, pages, back):
         command.add_argument(
             "--class", dest="folder", type=Path, required=True, metavar="DIR",
             help="folder of the class; the notebooks are in DIR/NAME/submitted",
         )  # fmt: skip
-    for command in (release, collect, grade, pages, back):
+    for command in (release, collect, grade, mark, pages, back):
         command.add_argument("--sources", type=Path, default=sheets.SOURCES, metavar="DIR", help=argparse.SUPPRESS)
 
 
@@ -155,6 +160,27 @@ def _tell_changed(earned: dict[str, list[gradebook.Row]], folder: Path) -> None:
                     f"or empty its cell in the column answer of {folder / 'marks.csv'} if the mark stands",
                     file=sys.stderr,
                 )
+
+
+def _mark(arguments: argparse.Namespace) -> int:
+    original = sheets.read(sheets.source(arguments.name, arguments.sources))
+    folder = arguments.folder / arguments.name
+    try:
+        if arguments.take is None:
+            take = f"python -m advtransfer classroom mark {arguments.name} --class {arguments.folder} --take FILE"
+            print(marking.write_page(folder, original, _title(original), take))
+            return 0
+        taken = marking.take(folder, original, arguments.take)
+    finally:
+        gradebook.hand_over(folder)
+    for student, exercise in taken.gone:
+        print(f"gone: the mark of {student} for {exercise}; it is in {taken.kept}", file=sys.stderr)
+    kept = f"; the earlier file is {taken.kept}" if taken.kept else ""
+    print(
+        f"{folder / 'marks.csv'}: {len(taken.new)} new marks, {len(taken.other)} changed, {len(taken.gone)} gone{kept}"
+    )
+    _tell_changed(gradebook.rows(folder, original), folder)
+    return 0
 
 
 def _feedback(arguments: argparse.Namespace) -> int:
