@@ -96,6 +96,15 @@ def test_what_cannot_be_typeset_or_parsed_is_shown_as_it_was_typed(monkeypatch):
     assert shown("a <b>") == "<pre>a &lt;b&gt;</pre>"
 
 
+@pytest.mark.parametrize(("tex", "tags"), [
+    (r"\hat u_i", "msub mover mi mo mi"), (r"\hat{w}_i^\top", "msup msub mover mi mo mi mi"),
+    (r"\overline{x}_i", "msub mover mi mo mi"), (r"\sum_{i=1}^n", "munderover mo mrow mi mo mn mi"),
+    (r"\sum\limits_i^*", "munderover mo mi mo"), (r"\hat x", "mover mi mo"),
+])  # fmt: skip
+def test_an_index_stands_where_tex_puts_it(tex, tags):
+    assert re.findall(r"<(m\w+)", formula(tex, block=True))[1:] == tags.split()
+
+
 def test_nearly_every_formula_of_the_book_is_typeset():
     book = SOURCES.parents[1]
     texts = [

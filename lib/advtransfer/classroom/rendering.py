@@ -5,6 +5,7 @@ import html
 import re
 from typing import Any
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 from docutils.utils.math.latex2mathml import tex2mathml
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -20,6 +21,8 @@ IMG = re.compile(r"""\s*<img\b[^<>]*?\bsrc\s*=\s*["']([^"'<>]+)["'][^<>]*>\s*"""
 # Signs that are not seen, or that turn the text after them around, are shown by their names.
 HIDDEN = {code: f"⟨U+{code:04X}⟩" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x7F)}
 HIDDEN |= {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t\r"}
+XMLNS = ' xmlns="http://www.w3.org/1998/Math/MathML"'  # which a page does not need
+LIMITS = ("∑", "∏", "⋃", "⋂", "max", "min", "sup", "inf", "lim")  # of these an index stays below
 # What TeX knows and docutils does not.
 SPELLED = (
     (re.compile(r"\\dots(?![A-Za-z])"), r"\\ldots "),
@@ -81,12 +84,25 @@ def formula(tex: str, *, block: bool = False) -> str:
     try:
         if len(tex) > FORMULA:
             raise ValueError("too long")
-        typeset = str(tex2mathml(spelled, as_block=block))
-        if not re.sub(r"<[^>]*>|\s", "", typeset):
+        written = tex2mathml(spelled, as_block=block).replace(XMLNS, "", 1).replace("&ApplyFunction;", "\u2061")
+        tree = ElementTree.fromstring(written)
+        if not "".join(tree.itertext()).strip():
             raise ValueError("nothing is left")
-        return typeset
+        _mend(tree)
+        return ElementTree.tostring(tree, encoding="unicode", short_empty_elements=False)
     except Exception:  # docutils raises many kinds on what it does not know
         return f'<code class="tex">{html.escape(tex.strip())}</code>'
+
+
+def _mend(tree: ElementTree.Element) -> None:
+    """Put the index of a letter with an accent beside it: docutils puts it below, as that of a sum."""
+    for element in tree.iter("munderover"):
+        base, index, accent = element
+        is_accent = accent.tag == "mo" and (accent.get("accent") == "true" or accent.get("stretchy") == "false")
+        if is_accent and "".join(base.itertext()).strip() not in LIMITS:
+            accented = ElementTree.Element("mover", {"accent": "true"})
+            accented.extend([base, accent])
+            element.tag, element[:] = "msub", [accented, index]
 
 
 class _Renderer(IPythonRenderer):
