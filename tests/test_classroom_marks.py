@@ -141,10 +141,21 @@ def test_bonus_and_penalty_change_the_points_and_stand_in_the_grades(folder):
             ["José", "6.5", "20", "1.5", "2", "4", "0"],
             ["Zoë B", "4.5", "20", "0", "1.5", "4", "0"],
         ]
+    found = feedback.overview(gradebook.rows(folder, SHEET))
+    assert marks.WHOLE not in [line["exercise"].key for line in found["exercises"]]
     *pages, _ = feedback.write_pages(folder, SHEET, "Project")
     page = next(page for page in pages if page.stem == "José").read_text(encoding="utf-8")
     assert "A day late. Penalty: 2." in page
     assert "6.5 of 20 points" in page
+    assert '<td class="number">-2</td>' in page
+
+
+def test_the_figure_of_the_class_shows_those_whom_a_bonus_leads_beyond_the_most(folder, monkeypatch):
+    edit(folder, "José", QUESTION.key, points="3", bonus="30")
+    drawn = []
+    monkeypatch.setattr(feedback.Figure, "savefig", lambda figure, *rest, **more: drawn.append(figure))
+    feedback.write_pages(folder, SHEET, "Project")
+    assert sum(bar.get_height() for bar in drawn[0].axes[0].patches) == 3
 
 
 def resubmit(folder, student, **answers):
