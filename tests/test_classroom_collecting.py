@@ -41,6 +41,8 @@ MOODLE = {
     "Jane Doe_105_assignsubmission_onlinetext/onlinetext.html": b"<p>hello</p>",
     "Eve_106_assignsubmission_file/Ada Lovelace_101_assignsubmission_file_/1-pgd.ipynb": notebook("eve"),
     "Eve_106_assignsubmission_file/report.pdf": b"%PDF",
+    "Mallory_108_assignsubmission_file/report.pdf": b"%PDF",
+    "Trent_109_assignsubmission_onlinetext/onlinetext.html": b"<p>",
 }
 
 
@@ -51,7 +53,7 @@ def test_a_zip_of_moodle_is_collected_by_student_and_number(tmp_path, folder):
         "Ada Lovelace": "ada", "José Ñandú": "jose", "OBrien-Smith Zoë": "zoe", "Eve": "eve",
         "Jane Doe 104": "jane 104", "Jane Doe 105": "jane 105",
     }  # fmt: skip
-    assert done.refused == []
+    assert done.refused == ["'Mallory' handed in no notebook", "'Trent' handed in no notebook"]
     told = "\n".join(done.told)
     assert "onlinetext.html' was passed over" in told
     assert "report.pdf' was passed over" in told
@@ -87,6 +89,7 @@ def test_a_zip_of_canvas_is_collected_and_the_newest_file_counts(tmp_path, folde
         "doejane 201": "jane", "doejane 203": "another jane", "obrienjosé": "second", "anon": "anonymous",
     }  # fmt: skip
     assert done.late == ["doejane 201"]
+    assert done.refused == ["'smith' handed in no notebook"]
     told = "\n".join(done.told)
     assert "obrienjosé: took '1-pgd-1.ipynb', and not '1-pgd.ipynb', which is older" in told
     assert "obrienjosé: took '1-pgd-1.ipynb', and not 'notes.ipynb'" in told
@@ -105,8 +108,7 @@ def test_plain_zips_and_unpacked_folders_are_collected(tmp_path, folder):
     (tmp_path / "unpacked" / "Eve_107_assignsubmission_file" / "x.ipynb").symlink_to("/etc/passwd")
     done = collecting.collect(folder, tmp_path / "unpacked", NAME)
     assert {"ada", "bob", "cleo", "Ada Lovelace", "Jane Doe 105"} < set(taken(folder))
-    assert len(done.refused) == 1
-    assert "is a link" in done.refused[0]
+    assert [line for line in done.refused if "is a link" in line] == done.refused[:1]
 
 
 def test_collecting_again_takes_what_is_newer_keeps_the_earlier_and_says_so(tmp_path, folder):
@@ -234,8 +236,9 @@ def test_the_command_says_what_it_took_and_fails_where_something_was_refused(tmp
     good = archive(tmp_path / "canvas.zip", CANVAS)
     bad = archive(tmp_path / "bad.zip", {"../x.ipynb": b"", "ada.ipynb": notebook("ada")})
     asked = ["classroom", "collect", NAME, str(good), "--class", str(tmp_path / "c"), "--sources", str(SOURCES)]
-    assert cli.main(asked) == 0
+    assert cli.main(asked) == 1
     said = capsys.readouterr()
+    assert "NOT TAKEN: 'smith' handed in no notebook" in said.err
     assert "(canvas): 4 new, 0 newer than before, 0 as before" in said.out
     assert "late: doejane 201" in said.out
     asked[3] = str(bad)

@@ -277,8 +277,14 @@ def saved(browser, folder, save):
 
 
 @needs_browser
-def test_nothing_that_a_student_wrote_runs_or_loads(browser, page):
+def test_nothing_that_a_student_wrote_runs_or_loads(browser, folder):
+    table = marks.read_table(folder / "marks.csv")
+    for _, row in table.rows:
+        row[table.header.index("comment")] = "</script><script>window.hacked=1</script>"
+    marks.write_table(folder / "marks.csv", table)
+    page = marking.write_page(folder, SHEET, "Project </title><script>window.hacked=1</script>", "<b>")
     browser.open(page)
+    assert browser.run("document.querySelector('textarea').value") == "</script><script>window.hacked=1</script>"
     browser.run("document.querySelectorAll('details').forEach(part => part.open = true)")
     browser.run("document.querySelectorAll('.answer a').forEach(link => { link.target = '_self'; })")
     browser.run("[...document.querySelectorAll('.answer a[href^=\"#\"]')].forEach(link => link.click())")
@@ -371,19 +377,23 @@ def test_a_wrong_number_is_not_saved_and_an_earlier_mark_and_own_columns_stay(br
 @needs_browser
 def test_an_answer_changed_since_its_mark_is_flagged_until_the_teacher_says_so(browser, folder, tmp_path):
     table = marks.read_table(folder / "marks.csv")
-    for _, row in table.rows[:2]:
+    for _, row in table.rows[:3]:
         row[table.header.index("points")] = "1"
     marks.write_table(folder / "marks.csv", table)
-    first, second = (table.cell(row, "exercise") for _, row in table.rows[:2])
-    changed = stubbed(NAME, **{key.replace("-", "_"): "another" for key in (first, second)})
+    keys = [table.cell(row, "exercise") for _, row in table.rows[:3]]
+    changed = stubbed(NAME, **{key.replace("-", "_"): "another" for key in keys})
     write(changed, folder / "submitted" / "Ada.ipynb")
     gradebook.grade_class(folder, SHEET, seed=1)
     browser.open(marking.write_page(folder, SHEET, "Project", "x"))
-    assert browser.run("document.querySelectorAll('.changed').length") == 2
+    assert browser.run("document.querySelectorAll('.changed').length") == 3
     browser.run("document.querySelector('[name=stands]').click()")
+    type_in(browser, "Ada", keys[1], "points", "")
+    browser.run("document.activeElement.select()")
+    browser.call("Input.insertText", text="2")
     file = saved(browser, tmp_path / "downloads", lambda: browser.run("document.getElementById('save').click()"))
     marking.take(folder, SHEET, file)
-    assert [of(folder, "Ada", key).changed for key in (first, second)] == [False, True]
+    assert [of(folder, "Ada", key).changed for key in keys] == [False, False, True]
+    assert [of(folder, "Ada", key).points for key in keys] == [1, 2, 1]
 
 
 def until(browser, method, **about):

@@ -106,6 +106,7 @@ def test_all_mistakes_are_told_at_once_and_before_anything_is_graded(folder, mon
 @pytest.mark.parametrize(("content", "told"), [
     ("student,exercise,of,points,comment\nJosé,x,3,1,".encode("cp1252"), "line 2: byte 0xe9 is not UTF-8, but "
      "probably cp1252, as Excel writes “CSV”; expected UTF-8: save it as “CSV UTF-8”"),
+    (b"\xff\xfes", "it begins as UTF-16 and is not; expected UTF-8"),
     (b"student,exercise,of,points\n", "has the columns student, exercise, of, points, and not comment"),
     (b'student,exercise,of,points,comment\nada,x,3,1,"open\nbob,x,3,1,\n', "expected each quote to be closed"),
     (b"student,exercise,of,points,comment\nada,x,3,1,\x00\n", "marks.csv"),
@@ -203,6 +204,12 @@ def test_versions_are_words_that_no_spreadsheet_changes():
     assert all(word.isalpha() and not set(word) & set("aeiou") for word in versions.values())
 
 
+def test_a_student_is_chosen_by_a_name_in_any_normal_form(folder):
+    assert set(gradebook.grade_class(folder, SHEET, seed=1, students=[unicodedata.normalize("NFD", "José")])) == {
+        "José"
+    }
+
+
 def test_one_unreadable_file_does_not_lose_the_results_of_the_others(folder, monkeypatch):
     (folder / "results.json").unlink()
 
@@ -233,14 +240,15 @@ def test_names_of_the_world_are_graded_and_all_that_is_not_a_submission_is_told_
     write(stubbed("5-project"), submitted / "twice" / "2.ipynb")
     write(stubbed("5-project"), submitted / "twice.ipynb")
     (submitted / "empty").mkdir()
-    (submitted / "eve").symlink_to("two")
+    write(stubbed("5-project"), submitted / "bob" / "1.ipynb")
+    (submitted / "eve").symlink_to("bob")
     (submitted / "mallory.ipynb").symlink_to("twice.ipynb")
     for name in ("README.txt", "submissions.zip", ".DS_Store", "Thumbs.db"):
         (submitted / name).touch()
     for name in (".ipynb_checkpoints", "__MACOSX"):
         write(stubbed("5-project"), submitted / name / "ada.ipynb")
     found = handed_in.found(tmp_path)
-    assert set(found.notebooks) == {*NAMES_OF_THE_WORLD, "José"}
+    assert set(found.notebooks) == {*NAMES_OF_THE_WORLD, "José", "bob"}
     told = "\n".join(found.refused)
     for name in ("'=cmd()", "'<b>", r"'a\nb", r"'x\u202ey", "'+1", "'two'", "'twice'", "'empty'", "'eve'", "'mallory"):
         assert name in told

@@ -67,6 +67,7 @@ def collect(folder: Path, archive: Path, assignment: str) -> Collected:
         roster = read_roster(folder)
         done = Collected(layout.system, [], [], [], [], [], list(refused))
         done.told.extend(f"{path!r} was passed over: it is no notebook of a student" for path in layout.passed_over)
+        done.refused.extend(f"{name!r} handed in no notebook" for name in layout.without)
         here, room = handed_in.found(folder).notebooks, TOTAL
         for student, versions in _by_student(layout.notebooks, layout.system, roster, done.told).items():
             best = max(versions, key=lambda one: _order(one, assignment))

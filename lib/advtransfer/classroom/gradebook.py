@@ -84,7 +84,7 @@ def grade_class(
     if not paths:
         there = "".join(f"; {line}" for lines in odd for line in lines)
         raise ValueError(f"nothing is in {folder / 'submitted'}; expected STUDENT.ipynb or STUDENT/NAME.ipynb{there}")
-    chosen = list(students) or list(paths)
+    chosen = [handed_in.normal(student) for student in students] or list(paths)
     if strangers := [student for student in chosen if student not in paths]:
         raise ValueError(f"{', '.join(strangers)} handed nothing in; expected one of {', '.join(paths)}")
     marked(folder, original)  # a mistake in the file is reported before the long work

@@ -11,19 +11,20 @@ from advtransfer.classroom.archives import Member
 MOODLE = re.compile(r"(?P<name>[^_]+)_(?P<id>[0-9]+)_assignsubmission_(?P<kind>[a-z]+)(?:_(?P<rest>.*))?")
 # Canvas: a flat file with the numbers of the user and of the file; both must be there when it goes back.
 CANVAS = re.compile(r"(?P<name>.+?)(?P<late>_LATE)?_(?P<id>[0-9]+)_(?P<file>[0-9]+)_(?P<rest>.+)")
+TYPED = re.compile(r"(?P<name>.+?)(?:_LATE)?_(?P<id>[0-9]+)_(?:text|link)\.html")  # typed into Canvas: no file
 ANONYMOUS = re.compile(r"(?P<late>LATE_)?anon_(?P<id>[0-9A-Za-z]+)_(?P<file>[0-9]+)_(?P<rest>.+)")
 PAGE = "feedback.html"
 
 
 class HandedIn(NamedTuple):
-    """A notebook in an archive, and whose it is."""
+    """A file in an archive, and whose it is."""
 
     name: str
     """The student's name, as the system writes it."""
     identifier: str
     """The student's number in the system; empty if there is none."""
     file: str
-    """The name of the notebook."""
+    """The name of the file; empty if it is a text that was typed into the system."""
     number: int
     """Grows with the time at which the file was handed in, where the system counts its files; else 0."""
     late: bool
@@ -38,35 +39,46 @@ class Layout(NamedTuple):
     system: str
     """``moodle``, ``canvas``, or ``plain`` for STUDENT.ipynb and STUDENT/NAME.ipynb."""
     notebooks: list[HandedIn]
+    without: list[str]
+    """The names of students who have handed in something, but no notebook."""
     passed_over: list[str]
     """The other files, by their paths."""
 
 
 def recognised(members: Sequence[Member]) -> Layout:
     """The notebooks in an archive, by the layout to which its names belong."""
-    system, found = "moodle", [_moodle(member) for member in members]
-    if not any(found):
-        system, found = "canvas", [_canvas(member) for member in members]
-    if not any(found):
-        system, found = "plain", _plain(members)
-    left = ["/".join(member.parts) for member, one in zip(members, found, strict=True) if one is None]
-    return Layout(system, [one for one in found if one is not None], left)
+    for system, read in (("moodle", _moodle), ("canvas", _canvas)):
+        found = [read(member) for member in members]
+        if any(one and _is_notebook(one.file) for one in found):
+            return _layout(system, members, found)
+    return _layout("plain", members, _plain(members))
+
+
+def _layout(system: str, members: Sequence[Member], found: Sequence[HandedIn | None]) -> Layout:
+    notebooks = [one for one in found if one and _is_notebook(one.file)]
+    there = {one.identifier for one in notebooks}
+    without = {one.identifier: one.name for one in found if one and one.identifier not in there}
+    others = [member for member, one in zip(members, found, strict=True) if not (one and _is_notebook(one.file))]
+    return Layout(system, notebooks, list(without.values()), ["/".join(member.parts) for member in others])
 
 
 def _moodle(member: Member) -> HandedIn | None:
     for part in member.parts:
-        if (match := MOODLE.fullmatch(part)) and match["kind"] == "file" and _is_notebook(member.parts[-1]):
+        if match := MOODLE.fullmatch(part):
             file = match["rest"] if part is member.parts[-1] else member.parts[-1]
             back = f"{match['name']}_{match['id']}_assignsubmission_file_/{PAGE}"
-            return HandedIn(match["name"], match["id"], file, 0, False, back, member)
+            file = file if match["kind"] == "file" else ""
+            return HandedIn(match["name"], match["id"], file or "", 0, False, back, member)
     return None
 
 
 def _canvas(member: Member) -> HandedIn | None:
     file = member.parts[-1]
-    if (match := ANONYMOUS.fullmatch(file) or CANVAS.fullmatch(file)) and _is_notebook(file):
+    if match := ANONYMOUS.fullmatch(file) or CANVAS.fullmatch(file):
         name = match.groupdict().get("name") or "anon"
         return HandedIn(name, match["id"], match["rest"], int(match["file"]), bool(match["late"]), file, member)
+    if match := TYPED.fullmatch(file):
+        return HandedIn(match["name"], match["id"], "", 0, False, "", member)
     return None
 
 

@@ -254,14 +254,16 @@ def decoded(path: Path) -> str:
         It has another encoding; the message gives the line.
     """
     data = path.read_bytes()
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
-        return data.decode(encoding)
+        return data.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
+        if is_utf_16:
+            raise ValueError(f"{path}: it begins as UTF-16 and is not; expected UTF-8") from None
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not {encoding.removesuffix('-sig').upper()}, but "
-            "probably cp1252, as Excel writes “CSV”; expected UTF-8: save it as “CSV UTF-8”"
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8, but probably cp1252, as Excel writes "
+            "“CSV”; expected UTF-8: save it as “CSV UTF-8”"
         ) from None
 
 
