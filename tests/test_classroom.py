@@ -146,7 +146,7 @@ def test_grading_again_keeps_the_marks_made_by_hand(graded, monkeypatch):
     assert set(gradebook.results(graded)) == {"ada", "bob"}
     assert gradebook.seed_of(graded) == RESULT["seed"]
     assert gradebook.seed_of(graded / "another") != gradebook.seed_of(graded / "another")
-    with gradebook.write_grades(graded, sheet).open(newline="") as file:
+    with gradebook.write_grades(graded, sheet).open(newline="", encoding="utf-8-sig") as file:
         assert list(csv.reader(file)) == [
             list(gradebook.GRADES), ["ada", "5.5", "20", "0", "0", "4", "0"], ["bob", "0", "20", "0", "0", "5", "0"],
         ]  # fmt: skip

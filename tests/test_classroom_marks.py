@@ -136,7 +136,7 @@ def test_bonus_and_penalty_change_the_points_and_stand_in_the_grades(folder):
     assert of(folder, "José", marks.WHOLE)[1:3] == (-2, "A day late. Penalty: 2.")
     assert of(folder, "Zoë B", "test-effect")[1:3] == (3, "No seed. Penalty: 1.")
     assert of(folder, "Zoë B", marks.WHOLE)[1:3] == (0, "")  # everybody has the same rows
-    with gradebook.write_grades(folder, SHEET).open(newline="", encoding="utf-8") as file:
+    with gradebook.write_grades(folder, SHEET).open(newline="", encoding="utf-8-sig") as file:
         assert list(csv.reader(file))[1:] == [
             ["007", "0", "20", "0", "30", "5", "0"],  # never below zero
             ["José", "6.5", "20", "1.5", "2", "4", "0"],

@@ -176,7 +176,7 @@ def write_grades(folder: Path, original: NotebookNode) -> Path:
     ``points`` include the bonus and the penalty; ``unmarked`` counts the exercises without a mark, and ``changed`` the
     marks whose answer was changed since.
     """
-    with replacing(folder / "grades.csv") as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    with replacing(folder / "grades.csv") as draft, draft.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(GRADES)
         for student, earned in rows(folder, original).items():

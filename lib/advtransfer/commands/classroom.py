@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -167,7 +168,8 @@ def _mark(arguments: argparse.Namespace) -> int:
     folder = arguments.folder / arguments.name
     try:
         if arguments.take is None:
-            take = f"python -m advtransfer classroom mark {arguments.name} --class {arguments.folder} --take FILE"
+            place = shlex.quote(str(arguments.folder))
+            take = f"python -m advtransfer classroom mark {arguments.name} --class {place} --take FILE"
             print(marking.write_page(folder, original, _title(original), take))
             return 0
         taken = marking.take(folder, original, arguments.take)
