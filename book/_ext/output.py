@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import place
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -21,13 +22,13 @@ from advtransfer.notebooks.read import NotebookError
 from advtransfer.records.storage import replacing
 
 MATHJAX = "mathjax/es5/tex-mml-chtml.js"
-INSTALL = """# Installs what this notebook needs, unless it is there already.
-import importlib.util
-
-if importlib.util.find_spec("advtransfer") is None:
-    %pip install --quiet "advtransfer[notebooks] @ git+https://github.com/{repository}"
+INSTALL = """# Installs what this notebook needs, with the published runs, unless it is there already.
+try:
+    import advtransfer.notebooks
+except ImportError:
+    %pip install --quiet --editable "git+{url}#egg=advtransfer[notebooks]"
+    import site; site.main()  # finds it without a restart
 """
-PAGES = "gh-pages"  # the branch of the built pages, with the executed notebooks among their sources
 
 
 def use_local_mathjax(app: Sphinx, config: Config) -> None:
@@ -58,15 +59,14 @@ def leave_thebe_out(app: Sphinx, page: str, template: str, context: dict[str, An
 def add_buttons(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Add the buttons of a page to its header.
 
-    Where the book is published is known only there: a build on GitHub (``GITHUB_REPOSITORY``, e.g. "owner/name") has
-    the first two. The PDF is linked to where the build goes on to make it (``COMPANION_PDF``, its name).
+    The first two lead to the place of publication (see `place`). The PDF is linked to where the build goes on to make
+    it (``COMPANION_PDF``, its name).
     """
-    repository, pdf = os.environ.get("GITHUB_REPOSITORY"), os.environ.get("COMPANION_PDF")
-    colab = f"https://colab.research.google.com/github/{repository}/blob/{PAGES}/_sources/{page}.ipynb"
-    binder = f"https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/{page}.md"
+    published, pdf = place.repository(Path(app.confdir)), os.environ.get("COMPANION_PDF")
     ways = []
-    if repository and page.startswith("notebooks/"):
-        ways += [("Run on Colab", "fas fa-rocket", colab), ("Run on Binder", "fas fa-cloud", binder)]
+    if published and page.startswith("notebooks/"):
+        ways.append(("Run on Colab", "fas fa-rocket", place.colab(published, page)))
+        ways.append(("Run on Binder", "fas fa-cloud", place.binder(published, page)))
     if pdf:
         ways.append(("The whole book as PDF", "fas fa-file-pdf", context["pathto"](pdf, resource=True)))
     context["header_buttons"] += [
@@ -83,21 +83,25 @@ def note_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
                 app.env.dependencies[page].add(os.path.relpath(path, app.srcdir))
 
 
+def install_cell(published: str) -> str:
+    """The source of a cell that installs the library from the repository ``owner/name``, unless it is there."""
+    return INSTALL.format(url=place.code(published)).rstrip()
+
+
 def add_install_cells(app: Sphinx, error: Exception | None) -> None:
     """Put a cell that installs the library before the others, in each notebook that the pages offer to run elsewhere.
 
     A notebook that is what a run wrote is marked again, so that it can still be shown and verified.
     """
-    repository = os.environ.get("GITHUB_REPOSITORY")
-    for path in Path(app.outdir, "_sources", "notebooks").glob("*.ipynb") if repository and not error else ():
+    published = place.repository(Path(app.confdir))
+    for path in Path(app.outdir, "_sources", "notebooks").glob("*.ipynb") if published and not error else ():
         node = nbformat.read(path, as_version=4)
-        if node.cells[0].get("id") == "install":
-            continue
         try:
             about = executed.about(path)
         except NotebookError:
             about = None
-        node.cells.insert(0, nbformat.v4.new_code_cell(INSTALL.format(repository=repository).rstrip(), id="install"))
+        others = node.cells[1:] if node.cells[0].get("id") == "install" else node.cells  # of a page not built again
+        node.cells = [nbformat.v4.new_code_cell(install_cell(published), id="install"), *others]
         if about is not None:
             executed.mark(node, about)
         with replacing(path) as draft:
