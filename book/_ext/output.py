@@ -26,8 +26,9 @@ INSTALL = """# Installs what this notebook needs, with the published runs, unles
 try:
     import advtransfer.notebooks
 except ImportError:
-    %pip install --quiet --editable "git+{url}#egg=advtransfer[notebooks]"
-    import site; site.main()  # finds it without a restart
+    !git clone --quiet --depth 1 {url} companion
+    %pip install --quiet --editable "./companion[notebooks]"
+    import site; site.main()  # so that it is found without a restart
 """
 
 
