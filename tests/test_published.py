@@ -130,7 +130,7 @@ def published(tmp_path: Path) -> Callable[[str], Path]:
 
     def publish(url: str) -> Path:
         config = (ROOT / "_config.yml").read_text(encoding="utf-8")
-        changed = re.sub(r'^  url: ".*"$', f'  url: "{url}"', config, flags=re.MULTILINE)
+        changed = re.sub(r"^  url: .*$", f'  url: "{url}"', config, flags=re.MULTILINE)
         (tmp_path / "_config.yml").write_text(changed, encoding="utf-8")
         assert yaml.safe_load(changed)["repository"]["url"] == url
         return tmp_path
