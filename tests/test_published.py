@@ -7,20 +7,24 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import check_links
 import nbformat
 import output
 import place
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 import advtransfer
 from advtransfer.notebooks.executed import about
 
 ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.md"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 STEPS = [
     (path.stem, step)
@@ -121,6 +125,16 @@ def test_pages_are_put_on_their_branch_and_nothing_else_changes(tmp_path: Path) 
     assert run("git", "branch", "--all", "--format=%(refname:short)").split() == ["main", "origin/gh-pages"]
 
 
+def test_links_are_checked_weekly_and_with_them_what_the_buttons_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = check_links.LISTED.read_text(encoding="utf-8").splitlines()
+    monkeypatch.setattr(place, "repository", lambda: "")
+    assert check_links.addresses() == listed
+    monkeypatch.setattr(place, "repository", lambda: "a/b")
+    others = [address for address in check_links.addresses() if address not in listed]
+    opened = [f"https://github.com/a/b/blob/gh-pages/_sources/notebooks/{path.stem}.ipynb" for path in NOTEBOOKS]
+    assert others == [*opened, "https://github.com/a/b", "https://a.github.io/b/"]
+
+
 # The place of publication.
 
 
@@ -193,7 +207,7 @@ def test_launch_buttons_lead_to_the_place_of_publication(page: str, published: C
 
 def test_each_published_notebook_first_installs_what_it_needs(tmp_path, executed, published) -> None:
     (tmp_path / "_sources" / "notebooks").mkdir(parents=True)
-    paths = {path: tmp_path / "_sources" / "notebooks" / f"{path.stem}.ipynb" for path in ROOT.glob("notebooks/*.md")}
+    paths = {path: tmp_path / "_sources" / "notebooks" / f"{path.stem}.ipynb" for path in NOTEBOOKS}
     for path, copy in paths.items():
         copy.write_bytes(executed(path).read_bytes())
     plain = {copy: copy.read_bytes() for copy in paths.values()}
@@ -247,6 +261,24 @@ def test_the_containers_have_what_a_bare_debian_needs() -> None:
     assert (folder / about["build"]["context"]).resolve() == ROOT
     assert f" AS {about['build']['target']}\n" in dockerfile
     assert f"RUN {about['postCreateCommand']}\n" in dockerfile
+
+
+def test_every_pinned_package_works_with_the_oldest_python_that_is_promised() -> None:
+    oldest = PROJECT["project"]["requires-python"].removeprefix(">=") + ".0"
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    refused = {
+        found.name: found.metadata["Requires-Python"]
+        for found in map(distribution, filter(is_installed, pins))
+        if found.metadata["Requires-Python"] and oldest not in SpecifierSet(found.metadata["Requires-Python"])
+    }
+    assert not refused
+
+
+def is_installed(name: str) -> bool:
+    try:
+        return bool(distribution(name))
+    except PackageNotFoundError:
+        return False
 
 
 def test_the_version_is_the_same_wherever_it_is_named() -> None:
