@@ -15,6 +15,7 @@ import place
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.errors import ConfigError
 from sphinx.writers.html5 import HTML5Translator
 
 from advtransfer.notebooks import executed
@@ -37,6 +38,14 @@ def use_local_mathjax(app: Sphinx, config: Config) -> None:
     for folder in config.html_static_path:
         if Path(app.confdir, folder, MATHJAX).is_file():
             config.mathjax_path = MATHJAX
+
+
+def check_place(app: Sphinx, config: Config) -> None:
+    """Refuse a place of publication that cannot be one, before any page is read."""
+    try:
+        place.repository(Path(app.confdir))
+    except place.PlaceError as error:
+        raise ConfigError(str(error)) from None
 
 
 def visit_citation(self: HTML5Translator, node: nodes.citation) -> None:
@@ -112,6 +121,7 @@ def add_install_cells(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
     app.add_node(nodes.citation, override=True, html=(visit_citation, depart_citation))
+    app.connect("config-inited", check_place)
     app.connect("config-inited", use_local_mathjax)
     app.connect("source-read", note_notebooks)
     app.connect("html-page-context", add_buttons, priority=800)
