@@ -37,10 +37,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CORE_TESTS = (ROOT / "tests" / "core.txt").read_text(encoding="utf-8").split()
 
 
+# What `make test` passes on to a make that it starts would change what that one does.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES")}
+
+
 def made(*words: str) -> list[str]:
     """The commands of a target of the Makefile, without running them."""
     command = ["make", "--dry-run", "--no-print-directory", *words]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()
 
 
 # Workflows.
@@ -103,7 +108,7 @@ def test_pages_are_put_on_their_branch_and_nothing_else_changes(tmp_path: Path) 
     own = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in person.items()}
 
     def run(*command: str) -> str:
-        done = subprocess.run(command, cwd=clone, env=os.environ | own, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=clone, env=ENVIRONMENT | own, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
