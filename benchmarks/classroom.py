@@ -16,7 +16,8 @@ REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 from advtransfer.classroom import gradebook, sheets  # noqa: E402
 from classroom_cases import functions, odd_class, original, solved  # noqa: E402
-from test_classroom_checks import WRONG, run_tests  # noqa: E402
+from classroom_wrong import WRONG  # noqa: E402
+from test_classroom_checks import run_tests  # noqa: E402
 
 
 def forty() -> dict[str, tuple[str, float]]:

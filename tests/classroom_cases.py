@@ -1,6 +1,7 @@
 """Submissions for the tests of the classroom: solved sheets, and what can be wrong with them."""
 
 import copy
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -12,8 +13,9 @@ SOURCES = Path(__file__).parents[1] / "notebooks" / "assignments"
 NAMES = sheets.names(SOURCES)
 
 
+@cache
 def original(name: str) -> NotebookNode:
-    """The instructor edition of an assignment."""
+    """The instructor edition of an assignment, which nobody changes."""
     return sheets.read(SOURCES / f"{name}.md")
 
 

@@ -7,8 +7,8 @@ import re
 import nbformat
 import pytest
 
-from advtransfer.classroom import feedback, gradebook, sandbox, sheets
-from advtransfer.classroom.grading import _plan
+from advtransfer.classroom import feedback, gradebook, jail, sheets
+from advtransfer.classroom.plan import Submitted, plan
 from advtransfer.commands import main as cli
 from classroom_cases import NAMES, SOURCES, original, solved, stubbed, write
 
@@ -88,13 +88,15 @@ def test_a_line_of_an_answer_that_stays_in_the_open_stops_a_release(tmp_path):
 
 def test_cells_are_put_back_and_locked_ones_replaced():
     sheet = original("1-pgd")
-    cells = [(c.metadata.get("nbgrader", {}).get("grade_id"), c.cell_type, c.source) for c in solved("1-pgd").cells]
-    honest = _plan(sheet, cells)
-    assert _plan(sheet, cells[::-1]).cells == honest.cells
+    cells = [
+        Submitted(c.metadata.get("nbgrader", {}).get("grade_id"), c.cell_type, c.source) for c in solved("1-pgd").cells
+    ]
+    honest = plan(sheet, cells)
+    assert plan(sheet, cells[::-1]).cells == honest.cells
     assert honest.notes == []
-    forged = [(key, kind, "seed = 0" if key == "setup" else source) for key, kind, source in cells]
-    assert _plan(sheet, forged).cells == honest.cells
-    fewer = _plan(sheet, [cell for cell in cells if cell[0] not in ("setup", "pgd", "written-curve")])
+    forged = [cell._replace(source="seed = 0") if cell.key == "setup" else cell for cell in cells]
+    assert plan(sheet, forged).cells == [honest.cells[0]._replace(source="seed = 0", kind="extra"), *honest.cells]
+    fewer = plan(sheet, [cell for cell in cells if cell.key not in ("setup", "pgd", "written-curve")])
     assert [cell.label for cell in fewer.cells] == [cell.label for cell in honest.cells if cell.label != "pgd"]
     assert fewer.answers == {}
     assert fewer.notes == ["The cell 'pgd' is missing.", "The cell 'written-curve' is missing."]
@@ -205,7 +207,7 @@ def test_the_overview_puts_the_hardest_first_and_counts_mistakes():
     (["feedback", "1-pgd", "--class", "{tmp}"], "expected that `advtransfer classroom grade` has run"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_told_in_a_line(arguments, told, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sandbox, "refusal", lambda *private: None)
+    monkeypatch.setattr(jail, "refusal", lambda *private: None)
     given = [argument.format(tmp=tmp_path) for argument in arguments]
     sources = ["--sources", str(SOURCES)]
     assert cli.main(["classroom", *given, *sources]) == 2
@@ -226,8 +228,8 @@ def test_without_a_sandbox_nothing_is_graded_unless_asked_for(tmp_path, capsys, 
 
 
 def test_a_class_folder_that_submissions_could_read_is_refused():
-    inside = next(path for path in sandbox.visible() if path.is_dir()) / "class"
-    assert "which submissions can read" in sandbox.refusal(inside)
+    inside = next(path for path in jail.visible() if path.is_dir()) / "class"
+    assert "which submissions can read" in jail.refusal(inside)
 
 
 @pytest.mark.parametrize("name", ["=cmd()", "..", "<b>", "a\nb"])

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from advtransfer.classroom import gradebook, sandbox, wire
+from advtransfer.classroom import gradebook, grading, jail, wire
+from advtransfer.classroom.examine import examine
 from advtransfer.classroom.grading import grade
-from advtransfer.classroom.sandbox import Limits, Stopped, Submission, SubmissionError
+from advtransfer.classroom.sandbox import Limits, SandboxError, Stopped, Submission, SubmissionError
 from classroom_cases import NAMES, SOURCES, odd_class, original, solved, stubbed, write
 
-REFUSAL = sandbox.refusal()
+REFUSAL = jail.refusal()
 pytestmark = pytest.mark.skipif(REFUSAL is not None, reason=f"no sandbox: {REFUSAL}")
 QUICK = Limits(seconds=4, total_seconds=40)
 SEED = 1234567891
@@ -84,7 +85,7 @@ def test_hostile_the_graders_own_files_are_gone_inside(box):
 import importlib, os, advtransfer
 found = sorted(os.listdir(os.path.dirname(advtransfer.__file__) + "/classroom"))
 """
-    assert evaluated(box, code) == sorted(sandbox.SHOWN)
+    assert evaluated(box, code) == sorted(jail.SHOWN)
     with pytest.raises(SubmissionError, match="cannot import name 'attacks'"):
         box.run("from advtransfer import attacks", "probe")
 
@@ -248,10 +249,14 @@ def test_hostile_patching_gains_nothing(patch, tmp_path):
 
 
 def test_a_sandbox_that_does_not_start_is_told_and_gives_no_points(tmp_path, monkeypatch):
-    monkeypatch.setattr(sandbox, "SHOWN", ("__init__.py", "wire.py"))  # without the driver
-    result = grade(write(solved("1-pgd"), tmp_path / "ada.ipynb"), original("1-pgd"), seed=SEED)
+    monkeypatch.setattr(jail, "SHOWN", ("__init__.py", "wire.py"))  # without the driver
+    path = write(solved("1-pgd"), tmp_path / "ada.ipynb")
+    with pytest.raises(SandboxError, match="could not be started"):
+        list(examine(path, original("1-pgd"), seed=SEED, limits=QUICK))
+    monkeypatch.setattr(grading.Grader, "_messages", lambda *_: iter([{"refused": "it is full"}]))
+    result = grade(path, original("1-pgd"), seed=SEED)
     assert result["exercises"] == {}
-    assert "could not be started" in result["notes"][0]
+    assert result["notes"] == ["Not graded, because it is full."]
 
 
 def test_hostile_a_link_to_anothers_work_is_not_followed(tmp_path):

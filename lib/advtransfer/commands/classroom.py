@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from advtransfer.classroom import feedback, gradebook, sandbox, sheets
+from advtransfer.classroom import feedback, gradebook, jail, sandbox, sheets
 from advtransfer.records.storage import replacing
 
 INSTALL = "pip install advtransfer, from the address that your teacher has given"
@@ -70,7 +70,7 @@ def _release(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    reason = sandbox.refusal()
+    reason = jail.refusal()
     print(reason or "ok: submissions run in a sandbox here")
     return 1 if reason else 0
 
@@ -82,7 +82,7 @@ def _grade(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--jobs {arguments.jobs} --seconds {arguments.seconds:g}; expected both above zero")
     if arguments.unsafe:
         print("warning: submissions run without a sandbox and can do what you can do", file=sys.stderr)
-    elif reason := sandbox.refusal(folder, arguments.sources):
+    elif reason := jail.refusal(folder, arguments.sources):
         raise ValueError(f"not graded, because there is no sandbox: {reason}")
     seed = gradebook.seed_of(folder) if arguments.seed is None else arguments.seed
     limits = sandbox.Limits(seconds=arguments.seconds)
