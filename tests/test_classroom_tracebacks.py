@@ -61,7 +61,7 @@ def test_no_line_of_a_test_is_shown_in_a_notebook(mode):
 
 
 def test_no_line_of_a_test_is_shown_in_plain_ipython(tmp_path):
-    name, cell, answer, message = next(wrong for wrong in WRONG if wrong[1] == "project")
+    *_, answer, message = next(wrong for wrong in WRONG if wrong[1] == "project")
     tested = next(source for source, names in visible_tests() if names == ["project"] and "box" in source)
     lines = f"import torch\nseed = 1\n{answer}\n{tested}"
     script = tmp_path / "sheet.ipy"
