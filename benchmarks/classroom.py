@@ -14,7 +14,7 @@ import nbformat
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
-from advtransfer.classroom import gradebook, sheets  # noqa: E402
+from advtransfer.classroom import classes, gradebook, sheets  # noqa: E402
 from classroom_cases import functions, odd_class, original, solved  # noqa: E402
 from classroom_wrong import WRONG  # noqa: E402
 from test_classroom_checks import run_tests  # noqa: E402
@@ -45,7 +45,7 @@ def main(jobs: int) -> None:
         for student, (content, _) in cases.items():
             (submitted / f"{student}.ipynb").write_text(content, encoding="utf-8")
         start = time.perf_counter()
-        found = gradebook.grade_class(Path(folder), original("1-pgd"), seed=0, jobs=jobs)
+        found = classes.grade_class(Path(folder), original("1-pgd"), seed=0, jobs=jobs)
         seconds = time.perf_counter() - start
     for student, (_, due) in cases.items():
         points = sum(mark["points"] for mark in found[student]["exercises"].values())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from advtransfer.classroom import gradebook, grading, jail, wire
+from advtransfer.classroom import classes, gradebook, grading, jail, wire
 from advtransfer.classroom.examine import examine
 from advtransfer.classroom.grading import grade
 from advtransfer.classroom.sandbox import Limits, SandboxError, Stopped, Submission, SubmissionError
@@ -34,7 +34,7 @@ def test_an_odd_class_is_graded_to_the_end_with_the_right_points(tmp_path):
         path = tmp_path / "submitted" / f"{student}.ipynb"
         path.parent.mkdir(exist_ok=True)
         path.write_text(content, encoding="utf-8")
-    found = gradebook.grade_class(tmp_path, original("1-pgd"), seed=SEED, limits=QUICK, jobs=2)
+    found = classes.grade_class(tmp_path, original("1-pgd"), seed=SEED, limits=QUICK, jobs=2)
     assert {student: points(result) for student, result in found.items()} == {s: due for s, (_, due) in cases.items()}
     assert "another order" in found["reordered"]["notes"][0]
     assert "endless loop" in found["endless function"]["exercises"]["test-pgd"]["message"]

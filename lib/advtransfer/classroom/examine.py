@@ -18,7 +18,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from advtransfer.classroom import sheets
+from advtransfer.classroom import answers, sheets
 from advtransfer.classroom.checks import Mistake
 from advtransfer.classroom.plan import Cell, Plan, plan, read
 from advtransfer.classroom.sandbox import Limits, SandboxError, Stopped, Submission, SubmissionError, Unanswered
@@ -83,8 +83,8 @@ def examine(
     Yields
     ------
     dict
-        ``about`` (answers and checksum), ``testing`` (a key) before and ``mark`` (key and mark) after each exercise,
-        with the seconds ``used`` so far, and in the end the ``notes``.
+        ``about`` (answers, their versions and the checksum), ``testing`` (a key) before and ``mark`` (key and mark)
+        after each exercise, with the seconds ``used`` so far, and in the end the ``notes``.
 
     Raises
     ------
@@ -97,13 +97,16 @@ def examine(
     try:
         submitted, checksum = read(path)
     except ValueError as error:
-        yield {"about": {"sha256": "", "answers": {}}}
+        yield {"about": {"sha256": "", "answers": {}, "versions": {}}}
         for key, exercise in tested.items():
             yield {"mark": [key, mark(0, exercise, "There was no notebook to grade.")], "used": 0}
         yield {"notes": [f"The file could not be read: {error}."]}
         return
+    except OSError as error:
+        raise SandboxError(f"the file could not be read: {error.strerror}") from None
     planned = plan(original, submitted)
-    yield {"about": {"sha256": checksum, "answers": planned.answers}}
+    versions = answers.versions(path, original, checksum)
+    yield {"about": {"sha256": checksum, "answers": planned.answers, "versions": versions}}
     runner = Runner(planned.cells, limits, safe=safe, withheld=sheets.withheld(original))
     notes = list(planned.notes)
     try:

@@ -57,7 +57,8 @@ def grade(
     Returns
     -------
     dict
-        Plain data: ``exercises`` (by key: ``points``, ``of``, ``message``), ``answers``, ``notes``, ``sha256``.
+        Plain data: ``exercises`` (by key: ``points``, ``of``, ``message``), ``answers`` and their ``versions``,
+        ``notes``, ``sha256``.
         There are no exercises if this machine could not grade it; the notes say why.
     """
     with Grader() as grader:
@@ -102,7 +103,7 @@ class Grader:
     ) -> dict[str, Any]:
         """As the function `grade`."""
         tested = {exercise.key: exercise for exercise in sheets.exercises(original) if not exercise.written}
-        result: dict[str, Any] = {"sha256": "", "answers": {}, "notes": []}
+        result: dict[str, Any] = {"sha256": "", "answers": {}, "versions": {}, "notes": []}
         marks: dict[str, dict[str, Any]] = {}
         job = {"path": str(path), "original": nbformat.writes(original), "seed": seed, "safe": safe}
         used, kills = 0.0, _out_of_memory()
@@ -118,14 +119,14 @@ class Grader:
                         marks[message["mark"][0]] = message["mark"][1]
                     if "refused" in message:
                         self.close()  # it may have no memory left
-                        return result | _not_graded(message["refused"])
+                        return result | not_graded(message["refused"])
                     result["notes"] += message.get("notes", [])
                 break
             except OSError as error:
-                return result | _not_graded(f"this machine has no room left: {error}")
+                return result | not_graded(f"this machine has no room left: {error}")
             except _Ended as error:
                 if not error.by_us:
-                    return result | _not_graded(str(error))
+                    return result | not_graded(str(error))
                 if testing is None:
                     result["notes"] = [f"The file could not be read: {error}."]
                     marks = {
@@ -136,7 +137,7 @@ class Grader:
         for key, exercise in tested.items():
             marks.setdefault(key, mark(0, exercise, "The limits of the submission were used up before this test."))
         if _out_of_memory() != kills and any(found["message"] for found in marks.values()):
-            return result | _not_graded("this machine ran out of memory meanwhile; use fewer --jobs")
+            return result | not_graded("this machine ran out of memory meanwhile; use fewer --jobs")
         return result | {"exercises": _pointing_back(marks, tested)}
 
     def _messages(self, job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -201,8 +202,9 @@ class Grader:
         raise _Ended(f"the grader's process ended with code {code}", by_us=False)
 
 
-def _not_graded(reason: str) -> dict[str, Any]:
-    return {"exercises": {}, "notes": [f"Not graded, because {reason}."]}
+def not_graded(reason: str) -> dict[str, Any]:
+    """The result of a submission that this machine could not grade: no exercises, and so no points, neither zero."""
+    return {"sha256": "", "answers": {}, "versions": {}, "exercises": {}, "notes": [f"Not graded, because {reason}."]}
 
 
 def _out_of_memory() -> int:

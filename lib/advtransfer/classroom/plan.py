@@ -72,6 +72,11 @@ def _cell(cell: Mapping[str, Any]) -> Submitted:
     return Submitted(key if isinstance(key, str) else None, str(cell.get("cell_type")), text)
 
 
+def texts_of(original: NotebookNode) -> frozenset[str]:
+    """What stands in those cells of a sheet that have no nbgrader name; the rest of a submission is the student's."""
+    return frozenset(cell.source.strip() for cell in original.cells if "nbgrader" not in cell.metadata)
+
+
 def plan(original: NotebookNode, submitted: list[Submitted]) -> Plan:
     """What is run, where the tests stand, and the written answers.
 
@@ -81,7 +86,7 @@ def plan(original: NotebookNode, submitted: list[Submitted]) -> Plan:
     roles = {
         cell.metadata.nbgrader.grade_id: sheets.role(cell) for cell in original.cells if "nbgrader" in cell.metadata
     }
-    given = {cell.source.strip() for cell in original.cells if "nbgrader" not in cell.metadata}
+    given = texts_of(original)
     own: dict[str, str] = {}
     extras: dict[str | None, list[str]] = {}
     last: str | None = None
