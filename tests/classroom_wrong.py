@@ -329,7 +329,7 @@ WRONG = [  # assignment, cell, answer, part of the message
     ("5-project", "paired_effect", function(PROJECT,
      "at = {v: {r['seed']: r['alpha1'] for r in rows if r['eps'] == v} for v in (low, high)}\n"
      "d = torch.tensor([at[high][s] - at[low][s] for s in range(6)]).double()\nreturn d.mean(), d.std() / 6 ** .5"),
-     "paired_effect"),
+     "only some of the seeds"),
     ("5-project", "paired_effect", function(PROJECT, PAIRS.replace("outcome", "'alpha1'")
      + "return d.mean(), d.std() / len(d) ** 0.5"), "the column alpha1 was used"),
     ("5-project", "paired_effect", function(PROJECT, PAIRS.replace("knob", "'eps'")

@@ -14,7 +14,8 @@ import torch
 from advtransfer.classroom import classes, gradebook, grading, jail, wire
 from advtransfer.classroom.examine import examine
 from advtransfer.classroom.grading import grade
-from advtransfer.classroom.sandbox import Limits, SandboxError, Stopped, Submission, SubmissionError
+from advtransfer.classroom.limits import Limits, SandboxError, Stopped, SubmissionError
+from advtransfer.classroom.sandbox import Submission
 from classroom_cases import NAMES, SOURCES, odd_class, original, solved, stubbed, write
 
 REFUSAL = jail.refusal()

@@ -20,12 +20,11 @@ from nbformat import NotebookNode
 
 from advtransfer.classroom import answers, sheets
 from advtransfer.classroom.checks import Mistake
-from advtransfer.classroom.plan import Cell, Plan, plan, read
-from advtransfer.classroom.sandbox import Limits, SandboxError, Stopped, Submission, SubmissionError, Unanswered
+from advtransfer.classroom.limits import STARTS, Limits, SandboxError, Stopped, SubmissionError, Unanswered
+from advtransfer.classroom.plan import Cell, Plan, mark, plan, read
+from advtransfer.classroom.sandbox import Submission
 
-STARTS = 6  # of one submission: the first one, and those after it has killed its process
 NOTES = 20  # number of notes that are kept
-CHECK_SECONDS = 20  # of the processor, for the grader's own work on one exercise
 CHECK_MEMORY = 2**30  # bytes, beyond what the imports take
 
 Found = dict[str, Any]
@@ -92,7 +91,7 @@ def examine(
         This machine cannot examine it.
     """
     marks = dict(done or {})
-    _limit(resource.RLIMIT_CPU, int(time.process_time()) + CHECK_SECONDS + 1)
+    _limit(resource.RLIMIT_CPU, int(time.process_time() + limits.check_seconds) + 1)
     tested = {exercise.key: exercise for exercise in sheets.exercises(original) if not exercise.written}
     try:
         submitted, checksum = read(path)
@@ -111,7 +110,7 @@ def examine(
     notes = list(planned.notes)
     try:
         for key, position, again in _order(planned, tested, marks):
-            _limit(resource.RLIMIT_CPU, int(time.process_time()) + CHECK_SECONDS + 1)
+            _limit(resource.RLIMIT_CPU, int(time.process_time() + limits.check_seconds) + 1)
             yield {"testing": key}
             found = _test(tested[key], runner, position, seed)
             if again and not found["message"]:
@@ -122,11 +121,6 @@ def examine(
     finally:
         runner.close()
     yield {"notes": (notes + runner.notes)[:NOTES]}
-
-
-def mark(points: float, exercise: sheets.Exercise, message: str) -> Found:
-    """The mark of an exercise as plain data; no message means that all is right."""
-    return {"points": points, "of": exercise.points, "message": message}
 
 
 def _order(planned: Plan, tested: Mapping[str, Any], marks: Mapping[str, Found]) -> Iterator[tuple[str, int, bool]]:
@@ -212,7 +206,7 @@ def _test(exercise: sheets.Exercise, runner: Runner, position: int, seed: int) -
         names: dict[str, Any] = {"seed": seed}
         tree = ast.parse(exercise.tests)
         for name in _asked(tree):
-            names[name] = runner.at(position).value(name)
+            names[name] = _value(name, runner, position)
         exec(compile(tree, exercise.key, "exec"), names)
     except Mistake as mistake:
         return mark(0, exercise, str(mistake))
@@ -229,6 +223,14 @@ def _test(exercise: sheets.Exercise, runner: Runner, position: int, seed: int) -
             raise MemoryError(str(error)) from None
         return mark(0, exercise, f"The test could not use the answer ({type(error).__name__}).")
     return mark(exercise.points, exercise, "")
+
+
+def _value(name: str, runner: Runner, position: int) -> Any:
+    try:
+        return runner.at(position).value(name)
+    except Stopped:  # after its last answer, and this exercise is not to blame
+        runner.close()
+        return runner.at(position).value(name)
 
 
 def _asked(tree: ast.Module) -> list[str]:

@@ -17,9 +17,9 @@ import nbformat
 from nbformat import NotebookNode
 
 from advtransfer.classroom import sheets
-from advtransfer.classroom.examine import CHECK_SECONDS, STARTS, mark
 from advtransfer.classroom.jail import LIBRARY
-from advtransfer.classroom.sandbox import START_SECONDS, Limits
+from advtransfer.classroom.limits import START_SECONDS, STARTS, Limits
+from advtransfer.classroom.plan import mark
 
 LIMITS = Limits()
 TICK = 0.2  # seconds between two looks at whether grading was stopped
@@ -145,7 +145,8 @@ class Grader:
         if self._process is None:
             self._process = self._start()
         line = json.dumps(job).encode() + b"\n"
-        most = 2 * (job["limits"]["total_seconds"] + START_SECONDS + CHECK_SECONDS)  # it may wait for a busy processor
+        limits = Limits(**job["limits"])
+        most = 2 * (limits.total_seconds + START_SECONDS + limits.check_seconds)  # it may wait for a busy processor
         self._send(line)
         while True:
             message = json.loads(self._next_line(time.monotonic() + most))
@@ -198,7 +199,7 @@ class Grader:
         code = self._process.wait()  # type: ignore[union-attr]
         self.close()
         if code == -signal.SIGXCPU:
-            raise _Ended(f"it took more than {CHECK_SECONDS} s of computing", by_us=True)
+            raise _Ended("it took more than its share of computing", by_us=True)
         raise _Ended(f"the grader's process ended with code {code}", by_us=False)
 
 

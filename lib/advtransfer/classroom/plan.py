@@ -126,3 +126,8 @@ def plan(original: NotebookNode, submitted: list[Submitted]) -> Plan:
         cells += [Cell("of your own", source, "extra") for source in extras.get(key, [])]
     written = {key: visible(own[key])[:ANSWER] for key in roles if roles[key] == "written" and key in own}
     return Plan(cells, written, notes)
+
+
+def mark(points: float, exercise: sheets.Exercise, message: str) -> dict[str, Any]:
+    """The mark of an exercise as plain data; no message means that all is right."""
+    return {"points": points, "of": exercise.points, "message": message}

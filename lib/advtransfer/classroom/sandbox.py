@@ -11,44 +11,13 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from advtransfer.classroom import jail, wire
+from advtransfer.classroom.limits import START_SECONDS, Limits, SandboxError, Stopped, SubmissionError, Unanswered
 from advtransfer.classroom.texts import in_one_line
 
-START_SECONDS = 120.0
 TEXT = 1000  # characters of an error message that are kept
-
-
-class Limits(NamedTuple):
-    """What a submission may use."""
-
-    seconds: float = 20.0
-    """For one cell or one call."""
-    total_seconds: float = 180.0
-    """For everything together."""
-    memory: int = 2**30
-    """Bytes for each process, beyond what the imports take."""
-    processes: int = 8
-    """Processes and threads."""
-    disk: int = 2**26
-    """Bytes of files."""
-
-
-class SandboxError(ValueError):
-    """There is no sandbox on this machine, or it does not start, so nothing is graded."""
-
-
-class SubmissionError(Exception):
-    """The student's code raised an error, or returned something that is not plain data."""
-
-
-class Unanswered(SubmissionError):
-    """The code raised NotImplementedError, as the cells of a student edition do."""
-
-
-class Stopped(SubmissionError):
-    """The process of the submission has ended or was ended; another one can be started."""
 
 
 class Submission:

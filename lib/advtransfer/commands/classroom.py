@@ -20,9 +20,9 @@ from advtransfer.classroom import (
     jail,
     marking,
     returning,
-    sandbox,
     sheets,
 )
+from advtransfer.classroom.limits import Limits
 from advtransfer.records.storage import replacing
 
 INSTALL = "pip install advtransfer, from the address that your teacher has given"
@@ -156,7 +156,7 @@ def _grade(arguments: argparse.Namespace) -> int:
     try:
         classes.grade_class(
             folder, original, seed=arguments.seed, students=arguments.student, jobs=arguments.jobs,
-            limits=sandbox.Limits(seconds=arguments.seconds), safe=not arguments.unsafe, tell=tell,
+            limits=Limits(seconds=arguments.seconds), safe=not arguments.unsafe, tell=tell,
         )  # fmt: skip
     except KeyboardInterrupt:
         print(f"{sum(done.values())} submissions are graded and kept in {folder / 'results.json'}", file=sys.stderr)

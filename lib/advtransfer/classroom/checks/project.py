@@ -22,7 +22,7 @@ def effect(paired_effect: Function, *, seed: int, renamed: bool = False) -> None
     columns `eps` and `alpha1` are there, too, but they tell something else.
     """
     generator = random(seed)
-    n = int(torch.randint(5, 9, (), generator=generator))
+    n = 8 if not renamed else int(torch.randint(5, 9, (), generator=generator))
     base, noise, decoy = normal(generator, n), 0.1 * normal(generator, 3, n), normal(generator, 3, n)
     knob, outcome, levels, seeds = ("eps", "alpha1", [0.1, 0.2, 0.4], list(range(n)))
     if renamed:
@@ -39,8 +39,8 @@ def effect(paired_effect: Function, *, seed: int, renamed: bool = False) -> None
     arguments = paired_effect, rows, knob, levels[0], levels[2], outcome
     found = called(HINT, "paired_effect", *arguments) if renamed else paired_effect(*arguments[1:])
 
-    def result(difference: torch.Tensor) -> torch.Tensor:
-        return torch.stack([difference.mean(), difference.std() / n**0.5])
+    def result(difference: torch.Tensor, count: int = n) -> torch.Tensor:
+        return torch.stack([difference.mean(), difference.std() / count**0.5])
 
     def met(name: str, level: float) -> torch.Tensor:
         return torch.tensor([row[name] for row in rows if row[knob] == level], dtype=torch.float64)
@@ -61,6 +61,8 @@ def effect(paired_effect: Function, *, seed: int, renamed: bool = False) -> None
         "this is the variance of the mean; take the root.": torch.stack([mean, error**2]),
         "the column alpha1 was used; use that which `outcome` names.": result(decoy[2] - decoy[0]),
         f"it is NaN: {HINT}": [torch.full((2,), torch.nan), torch.stack([mean, mean * torch.nan])],
+        "only some of the seeds were used; use all that the rows have.":
+            [result(difference[:m], m) for m in range(2, n)],
         "only the mean was returned; expected its standard error, too.": mean,
         "the two numbers are exchanged: first the mean, then its standard error.": torch.stack([error, mean]),
         "the number of runs was used; the standard error is over the number of seeds.":
