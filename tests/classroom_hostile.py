@@ -189,7 +189,8 @@ def spam():
         try: os.write(fd, forge({{"dict": [["value", 1.0], ["ticket", ""]]}}))
         except OSError: pass
 """, 10),
-        "another process answers": l2("if os.fork(): os.wait(), os._exit(0)\n    return torch.zeros(32, 6)", "import os"),
+        "another process answers": l2("if os.fork(): os.wait(), os._exit(0)\n    return torch.zeros(32, 6)",
+                                      "import os"),
         "reads the requests": l2("return [os.read(fd, 10**6) for fd in FDS]", f"import os\nFDS = {FDS}"),
         "stops itself": l2("os.kill(os.getpid(), signal.SIGSTOP)", "import os, signal"),
         "replays a ticket": l2("return 0", FORGE + """

@@ -9,9 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import torch
 
-from advtransfer.classroom import classes, gradebook, grading, jail, wire
+from advtransfer.classroom import classes, gradebook, grading, jail
 from advtransfer.classroom.examine import examine
 from advtransfer.classroom.grading import grade
 from advtransfer.classroom.limits import Limits, SandboxError, Stopped, SubmissionError
@@ -275,40 +274,3 @@ def test_hostile_answers_that_are_no_plain_data_cost_nothing(answer, box):
     with pytest.raises(SubmissionError):
         box.value("f")()
     assert evaluated(box, "found = 1") == 1
-
-
-def test_the_wire_keeps_values_and_models():
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2), torch.nn.Tanh()).double()
-    sent = {"a": [1, 2.5, None, "é"], 3: torch.eye(2).double()[:, 1], "model": model, "empty": torch.zeros(0, 3)}
-    data = wire.encode(sent)
-    with pytest.raises(wire.WireError):
-        wire.decode(reader(data))
-    got = wire.decode(reader(data), models=True)
-    x = torch.ones(4, 2, 3).double()
-    assert got["a"] == sent["a"]
-    assert got[3].equal(sent[3])
-    assert got["empty"].shape == (0, 3)
-    assert got["model"](x).equal(model(x))
-
-
-def reader(data):
-    stream = [data]
-
-    def read(n):
-        part, stream[0] = stream[0][:n], stream[0][n:]
-        return part
-
-    return read
-
-
-@pytest.mark.parametrize("header", [
-    b"[]", b"{", b'{"value": 1}', b'{"value": {"tensor": 0}, "arrays": []}', b"[" * 100_000,
-    b'{"value": 1, "arrays": [["object", [1]]]}', b'{"value": {"model": []}, "arrays": []}',
-    b'{"value": 1, "arrays": [["float64", [-1]]]}', b'{"value": 1, "arrays": [["float64", [99999999999]]]}',
-    b'{"value": 1, "arrays": [["float64", [0, 99999999999]]]}',
-])  # fmt: skip
-def test_a_frame_that_lies_is_refused(header):
-    with pytest.raises(wire.WireError):
-        wire.decode(reader(len(header).to_bytes(8, "big") + header))
-    with pytest.raises(wire.WireError):
-        wire.decode(reader((2**40).to_bytes(8, "big")))
