@@ -15,12 +15,12 @@ from bs4 import BeautifulSoup
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advtransfer.classroom import answers, collecting, gradebook, handed_in, marking, marks, rendering
+from advtransfer.classroom import answers, classes, collecting, gradebook, handed_in, marking, marks, rendering
 from advtransfer.classroom.answers import Answer
 from advtransfer.classroom.rendering import formula, rendered
 from advtransfer.commands import main as cli
 from browser import CHROMIUM, Browser
-from classroom_cases import SOURCES, original, solved, stubbed, write
+from classroom_cases import SOURCES, graded_as, original, solved, stubbed, write
 
 NAME = "5-project"
 SHEET = original(NAME)
@@ -158,14 +158,14 @@ def test_answers_are_read_with_their_attachments_and_the_figures_above_them(tmp_
     )
     cell = next(c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade_id") == QUESTION)
     cell["attachments"] = {"p.png": {"image/png": png(5, 5)}}
-    found = answers.read(write(notebook, tmp_path / "a.ipynb"))
+    found = answers.read(write(notebook, tmp_path / "a.ipynb"), SHEET)
     assert found[QUESTION].attachments == {"p.png": ("image/png", png(5, 5))}
     assert [kind for kind, _ in found[QUESTION].figures] == ["image/png", "image/svg+xml"]
     assert base64.b64encode(b"<svg/>").decode() in rendering.figures(found[QUESTION])
-    before = answers.versions(tmp_path / "a.ipynb", gradebook.exercises(SHEET), "0" * 64)
+    before = answers.versions(tmp_path / "a.ipynb", SHEET, "0" * 64)
     cell["attachments"] = {"p.png": {"image/png": png(5, 6)}}
     write(notebook, tmp_path / "a.ipynb")
-    after = answers.versions(tmp_path / "a.ipynb", gradebook.exercises(SHEET), "0" * 64)
+    after = answers.versions(tmp_path / "a.ipynb", SHEET, "0" * 64)
     assert {key for key in before if before[key] != after[key]} == {QUESTION}
 
 
@@ -175,9 +175,9 @@ def test_answers_are_read_with_their_attachments_and_the_figures_above_them(tmp_
 ])  # fmt: skip
 def test_what_is_no_notebook_has_no_answers(tmp_path, content):
     (tmp_path / "a.ipynb").write_bytes(content)
-    assert answers.read(tmp_path / "a.ipynb") == {}
+    assert answers.read(tmp_path / "a.ipynb", SHEET) == {}
     (tmp_path / "link.ipynb").symlink_to(tmp_path / "a.ipynb")
-    assert answers.read(tmp_path / "link.ipynb") == {}
+    assert answers.read(tmp_path / "link.ipynb", SHEET) == {}
 
 
 @pytest.fixture
@@ -197,8 +197,8 @@ def folder(tmp_path, monkeypatch):
         if cell.cell_type == "markdown":
             cell["attachments"] = {"p": {"image/svg+xml": base64.b64encode(svg).decode()}}
     write(eve, folder / "submitted" / "eve.ipynb")
-    monkeypatch.setattr(gradebook, "grade", lambda *arguments, **options: dict(MADE))
-    gradebook.grade_class(folder, SHEET, seed=1)
+    graded_as(monkeypatch, dict(MADE))
+    classes.grade_class(folder, SHEET, seed=1)
     return folder
 
 
@@ -383,7 +383,7 @@ def test_an_answer_changed_since_its_mark_is_flagged_until_the_teacher_says_so(b
     keys = [table.cell(row, "exercise") for _, row in table.rows[:3]]
     changed = stubbed(NAME, **{key.replace("-", "_"): "another" for key in keys})
     write(changed, folder / "submitted" / "Ada.ipynb")
-    gradebook.grade_class(folder, SHEET, seed=1)
+    classes.grade_class(folder, SHEET, seed=1)
     browser.open(marking.write_page(folder, SHEET, "Project", "x"))
     assert browser.run("document.querySelectorAll('.changed').length") == 3
     browser.run("document.querySelector('[name=stands]').click()")

@@ -7,9 +7,10 @@ import unicodedata
 
 import pytest
 
-from advtransfer.classroom import answers, feedback, gradebook, handed_in, marks, sandbox, sheets
+from advtransfer.classroom import answers, classes, feedback, gradebook, handed_in, jail, marks, sheets
+from advtransfer.classroom.grading import Grader
 from advtransfer.commands import main as cli
-from classroom_cases import SOURCES, original, solved, stubbed, write
+from classroom_cases import SOURCES, graded_as, original, solved, stubbed, write
 
 SHEET = original("5-project")
 EXERCISES = sheets.exercises(SHEET)
@@ -25,8 +26,8 @@ def folder(tmp_path, monkeypatch):
     """A class of three whose tests have run; the sandbox is not what is tested here."""
     for student in ("007", "José", "Zoë B"):
         write(solved("5-project"), tmp_path / "5-project" / "submitted" / f"{student}.ipynb")
-    monkeypatch.setattr(gradebook, "grade", lambda *arguments, **options: dict(MADE))
-    gradebook.grade_class(tmp_path / "5-project", SHEET, seed=1)
+    graded_as(monkeypatch, dict(MADE))
+    classes.grade_class(tmp_path / "5-project", SHEET, seed=1)
     return tmp_path / "5-project"
 
 
@@ -55,7 +56,7 @@ def of(folder, student, key):
 def test_marks_are_read_as_spreadsheets_write_them(folder, written):
     fill(folder, ["José", QUESTION.key, "3", "2,5", 'says "why"; and, well'], ["", "", "", "", ""], **written)
     assert of(folder, "José", QUESTION.key)[1:3] == (2.5, 'says "why"; and, well')
-    gradebook.grade_class(folder, SHEET, seed=1)  # adds the missing rows
+    classes.grade_class(folder, SHEET, seed=1)  # adds the missing rows
     table = marks.read_table(folder / "marks.csv")
     assert table.delimiter == written.get("delimiter", ",")
     assert len(table.rows) == 3 * 5
@@ -69,7 +70,7 @@ def test_a_name_in_another_normal_form_is_the_same_name(folder):
 
 def test_an_empty_file_gets_its_columns_and_rows_again(folder):
     (folder / "marks.csv").write_bytes(b"")
-    gradebook.grade_class(folder, SHEET, seed=1)
+    classes.grade_class(folder, SHEET, seed=1)
     table = marks.read_table(folder / "marks.csv")
     assert tuple(table.header) == marks.COLUMNS
     assert len(table.rows) == 3 * 5
@@ -96,10 +97,10 @@ def test_what_cannot_be_is_told_with_its_line(folder, row, told):
 
 def test_all_mistakes_are_told_at_once_and_before_anything_is_graded(folder, monkeypatch):
     fill(folder, *[[name, QUESTION.key, "3", "1", ""] for name in ("x", "y", "z", "José", "José")])
-    monkeypatch.setattr(gradebook, "grade", lambda *arguments, **options: pytest.fail("was graded"))
+    monkeypatch.setattr(Grader, "grade", lambda *arguments, **options: pytest.fail("was graded"))
     before = (folder / "marks.csv").read_bytes()
     with pytest.raises(ValueError, match=r"line 2: 'x'.*line 3: 'y'.*line 4: 'z'.*line 6: 'José' has a mark.*line 5"):
-        gradebook.grade_class(folder, SHEET, seed=1)
+        classes.grade_class(folder, SHEET, seed=1)
     assert (folder / "marks.csv").read_bytes() == before
 
 
@@ -161,13 +162,13 @@ def test_the_figure_of_the_class_shows_those_whom_a_bonus_leads_beyond_the_most(
 
 def resubmit(folder, student, **answers):
     write(stubbed("5-project", **answers), folder / "submitted" / f"{student}.ipynb")
-    gradebook.grade_class(folder, SHEET, seed=1)
+    classes.grade_class(folder, SHEET, seed=1)
 
 
 def test_a_mark_for_an_answer_that_was_changed_since_is_flagged(folder, capsys):
     edit(folder, "José", QUESTION.key, points="2")
     edit(folder, "Zoë B", QUESTION.key, points="2")
-    gradebook.grade_class(folder, SHEET, seed=1)
+    classes.grade_class(folder, SHEET, seed=1)
     assert not of(folder, "José", QUESTION.key).changed
     resubmit(folder, "José", written_question="Another question.")
     assert of(folder, "José", QUESTION.key).changed
@@ -177,7 +178,7 @@ def test_a_mark_for_an_answer_that_was_changed_since_is_flagged(folder, capsys):
     assert cli.main(asked) == 0
     assert f"José: the answer '{QUESTION.key}' was changed after it had been marked" in capsys.readouterr().err
     edit(folder, "José", QUESTION.key, answer="")  # the mark stands
-    gradebook.grade_class(folder, SHEET, seed=1)
+    classes.grade_class(folder, SHEET, seed=1)
     assert not of(folder, "José", QUESTION.key).changed
     resubmit(folder, "José", written_question="A third question.")
     assert of(folder, "José", QUESTION.key).changed
@@ -192,36 +193,34 @@ def test_a_row_without_points_follows_the_answer_and_one_added_by_hand_keeps_tha
     table.rows.append((0, [cells.get(name, "") for name in table.header]))
     marks.write_table(folder / "marks.csv", table)
     resubmitted = dict(MADE) | {"sha256": "1" * 64}
-    monkeypatch.setattr(gradebook, "grade", lambda *arguments, **options: resubmitted)
-    gradebook.grade_class(folder, SHEET, seed=1)
+    graded_as(monkeypatch, resubmitted)
+    classes.grade_class(folder, SHEET, seed=1)
     assert of(folder, "José", "test-effect").changed
     assert not of(folder, "José", QUESTION.key).changed
 
 
 def test_versions_are_words_that_no_spreadsheet_changes():
-    versions = answers.versions(SOURCES / "none.ipynb", EXERCISES, "0123456789abcdef" * 4)
+    versions = answers.versions(SOURCES / "none.ipynb", SHEET, "0123456789abcdef" * 4)
     assert set(versions) == {"test-effect"}
     assert all(word.isalpha() and not set(word) & set("aeiou") for word in versions.values())
 
 
 def test_a_student_is_chosen_by_a_name_in_any_normal_form(folder):
-    assert set(gradebook.grade_class(folder, SHEET, seed=1, students=[unicodedata.normalize("NFD", "José")])) == {
-        "José"
-    }
+    assert set(classes.grade_class(folder, SHEET, seed=1, students=[unicodedata.normalize("NFD", "José")])) == {"José"}
 
 
 def test_one_unreadable_file_does_not_lose_the_results_of_the_others(folder, monkeypatch):
     (folder / "results.json").unlink()
 
-    def grade(path, *arguments, **options):
+    def grade(self, path, *arguments, **options):
         if path.stem == "José":
             raise PermissionError(13, "Permission denied", str(path))
         return dict(MADE)
 
-    monkeypatch.setattr(gradebook, "grade", grade)
-    with pytest.raises(PermissionError):
-        gradebook.grade_class(folder, SHEET, seed=1)
-    assert set(gradebook.results(folder)) == {"007", "Zoë B"}
+    monkeypatch.setattr(Grader, "grade", grade)
+    found = classes.grade_class(folder, SHEET, seed=1)
+    assert {student for student, result in found.items() if result["exercises"]} == {"007", "Zoë B"}
+    assert "Permission denied" in found["José"]["notes"][0]
 
 
 NAMES_OF_THE_WORLD = (
@@ -258,7 +257,7 @@ def test_names_of_the_world_are_graded_and_all_that_is_not_a_submission_is_told_
 
 
 def test_what_is_not_graded_is_told_and_the_rest_is_graded(folder, capsys, monkeypatch):
-    monkeypatch.setattr(sandbox, "refusal", lambda *private: None)
+    monkeypatch.setattr(jail, "refusal", lambda *private: None)
     (folder / "submitted" / "empty").mkdir()
     (folder / "submitted" / "notes.txt").touch()
     asked = ["classroom", "grade", "5-project", "--class", str(folder.parent), "--sources", str(SOURCES)]
@@ -290,5 +289,5 @@ def test_results_without_versions_from_an_earlier_release_are_read(folder):
     (folder / "results.json").write_text(json.dumps(results))
     edit(folder, "José", QUESTION.key, points="1", answer="")
     assert not of(folder, "José", QUESTION.key).changed
-    gradebook.grade_class(folder, SHEET, seed=1)
+    classes.grade_class(folder, SHEET, seed=1)
     assert of(folder, "José", QUESTION.key).points == 1

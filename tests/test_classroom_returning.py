@@ -8,9 +8,9 @@ import zipfile
 import nbformat
 import pytest
 
-from advtransfer.classroom import collecting, feedback, gradebook, marks, returning, uploads
+from advtransfer.classroom import classes, collecting, feedback, marks, returning, uploads
 from advtransfer.commands import main as cli
-from classroom_cases import SOURCES, original, solved
+from classroom_cases import SOURCES, graded_as, original, solved
 from zipped import archive
 
 NAME = "5-project"
@@ -25,8 +25,8 @@ NOTEBOOK = nbformat.writes(solved(NAME)).encode()
 def graded(folder, zipped, monkeypatch, *, unmarked=()):
     """Collect a zip file, and mark every written answer but those of `unmarked` with all points but one."""
     collecting.collect(folder, zipped, NAME)
-    monkeypatch.setattr(gradebook, "grade", lambda *arguments, **options: dict(MADE))
-    gradebook.grade_class(folder, SHEET, seed=1)
+    graded_as(monkeypatch, dict(MADE))
+    classes.grade_class(folder, SHEET, seed=1)
     table = marks.read_table(folder / "marks.csv")
     for _, row in table.rows:
         if table.cell(row, "student") not in unmarked:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from advtransfer.classroom.grading import FILE_BYTES
-from advtransfer.classroom.sheets import Exercise
+from nbformat import NotebookNode
+
+from advtransfer.classroom.plan import FILE_BYTES, texts_of
+from advtransfer.classroom.sheets import exercises
 
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/svg+xml")
 LETTERS = str.maketrans("0123456789abcdef", "bcdfghjklmnpqrst")
@@ -23,8 +25,11 @@ class Answer(NamedTuple):
     """The pictures that the code cells above it show, back to the answer before: type and content in base64."""
 
 
-def read(path: Path) -> dict[str, Answer]:
-    """The cells of a notebook that have an nbgrader name, by name; none if it cannot be read."""
+def read(path: Path, original: NotebookNode) -> dict[str, Answer]:
+    """The cells of a notebook that have an nbgrader name, by name; none if it cannot be read.
+
+    A Markdown cell of the student's own below an answer belongs to that answer.
+    """
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > FILE_BYTES:
             return {}
@@ -33,21 +38,28 @@ def read(path: Path) -> dict[str, Answer]:
         return {}
     found: dict[str, Answer] = {}
     figures: list[tuple[str, str]] = []
+    given, last = texts_of(original), None
     for cell in _dicts(cells):
         key = _dict(_dict(cell.get("metadata")).get("nbgrader")).get("grade_id")
+        source = _text(cell.get("source"))
+        if key is not None:
+            last = None
         if cell.get("cell_type") == "code":
             shown = [_dict(output.get("data")) for output in _dicts(cell.get("outputs"))]
             figures += [picture for data in shown if (picture := _picture(data))]
-        elif isinstance(key, str) and key not in found:  # of two cells with one name the first is graded
-            pasted = {name: _picture(_dict(data)) for name, data in _dict(cell.get("attachments")).items()}
-            found[key] = Answer(
-                _text(cell.get("source")), {name: picture for name, picture in pasted.items() if picture}, figures
-            )
+            continue
+        pasted = {name: _picture(_dict(data)) for name, data in _dict(cell.get("attachments")).items()}
+        pictures = {name: picture for name, picture in pasted.items() if picture}
+        if isinstance(key, str) and key not in found:  # of two cells with one name the first is graded
+            found[key], last = Answer(source, pictures, figures), key
             figures = []
+        elif last is not None and source.strip() not in given | {""}:
+            text, before, drawn = found[last]
+            found[last] = Answer(f"{text}\n\n{source}", before | pictures, drawn)
     return found
 
 
-def versions(path: Path, exercises: Sequence[Exercise], sha256: str) -> dict[str, str]:
+def versions(path: Path, original: NotebookNode, sha256: str) -> dict[str, str]:
     """A short name for each answer of a notebook, by exercise; it changes when the answer changes.
 
     A written answer is its text and its pictures; an answer with tests is the whole notebook, for its functions may
@@ -57,14 +69,14 @@ def versions(path: Path, exercises: Sequence[Exercise], sha256: str) -> dict[str
     ----------
     path : Path
         The notebook.
-    exercises : sequence of Exercise
-        The exercises of the sheet.
+    original : NotebookNode
+        The instructor edition.
     sha256 : str
         Checksum of the file.
     """
-    answers = read(path)
+    answers = read(path, original)
     found = {}
-    for exercise in exercises:
+    for exercise in exercises(original):
         if exercise.written and exercise.key in answers:
             answer = answers[exercise.key]
             content = json.dumps([answer.text, answer.attachments], sort_keys=True)

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from advtransfer.classroom.grading import FILE_BYTES
 from advtransfer.classroom.handed_in import is_litter, normal
+from advtransfer.classroom.plan import FILE_BYTES
 
 MEMBERS = 50_000  # of an archive
 UTF_8 = 0x800  # the flag of a member whose name is in UTF-8; without it the name should be in code page 437

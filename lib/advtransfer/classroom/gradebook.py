@@ -5,20 +5,16 @@ has given by hand. Results and marks are kept apart, so that grading again chang
 """
 
 import csv
-import datetime
 import json
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbformat import NotebookNode
 
-from advtransfer.classroom import answers, handed_in, marks
-from advtransfer.classroom.grading import LIMITS, Limits, grade
+from advtransfer.classroom import handed_in, marks
 from advtransfer.classroom.marks import Mark
 from advtransfer.classroom.sheets import Exercise, exercises
 from advtransfer.records.storage import replacing
@@ -39,79 +35,6 @@ class Row(NamedTuple):
     penalty: float = 0.0
     changed: bool = False
     """Whether the answer was changed after a person had marked it."""
-
-
-def grade_class(
-    folder: Path,
-    original: NotebookNode,
-    *,
-    seed: int,
-    students: Iterable[str] = (),
-    jobs: int = 1,
-    limits: Limits = LIMITS,
-    safe: bool = True,
-) -> dict[str, Any]:
-    """Grade the submissions in `folder`: write ``results.json``, and list what needs a mark in ``marks.csv``.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder of the class and the assignment.
-    original : NotebookNode
-        The instructor edition.
-    seed : int
-        Seed of the tests' inputs, the same for all students.
-    students
-        Grade only these; the results of the others stay. By default all are graded.
-    jobs : int
-        Number of submissions at a time.
-    limits, safe
-        As for `sandbox.Submission`.
-
-    Returns
-    -------
-    dict
-        The results of this call, by student.
-
-    Raises
-    ------
-    ValueError
-        Nothing was handed in, or nothing by one of `students`, or ``marks.csv`` is not as expected.
-    OSError
-        A file could not be read; the results of the others are written before.
-    """
-    paths, *odd = handed_in.found(folder)
-    if not paths:
-        there = "".join(f"; {line}" for lines in odd for line in lines)
-        raise ValueError(f"nothing is in {folder / 'submitted'}; expected STUDENT.ipynb or STUDENT/NAME.ipynb{there}")
-    chosen = [handed_in.normal(student) for student in students] or list(paths)
-    if strangers := [student for student in chosen if student not in paths]:
-        raise ValueError(f"{', '.join(strangers)} handed nothing in; expected one of {', '.join(paths)}")
-    marked(folder, original)  # a mistake in the file is reported before the long work
-
-    def one(student: str) -> dict[str, Any]:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        graded: dict[str, Any] = {"graded": now, "seed": seed}
-        graded |= grade(paths[student], original, seed=seed, limits=limits, safe=safe)
-        return graded | {"versions": answers.versions(paths[student], exercises(original), graded["sha256"])}
-
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = {student: pool.submit(one, student) for student in chosen}
-    new = {student: result.result() for student, result in waiting.items() if not result.exception()}
-    before = versions(folder)
-    with replacing(folder / "results.json") as draft:
-        text = json.dumps(results(folder) | new, indent=1, ensure_ascii=True, sort_keys=True)
-        draft.write_text(text, encoding="utf-8")
-    marks.prepare(folder / "marks.csv", exercises(original), before, versions(folder))
-    for result in waiting.values():
-        result.result()  # raises what stopped it, after the results of the others are written
-    return new
-
-
-def seed_of(folder: Path) -> int:
-    """The seed with which the class was graded before, so that grading again is fair; or a new one, known to nobody."""
-    before = [result["seed"] for result in results(folder).values()]
-    return before[0] if before else secrets.randbits(32)
 
 
 def results(folder: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def write_page(folder: Path, original: NotebookNode, title: str, command: str) -
         raise ValueError(f"{folder} has no results; expected that `advtransfer classroom grade` has run")
     old = set(marks.changed(gradebook.marked(folder, original), gradebook.versions(folder)))
     notebooks = handed_in.found(folder).notebooks
-    read = {student: answers.read(notebooks[student]) if student in notebooks else {} for student in results}
+    read = {student: answers.read(notebooks[student], original) if student in notebooks else {} for student in results}
     sections: list[Any] = []
     for exercise in exercises(original):
         if exercise.written:

@@ -4,12 +4,25 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
 
-from advtransfer.classroom import collecting, feedback, gradebook, handed_in, marking, returning, sandbox, sheets
+from advtransfer.classroom import (
+    classes,
+    collecting,
+    feedback,
+    gradebook,
+    handed_in,
+    jail,
+    marking,
+    returning,
+    sheets,
+)
+from advtransfer.classroom.limits import Limits
 from advtransfer.records.storage import replacing
 
 INSTALL = "pip install advtransfer, from the address that your teacher has given"
@@ -43,9 +56,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     grade.add_argument(
         "--jobs", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="submissions graded at the same time"
     )
-    grade.add_argument(
-        "--seed", type=int, default=None, help="seed of the tests' inputs (default: a secret seed, which is kept)"
-    )
+    grade.add_argument("--seed", type=int, default=None, help="seed of the tests' inputs (default: that of the class)")
     grade.add_argument("--seconds", type=float, default=20.0, help="time limit for one cell or call (default: 20)")
     grade.add_argument("--unsafe", action="store_true", help="run without a sandbox; for code that you have read")
     grade.set_defaults(func=_grade)
@@ -94,7 +105,7 @@ def _release(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    reason = sandbox.refusal()
+    reason = jail.refusal()
     print(reason or "ok: submissions run in a sandbox here")
     return 1 if reason else 0
 
@@ -126,29 +137,37 @@ def _grade(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--jobs {arguments.jobs} --seconds {arguments.seconds:g}; expected both above zero")
     if arguments.unsafe:
         print("warning: submissions run without a sandbox and can do what you can do", file=sys.stderr)
-    elif reason := sandbox.refusal(folder, arguments.sources):
+    elif reason := jail.refusal(folder, arguments.sources):
         raise ValueError(f"not graded, because there is no sandbox: {reason}")
-    seed = gradebook.seed_of(folder) if arguments.seed is None else arguments.seed
-    limits = sandbox.Limits(seconds=arguments.seconds)
-    try:
-        new = gradebook.grade_class(
-            folder, original, seed=seed, students=arguments.student, jobs=arguments.jobs, limits=limits,
-            safe=not arguments.unsafe,
-        )  # fmt: skip
-    finally:
-        gradebook.hand_over(folder)
-    for student, result in new.items():
-        marks = result["exercises"].values()
-        earned = f"{sum(m['points'] for m in marks):g} of {sum(m['of'] for m in marks):g} by tests"
-        print(f"{student}: {earned if marks else 'NOT GRADED; grade again'}")
     found = handed_in.found(folder)
     for line in found.passed_over:
         print(f"passed over: {line}", file=sys.stderr)
     for line in found.refused:
         print(f"NOT GRADED: {line}", file=sys.stderr)
+    done: dict[str, bool] = {}
+
+    def tell(student: str, result: Mapping[str, Any], count: int, total: int) -> None:
+        marks = result["exercises"].values()
+        earned = f"{sum(m['points'] for m in marks):g} of {sum(m['of'] for m in marks):g} by tests"
+        reason = "; ".join(result["notes"])
+        done[student] = bool(marks)
+        print(f"[{count}/{total}] {student}: {earned if marks else f'NOT GRADED; grade again. {reason}'}", flush=True)
+
+    try:
+        classes.grade_class(
+            folder, original, seed=arguments.seed, students=arguments.student, jobs=arguments.jobs,
+            limits=Limits(seconds=arguments.seconds), safe=not arguments.unsafe, tell=tell,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print(f"{sum(done.values())} submissions are graded and kept in {folder / 'results.json'}", file=sys.stderr)
+        raise
+    finally:
+        gradebook.hand_over(folder)
     _tell_changed(gradebook.rows(folder, original), folder)
+    if missing := [student for student, graded in done.items() if not graded]:
+        print(f"NOT GRADED, without points or loss of points: {', '.join(missing)}", file=sys.stderr)
     print(f"{folder / 'results.json'}; written answers are marked in {folder / 'marks.csv'}")
-    return 0 if all(result["exercises"] for result in new.values()) and not found.refused else 1
+    return 1 if missing or found.refused else 0
 
 
 def _tell_changed(earned: dict[str, list[gradebook.Row]], folder: Path) -> None:
