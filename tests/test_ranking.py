@@ -252,7 +252,10 @@ def test_settings_and_scores_that_do_not_exist_are_refused_before_any_work():
     pool = {"a": Encoder(net())}
     refuses("unknown setting 'epsilon'; did you mean 'eps'?", lambda: ranking.score(pool, target(), epsilon=1))
     refuses("unknown score 'LogMe'; did you mean 'LogME'?", lambda: ranking.score(pool, target(), only=["LogMe"]))
-    refuses("eps is 8; expected a radius above 0 and at most 1", lambda: ranking.score(pool, target(), eps=8))
+    refuses(
+        "eps is 8; expected at most 1, the width of the box: did you mean 8/255?",
+        lambda: ranking.score(pool, target(), eps=8),
+    )
     refuses("the pool is empty", lambda: ranking.score({}, target()))
 
 
@@ -276,6 +279,12 @@ def test_projected_outputs_give_no_smaller_distance():
         result = ranking.score(pool, target(), only=["distance"], outputs=outputs, **FAST)
         apart.append(result.scores["value"].item())
     assert apart[0] >= apart[1] - 1e-9 >= apart[2] - 2e-9
+
+
+def test_a_ranking_by_one_score_without_draws_is_a_ranking():
+    result = ranking.score({"a": Encoder(net()), "b": Encoder(net(6))}, target(), only=["distance"], **FAST)
+    assert ranking.ranks(result).empty
+    assert len(result.wide()) == 2
 
 
 # Comparisons.

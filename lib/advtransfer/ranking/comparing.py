@@ -10,6 +10,7 @@ from scipy import stats
 from advtransfer.names import unknown
 from advtransfer.ranking.scoring import SMALLER_IS_BETTER, Ranking
 
+COLUMNS = ("candidate", "score", "rank", "rank_low", "rank_high", "best", "group")
 Floats = NDArray[np.float64]
 
 
@@ -41,7 +42,7 @@ def ranks(ranking: Ranking, level: float = 0.95) -> pd.DataFrame:
              "best": shares[k], "group": groups[k]}
             for k, name in enumerate(table.columns)
         ]  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _groups(values: Floats, drawn: Floats, tail: float) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from advtransfer import attacks, matching, metrics, spectral
+from advtransfer.checks import expected_radius
 from advtransfer.models import images
 from advtransfer.models.initialisation import initialised_by
 from advtransfer.modes import Model, evaluating, outputs_of
@@ -50,8 +51,10 @@ class Settings:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
         if self.truth not in ("probe", "full", "none"):
             raise ValueError(f"truth is {self.truth!r}; expected 'probe', 'full' or 'none'")
-        if not 0 < self.eps <= 1:
-            raise ValueError(f"eps is {self.eps:g}; expected a radius above 0 and at most 1, for pixels in [0, 1]")
+        if self.eps <= 0:
+            raise ValueError(f"eps is {self.eps:g}; expected a radius above 0")
+        if instead := expected_radius(self.eps, "linf", 1.0, 1):
+            raise ValueError(f"eps is {self.eps:g}; expected {instead}")
 
     def seed_of(self, what: str) -> int:
         """The seed of one random component."""
