@@ -16,6 +16,7 @@ from pydantic import Field
 from scipy import stats
 
 from advtransfer import ranking
+from advtransfer.datasets.variants import VARIANTS
 from advtransfer.experiments.forecast import expected_best
 from advtransfer.experiments.selection import SCORES
 from advtransfer.records import shipped
@@ -44,6 +45,8 @@ PREDICTORS: dict[str, Sign] = {
 AGAINST = ("alpha1", "source_accuracy")
 """The two with which every other one is compared in pairs."""
 TRUTHS = {"probe_accuracy": "linear probe", "full_accuracy": "fine-tuning of all weights"}
+PLANNED = {"series": ("slim", "unaugmented", "few", "robust", "brief", "sketch"), "target": VARIANTS}
+"""The ways of training and the targets of the plan; what has been measured of it so far, the page says."""
 TARGETS_AT_LEAST, RECIPES_AT_LEAST = 2, 5
 
 

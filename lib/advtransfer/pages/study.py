@@ -56,10 +56,24 @@ def about(record: Record) -> str:
     trained = sources[~sources["untrained"]]
     row = scores.iloc[0]
     return (
-        f"{row['recipes']} recipes ({trained['series'].nunique()} ways of training, five architectures) on "
+        f"{row['recipes']} recipes (ways of training: {trained['series'].nunique()}; five architectures) on "
         f"{row['targets']} targets. Own accuracy spans {100 * trained['source_accuracy'].min():.0f} to "
         f"{100 * trained['source_accuracy'].max():.0f}%, accuracy after transfer "
         f"{100 * trained['probe_accuracy'].min():.0f} to {100 * trained['probe_accuracy'].max():.0f}%."
+        f"{_still_to_do(trained)}"
+    )
+
+
+def _still_to_do(trained: pd.DataFrame) -> str:
+    """What the plan asks for and is not measured yet; empty if all is."""
+    words = {"series": "ways of training", "target": "targets"}
+    done = {name: len(set(planned) & set(trained[name])) for name, planned in study.PLANNED.items()}
+    if all(done[name] == len(planned) for name, planned in study.PLANNED.items()):
+        return ""
+    said = [f"{done[name]} of {len(planned)} {words[name]}" for name, planned in study.PLANNED.items()]
+    return (
+        f" **This is a part of the plan below: {' and '.join(said)} have been measured so far.** Read the intervals, "
+        "not the order."
     )
 
 
@@ -72,7 +86,8 @@ def choice(record: Record) -> str:
     best = str(known["regret_few"].drop("probe").idxmin())
     named = list(dict.fromkeys([best, "probe", "source_accuracy", "alpha1"]))
     parts = [f"{label(name)} {100 * float(known['regret_few'].loc[name]):.1f}" for name in named]
-    return f"Points lost when one of five sources is chosen: {', '.join(parts)}."
+    size = f"{scores.iloc[0]['recipes']} recipes, {scores.iloc[0]['targets']} targets"
+    return f"Points lost when one of five sources is chosen ({size}): {', '.join(parts)}."
 
 
 def answer(record: Record) -> str:
