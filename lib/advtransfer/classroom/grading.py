@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 from advtransfer.classroom import sheets
 from advtransfer.classroom.jail import LIBRARY
-from advtransfer.classroom.limits import START_SECONDS, STARTS, Limits
+from advtransfer.classroom.limits import LONGER, START_SECONDS, STARTS, Limits
 from advtransfer.classroom.plan import mark
 
 LIMITS = Limits()
@@ -146,7 +146,9 @@ class Grader:
             self._process = self._start()
         line = json.dumps(job).encode() + b"\n"
         limits = Limits(**job["limits"])
-        most = 2 * (limits.total_seconds + START_SECONDS + limits.check_seconds)  # it may wait for a busy processor
+        most = LONGER * (
+            limits.total_seconds + START_SECONDS + limits.check_seconds
+        )  # it may wait for a busy processor
         self._send(line)
         while True:
             message = json.loads(self._next_line(time.monotonic() + most))
@@ -166,7 +168,8 @@ class Grader:
             start_new_session=True,
         )
         if self._core is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(process.pid, {self._core})
+            with suppress(OSError):  # it has ended already, or this system does not allow it
+                os.sched_setaffinity(process.pid, {self._core})
         self._lines = queue.SimpleQueue()
         threading.Thread(target=self._read, args=(process.stdout, self._lines), daemon=True).start()
         return process
