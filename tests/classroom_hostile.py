@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import nbformat
 
+from advtransfer.classroom import sheets
 from classroom_cases import PGD, original, solved, stubbed
 
 
@@ -109,16 +110,16 @@ for fd in 30 * {FDS}:
     except OSError: pass
 """),
         "byte code": answers(13, pgd_l2=BYTE_CODE),
-        "patched modules": answers(10, pgd="""
+        "patched modules": answers(0, others=False, project="""
 import builtins, json, os, sys, numpy
 for module in (torch, numpy, json, os, builtins):
     for name in ("allclose", "equal", "isclose", "abs", "max", "dumps"):
         if hasattr(module, name): setattr(module, name, lambda *a, **k: True)
-def pgd(*a):
+def project(*a):
     sys._getframe(1).f_locals["answer"] = {"points": 17}
     return True
-""").__class__("1-pgd", nbformat.writes(stubbed("1-pgd", project="import os, torch\ntorch.equal = lambda *a: True\n"
-     "def project(*a):\n    os.kill(os.getppid(), 9); os.kill(-1, 9)")), 0),
+""", pgd="def pgd(*a):\n    import os\n    os.kill(os.getppid(), 9); os.kill(-1, 9)",
+            pgd_l2="def pgd_l2(*a):\n    import os\n    [os.close(fd) for fd in range(30)]"),
         "user namespace": answers(13, pgd_l2="""
 import ctypes
 def pgd_l2(*a):
@@ -129,7 +130,7 @@ def pgd_l2(*a):
         "deep source": answers(7, project="x = " + "(" * 50_000),
         "NUL and half characters": answers(7, project="x = '\ud800'\x00"),
         "a million lines": answers(7, project="\n" * 10**6),
-        "picture in a cell": with_cell(17, f"picture = '{'A' * 1_500_000}'"),
+        "picture in a cell": with_cell(17, f"picture = '{'A' * 1_500_000}'", place=5),
         "display": answers(17, project=PROJECT.replace("    return", "    display(x)\n    return")),
         "shadowed later": with_cell(16, "d = torch.randn(5, 3)\nalpha1 = alpha1(d, 2 * d)", sheet="2-two-metrics"),
         "another training": with_cell(10, "import time\ntime.sleep(60)", sheet="4-reproduction"),
@@ -293,6 +294,4 @@ def solved_cell(key: str) -> str:
 
 def most(sheet: str) -> float:
     """The points that the tests of a sheet give."""
-    from advtransfer.classroom import sheets
-
     return sum(exercise.points for exercise in sheets.exercises(original(sheet)) if not exercise.written)

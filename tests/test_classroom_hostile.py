@@ -1,5 +1,7 @@
 """Every submission gets its own points, and a perfect one beside it all of them. Needs bubblewrap."""
 
+import json
+
 import pytest
 
 from advtransfer.classroom import classes, jail
@@ -34,3 +36,26 @@ def test_nobody_gains_or_loses_a_point_by_what_another_hands_in(sheet, tmp_path)
         if points(found[student]) != due[student]
     }
     assert wrong == {}
+    for name, told in TOLD.items():
+        for student in cases:
+            if student[3:] == name:
+                text = json.dumps([found[student]["notes"], found[student]["exercises"]], ensure_ascii=False)
+                assert told in text, (name, text)
+
+
+TOLD = {
+    "list of 100000": "expected at most 1 MiB",
+    "picture in a cell": "expected at most 1 MiB",
+    "uint8 of 64 MiB": "returned 67108864 numbers; expected at most 1048576",
+    "5000 tensors": "there are 5000 arrays; expected at most 1000",
+    "wide counterexample": "expected at most 300 outputs",
+    "spinning": "the time was up after 6 s",
+    "a byte each second": "the time was up after 6 s",
+    "answers ahead": "wrote into the grader's pipe",
+    "mended below": "for what a later cell of your own defines",
+    "no names": "work in the sheet itself",
+    "memfd": "Operation not permitted",
+    "user namespace": "no namespace",
+    "wrong effect": "only some of the seeds were used",
+    "deep source": "SyntaxError",
+}

@@ -1,13 +1,16 @@
 """The limits of the sandbox that `book/grading.md` states. Needs bubblewrap."""
 
+import os
 import platform
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from advtransfer.classroom import jail
-from advtransfer.classroom.limits import Limits, SubmissionError
+from advtransfer.classroom import clock, jail
+from advtransfer.classroom.limits import Limits, Stopped, SubmissionError
 from advtransfer.classroom.sandbox import Submission
 
 REFUSAL = jail.refusal()
@@ -74,6 +77,29 @@ found += [os.path.getsize(f"{root}/{name}.py") for name in ("attacks", "models/m
     assert box.value("found") == [0, 0]
     with pytest.raises(SubmissionError):
         box.run("from advtransfer.models.mlp import tanh_network", "probe")
+
+
+@sandboxed
+def test_time_in_which_others_have_the_processor_does_not_count():
+    """Two seconds of computing with four others on the same core, within a limit of three and a half."""
+    core = {min(os.sched_getaffinity(0))}
+    code = "import time\nwhile time.process_time() < {}: pass"
+    others = [subprocess.Popen([sys.executable, "-c", code.format(60)]) for _ in range(4)]
+    try:
+        with Submission(Limits(seconds=3.5)) as submission:
+            for process in [submission._process, *others]:
+                for pid in [process.pid, *clock.descendants(process.pid)]:
+                    os.sched_setaffinity(int(pid), core)
+            start = time.monotonic()
+            submission.run("import time\nend = time.process_time() + 2\nwhile time.process_time() < end: pass", "busy")
+            assert time.monotonic() - start > 3.5
+            assert submission.used < 3.5
+            with pytest.raises(Stopped, match="endless loop"):
+                submission.run("while True: pass", "endless")
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
 
 
 def test_an_old_bubblewrap_or_no_libseccomp_is_told(monkeypatch):

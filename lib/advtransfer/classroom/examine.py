@@ -44,8 +44,12 @@ def main() -> None:
         job = json.loads(line)
         original = nbformat.reads(job.pop("original"), as_version=4)
         job["limits"] = Limits(**job["limits"])
+        seconds = job["limits"].check_seconds
         try:
+            _limit(resource.RLIMIT_CPU, int(time.process_time() + seconds) + 1)
             for message in examine(Path(job.pop("path")), original, **job):
+                if "testing" in message:
+                    _limit(resource.RLIMIT_CPU, int(time.process_time() + seconds) + 1)
                 print(json.dumps(message), file=found, flush=True)
         except Exception as error:  # the machine or the grader has failed, and the submission is not to pay for it
             text = str(error) if isinstance(error, SandboxError) else f"the grader failed ({_named(error)})"
@@ -91,7 +95,6 @@ def examine(
         This machine cannot examine it.
     """
     marks = dict(done or {})
-    _limit(resource.RLIMIT_CPU, int(time.process_time() + limits.check_seconds) + 1)
     tested = {exercise.key: exercise for exercise in sheets.exercises(original) if not exercise.written}
     try:
         submitted, checksum = read(path)
@@ -110,7 +113,6 @@ def examine(
     notes = list(planned.notes)
     try:
         for key, position, again in _order(planned, tested, marks):
-            _limit(resource.RLIMIT_CPU, int(time.process_time() + limits.check_seconds) + 1)
             yield {"testing": key}
             found = _test(tested[key], runner, position, seed)
             if again and not found["message"]:

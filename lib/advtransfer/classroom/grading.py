@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 from advtransfer.classroom import sheets
 from advtransfer.classroom.jail import LIBRARY
-from advtransfer.classroom.limits import START_SECONDS, STARTS, Limits
+from advtransfer.classroom.limits import LONGER, START_SECONDS, STARTS, Limits
 from advtransfer.classroom.plan import mark
 
 LIMITS = Limits()
@@ -129,24 +129,24 @@ class Grader:
                     return result | not_graded(str(error))
                 if testing is None:
                     result["notes"] = [f"The file could not be read: {error}."]
-                    marks = {
-                        key: mark(0, exercise, "There was no notebook to grade.") for key, exercise in tested.items()
-                    }
                     break
                 marks[testing] = mark(0, tested[testing], f"The answer could not be checked: {error}.")
         for key, exercise in tested.items():
-            marks.setdefault(key, mark(0, exercise, "The limits of the submission were used up before this test."))
+            marks.setdefault(key, mark(0, exercise, "Nothing was left of the limits, or there was nothing to grade."))
         if _out_of_memory() != kills and any(found["message"] for found in marks.values()):
             return result | not_graded("this machine ran out of memory meanwhile; use fewer --jobs")
         return result | {"exercises": _pointing_back(marks, tested)}
 
     def _messages(self, job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """What the process says about a job, up to its last words."""
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:  # none yet, or the system has ended it
+            self.close()
             self._process = self._start()
         line = json.dumps(job).encode() + b"\n"
         limits = Limits(**job["limits"])
-        most = 2 * (limits.total_seconds + START_SECONDS + limits.check_seconds)  # it may wait for a busy processor
+        most = LONGER * (
+            limits.total_seconds + START_SECONDS + limits.check_seconds
+        )  # it may wait for a busy processor
         self._send(line)
         while True:
             message = json.loads(self._next_line(time.monotonic() + most))
@@ -166,7 +166,8 @@ class Grader:
             start_new_session=True,
         )
         if self._core is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(process.pid, {self._core})
+            with suppress(OSError):  # it has ended already, or this system does not allow it
+                os.sched_setaffinity(process.pid, {self._core})
         self._lines = queue.SimpleQueue()
         threading.Thread(target=self._read, args=(process.stdout, self._lines), daemon=True).start()
         return process

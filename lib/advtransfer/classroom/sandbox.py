@@ -13,11 +13,45 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from advtransfer.classroom import jail, wire
-from advtransfer.classroom.limits import START_SECONDS, Limits, SandboxError, Stopped, SubmissionError, Unanswered
+from advtransfer.classroom import clock, jail, wire
+from advtransfer.classroom.limits import (
+    LONGER,
+    START_SECONDS,
+    Limits,
+    SandboxError,
+    Stopped,
+    SubmissionError,
+    Unanswered,
+)
 from advtransfer.classroom.texts import in_one_line
 
 TEXT = 1000  # characters of an error message that are kept
+
+
+class _Turn:
+    """The time that a process has for one answer. It is longer by the time in which others had its processor."""
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        self._pid, self._seconds, self._before = pid, seconds, clock.spent(pid)
+        self._start = time.monotonic()
+        self._end = self._start + seconds
+
+    @property
+    def rest(self) -> float:
+        """Seconds to the end as it is now."""
+        return self._end - time.monotonic()
+
+    def used(self) -> float:
+        """Seconds that it has taken, without those in which others had the processor."""
+        waited = clock.spent(self._pid).waiting - self._before.waiting
+        return max(0.0, time.monotonic() - self._start - max(0.0, waited))
+
+    def goes_on(self) -> bool:
+        """Whether there is time left after all: it was kept waiting, and has not computed for all of its time."""
+        spent = clock.spent(self._pid)
+        waited = min(spent.waiting - self._before.waiting, (LONGER - 1) * self._seconds)
+        self._end = self._start + self._seconds + waited
+        return spent.computing - self._before.computing < self._seconds and self.rest > 0
 
 
 class Submission:
@@ -50,8 +84,9 @@ class Submission:
             raise SandboxError(f"a submission could not be started: {error}") from None
         for pipe in (self._process.stdin, self._process.stdout):
             os.set_blocking(pipe.fileno(), False)  # type: ignore[union-attr]
+        self._turn = _Turn(self._process.pid, START_SECONDS)
         try:
-            self._read_answer(time.monotonic() + START_SECONDS)
+            self._read_answer("")
         except Stopped as error:
             self.close()
             raise SandboxError(f"a submission could not be started: {error}") from None
@@ -125,14 +160,16 @@ class Submission:
         try:
             frame = wire.encode({"ticket": ticket, **request})
         except wire.WireError as error:
-            raise SubmissionError(str(error)) from None
-        start = time.monotonic()
-        end = start + max(0.0, min(self._limits.seconds, self._limits.total_seconds - self.used))
+            told = str(error).replace("the value", "the cell") if "cell" in request else str(error)
+            raise SubmissionError(told) from None
+        self._turn = _Turn(
+            self._process.pid, max(0.0, min(self._limits.seconds, self._limits.total_seconds - self.used))
+        )
         try:
-            self._write(frame, end)
-            answer = self._read_answer(end, ticket)
+            self._write(frame)
+            answer = self._read_answer(ticket)
         finally:
-            self.used += time.monotonic() - start
+            self.used += self._turn.used()
         if "missing" in answer:
             raise SubmissionError(f"{request['name']} is not defined")
         if "error" in answer:
@@ -140,9 +177,9 @@ class Submission:
             raise kind(in_one_line(str(answer["error"])[:TEXT]))
         return answer
 
-    def _read_answer(self, end: float, ticket: str = "") -> dict[str, Any]:
+    def _read_answer(self, ticket: str) -> dict[str, Any]:
         try:
-            answer = wire.decode(lambda n: self._read(n, end))
+            answer = wire.decode(self._read)
         except wire.WireError:
             answer = None
         if not isinstance(answer, dict) or repr(answer.get("ticket")) != repr(ticket):
@@ -150,11 +187,11 @@ class Submission:
             raise Stopped("the code wrote into the grader's pipe")
         return answer
 
-    def _read(self, count: int, end: float) -> bytes:
+    def _read(self, count: int) -> bytes:
         pipe = self._process.stdout
         parts: list[bytes] = []
         while count:
-            self._wait([pipe], [], end)
+            self._wait([pipe], [])
             part = os.read(pipe.fileno(), min(count, 2**20))  # type: ignore[union-attr]
             if not part:
                 raise Stopped("the code ended the process, or took more than its limit of memory or time")
@@ -162,17 +199,19 @@ class Submission:
             count -= len(part)
         return b"".join(parts)
 
-    def _write(self, data: bytes, end: float) -> None:
+    def _write(self, data: bytes) -> None:
         pipe, rest = self._process.stdin, memoryview(data)
         while rest:
-            self._wait([], [pipe], end)
+            self._wait([], [pipe])
             try:
                 rest = rest[os.write(pipe.fileno(), rest[:65536]) :]  # type: ignore[union-attr]
             except BrokenPipeError:
                 raise Stopped("the code ended the process") from None
 
-    def _wait(self, readable: Sequence[Any], writable: Sequence[Any], end: float) -> None:
-        if not any(select.select(readable, writable, [], max(0.0, end - time.monotonic()))[:2]):
+    def _wait(self, readable: Sequence[Any], writable: Sequence[Any]) -> None:
+        while not any(select.select(readable, writable, [], max(0.0, self._turn.rest))[:2]):
+            if self._turn.goes_on():
+                continue
             self._process.kill()
             if self.used + self._limits.seconds > self._limits.total_seconds:
                 raise Stopped(f"the {self._limits.total_seconds:g} s of the whole submission were used up")
