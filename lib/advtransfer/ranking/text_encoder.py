@@ -175,7 +175,7 @@ def _positions(module: nn.Module) -> int:
         return 10**9
     for name, layer in module.named_modules():
         if name.endswith("position_embeddings") and getattr(layer, "padding_idx", None) is not None:
-            return most - int(layer.padding_idx) - 1  # type: ignore[arg-type]  # RoBERTa counts from there
+            return most - int(layer.padding_idx) - 1  # RoBERTa counts from there
     return most
 
 
