@@ -9,13 +9,14 @@ MATHJAX_VERSION := 3.2.2
 MATHJAX_SHA256  := 1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 OLDEST_TORCH := 2.6.0
-DATA := cifar10 mr imdb minilm-l6
-CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,attacks callers intervals matching metrics modes prepare scores spectral statistics))
+DATA := cifar10 mr imdb minilm-l6 mobilenet-v2 mobilenet-v2-bottleneck efficientnet-lite0 squeezenet
+CORE_TESTS := -m pytest -q --noconftest -p no:cacheprovider @tests/core.txt
 AXE     := .venv/axe-core
 AXE_VERSION := 4.11.0
 AXE_SHA256  := 39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107
 
-.PHONY: help setup book pdf test test-oldest links bench gpu classroom serve clean data mathjax axe notebooks
+.PHONY: help setup book pdf check test test-core test-oldest links bench gpu classroom serve place deploy wheel clean data \
+        mathjax axe notebooks
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1|/p' Makefile | while IFS='|' read -r name what; do printf 'make %-12s %s\n' "$$name" "$$what"; done
@@ -26,10 +27,13 @@ test: .venv/peers .venv/extras mathjax axe  ## run every test (ARGS=... for pyte
 	@echo "test: running pytest"
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
 
+test-core:  ## run the tests of the core with another Python, with which advtransfer is installed (PYTHON=...)
+	@$(PYTHON) $(CORE_TESTS) $(ARGS)
+
 test-oldest:  ## run the tests of the core with the oldest torch that it supports, in .venv-oldest
 	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	@.venv-oldest/bin/python -m pip install --quiet 'torch==$(OLDEST_TORCH)' 'numpy<2.3' -e . hypothesis pytest
-	@.venv-oldest/bin/python -m pytest -q --noconftest -p no:cacheprovider $(CORE_TESTS) $(ARGS)
+	@.venv-oldest/bin/python $(CORE_TESTS) $(ARGS)
 
 bench: .venv/peers  ## compare the speed of the attacks with other libraries (ARGS=... for benchmarks/bench.py)
 	@echo "bench: a quiet machine gives quiet numbers; half an hour on two fast cores, more on slow ones"
@@ -47,8 +51,12 @@ book: .venv/ready data mathjax notebooks  ## execute the notebooks that have cha
 pdf:  ## print the built pages into one PDF (needs Chromium)
 	@$(BIN)/python book/print_pdf.py
 
+check: .venv/ready axe  ## check the built pages: every link inside the book, and each page in the browser
+	@test -f _build/html/index.html || { echo "check: no pages yet; run make book first" >&2; exit 1; }
+	@COMPANION_HTML=_build/html $(BIN)/python -m pytest tests/test_links.py tests/test_pages.py $(ARGS)
+
 links: .venv/ready  ## check every web address to which the book links
-	@$(BIN)/python book/check_links.py
+	@PYTHONPATH=book/_ext $(BIN)/python book/check_links.py
 
 classroom: .venv/extras  ## make all editions of the assignments, in _build/classroom
 	@$(BIN)/python -m advtransfer classroom release
@@ -57,6 +65,24 @@ serve:  ## show the built pages on http://localhost:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "serve: no pages yet; run make book first" >&2; exit 1; }
 	@echo "serve: http://localhost:$(PORT), until Ctrl-C"
 	@python3 -m http.server --directory _build/html $(PORT)
+
+place: .venv/ready  ## write the place of publication, set in _config.yml, into the files that name it
+	@$(BIN)/python book/_ext/place.py
+
+# One commit without a history, in an index of its own: neither the branch nor the files of the checkout change.
+deploy:  ## publish the built pages: put them on the branch gh-pages of origin, which GitHub Pages shows
+	@test -f _build/html/index.html || { echo "deploy: no pages yet; run make book first" >&2; exit 1; }
+	@touch _build/html/.nojekyll
+	@export GIT_INDEX_FILE=$$(mktemp -d)/index; git --git-dir=.git --work-tree=_build/html add --all --force && \
+	    pages=$$(git commit-tree -m "The book of $$(git rev-parse --short HEAD)" $$(git write-tree)) && \
+	    git push --quiet --force origin $$pages:refs/heads/gh-pages && echo "deploy: $$(git ls-tree -r $$pages | wc -l) files"
+
+wheel:  ## build the source distribution and the wheel in dist, and test the wheel in an environment of its own
+	@rm -rf dist .venv-wheel && $(PYTHON) -m venv .venv-wheel
+	@.venv-wheel/bin/python -m pip install --quiet -c constraints.txt build torch
+	@.venv-wheel/bin/python -m build
+	@.venv-wheel/bin/python -m pip install --quiet -c constraints.txt dist/*.whl hypothesis pytest
+	@.venv-wheel/bin/python $(CORE_TESTS) $(ARGS)
 
 clean:  ## remove the pages and the executed notebooks (not .venv, not the cache)
 	rm -rf _build dist notebooks/*.ipynb notebooks/*.html notebooks/*.record

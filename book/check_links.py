@@ -1,9 +1,13 @@
-"""Ask the network for every address that the book points to: ``make links``."""
+"""Ask the network for every address that the book points to: ``make links``.
+
+They are those of ``external-links.txt`` and, where the book is published, what its launch buttons open.
+"""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import place
 import requests
 
 LISTED = Path(__file__).with_name("external-links.txt")
@@ -19,9 +23,17 @@ def answer(url: str) -> str | None:
         return type(error).__name__
 
 
+def addresses() -> list[str]:
+    """Every address to ask for."""
+    listed, published = LISTED.read_text(encoding="utf-8").splitlines(), place.repository()
+    pages = sorted(path.stem for path in (place.ROOT / "notebooks").glob("*.md")) if published else []
+    opened = [place.notebook(published, f"notebooks/{page}") for page in pages]
+    return listed + opened + ([place.code(published), place.pages(published)] if published else [])
+
+
 def main() -> int:
     """Print the addresses that do not answer; 0 if all do."""
-    urls = LISTED.read_text(encoding="utf-8").splitlines()
+    urls = addresses()
     with ThreadPoolExecutor(8) as pool:
         broken = {url: wrong for url, wrong in zip(urls, pool.map(answer, urls), strict=True) if wrong}
     for url, wrong in broken.items():

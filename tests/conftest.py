@@ -71,7 +71,12 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]
 
 @pytest.fixture(scope="session")
 def book(tmp_path_factory: pytest.TempPathFactory, executed: Callable[[Path], Path]) -> Path:
-    """The folder of the book's pages, built from its notebooks at smoke size, as `make book` builds them."""
+    """The folder of the book's pages, built from its notebooks at smoke size, as `make book` builds them.
+
+    Or that of pages which were built before (``COMPANION_HTML``, see `make check`).
+    """
+    if built_before := os.environ.get("COMPANION_HTML"):
+        return ROOT / built_before
     folder = tmp_path_factory.mktemp("book")
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, folder)
@@ -80,11 +85,8 @@ def book(tmp_path_factory: pytest.TempPathFactory, executed: Callable[[Path], Pa
     for path in sorted((ROOT / "notebooks").glob("*.md")):
         shutil.copy(executed(path), folder / "notebooks")
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(folder), "-W", "-n", "--keep-going"]
-    # Nothing of where this runs: a build on GitHub has buttons that lead there, and one with a PDF a link to it.
-    elsewhere = {
-        name: value for name, value in os.environ.items() if name not in ("GITHUB_REPOSITORY", "COMPANION_PDF")
-    }
-    built = subprocess.run(command, capture_output=True, text=True, env=elsewhere)
+    without_pdf = {name: value for name, value in os.environ.items() if name != "COMPANION_PDF"}
+    built = subprocess.run(command, capture_output=True, text=True, env=without_pdf)
     assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
     return folder / "_build" / "html"
 

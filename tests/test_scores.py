@@ -372,7 +372,7 @@ def test_subsamples_hold_the_share_of_each_class_without_repeats():
     assert found.low == found.value == found.high == 1
 
 
-@pytest.mark.parametrize("name", ["h_score", "leep", "parc"])
+@pytest.mark.parametrize("name", ["h_score", "leep", "cka"])
 def test_intervals_cover_and_a_score_without_signal_passes_its_floor_as_often_as_they_say(name, monkeypatch):
     """100 times 90%, and one of ten exchangeable values is the largest; both within four standard deviations."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))

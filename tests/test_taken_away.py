@@ -1,56 +1,28 @@
-"""Pages to take away: the PDF of the whole, and buttons that lead nowhere unless they lead somewhere."""
+"""Pages to take away: the PDF of the whole, and sources that open as notebooks."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import output
 import print_pdf
 import pytest
 from pypdf import PdfWriter
 
-from advtransfer.notebooks.executed import about
 from browser import CHROMIUM
 
 
-@pytest.mark.parametrize("page", ["notebooks/nlp", "book/notation"])
-def test_buttons_are_there_where_they_lead_somewhere(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def shown(**environment: str) -> list[str]:
-        for name in ("GITHUB_REPOSITORY", "COMPANION_PDF"):
-            monkeypatch.delenv(name, raising=False)
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
+def test_the_pdf_is_linked_to_where_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(pdf: str) -> list[str]:
+        monkeypatch.setenv("COMPANION_PDF", pdf)
         context = {"header_buttons": [], "pathto": lambda name, resource: f"../{name}"}
-        output.add_buttons(None, page, "page.html", context, None)
+        output.add_buttons(SimpleNamespace(confdir=Path(__file__).parents[1]), "book/a", "page.html", context, None)
         return [button["url"] for button in context["header_buttons"]]
 
-    assert shown() == []
-    assert shown(COMPANION_PDF="") == []  # what make sets where there is no browser
-    assert shown(COMPANION_PDF="companion.pdf") == ["../companion.pdf"]
-    pages = "https://colab.research.google.com/github/a/b/blob/gh-pages/_sources/notebooks/nlp.ipynb"
-    source = "https://mybinder.org/v2/gh/a/b/HEAD?urlpath=lab/tree/notebooks/nlp.md"
-    assert shown(GITHUB_REPOSITORY="a/b") == ([pages, source] if page == "notebooks/nlp" else [])
-
-
-def test_a_notebook_that_is_run_elsewhere_installs_what_it_needs(tmp_path, executed, monkeypatch) -> None:
-    path = tmp_path / "_sources" / "notebooks" / "theory_checks.ipynb"
-    path.parent.mkdir(parents=True)
-    shutil.copy(executed(Path(__file__).parents[1] / "notebooks" / "theory_checks.md"), path)
-    plain, app = path.read_bytes(), SimpleNamespace(outdir=str(tmp_path))
-    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
-    output.add_install_cells(app, None)
-    assert path.read_bytes() == plain
-    monkeypatch.setenv("GITHUB_REPOSITORY", "a/b")
-    for _ in range(2):  # a page that is not built again has its cell already
-        output.add_install_cells(app, None)
-        first, second, *_ = nbformat.read(path, as_version=4).cells
-        assert '%pip install --quiet "advtransfer[notebooks] @ git+https://github.com/a/b"' in first.source
-        assert second.cell_type == "markdown"
-        assert about(path)["experiment"] == "advtransfer.experiments.theory"  # it still counts as the run
+    assert shown("") == []  # what make sets where there is no browser
+    assert shown("companion.pdf") == ["../companion.pdf"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to print the pages")

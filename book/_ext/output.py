@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import place
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.errors import ConfigError
 from sphinx.writers.html5 import HTML5Translator
 
 from advtransfer.notebooks import executed
@@ -21,13 +23,14 @@ from advtransfer.notebooks.read import NotebookError
 from advtransfer.records.storage import replacing
 
 MATHJAX = "mathjax/es5/tex-mml-chtml.js"
-INSTALL = """# Installs what this notebook needs, unless it is there already.
-import importlib.util
-
-if importlib.util.find_spec("advtransfer") is None:
-    %pip install --quiet "advtransfer[notebooks] @ git+https://github.com/{repository}"
+INSTALL = """# Installs what this notebook needs, with the published runs, unless it is there already.
+try:
+    import advtransfer.notebooks
+except ImportError:
+    !git clone --quiet --depth 1 {url} companion
+    %pip install --quiet --editable "./companion[notebooks]"
+    import site; site.main()  # so that it is found without a restart
 """
-PAGES = "gh-pages"  # the branch of the built pages, with the executed notebooks among their sources
 
 
 def use_local_mathjax(app: Sphinx, config: Config) -> None:
@@ -35,6 +38,14 @@ def use_local_mathjax(app: Sphinx, config: Config) -> None:
     for folder in config.html_static_path:
         if Path(app.confdir, folder, MATHJAX).is_file():
             config.mathjax_path = MATHJAX
+
+
+def check_place(app: Sphinx, config: Config) -> None:
+    """Refuse a place of publication that cannot be one, before any page is read."""
+    try:
+        place.repository(Path(app.confdir))
+    except place.PlaceError as error:
+        raise ConfigError(str(error)) from None
 
 
 def visit_citation(self: HTML5Translator, node: nodes.citation) -> None:
@@ -58,15 +69,14 @@ def leave_thebe_out(app: Sphinx, page: str, template: str, context: dict[str, An
 def add_buttons(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Add the buttons of a page to its header.
 
-    Where the book is published is known only there: a build on GitHub (``GITHUB_REPOSITORY``, e.g. "owner/name") has
-    the first two. The PDF is linked to where the build goes on to make it (``COMPANION_PDF``, its name).
+    The first two lead to the place of publication (see `place`). The PDF is linked to where the build goes on to make
+    it (``COMPANION_PDF``, its name).
     """
-    repository, pdf = os.environ.get("GITHUB_REPOSITORY"), os.environ.get("COMPANION_PDF")
-    colab = f"https://colab.research.google.com/github/{repository}/blob/{PAGES}/_sources/{page}.ipynb"
-    binder = f"https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/{page}.md"
+    published, pdf = place.repository(Path(app.confdir)), os.environ.get("COMPANION_PDF")
     ways = []
-    if repository and page.startswith("notebooks/"):
-        ways += [("Run on Colab", "fas fa-rocket", colab), ("Run on Binder", "fas fa-cloud", binder)]
+    if published and page.startswith("notebooks/"):
+        ways.append(("Run on Colab", "fas fa-rocket", place.colab(published, page)))
+        ways.append(("Run on Binder", "fas fa-cloud", place.binder(published, page)))
     if pdf:
         ways.append(("The whole book as PDF", "fas fa-file-pdf", context["pathto"](pdf, resource=True)))
     context["header_buttons"] += [
@@ -83,21 +93,25 @@ def note_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
                 app.env.dependencies[page].add(os.path.relpath(path, app.srcdir))
 
 
+def install_cell(published: str) -> str:
+    """The source of a cell that installs the library from the repository ``owner/name``, unless it is there."""
+    return INSTALL.format(url=place.code(published)).rstrip()
+
+
 def add_install_cells(app: Sphinx, error: Exception | None) -> None:
     """Put a cell that installs the library before the others, in each notebook that the pages offer to run elsewhere.
 
     A notebook that is what a run wrote is marked again, so that it can still be shown and verified.
     """
-    repository = os.environ.get("GITHUB_REPOSITORY")
-    for path in Path(app.outdir, "_sources", "notebooks").glob("*.ipynb") if repository and not error else ():
+    published = place.repository(Path(app.confdir))
+    for path in Path(app.outdir, "_sources", "notebooks").glob("*.ipynb") if published and not error else ():
         node = nbformat.read(path, as_version=4)
-        if node.cells[0].get("id") == "install":
-            continue
         try:
             about = executed.about(path)
         except NotebookError:
             about = None
-        node.cells.insert(0, nbformat.v4.new_code_cell(INSTALL.format(repository=repository).rstrip(), id="install"))
+        others = node.cells[1:] if node.cells[0].get("id") == "install" else node.cells  # of a page not built again
+        node.cells = [nbformat.v4.new_code_cell(install_cell(published), id="install"), *others]
         if about is not None:
             executed.mark(node, about)
         with replacing(path) as draft:
@@ -107,6 +121,7 @@ def add_install_cells(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
     app.add_node(nodes.citation, override=True, html=(visit_citation, depart_citation))
+    app.connect("config-inited", check_place)
     app.connect("config-inited", use_local_mathjax)
     app.connect("source-read", note_notebooks)
     app.connect("html-page-context", add_buttons, priority=800)

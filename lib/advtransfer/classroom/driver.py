@@ -32,10 +32,12 @@ def main(arguments: list[str]) -> None:
     for stream in (0, 1, 2):  # whatever the student's code prints is discarded
         os.dup2(nothing, stream)
     module = sys.modules["__main__"] = types.ModuleType("__main__")
-    _send(answers, {"value": "ready"})
+    notebook = Notebook(module.__dict__)
+    module.__dict__.update(display=lambda *shown, **options: None, get_ipython=lambda: notebook)
+    _send(answers, {"value": "ready"}, "")
     while head := requests.read(8):
         request = wire.decode(_after(head, requests.read), models=True)
-        _send(answers, _answer(module.__dict__, request))
+        _send(answers, _answer(module.__dict__, request), request["ticket"])
 
 
 def _limit(given: dict[str, Any]) -> None:
@@ -59,11 +61,12 @@ def _after(head: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
     return lambda n: parts.pop() if parts else read(n)
 
 
-def _send(stream: Any, answer: dict[str, Any]) -> None:
+def _send(stream: Any, answer: dict[str, Any], ticket: str) -> None:
     try:
-        frame = wire.encode(answer)
+        frame = wire.encode(answer | {"ticket": ticket})
     except Exception as error:  # nested too deeply, a sparse tensor, an odd class
-        frame = wire.encode({"error": str(error)[:TEXT] if isinstance(error, wire.WireError) else _message(error)})
+        told = str(error)[:TEXT] if isinstance(error, wire.WireError) else _message(error)
+        frame = wire.encode({"error": told, "ticket": ticket})
     stream.write(frame)
     stream.flush()
 
@@ -84,19 +87,51 @@ def _answer(names: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compiled(source: str, label: str) -> types.CodeType:
-    """The code of a cell. If Python cannot read it, the lines that only IPython understands are left out."""
+    """The code of a cell. What only IPython understands becomes calls of `Notebook`, as IPython itself does it."""
     try:
         return compile(source, label, "exec")
     except SyntaxError:
-        lines = ("pass" if line.startswith(("%", "!", "?")) else line for line in source.splitlines())
-        return compile("\n".join(lines), label, "exec")
+        from IPython.core.inputtransformer2 import TransformerManager
+
+        return compile(TransformerManager().transform_cell(source), label, "exec")
+
+
+class Notebook:
+    """What is left of IPython: it runs what a magic is asked to time or to capture, and nothing else."""
+
+    RUN = ("time", "timeit", "prun", "capture")
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self._names = names
+
+    def run_line_magic(self, name: str, line: str, *_: Any, **options: Any) -> None:
+        """``%name line``."""
+        if name in self.RUN:
+            caller = sys._getframe(1)
+            exec(compile(line, "cell", "exec"), self._names, caller.f_locals)
+
+    def run_cell_magic(self, name: str, line: str, cell: str) -> None:
+        """``%%name line``, and the rest of the cell."""
+        if name in self.RUN:
+            exec(_compiled(cell, "cell"), self._names)
+
+    def system(self, command: str) -> None:
+        """``!command``."""
+
+    def getoutput(self, command: str, *_: Any, **options: Any) -> list[str]:
+        """``lines = !command``."""
+        return []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *given, **options: None
 
 
 def _message(error: BaseException) -> str:
     """The error as one line, with the number of the line of the student's cell in which it arose."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith("cell ")]
     place = f" (line {lines[-1]} of the cell)" if lines else ""
-    return ": ".join(filter(None, (type(error).__name__, str(error))))[:TEXT] + place
+    hint = "; define or import it in a cell of your answers" if isinstance(error, NameError) else ""
+    return ": ".join(filter(None, (type(error).__name__, str(error))))[:TEXT] + hint + place
 
 
 if __name__ == "__main__":

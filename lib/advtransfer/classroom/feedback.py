@@ -61,6 +61,8 @@ def overview(earned: dict[str, list[Row]]) -> dict[str, Any]:
     """The class in numbers: ``students``, ``most``, ``exercises`` (hardest first), ``mistakes`` (commonest first)."""
     solved = []
     for column in zip(*earned.values(), strict=True):
+        if not column[0].exercise.points:  # the row about the whole sheet
+            continue
         marked = [row.points / row.exercise.points for row in column if row.points is not None and row.exercise.points]
         share = sum(marked) / len(marked) if marked else None
         solved.append({"exercise": column[0].exercise, "share": share, "marked": len(marked)})
@@ -92,7 +94,8 @@ def _figure(earned: dict[str, list[Row]]) -> str:
     figure = Figure(figsize=(7, 2.6))
     axes = figure.subplots()
     most = sum(row.exercise.points for row in next(iter(earned.values())))
-    axes.hist([gradebook.total(rows) for rows in earned.values()], bins=10, range=(0, most), color=COLOURS["alpha1"])
+    totals = [gradebook.total(rows) for rows in earned.values()]
+    axes.hist(totals, bins=10, range=(0, max(most, *totals)), color=COLOURS["alpha1"])  # a bonus may lead beyond
     axes.set_xlabel("points")
     axes.set_ylabel("students")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

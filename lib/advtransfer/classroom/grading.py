@@ -1,45 +1,41 @@
-"""Grade a submission: its cells run in the sandbox; the tests run outside, on the values that come back."""
+"""Grade a submission in a process of its own, which is ended when it takes more than its share of time or memory."""
 
-import ast
-import builtins
-import hashlib
 import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any
 
+import nbformat
 from nbformat import NotebookNode
 
 from advtransfer.classroom import sheets
-from advtransfer.classroom.checks import Mistake
-from advtransfer.classroom.sandbox import Limits, SandboxError, Stopped, Submission, SubmissionError, Unanswered
-
-FILE_BYTES = 2**25
-STARTS = 6  # of one submission: the first one, and those after it has killed its process
-NOTES = 20  # number of notes that are kept
-ANSWER = 20_000  # characters of a written answer that are kept
+from advtransfer.classroom.jail import LIBRARY
+from advtransfer.classroom.limits import START_SECONDS, STARTS, Limits
+from advtransfer.classroom.plan import mark
 
 LIMITS = Limits()
+TICK = 0.2  # seconds between two looks at whether grading was stopped
 
 
-class Cell(NamedTuple):
-    """A cell to run."""
-
-    label: str
-    source: str
-    kind: str
-    """``locked``, ``answer`` or ``extra``."""
+class Interrupted(Exception):
+    """Grading was stopped; the submission has no result."""
 
 
-class Plan(NamedTuple):
-    """What a submission holds, put into the order of the sheet."""
+class _Ended(Exception):
+    """The process has ended without an end of its work, or was ended; the text says why."""
 
-    cells: list[Cell]
-    answers: dict[str, str]
-    """The written answers, by `grade_id`."""
-    notes: list[str]
-    """What was out of order, in words for the student."""
+    def __init__(self, text: str, *, by_us: bool) -> None:
+        super().__init__(text)
+        self.by_us = by_us
+        """Whether a limit was met, so that the submission is to blame."""
 
 
 def grade(
@@ -61,173 +57,171 @@ def grade(
     Returns
     -------
     dict
-        Plain data: ``exercises`` (by key: ``points``, ``of``, ``message``), ``answers``, ``notes``, ``sha256``.
-        There are no exercises if the sandbox did not start.
+        Plain data: ``exercises`` (by key: ``points``, ``of``, ``message``), ``answers`` and their ``versions``,
+        ``notes``, ``sha256``.
+        There are no exercises if this machine could not grade it; the notes say why.
     """
-    result: dict[str, Any] = {"sha256": "", "answers": {}, "notes": []}
-    tested = [exercise for exercise in sheets.exercises(original) if not exercise.written]
-    try:
-        cells, result["sha256"] = _read(path)
-    except ValueError as error:
-        result["notes"] = [f"The file could not be read: {error}."]
-        result["exercises"] = {e.key: _mark(0, e, "There was no notebook to grade.") for e in tested}
-        return result
-    plan = _plan(original, cells)
-    runner = _Runner(plan.cells, limits, safe=safe, withheld=sheets.withheld(original))
-    try:
-        result["exercises"] = {exercise.key: _test(exercise, runner, seed) for exercise in tested}
-    except SandboxError as error:
-        return result | {"exercises": {}, "notes": [f"Not graded, because {error}."]}
-    finally:
-        runner.close()
-    _point_back(result["exercises"], tested)
-    return result | {"answers": plan.answers, "notes": (plan.notes + runner.notes)[:NOTES]}
+    with Grader() as grader:
+        return grader.grade(path, original, seed=seed, limits=limits, safe=safe)
 
 
-def _mark(points: float, exercise: sheets.Exercise, message: str) -> dict[str, Any]:
-    return {"points": points, "of": exercise.points, "message": message}
+class Grader:
+    """Grades one submission after another, as a context manager that leaves no process behind.
 
+    Parameters
+    ----------
+    core : int, optional
+        The processor core on which the submissions run, so that they take nothing from those beside them.
+    stop : threading.Event, optional
+        Ends the work when it is set; `Interrupted` is raised then.
+    """
 
-def _read(path: Path) -> tuple[list[tuple[str | None, str, str]], str]:
-    """The cells of a notebook as (grade_id, type, source), and the checksum of the file."""
-    if path.is_symlink() or not path.is_file():
-        raise ValueError("it is not a plain file")
-    if path.stat().st_size > FILE_BYTES:
-        raise ValueError(f"it has {path.stat().st_size} bytes, and at most {FILE_BYTES} are read")
-    content = path.read_bytes()
-    try:
-        cells = [_cell(cell) for cell in json.loads(content)["cells"]]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError("it is not a Jupyter notebook of format 4") from None
-    return cells, hashlib.sha256(content).hexdigest()
+    def __init__(self, *, core: int | None = None, stop: threading.Event | None = None) -> None:
+        self._core, self._stop = core, stop or threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
+    def __enter__(self) -> "Grader":
+        return self
 
-def _cell(cell: Mapping[str, Any]) -> tuple[str | None, str, str]:
-    about = cell.get("metadata", {}).get("nbgrader", {})
-    key = about.get("grade_id") if isinstance(about, dict) else None
-    source = cell.get("source", "")
-    text = source if isinstance(source, str) else "".join(source)
-    return (key if isinstance(key, str) else None), str(cell.get("cell_type")), text
-
-
-def _plan(original: NotebookNode, submitted: list[tuple[str | None, str, str]]) -> Plan:
-    roles = {
-        cell.metadata.nbgrader.grade_id: sheets.role(cell) for cell in original.cells if "nbgrader" in cell.metadata
-    }
-    given = {cell.source for cell in original.cells if cell.cell_type == "code" and "nbgrader" not in cell.metadata}
-    own: dict[str, str] = {}
-    extras: dict[str | None, list[str]] = {}
-    last: str | None = None
-    notes = []
-    for key, kind, source in submitted:
-        if key is not None and key in roles and key not in own:
-            own[key] = source
-            last = key
-            continue
-        if kind == "code" and source not in given and source.strip():
-            extras.setdefault(last, []).append(source)
-        if key is not None:
-            notes.append(f"The cell {key[:60]!r} is not from the sheet or is there twice; it ran as one of your own.")
-    if list(own) != [key for key in roles if key in own]:
-        notes.append("The cells were in another order; they were graded in the order of the sheet.")
-    cells = [Cell("of your own", source, "extra") for source in extras.get(None, [])]
-    for cell in original.cells:
-        key = cell.metadata.get("nbgrader", {}).get("grade_id")
-        if key is None:
-            continue
-        if roles[key] in ("answer", "written") and key not in own:
-            notes.append(f"The cell {key!r} is missing.")
-        if roles[key] == "locked" and cell.cell_type == "code":
-            cells.append(Cell(key, cell.source, "locked"))
-        elif roles[key] == "answer" and key in own:
-            cells.append(Cell(key, own[key], "answer"))
-        cells += [Cell("of your own", source, "extra") for source in extras.get(key, [])]
-    written = {key: own[key][:ANSWER] for key in roles if roles[key] == "written" and key in own}
-    return Plan(cells, written, notes)
-
-
-class _Runner:
-    """The submission's process. If a cell kills it, it is started again without that cell."""
-
-    def __init__(self, cells: list[Cell], limits: Limits, **options: Any) -> None:
-        self._cells, self._limits, self._options = cells, limits, options
-        self._end = time.monotonic() + limits.total_seconds
-        self._starts = 0
-        self._left_out: set[int] = set()
-        self._submission: Submission | None = None
-        self.errors: dict[int, SubmissionError] = {}
-
-    @property
-    def notes(self) -> list[str]:
-        """The errors of the cells, one line per cell."""
-        reported = {i: error for i, error in self.errors.items() if not isinstance(error, Unanswered)}
-        return [f"The cell {self._cells[i].label!r} stopped: {error}" for i, error in reported.items()]
-
-    def submission(self) -> Submission:
-        """A submission whose cells have run."""
-        while self._submission is None:
-            rest = self._end - time.monotonic()
-            if rest <= 1 or self._starts == STARTS:
-                raise Stopped("the time limit of the submission was used up before this test")
-            self._starts += 1
-            self._submission = Submission(self._limits._replace(total_seconds=rest), **self._options)
-            for i, cell in enumerate(self._cells):
-                if i in self._left_out:
-                    continue
-                try:
-                    self._submission.run(cell.source, cell.label)
-                except Stopped as error:
-                    self.errors[i] = error
-                    self._left_out.add(i)
-                    self.close()
-                    break
-                except SubmissionError as error:
-                    self.errors[i] = error
-        return self._submission
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
-        """End the process, if there is one."""
-        if self._submission is not None:
-            self._submission.close()
-        self._submission = None
+        """End the process, and with it the sandbox."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                with suppress(OSError):
+                    pipe.close()  # type: ignore[union-attr]
+        self._process = None
+
+    def grade(
+        self, path: Path, original: NotebookNode, *, seed: int, limits: Limits = LIMITS, safe: bool = True
+    ) -> dict[str, Any]:
+        """As the function `grade`."""
+        tested = {exercise.key: exercise for exercise in sheets.exercises(original) if not exercise.written}
+        result: dict[str, Any] = {"sha256": "", "answers": {}, "versions": {}, "notes": []}
+        marks: dict[str, dict[str, Any]] = {}
+        job = {"path": str(path), "original": nbformat.writes(original), "seed": seed, "safe": safe}
+        used, kills = 0.0, _out_of_memory()
+        for _ in range(STARTS):
+            limits = limits._replace(total_seconds=limits.total_seconds - used)
+            testing, used = None, 0.0
+            try:
+                for message in self._messages(job | {"limits": limits._asdict(), "done": marks}):
+                    result |= message.get("about", {})
+                    testing = message.get("testing")
+                    used = message.get("used", used)
+                    if "mark" in message:
+                        marks[message["mark"][0]] = message["mark"][1]
+                    if "refused" in message:
+                        self.close()  # it may have no memory left
+                        return result | not_graded(message["refused"])
+                    result["notes"] += message.get("notes", [])
+                break
+            except OSError as error:
+                return result | not_graded(f"this machine has no room left: {error}")
+            except _Ended as error:
+                if not error.by_us:
+                    return result | not_graded(str(error))
+                if testing is None:
+                    result["notes"] = [f"The file could not be read: {error}."]
+                    marks = {
+                        key: mark(0, exercise, "There was no notebook to grade.") for key, exercise in tested.items()
+                    }
+                    break
+                marks[testing] = mark(0, tested[testing], f"The answer could not be checked: {error}.")
+        for key, exercise in tested.items():
+            marks.setdefault(key, mark(0, exercise, "The limits of the submission were used up before this test."))
+        if _out_of_memory() != kills and any(found["message"] for found in marks.values()):
+            return result | not_graded("this machine ran out of memory meanwhile; use fewer --jobs")
+        return result | {"exercises": _pointing_back(marks, tested)}
+
+    def _messages(self, job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """What the process says about a job, up to its last words."""
+        if self._process is None:
+            self._process = self._start()
+        line = json.dumps(job).encode() + b"\n"
+        limits = Limits(**job["limits"])
+        most = 2 * (limits.total_seconds + START_SECONDS + limits.check_seconds)  # it may wait for a busy processor
+        self._send(line)
+        while True:
+            message = json.loads(self._next_line(time.monotonic() + most))
+            yield message
+            if "notes" in message or "refused" in message:
+                return
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        path = os.pathsep.join(filter(None, (str(LIBRARY.parent), os.environ.get("PYTHONPATH"))))
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "advtransfer.classroom.examine"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | one_thread | {"PYTHONPATH": path},
+            start_new_session=True,
+        )
+        if self._core is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(process.pid, {self._core})
+        self._lines = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(process.stdout, self._lines), daemon=True).start()
+        return process
+
+    def _send(self, line: bytes) -> None:
+        with suppress(OSError, ValueError):  # that the process has ended is found when it is read
+            self._process.stdin.write(line)  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+
+    def _read(self, pipe: IO[bytes], lines: "queue.SimpleQueue[bytes]") -> None:
+        with suppress(OSError, ValueError):  # closed
+            for line in pipe:
+                lines.put(line)
+        lines.put(b"")
+
+    def _next_line(self, end: float) -> bytes:
+        while True:
+            try:
+                line = self._lines.get(timeout=TICK)
+                break
+            except queue.Empty:
+                if self._stop.is_set():
+                    self.close()
+                    raise Interrupted from None
+                if time.monotonic() > end:
+                    self.close()
+                    raise _Ended("it took too long", by_us=True) from None
+        if line.endswith(b"\n"):
+            return line
+        code = self._process.wait()  # type: ignore[union-attr]
+        self.close()
+        if code == -signal.SIGXCPU:
+            raise _Ended("it took more than its share of computing", by_us=True)
+        raise _Ended(f"the grader's process ended with code {code}", by_us=False)
 
 
-def _test(exercise: sheets.Exercise, runner: _Runner, seed: int) -> dict[str, Any]:
-    try:
-        names: dict[str, Any] = {"seed": seed}
-        tree = ast.parse(exercise.tests)
-        for name in _asked(tree):
-            names[name] = runner.submission().value(name)
-        exec(compile(tree, exercise.key, "exec"), names)
-    except Mistake as mistake:
-        return _mark(0, exercise, str(mistake))
-    except SubmissionError as error:
-        if isinstance(error, Stopped):
-            runner.close()
-        reason = "There is no answer yet" if isinstance(error, Unanswered) else "The code stopped"
-        return _mark(0, exercise, f"{reason}: {error}")
-    except SandboxError:
-        raise
-    except Exception as error:  # the answer was of a kind that the test does not know
-        return _mark(0, exercise, f"The test could not use the answer ({type(error).__name__}).")
-    return _mark(exercise.points, exercise, "")
+def not_graded(reason: str) -> dict[str, Any]:
+    """The result of a submission that this machine could not grade: no exercises, and so no points, neither zero."""
+    return {"sha256": "", "answers": {}, "versions": {}, "exercises": {}, "notes": [f"Not graded, because {reason}."]}
 
 
-def _point_back(marks: dict[str, dict[str, Any]], tested: list[sheets.Exercise]) -> None:
-    """If a wrong answer builds on another wrong answer, say so in its message: the mistake may be there."""
-    for exercise in tested:
-        wrong = [e.title for e in tested if e.key in exercise.builds_on and marks[e.key]["message"]]
-        if wrong and marks[exercise.key]["message"]:
-            message = marks[exercise.key]["message"].removesuffix(".")
-            marks[exercise.key]["message"] = f"{message}. It builds on “{wrong[0]}”: look there first."
+def _out_of_memory() -> int:
+    """How many processes the system has ended so far because it had no memory left (Linux)."""
+    with suppress(OSError), open("/proc/vmstat", encoding="ascii") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+    return 0
 
 
-def _asked(tree: ast.Module) -> list[str]:
-    """The names that a test uses without defining them; they are those of the submission."""
-    nodes = list(ast.walk(tree))
-    made = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    for node in nodes:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            made |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-    loaded = dict.fromkeys(node.id for node in nodes if isinstance(node, ast.Name))
-    return [name for name in loaded if name not in made | {"seed"} and not hasattr(builtins, name)]
+def _pointing_back(marks: Mapping[str, dict[str, Any]], tested: Mapping[str, sheets.Exercise]) -> dict[str, Any]:
+    """The marks in order. If a wrong answer builds on another one, its message says that the mistake may be there."""
+    found = {}
+    for key, exercise in tested.items():
+        points, of, message = (marks[key][name] for name in ("points", "of", "message"))
+        wrong = [tested[other].title for other in exercise.builds_on if marks[other]["message"]]
+        if wrong and message:
+            message = f"{message.removesuffix('.')}. It builds on “{wrong[0]}”: look there first."
+        found[key] = {"points": points, "of": of, "message": message}
+    return found

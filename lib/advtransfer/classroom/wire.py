@@ -1,7 +1,7 @@
 """How the grader and a submission talk: in frames of plain data over two pipes. Reading a frame runs no code.
 
 A frame is the length of a JSON header, the header, and the bytes of the arrays that it names. Whatever comes from a
-submission is taken to be hostile: every length, type and shape is checked before it is used.
+submission is taken to be hostile: every length, type, shape, depth and reference is checked before it is used.
 """
 
 import json
@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 HEADER_BYTES = 2**20
 ARRAY_BYTES = 2**26  # of all arrays of a frame together
-DTYPES = tuple(np.dtype(name) for name in ("bool", "uint8", "int32", "int64", "float16", "float32", "float64"))
+ARRAYS = 1000  # of a frame
+DEPTH = 32  # of lists in lists
+AXES = 8  # of an array
+DTYPES = {name: np.dtype(name) for name in ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")}
 LAYERS: dict[str, type[nn.Module]] = {layer.__name__: layer for layer in (nn.Flatten, nn.ReLU, nn.Sigmoid, nn.Tanh)}
 
 
@@ -35,8 +38,14 @@ def encode(message: Any) -> bytes:
     packed = _pack(message, arrays)
     shapes = [[str(array.dtype), list(array.shape)] for array in arrays]
     header = json.dumps({"value": packed, "arrays": shapes}).encode()
-    if len(header) > HEADER_BYTES or sum(array.nbytes for array in arrays) > ARRAY_BYTES:
-        raise WireError("the value is larger than 64 MiB; expected something smaller")
+    if len(header) > HEADER_BYTES:
+        raise WireError(
+            f"the value has {len(header) / 2**20:.1f} MiB as text; expected at most {HEADER_BYTES >> 20} MiB "
+            "(many numbers fit as one tensor)"
+        )
+    if (size := sum(array.nbytes for array in arrays)) > ARRAY_BYTES:
+        raise WireError(f"the arrays have {size / 2**20:.1f} MiB; expected at most {ARRAY_BYTES >> 20} MiB")
+    _measure(packed, len(arrays))
     return b"".join([len(header).to_bytes(8, "big"), header, *(array.tobytes() for array in arrays)])
 
 
@@ -60,15 +69,13 @@ def decode(read: Callable[[int], bytes], *, models: bool = False) -> Any:
         raise WireError(f"the header has {size} bytes; expected at most {HEADER_BYTES}")
     try:
         header = json.loads(read(size))
-        kinds = [(np.dtype(str(name)), tuple(int(n) for n in shape)) for name, shape in header["arrays"]]
-        value = header["value"]
+        kinds, value = [_kind(*kind) for kind in header["arrays"]], header["value"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WireError(f"the header cannot be read ({type(error).__name__})") from None
     sizes = [math.prod(shape) * dtype.itemsize for dtype, shape in kinds]
-    if any(dtype not in DTYPES or min(shape, default=0) < 0 or len(shape) > 8 for dtype, shape in kinds):
-        raise WireError("an array has an unknown type or shape")
-    if sum(sizes) > ARRAY_BYTES or any(n > ARRAY_BYTES for _, shape in kinds for n in shape):
-        raise WireError(f"the arrays have {sum(sizes)} bytes; expected at most {ARRAY_BYTES}")
+    if sum(sizes) > ARRAY_BYTES:
+        raise WireError(f"the arrays have more than {ARRAY_BYTES} bytes")
+    _measure(value, len(kinds))
     arrays = [
         np.frombuffer(bytearray(read(n)), dtype).reshape(shape) for n, (dtype, shape) in zip(sizes, kinds, strict=True)
     ]
@@ -76,6 +83,38 @@ def decode(read: Callable[[int], bytes], *, models: bool = False) -> Any:
         return _unpack(value, arrays, models)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise WireError(f"the value cannot be read ({type(error).__name__})") from None
+
+
+def _kind(name: Any, shape: Any) -> tuple[np.dtype, tuple[int, ...]]:
+    """The type and the shape of an array. Each length is small, so that their product is a number of few digits."""
+    if not isinstance(shape, list) or len(shape) > AXES or any(type(n) is not int for n in shape):
+        raise WireError("an array has no shape")
+    if any(not 0 <= n <= ARRAY_BYTES for n in shape):
+        raise WireError("an array has an axis that is too long")
+    return DTYPES[name], tuple(shape)
+
+
+def _measure(value: Any, arrays: int) -> None:
+    """Raise if the value is nested too deeply, or does not name each of its arrays once."""
+    if arrays > ARRAYS:
+        raise WireError(f"there are {arrays} arrays; expected at most {ARRAYS}")
+    named: list[Any] = []
+    level = [value]
+    for _ in range(2 * DEPTH):  # a dict is two levels of lists
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, list):
+                inner += item
+            elif isinstance(item, dict):
+                inner += [content for content in item.values() if type(content) is not int]
+                named += [content for content in item.values() if type(content) is int]
+        level = inner
+        if not level:
+            break
+    else:
+        raise WireError(f"the value is nested more than {DEPTH} deep")
+    if len(named) != arrays or set(named) != set(range(arrays)):
+        raise WireError("the value does not name each of its arrays once")
 
 
 def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
@@ -91,7 +130,7 @@ def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
         return {"model": [_pack_layer(layer, arrays) for layer in value]}
     tensor = isinstance(value, Tensor)
     array = value.detach().cpu().resolve_conj().numpy() if tensor and value.dtype != torch.bfloat16 else value
-    if not isinstance(array, np.ndarray) or array.dtype not in DTYPES:
+    if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES:
         given = f"{type(value).__name__}" + (f" of {value.dtype}" if hasattr(value, "dtype") else "")
         raise WireError(f"the value is a {given}; expected numbers, text, lists, arrays or tensors")
     arrays.append(array)

@@ -1,28 +1,54 @@
-"""``python -m advtransfer classroom release | check | grade | feedback``."""
+"""``python -m advtransfer classroom release | check | collect | grade | mark | feedback | return``."""
 
 import argparse
 import os
+import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
 
-from advtransfer.classroom import feedback, gradebook, sandbox, sheets
+from advtransfer.classroom import (
+    classes,
+    collecting,
+    feedback,
+    gradebook,
+    handed_in,
+    jail,
+    marking,
+    returning,
+    sheets,
+)
+from advtransfer.classroom.limits import Limits
 from advtransfer.records.storage import replacing
 
 INSTALL = "pip install advtransfer, from the address that your teacher has given"
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add ``release``, ``check``, ``grade`` and ``feedback``; each sets `func` (namespace to exit code)."""
-    actions = parser.add_subparsers(required=True, metavar="release | check | grade | feedback")
+    """Add the actions, from ``release`` to ``return``; each sets `func` (namespace to exit code)."""
+    actions = parser.add_subparsers(
+        required=True, metavar="release | check | collect | grade | mark | feedback | return"
+    )
     release = actions.add_parser("release", help="make the student, instructor and solutions editions")
     release.add_argument("names", nargs="*", metavar="NAME", help="name of an assignment (default: all)")
     release.add_argument("--out", type=Path, default=Path("_build/classroom"), metavar="DIR")
     release.add_argument("--install", default=INSTALL, metavar="TEXT", help="how a student installs the library")
     release.add_argument("--execute", action="store_true", help="run the solutions edition, so that it shows results")
     release.set_defaults(func=_release)
+    collect = actions.add_parser("collect", help="take the submissions from a zip of Moodle or Canvas")
+    collect.add_argument("name", metavar="NAME", help="name of the assignment")
+    collect.add_argument(
+        "archives",
+        nargs="+",
+        type=Path,
+        metavar="ZIP",
+        help="what the system has let you download; or its folder, unpacked",
+    )
+    collect.set_defaults(func=_collect)
     check = actions.add_parser("check", help="say whether submissions can be run safely here")
     check.set_defaults(func=_check)
     grade = actions.add_parser("grade", help="run the tests on every submission")
@@ -30,21 +56,30 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     grade.add_argument(
         "--jobs", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="submissions graded at the same time"
     )
-    grade.add_argument(
-        "--seed", type=int, default=None, help="seed of the tests' inputs (default: a secret seed, which is kept)"
-    )
+    grade.add_argument("--seed", type=int, default=None, help="seed of the tests' inputs (default: that of the class)")
     grade.add_argument("--seconds", type=float, default=20.0, help="time limit for one cell or call (default: 20)")
     grade.add_argument("--unsafe", action="store_true", help="run without a sandbox; for code that you have read")
     grade.set_defaults(func=_grade)
+    mark = actions.add_parser("mark", help="write the page for marking written answers, or take over what it saved")
+    mark.add_argument("--take", type=Path, metavar="CSV", help="put this file in the place of marks.csv")
+    mark.set_defaults(func=_mark)
     pages = actions.add_parser("feedback", help="write the pages for students, the overview and grades.csv")
     pages.set_defaults(func=_feedback)
-    for command in (grade, pages):
+    back = actions.add_parser("return", help="write what goes back: a zip for each student, or for Moodle or Canvas")
+    back.add_argument(
+        "--for", dest="system", choices=returning.SYSTEMS, help="the system that takes the zip and the points"
+    )
+    back.add_argument("--table", type=Path, metavar="CSV", help="the system's own table of grades, to be filled in")
+    back.add_argument("--column", metavar="TITLE", help="title of the assignment in Canvas (default: NAME)")
+    back.set_defaults(func=_return)
+    for command in (grade, mark, pages, back):
         command.add_argument("name", metavar="NAME", help="name of the assignment")
+    for command in (collect, grade, mark, pages, back):
         command.add_argument(
             "--class", dest="folder", type=Path, required=True, metavar="DIR",
             help="folder of the class; the notebooks are in DIR/NAME/submitted",
         )  # fmt: skip
-    for command in (release, grade, pages):
+    for command in (release, collect, grade, mark, pages, back):
         command.add_argument("--sources", type=Path, default=sheets.SOURCES, metavar="DIR", help=argparse.SUPPRESS)
 
 
@@ -70,9 +105,29 @@ def _release(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    reason = sandbox.refusal()
+    reason = jail.refusal()
     print(reason or "ok: submissions run in a sandbox here")
     return 1 if reason else 0
+
+
+def _collect(arguments: argparse.Namespace) -> int:
+    sheets.source(arguments.name, arguments.sources)  # a mistyped name makes no folder
+    folder, refused = arguments.folder / arguments.name, False
+    for archive in arguments.archives:
+        try:
+            done = collecting.collect(folder, archive, arguments.name)
+        finally:
+            gradebook.hand_over(folder)
+        for line in done.told:
+            print(f"note: {line}", file=sys.stderr)
+        for line in done.refused:
+            print(f"NOT TAKEN: {line}", file=sys.stderr)
+        counts = {"new": done.new, "newer than before": done.newer, "as before": done.same}
+        print(f"{archive} ({done.system}): {', '.join(f'{len(who)} {what}' for what, who in counts.items())}")
+        if done.late:
+            print(f"late: {', '.join(done.late)}")
+        refused |= bool(done.refused)
+    return int(refused)
 
 
 def _grade(arguments: argparse.Namespace) -> int:
@@ -82,26 +137,104 @@ def _grade(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--jobs {arguments.jobs} --seconds {arguments.seconds:g}; expected both above zero")
     if arguments.unsafe:
         print("warning: submissions run without a sandbox and can do what you can do", file=sys.stderr)
-    elif reason := sandbox.refusal(folder, arguments.sources):
+    elif reason := jail.refusal(folder, arguments.sources):
         raise ValueError(f"not graded, because there is no sandbox: {reason}")
-    seed = gradebook.seed_of(folder) if arguments.seed is None else arguments.seed
-    limits = sandbox.Limits(seconds=arguments.seconds)
-    new = gradebook.grade_class(
-        folder, original, seed=seed, students=arguments.student, jobs=arguments.jobs, limits=limits,
-        safe=not arguments.unsafe,
-    )  # fmt: skip
-    for student, result in new.items():
+    found = handed_in.found(folder)
+    for line in found.passed_over:
+        print(f"passed over: {line}", file=sys.stderr)
+    for line in found.refused:
+        print(f"NOT GRADED: {line}", file=sys.stderr)
+    done: dict[str, bool] = {}
+
+    def tell(student: str, result: Mapping[str, Any], count: int, total: int) -> None:
         marks = result["exercises"].values()
         earned = f"{sum(m['points'] for m in marks):g} of {sum(m['of'] for m in marks):g} by tests"
-        print(f"{student}: {earned if marks else 'NOT GRADED; grade again'}")
+        reason = "; ".join(result["notes"])
+        done[student] = bool(marks)
+        print(f"[{count}/{total}] {student}: {earned if marks else f'NOT GRADED; grade again. {reason}'}", flush=True)
+
+    try:
+        classes.grade_class(
+            folder, original, seed=arguments.seed, students=arguments.student, jobs=arguments.jobs,
+            limits=Limits(seconds=arguments.seconds), safe=not arguments.unsafe, tell=tell,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print(f"{sum(done.values())} submissions are graded and kept in {folder / 'results.json'}", file=sys.stderr)
+        raise
+    finally:
+        gradebook.hand_over(folder)
+    _tell_changed(gradebook.rows(folder, original), folder)
+    if missing := [student for student, graded in done.items() if not graded]:
+        print(f"NOT GRADED, without points or loss of points: {', '.join(missing)}", file=sys.stderr)
     print(f"{folder / 'results.json'}; written answers are marked in {folder / 'marks.csv'}")
-    return 0 if all(result["exercises"] for result in new.values()) else 1
+    return 1 if missing or found.refused else 0
+
+
+def _tell_changed(earned: dict[str, list[gradebook.Row]], folder: Path) -> None:
+    """Name the marks that were given for another answer than that of now."""
+    for student, rows in earned.items():
+        for row in rows:
+            if row.changed:
+                print(
+                    f"{student}: the answer {row.exercise.key!r} was changed after it had been marked; mark it again, "
+                    f"or empty its cell in the column answer of {folder / 'marks.csv'} if the mark stands",
+                    file=sys.stderr,
+                )
+
+
+def _mark(arguments: argparse.Namespace) -> int:
+    original = sheets.read(sheets.source(arguments.name, arguments.sources))
+    folder = arguments.folder / arguments.name
+    try:
+        if arguments.take is None:
+            place = shlex.quote(str(arguments.folder))
+            take = f"python -m advtransfer classroom mark {arguments.name} --class {place} --take FILE"
+            print(marking.write_page(folder, original, _title(original), take))
+            return 0
+        taken = marking.take(folder, original, arguments.take)
+    finally:
+        gradebook.hand_over(folder)
+    for student, exercise in taken.gone:
+        print(f"gone: the mark of {student} for {exercise}; it is in {taken.kept}", file=sys.stderr)
+    kept = f"; the earlier file is {taken.kept}" if taken.kept else ""
+    print(
+        f"{folder / 'marks.csv'}: {len(taken.new)} new marks, {len(taken.other)} changed, {len(taken.gone)} gone{kept}"
+    )
+    _tell_changed(gradebook.rows(folder, original), folder)
+    return 0
 
 
 def _feedback(arguments: argparse.Namespace) -> int:
     original = sheets.read(sheets.source(arguments.name, arguments.sources))
     folder = arguments.folder / arguments.name
-    title = next(line.removeprefix("# ") for line in original.cells[0].source.splitlines() if line.startswith("# "))
-    pages = feedback.write_pages(folder, original, title)
-    print(f"{len(pages) - 1} pages in {folder / 'feedback'}; {pages[-1]}; {gradebook.write_grades(folder, original)}")
+    try:
+        pages = feedback.write_pages(folder, original, _title(original))
+        grades = gradebook.write_grades(folder, original)
+    finally:
+        gradebook.hand_over(folder)
+    _tell_changed(gradebook.rows(folder, original), folder)
+    print(f"{len(pages) - 1} pages in {folder / 'feedback'}; {pages[-1]}; {grades}")
     return 0
+
+
+def _return(arguments: argparse.Namespace) -> int:
+    original = sheets.read(sheets.source(arguments.name, arguments.sources))
+    folder = arguments.folder / arguments.name
+    if arguments.system is None and (arguments.table or arguments.column):
+        raise ValueError("--table and --column are for a system; expected --for moodle or --for canvas, too")
+    try:
+        feedback.write_pages(folder, original, _title(original))
+        done = returning.give_back(
+            folder, original, arguments.name, system=arguments.system, table=arguments.table, column=arguments.column
+        )
+    finally:
+        gradebook.hand_over(folder)
+    _tell_changed(gradebook.rows(folder, original), folder)
+    for line in done.left_out:
+        print(f"LEFT OUT: {line}", file=sys.stderr)
+    print(f"{len(done.students)} students: {'; '.join(map(str, done.written))}")
+    return int(bool(done.left_out))
+
+
+def _title(original: nbformat.NotebookNode) -> str:
+    return next(line.removeprefix("# ") for line in original.cells[0].source.splitlines() if line.startswith("# "))

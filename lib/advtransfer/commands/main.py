@@ -14,7 +14,7 @@ from advtransfer.extras import require
 NOTEBOOKS = ("notebooks", "jupytext", "pandas", "papermill", "yaml")
 DATA = ("experiments", "pandas", "pyarrow")
 RANK = ("rank", "sklearn", "torchvision", *NOTEBOOKS[1:])
-CLASSROOM = ("classroom", "jinja2", "nbclient", "nbgrader")
+CLASSROOM = ("classroom", "docutils", "jinja2", "nbclient", "nbconvert", "nbgrader")
 COMMANDS = {
     "run": ("run", NOTEBOOKS, "execute a notebook, or all of them, if something has changed"),
     "sweep": ("sweep", NOTEBOOKS, "compute the runs of a parameter grid that have no record yet"),

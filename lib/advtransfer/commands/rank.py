@@ -71,7 +71,8 @@ def wide(record: Record) -> pd.DataFrame:
             row["accuracy"] = f"{candidate['accuracy']:.3f}"
         for _, found in scores[scores["candidate"] == name].iterrows():
             star = "*" if places.get((name, found["score"])) == 1 else ""
-            row[found["score"]] = f"{found['value']:.3g}{star}" if np.isfinite(found["value"]) else "–"
+            digits = 4 if found["score"] == "distance" else 3  # most distances are close to 1
+            row[found["score"]] = f"{found['value']:.{digits}g}{star}" if np.isfinite(found["value"]) else "–"
         rows.append(row)
     table = pd.DataFrame(rows)
     by = "accuracy" if "accuracy" in table else "candidate"

@@ -8,6 +8,7 @@ checksum in ``data/sources.toml`` like any other file.
 
 import io
 import pickle
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,7 @@ def as_safetensors(data: bytes, form: str) -> bytes:
     try:
         weights = READERS[form](data)
     except Exception as error:  # a damaged pickle may raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = textwrap.shorten(str(error), 200, placeholder=" …") or type(error).__name__
         raise ValueError(f"the weights cannot be read as {form}: {reason}") from error
     return save({name: np.asarray(array, order="C") for name, array in weights.items()})
 

@@ -7,7 +7,7 @@ Everything is computed within a target and averaged over targets; intervals draw
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -83,8 +83,8 @@ def pooled(config: Config, records: Mapping[str, Record]) -> Tables:
     """The tables of a record."""
     sources = sources_of(records)
     trained = sources[~sources["untrained"]] if len(sources) else sources
-    parts = [judge(config, trained, truth) for truth in TRUTHS if truth in trained]
-    parts = [part for part in parts if part is not None]
+    judged = [judge(config, trained, truth) for truth in TRUTHS if truth in trained]
+    parts = [part for part in judged if part is not None]
     joined = {
         name: pd.concat([part[name] for part in parts], ignore_index=True) if parts else pd.DataFrame()
         for name in ("scores", "by_target", "differences")
@@ -166,10 +166,11 @@ def judge(config: Config, sources: pd.DataFrame, truth: str) -> Tables | None:
     )  # fmt: skip
     means = by_target.groupby("predictor", sort=False)[list(MEASURES)].mean()
     draws = {name: _drawn(config, found, values) for name, values in found.predictors.items()}  # (B, 2) each
-    rows, pairs = [], []
+    rows: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
     for name in found.predictors:
         low, high = np.nanquantile(draws[name], [0.025, 0.975], axis=0)
-        row = {**about, "predictor": name, **means.loc[name].to_dict()}
+        row: dict[str, Any] = {**about, "predictor": name, **{str(key): value for key, value in means.T[name].items()}}
         row |= {"weighted_low": low[0], "weighted_high": high[0], "regret_few_low": low[1], "regret_few_high": high[1]}
         rows.append(row)
         for other in AGAINST:
@@ -198,8 +199,8 @@ def _difference(means: pd.DataFrame, name: str, other: str, apart: Floats) -> di
     """The difference of two mean weighted τ with its interval, and p from the share of draws beyond 0."""
     low, high = np.nanquantile(apart, [0.025, 0.975])
     beyond = min((np.sum(apart <= 0) + 1) / (len(apart) + 1), (np.sum(apart >= 0) + 1) / (len(apart) + 1))
-    value = means.loc[name, "weighted"] - means.loc[other, "weighted"]
-    return {"difference": value, "low": low, "high": high, "p": min(1.0, 2 * beyond)}
+    known = means["weighted"].to_dict()
+    return {"difference": known[name] - known[other], "low": low, "high": high, "p": min(1.0, 2 * beyond)}
 
 
 def holm(p: pd.Series) -> pd.Series:
@@ -262,7 +263,7 @@ def elsewhere() -> pd.DataFrame:
     stated = pd.read_csv(folder / "weighted_tau.csv").set_index("estimator")
     places = accuracy.rank()
     tau = partial(_weighted, places, accuracy)
-    blind = pd.DataFrame({name: [tau(name)] for name in accuracy}, index=["mean rank elsewhere"])
+    blind = pd.DataFrame({str(name): [tau(str(name))] for name in accuracy}, index=["mean rank elsewhere"])
     table = pd.concat([stated, blind]).rename_axis("estimator").reset_index()
     return table.melt("estimator", var_name="data_set", value_name="weighted")
 

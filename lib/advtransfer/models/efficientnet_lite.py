@@ -35,6 +35,11 @@ class EfficientNetLite(nn.Module):
     num_classes : int
         Number of logits.
 
+    Raises
+    ------
+    ValueError
+        There is no such variant.
+
     Examples
     --------
     >>> import torch
@@ -44,6 +49,8 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, variant: int, num_classes: int = 1000) -> None:
         super().__init__()
+        if variant not in range(len(SCALES)):
+            raise ValueError(f"variant is {variant}; expected 0, 1 or 2")
         width, depth = SCALES[variant]
         blocks, c_in = [], STEM
         for stage, (channels, repeats, stride, kernel, expansion) in enumerate(STAGES):

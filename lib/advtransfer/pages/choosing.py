@@ -20,6 +20,9 @@ SYMBOLS = {
 }  # fmt: skip
 SHOWN = ("probe", "1-NN", "LogME", "H-score", "alpha1")
 """The scores of the first table; the others are in the one below."""
+DRAWN = ("probe", "1-NN", "LogME", "LEEP", "N-LEEP", "H-score", "alpha1", "back_alpha1", "alpha2")
+WITH_FLOOR = ("probe", "1-NN", "LogME", "LEEP", "H-score", "TransRate", "alpha1", "back_alpha1", "alpha2")
+"""The scores of the two figures."""
 
 
 def load(config: choosing.Config) -> Record | None:
@@ -99,14 +102,23 @@ def answer(record: Record | None) -> str | None:
             best = part.sort_values("rank").iloc[0]["candidate"]
             others = part[(part["group"] == 1) & (part["candidate"] != best)]["candidate"]
             tied = f"; it cannot be told from {_listed(others)}" if len(others) else ", apart from all others"
-            sentences.append(f"By {label(score)} the best is **{best}**{tied}.")
+            sentences.append(f"By {'the ' if score == 'probe' else ''}{label(score)} the best is **{best}**{tied}.")
     if "accuracy" in record.tables["candidates"]:
         known = record.tables["candidates"].sort_values("accuracy", ascending=False)
         first = known.iloc[0]
         near = known[known["accuracy_high"] >= first["accuracy_low"]]["candidate"].iloc[1:]
         tied = f", though its interval meets that of {_listed(near)}" if len(near) else ""
         sentences.append(f"On the test {kind(record)} **{first['candidate']}** is the best after transfer{tied}.")
-    return " ".join(sentences)
+    return " ".join([*sentences, *_no_more_than_noise(record)])
+
+
+def _no_more_than_noise(record: Record) -> list[str]:
+    """A sentence about the candidates that noise moves as far as the target model's attack does."""
+    scores = record.tables["scores"]
+    found = scores[(scores["score"] == "alpha1") & (scores["low"] <= scores["floor"])]["candidate"]
+    if found.empty:
+        return []
+    return [f"Beware: random noise of the same size moves {_listed(found)} as far as the target model's attack does."]
 
 
 def _listed(names: pd.Series) -> str:
@@ -140,14 +152,21 @@ def _group(record: Record, candidate: str, score: str) -> int:
     return int(found.iloc[0]) if len(found) else 0
 
 
-def ranks_figure(record: Record) -> Figure:
-    """The rank of each candidate under each score, with intervals."""
-    return ranked.ranks(record.tables["ranks"], label)
+def ranks_figure(record: Record | None) -> Figure | None:
+    """The rank of each candidate under nine of the scores, with intervals."""
+    return None if record is None else ranked.ranks(_only(record, "ranks", DRAWN), label)
 
 
-def floors_figure(record: Record) -> Figure:
-    """How far each score stands above its floor."""
-    return ranked.floors(record.tables["scores"], label)
+def floors_figure(record: Record | None) -> Figure | None:
+    """How far nine of the scores stand above their floor."""
+    return None if record is None else ranked.floors(_only(record, "scores", WITH_FLOOR), label)
+
+
+def _only(record: Record, table: str, scores: tuple[str, ...]) -> pd.DataFrame:
+    """The rows of these scores, in their order; of all scores if there is none of these."""
+    found = record.tables[table]
+    chosen = [found[found["score"] == name] for name in scores if name in set(found["score"])]
+    return pd.concat(chosen) if chosen else found
 
 
 def details(record: Record | None) -> pd.DataFrame | None:
@@ -233,9 +252,10 @@ def costs(record: Record) -> pd.DataFrame:
     return pd.DataFrame([*rows, {"score": "the truth itself", **about, "seconds": float(truth)}])
 
 
-def regret_figure(record: Record) -> Figure:
+def regret_figure(record: Record | None) -> Figure | None:
     """Regret of each score against its seconds."""
-    return ranked.regret(costs(record), label)
+    known = record is not None and "accuracy" in record.tables["candidates"]
+    return ranked.regret(costs(record), label) if record is not None and known else None
 
 
 def why_not_the_probe(record: Record | None) -> str | None:

@@ -69,7 +69,7 @@ def choice(record: Record) -> str:
     if scores.empty:
         return NOT_YET
     known = scores.set_index("predictor")
-    best = known["regret_few"].drop("probe").idxmin()
+    best = str(known["regret_few"].drop("probe").idxmin())
     named = list(dict.fromkeys([best, "probe", "source_accuracy", "alpha1"]))
     parts = [f"{label(name)} {100 * float(known['regret_few'].loc[name]):.1f}" for name in named]
     return f"Points lost when one of five sources is chosen: {', '.join(parts)}."
@@ -95,7 +95,7 @@ def answer(record: Record) -> str:
 
 
 def _tau(known: pd.DataFrame, name: str) -> str:
-    return tables.estimate(known.loc[name], "weighted")
+    return tables.estimate(known.T[name], "weighted")
 
 
 def figure(record: Record) -> Figure | None:
@@ -106,6 +106,9 @@ def figure(record: Record) -> Figure | None:
 
 def numbers(record: Record) -> pd.DataFrame | None:
     """The numbers behind the figure."""
+    scores = record.tables["scores"]
+    if scores.empty:
+        return None
     rows = [
         {
             "score": label(row["predictor"]),
@@ -116,9 +119,9 @@ def numbers(record: Record) -> pd.DataFrame | None:
             "regret among five, points": tables.estimate(row, "regret_few", scale=100, digits=1),
             "regret among all": tables.number(100 * row["regret"], 1),
         }
-        for _, row in record.tables["scores"].sort_values(["truth", "weighted"], ascending=False).iterrows()
+        for _, row in scores.sort_values(["truth", "weighted"], ascending=False).iterrows()
     ]
-    return pd.DataFrame(rows) if rows else None
+    return pd.DataFrame(rows)
 
 
 def pairs(record: Record, against: str) -> pd.DataFrame | None:

@@ -222,8 +222,12 @@ def _of_the_book(candidate: Candidate, folder: Path) -> Built:
 
     module, about = image_encoders.load(str(candidate.encoder))
     headless = isinstance(getattr(module, "classifier", None), nn.Identity)
-    mean, std = (tuple(value / 255 for value in values) for values in (about.mean, about.std))
-    return module, {"size": about.size, "mean": mean, "std": std, "features": "" if headless else "features"}
+    return module, {
+        "size": about.size,
+        "mean": about.mean,
+        "std": about.std,
+        "features": "" if headless else "features",
+    }
 
 
 def _architecture(candidate: Candidate, folder: Path) -> Built:

@@ -1,5 +1,7 @@
 """What a ranking is judged by: the accuracy that a source reaches on the target's test images."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -49,7 +51,7 @@ def probe(features: Tensor, labels: Tensor, unseen: Tensor, *, seed: int = 0) ->
     size = max(round(HELD_OUT * len(y)), len(np.unique(y)))
     fit_x, held_x, fit_y, held_y = train_test_split(x, y, test_size=size, random_state=seed, stratify=groups)
 
-    def fitted(strength: float, x: np.ndarray, y: np.ndarray) -> "make_pipeline":  # type: ignore[valid-type]
+    def fitted(strength: float, x: np.ndarray, y: np.ndarray) -> Any:
         return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000, tol=1e-3)).fit(x, y)
 
     scores = [fitted(strength, fit_x, fit_y).score(held_x, held_y) for strength in PENALTIES]

@@ -33,9 +33,9 @@ def h_score(features: Tensor, labels: Tensor, *, shrinkage: Literal["ledoit_wolf
     Returns
     -------
     float
-        Larger is better. Both kinds fall with N, because classes seem further apart in few samples. The plain H-score
-        does not change under any invertible linear map of the features; the regularised one changes if columns are
-        scaled differently.
+        Larger is better. The plain H-score falls with N, because classes seem further apart in few samples, and is
+        the same after any invertible affine map of the features. The regularised one drifts with N in either direction,
+        because s falls, and it changes if columns are scaled differently.
 
     Raises
     ------

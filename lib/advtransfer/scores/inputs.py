@@ -44,7 +44,7 @@ def labelled(features: Tensor, labels: Tensor, *, least: int = 1) -> Labelled:
     if len(counts) < 2:
         raise ValueError(f"labels hold one class, {labels[0].item()}; expected at least two")
     if (fewest := int(counts.min())) < least:
-        name = labels.unique()[counts.argmin()].item()
+        name = labels.unique()[int(counts.argmin())].item()
         raise ValueError(f"class {name} has {fewest} of the {len(y)} samples; expected at least {least} of each class")
     return Labelled(x, y, counts)
 

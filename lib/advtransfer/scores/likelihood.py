@@ -31,7 +31,7 @@ def leep(probabilities: Tensor, labels: Tensor) -> float:
     -------
     float
         Nats, at most 0; larger is better. The same samples give :math:`\hat P` and are judged by it, so the value is
-        too high, by up to about (C - 1)(Z - 1) / (2N): compare it with that of permuted labels.
+        too high, but less so than that of :func:`nce`: compare it with that of permuted labels.
 
     Raises
     ------
@@ -86,8 +86,8 @@ def nce(source_labels: Tensor, labels: Tensor) -> float:
     Returns
     -------
     float
-        Nats, between -H(y) and 0; larger is better. With many source classes and few samples it is too high, to first
-        order by (C - 1)(Z - 1) / (2N): with Z near N it says nothing.
+        Nats, between -H(y) and 0; larger is better. With Z source classes it is too high, to first order by
+        (C - 1) Z / (2N): with Z near N it says nothing.
 
     Raises
     ------

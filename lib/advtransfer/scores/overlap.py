@@ -76,8 +76,7 @@ def gbc(
         variances = variances.mean(1, keepdim=True).expand_as(variances)
     # What rounding leaves of a variance that is zero.
     if (variances <= torch.finfo(z.dtype).eps * values[-1] / len(x)).any():
-        c = variances.amin(1).argmin()
-        name = labels.unique()[c].item()
+        name = labels.unique()[int(variances.amin(1).argmin())].item()
         raise ValueError(f"class {name} has no variance in some component; expected samples that differ")
     total = 0.0
     for mean, variance in zip(means, variances, strict=True):  # one class beside all: (C, K) at a time

@@ -20,8 +20,9 @@ def parc(features: Tensor, labels: Tensor, *, most: int = 2000, seed: int = 0) -
     labels
         (N,) integers.
     most
-        At most so many samples are used, a random choice of them if there are more: the pairs take
-        O(N² D) time and O(N²) memory. The authors use 500.
+        At most so many samples are used, a random choice of them if there are more: the pairs take O(N² D) time and
+        O(N²) memory. The authors use 500. Intervals of :func:`~advtransfer.scores.estimate` count that choice as well,
+        and become too wide: there, choose the samples first.
     seed
         Seed of that choice.
 
@@ -85,7 +86,7 @@ def cka(features: Tensor, target_features: Tensor) -> float:
     -------
     float
         About 0 for unrelated features, where it can be negative, and 1 for features that are equal up to a rotation, a
-        shift and a common scale. It does not drift with N.
+        shift and a common scale. It drifts little with N, since only its parts are unbiased, not their ratio.
 
     Raises
     ------

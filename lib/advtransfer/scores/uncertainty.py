@@ -25,12 +25,12 @@ class Estimate:
     high: float
     """Upper end of it."""
     floor: float
-    """The mean of the score with permuted labels, which is what it is without any connection; NaN without permutations."""
+    """The mean of the score with permuted labels, as it is without any connection; NaN without permutations."""
     floor_high: float
     """The permuted score (in order of size) that a score without any connection exceeds with probability 1 - `level`
     at most, if there are at least level / (1 - level) permutations; their maximum for fewer."""
     seconds: float
-    """Seconds that one evaluation of the score took, on all samples."""
+    """Seconds that an evaluation of the score takes on all samples: the median over true and permuted labels."""
     labels: int
     """Number of labelled samples, N."""
     draws: tuple[float, ...] = ()
@@ -64,10 +64,10 @@ def estimate(
 
     The variance is taken about the mean of the subsamples, not about the score of all samples. Many scores have another
     expectation for m samples than for N; that difference shifts all subsamples alike, and does not count as spread. The
-    interval is for the expectation of the score at *this* N and these class frequencies. Where the expectation hardly
-    depends on N (PARC, CKA), it is an interval for the value of the whole population, too. All other scores drift:
-    LEEP, NCE and N-LEEP fall to their limit like 1/N, the H-score falls, GBC, k-NN and the probe rise, LogME and
-    TransRate change with D/N.
+    interval is for the expectation of the score at *this* N and these class frequencies. Where the expectation does not
+    depend on N, as for PARC, or hardly, as for CKA, it is an interval for the value of the whole population, too. All
+    other scores drift: LEEP and NCE fall to their limit like 1/N, GBC and the plain H-score fall, k-NN and the probe
+    rise, and LogME, TransRate and the regularised H-score change with D/N.
 
     The formula takes S² to be the same for m samples as for N. If N < D, that of TransRate grows with N, so that f = ½
     gives half of its spread; a large f is safe, so the default is 0.8. What the formula adds to the variance of scores
@@ -123,9 +123,7 @@ def estimate(
         raise ValueError(f"fraction = {fraction}, level = {level}; expected numbers between 0 and 1")
     if len(inputs) != len(labels):
         raise ValueError(f"there are {len(inputs)} inputs and {len(labels)} labels; expected as many")
-    start = time.perf_counter()
-    value = score(inputs, labels)
-    seconds = time.perf_counter() - start
+    value, *spent = _timed(score, inputs, labels)
     generator = torch.Generator().manual_seed(seed)
     n, half = len(labels), float("nan")
     draws: tuple[float, ...] = ()
@@ -146,14 +144,23 @@ def estimate(
         spread = float(np.std(drawn, ddof=1)) * factor
         draws = tuple((value + factor * (np.array(drawn) - np.mean(drawn))).tolist())
         half = float(stats.t.ppf((1 + level) / 2, subsamples - 1)) * spread
-    mixed = [
-        score(inputs, labels[torch.randperm(n, generator=generator).to(labels.device)]) for _ in range(permutations)
-    ]
+    mixed = []
+    for _ in range(permutations):
+        permuted = labels[torch.randperm(n, generator=generator).to(labels.device)]
+        found, seconds = _timed(score, inputs, permuted)
+        mixed.append(found)
+        spent.append(seconds)
     floor = floor_high = float("nan")
     if mixed:
         floor = float(np.mean(mixed))
         floor_high = float(np.sort(mixed)[min(math.ceil(level * (permutations + 1) - 1e-9), permutations) - 1])
-    return Estimate(value, value - half, value + half, floor, floor_high, seconds, n, draws)
+    return Estimate(value, value - half, value + half, floor, floor_high, float(np.median(spent)), n, draws)
+
+
+def _timed(score: Score, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+    """The score, and the seconds that it took."""
+    start = time.perf_counter()
+    return score(inputs, labels), time.perf_counter() - start
 
 
 def _strata(labels: Tensor) -> list[Tensor]:

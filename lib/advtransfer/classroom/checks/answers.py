@@ -1,9 +1,10 @@
 """Compare an answer with the right one and with the usual wrong ones."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,10 +12,15 @@ from advtransfer.models.mlp import tanh_network
 
 Wrong = Tensor | float | Sequence[Tensor | float]
 TOLERANCE = 1e-6  # relative; an answer computed in float32 is right, too
+NUMBERS = 2**20  # in an answer; more are not looked at
 
 
 class Mistake(AssertionError):
     """An answer is wrong; the message says how."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it: the message alone."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 def random(seed: int) -> torch.Generator:
@@ -55,7 +61,7 @@ def equal(name: str, found: Any, right: Tensor | float, mistakes: Mapping[str, W
     """
     expected = torch.as_tensor(right, dtype=torch.float64)
     answer = tensor(name, found)
-    if _close(answer, expected):
+    if answer.isfinite().all() and _close(answer, expected):
         return
     for message, wrong in mistakes.items():
         given = wrong if isinstance(wrong, Sequence) else [wrong]
@@ -75,13 +81,15 @@ def tensor(name: str, found: Any) -> Tensor:
     Raises
     ------
     Mistake
-        It is not a number, a list of numbers, an array or a tensor.
+        It is not a number, a list of numbers, an array or a tensor; or it holds too many numbers.
     """
     if found is None:
         raise Mistake(f"{name} returned None; is the `return` missing?")
+    if (count := _count(found)) > NUMBERS:  # before anything is converted
+        raise Mistake(f"{name} returned {count} numbers; expected at most {NUMBERS}.")
     try:
         return torch.as_tensor(found).detach().double()
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise Mistake(f"{name} returned {type(found).__name__}; expected a number or a tensor.") from None
 
 
@@ -99,6 +107,27 @@ def number(name: str, found: Any) -> float:
             f"{name} returned {value.tolist() if value.numel() < 5 else tuple(value.shape)}; expected one number."
         )
     return value.item()
+
+
+def _count(found: Any) -> int:
+    """How many numbers there are in lists, arrays and tensors."""
+    if isinstance(found, list | tuple):
+        return sum(_count(item) for item in found)
+    return int(found.numel()) if isinstance(found, Tensor) else found.size if isinstance(found, np.ndarray) else 1
+
+
+def called(hint: str, name: str, function: Callable[..., Any], *args: Any) -> Any:
+    """What the function returns.
+
+    Raises
+    ------
+    Mistake
+        It stopped with an error. The message ends with the hint, which says what is special about the arguments.
+    """
+    try:
+        return function(*args)
+    except Exception as error:
+        raise Mistake(f"{name} stopped ({str(error)[:120] or type(error).__name__}): {hint}") from None
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:

@@ -5,33 +5,66 @@ from typing import Any
 
 import torch
 
-from advtransfer.classroom.checks.answers import equal, normal, random
+from advtransfer.classroom.checks.answers import called, equal, normal, random
+from advtransfer.classroom.quiet import without_source
 
 Function = Callable[..., Any]
 
 
-def effect(paired_effect: Function, *, seed: int, shuffled: bool = False) -> None:
-    """`paired_effect` is the mean difference within seeds, and its standard error; rows may be `shuffled`."""
+HINT = "the names, values and seeds of your own table were expected; use `knob`, `low`, `high` and `outcome`."
+
+
+@without_source
+def effect(paired_effect: Function, *, seed: int, renamed: bool = False) -> None:
+    """`paired_effect` is the mean difference within seeds, and its standard error.
+
+    If `renamed`, the rows are shuffled, and the knob, the outcome, the values and the seeds are not those of the sheet;
+    columns `eps` and `alpha1` are there, too, but they tell something else.
+    """
     generator = random(seed)
-    base, noise = normal(generator, 6), 0.1 * normal(generator, 3, 6)
-    values = {eps: base + eps * 2 + noise[k] for k, eps in enumerate((0.1, 0.2, 0.4))}
-    rows = [{"eps": e, "seed": s, "alpha1": v[s].item()} for e, v in values.items() for s in range(6)]
-    if shuffled:
+    n = 8 if not renamed else int(torch.randint(5, 9, (), generator=generator))
+    base, noise, decoy = normal(generator, n), 0.1 * normal(generator, 3, n), normal(generator, 3, n)
+    knob, outcome, levels, seeds = ("eps", "alpha1", [0.1, 0.2, 0.4], list(range(n)))
+    if renamed:
+        knob, outcome, levels = "steps", "loss", [3.0, 5.0, 20.0]
+        seeds = (100 + torch.randperm(50, generator=generator)[:n]).tolist()
+    values = torch.stack([base + 2 * k + noise[k] for k in range(3)])
+    rows = [
+        {"eps": (0.1, 0.2, 0.4)[k], "alpha1": decoy[k, i].item(), "seed": s, knob: level, outcome: values[k, i].item()}
+        for k, level in enumerate(levels)
+        for i, s in enumerate(seeds)
+    ]
+    if renamed:
         rows = [rows[i] for i in torch.randperm(len(rows), generator=generator)]
-    low, high = values[0.1], values[0.4]
+    arguments = paired_effect, rows, knob, levels[0], levels[2], outcome
+    found = called(HINT, "paired_effect", *arguments) if renamed else paired_effect(*arguments[1:])
+
+    def result(difference: torch.Tensor, count: int = n) -> torch.Tensor:
+        return torch.stack([difference.mean(), difference.std() / count**0.5])
+
+    def met(name: str, level: float) -> torch.Tensor:
+        return torch.tensor([row[name] for row in rows if row[knob] == level], dtype=torch.float64)
+
+    low, high = values[0], values[2]
     difference = high - low
-    mean, error = difference.mean(), difference.std() / 6**0.5
-    met = {e: [row["alpha1"] for row in rows if row["eps"] == e] for e in (0.1, 0.4)}
-    in_order = torch.tensor(met[0.4]).double() - torch.tensor(met[0.1]).double()
-    equal("paired_effect", paired_effect(rows, "eps", 0.1, 0.4, "alpha1"), torch.stack([mean, error]), {
+    mean, error = result(difference)
+    equal("paired_effect", found, result(difference), {
         "the error is that of two independent groups; runs with the same seed are pairs: take differences first.":
-            torch.stack([mean, ((low.var() + high.var()) / 6).sqrt()]),
+            torch.stack([mean, ((low.var() + high.var()) / n).sqrt()]),
         "the second number is the standard deviation; the standard error is that over the root of the number of seeds.":
             [torch.stack([mean, difference.std()]), torch.stack([mean, difference.std(correction=0)])],
         "the standard deviation was divided by n; with few seeds divide by n − 1.":
-            torch.stack([mean, difference.std(correction=0) / 6**0.5]),
+            torch.stack([mean, difference.std(correction=0) / n**0.5]),
         "the sign is wrong: the effect is the value at `high` less that at `low`.": torch.stack([-mean, error]),
         "rows were paired in the order in which they came; pair them by their seed.":
-            torch.stack([in_order.mean(), in_order.std() / 6**0.5]),
+            result(met(outcome, levels[2]) - met(outcome, levels[0])),
         "this is the variance of the mean; take the root.": torch.stack([mean, error**2]),
+        "the column alpha1 was used; use that which `outcome` names.": result(decoy[2] - decoy[0]),
+        f"it is NaN: {HINT}": [torch.full((2,), torch.nan), torch.stack([mean, mean * torch.nan])],
+        "only some of the seeds were used; use all that the rows have.":
+            [result(difference[:m], m) for m in range(2, n)],
+        "only the mean was returned; expected its standard error, too.": mean,
+        "the two numbers are exchanged: first the mean, then its standard error.": torch.stack([error, mean]),
+        "the number of runs was used; the standard error is over the number of seeds.":
+            [torch.stack([mean, difference.std() / m**0.5]) for m in (2 * n, 3 * n)],
     })  # fmt: skip

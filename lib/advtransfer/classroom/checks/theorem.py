@@ -7,11 +7,17 @@ import torch
 from torch import Tensor
 
 from advtransfer import matching, spectral
-from advtransfer.classroom.checks.answers import Mistake, classifier, equal, normal, random, tensor
+from advtransfer.classroom.checks.answers import Mistake, called, classifier, equal, normal, number, random, tensor
+from advtransfer.classroom.quiet import without_source
 
 Function = Callable[..., Any]
+NUMBERS = 100_000  # in each Jacobian of the example
+WIDE = 300  # outputs of a model of the example
+
+SINGULAR = "one output of f_b is constant, so K has no inverse; use the pseudo-inverse K†."
 
 
+@without_source
 def jacobian(jacobian: Function, *, seed: int) -> None:
     """`jacobian` is (N, outputs, inputs), with respect to the input."""
     generator = random(seed)
@@ -37,21 +43,36 @@ def _pair(seed: int) -> tuple[Tensor, Tensor]:
     return normal(generator, 3, 2) @ jac_b + 0.7 * normal(generator, 8, 3, 6), jac_b
 
 
-def distance(gradient_distance: Function, *, seed: int) -> None:
-    """`gradient_distance` is the relative distance of a from the nearest constant linear map of b."""
+@without_source
+def distance(gradient_distance: Function, *, seed: int, singular: bool = False) -> None:
+    """`gradient_distance` is the relative distance of a from the nearest constant linear map of b.
+
+    If `singular`, an output of b is constant.
+    """
     a, b = _pair(seed)
+    b = _with_a_constant_output(b) if singular else b
     right = matching.gradient_matching(a, b)
     each = (a - a @ torch.linalg.pinv(b) @ b).square().sum().sqrt() / a.norm()
     mean_map = a.mean(0) @ torch.linalg.pinv(b.mean(0))
-    equal("gradient_distance", gradient_distance(a.clone(), b.clone()), right.relative, {
+    found = called(SINGULAR, "gradient_distance", gradient_distance, a.clone(), b.clone()) if singular else (
+        gradient_distance(a.clone(), b.clone())
+    )  # fmt: skip
+    equal("gradient_distance", found, right.relative, {
         "this is the squared distance; take the root.": right.relative**2,
         "this is the share that is explained, R; expected the root of 1 − R.": right.r2,
-        "it is not relative: divide by the root of the mean squared norm of J_a.": right.distance,
+        "it is not relative: divide by the root of the mean squared norm of J_a.":
+            [right.distance, right.distance * len(a) ** 0.5],
+        "it is divided by the norm of J_b; J_a is what is to be matched.": right.distance / _size(b) ** 0.5,
         "a and b are exchanged: J_a is what is to be matched.": matching.gradient_matching(b, a).relative,
         "every sample had a map W of its own; W is the same for all x.": each,
         "W was fitted to the mean Jacobians; fit it to all of them.": (a - mean_map @ b).norm() / a.norm(),
         "this is the distance without any map.": 1.0,
+        f"it is NaN or infinite: {SINGULAR}": [float("nan"), float("inf")],
     })  # fmt: skip
+
+
+def _with_a_constant_output(b: Tensor) -> Tensor:
+    return torch.cat([b, torch.zeros_like(b[:, :1])], 1)
 
 
 def _parts(a: Tensor, b: Tensor, *, trace_norm: bool = False, attacks: int | None = None) -> tuple[Tensor, Tensor]:
@@ -74,35 +95,70 @@ def _size(a: Tensor) -> float:
     return a.square().sum().item() / len(a)
 
 
-def ratio(theorem_ratio: Function, *, seed: int) -> None:
-    """`theorem_ratio` is the fraction of equation 12, from the attacks."""
+@without_source
+def ratio(theorem_ratio: Function, *, seed: int, still: bool = False) -> None:
+    """`theorem_ratio` is the fraction of equation 12, from the attacks.
+
+    If `still`, an output of b is constant, and no attack on a moves b at the first sample.
+    """
     a, b = _pair(seed)
+    if still:
+        b = _with_a_constant_output(b)
+        a[0, :, 3:] = b[0, :, :3] = 0
     right = matching.theorem_ratio(a, b).ratio
     m, k = _parts(a, b)
-    equal("theorem_ratio", theorem_ratio(a.clone(), b.clone()), right, {
+    found = called(SINGULAR, "theorem_ratio", theorem_ratio, a.clone(), b.clone()) if still else (
+        theorem_ratio(a.clone(), b.clone())
+    )  # fmt: skip
+    equal("theorem_ratio", found, right, {
         "only the first attack was used; the theorem needs all of them.": _fraction(a, b, attacks=1),
         "A1 has the trace norm of J_b in its denominator, as in print; it is the operator norm.":
             _fraction(a, b, trace_norm=True),
-        "it is not divided by E‖J_a‖².": right * _size(a),
+        "it is not divided by E‖J_a‖².": [right * _size(a), right * _size(a) / len(a), right * len(a)],
         "K stands where its pseudo-inverse belongs.": (m @ k @ m.T).trace().item() / _size(a),
         "this is the distance; expected R, the fraction under the root.": [1 - right, (1 - right) ** 0.5],
         "this is the root of R.": right**0.5,
         "a and b are exchanged: the attacks are on f_a.": matching.theorem_ratio(b, a).ratio,
+        "0 / 0: an attack that does not move f_b has no direction; its term is zero.": float("nan"),
     })  # fmt: skip
 
 
+@without_source
+def small_ratio(theorem_ratio: Function, *, seed: int) -> None:
+    """`theorem_ratio` has the right digits also where R is about 1e-18, which 1 − distance² rounds to 0."""
+    generator = random(seed)
+    common, rest = normal(generator, 8, 2, 3), normal(generator, 8, 2, 3)
+    a = torch.cat([normal(generator, 3, 2) @ common, torch.zeros(8, 3, 3, dtype=torch.float64)], 2)
+    b = torch.cat([1e-9 * common, rest], 2)
+    right = _fraction(a, b)
+    found = number("theorem_ratio", theorem_ratio(a.clone(), b.clone()))
+    if abs(found) < 1e-12 and not abs(found / right - 1) < 1e-3:
+        raise Mistake(
+            f"theorem_ratio: R is {right:.3g} here and this is {found:.3g}: 1 − distance² keeps no digit of it; "
+            "compute R from the attacks."
+        )
+    equal("theorem_ratio, divided by the right value,", found / right, 1.0, {})
+
+
+@without_source
 def broken(counterexample: Function) -> None:
     """`counterexample` gives Jacobians for which R is 1 and the printed form at most 0.3."""
     given = counterexample()
     if not isinstance(given, list | tuple) or len(given) != 2:
         raise Mistake("the example is not two tensors; expected J_a and J_b.")
     a, b = (tensor("the example", jac) for jac in given)
-    if any(j.ndim != 3 or not 0 < j.numel() <= 10_000 for j in (a, b)) or a.shape[::2] != b.shape[::2]:
+    if a.ndim != 3 or b.ndim != 3 or a.shape[::2] != b.shape[::2]:
         raise Mistake(f"the shapes are {tuple(a.shape)} and {tuple(b.shape)}; expected (N, d_a, n) and (N, d_b, n).")
+    if any(not 0 < jac.numel() <= NUMBERS or jac.shape[1] > WIDE for jac in (a, b)):
+        raise Mistake(
+            f"the shapes are {tuple(a.shape)} and {tuple(b.shape)}; expected at most {WIDE} outputs, and 1 to "
+            f"{NUMBERS} numbers in each Jacobian."
+        )
     if not (a.isfinite().all() and b.isfinite().all()) or not a.any() or not b.any():
         raise Mistake("a Jacobian is zero or not finite; expected two models that an attack can move.")
+    a, b = a / a.abs().max(), b / b.abs().max()  # neither form depends on the scale, but squares overflow
     right, printed = _fraction(a, b), _fraction(a, b, trace_norm=True)
-    if right < 0.99:
+    if not right >= 0.99:
         raise Mistake(f"R is {right:.3f}; expected 1, that is, f_a must be a linear map of f_b.")
-    if printed > 0.3:
+    if not printed <= 0.3:
         raise Mistake(f"the printed form gives {printed:.3f} where R is {right:.3f}; expected at most 0.3.")

@@ -1,0 +1,111 @@
+"""The answers in a submitted notebook, with their pictures, read without running anything."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nbformat import NotebookNode
+
+from advtransfer.classroom.plan import FILE_BYTES, texts_of
+from advtransfer.classroom.sheets import exercises
+
+PICTURES = ("image/png", "image/jpeg", "image/gif", "image/svg+xml")
+LETTERS = str.maketrans("0123456789abcdef", "bcdfghjklmnpqrst")
+
+
+class Answer(NamedTuple):
+    """A Markdown cell, and what belongs to it."""
+
+    text: str
+    attachments: dict[str, tuple[str, str]]
+    """The pictures pasted into the cell, by name: type and content in base64."""
+    figures: list[tuple[str, str]]
+    """The pictures that the code cells above it show, back to the answer before: type and content in base64."""
+
+
+def read(path: Path, original: NotebookNode) -> dict[str, Answer]:
+    """The cells of a notebook that have an nbgrader name, by name; none if it cannot be read.
+
+    A Markdown cell of the student's own below an answer belongs to that answer.
+    """
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > FILE_BYTES:
+            return {}
+        cells = json.loads(path.read_bytes())["cells"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    found: dict[str, Answer] = {}
+    figures: list[tuple[str, str]] = []
+    given, last = texts_of(original), None
+    for cell in _dicts(cells):
+        key = _dict(_dict(cell.get("metadata")).get("nbgrader")).get("grade_id")
+        source = _text(cell.get("source"))
+        if key is not None:
+            last = None
+        if cell.get("cell_type") == "code":
+            shown = [_dict(output.get("data")) for output in _dicts(cell.get("outputs"))]
+            figures += [picture for data in shown if (picture := _picture(data))]
+            continue
+        pasted = {name: _picture(_dict(data)) for name, data in _dict(cell.get("attachments")).items()}
+        pictures = {name: picture for name, picture in pasted.items() if picture}
+        if isinstance(key, str) and key not in found:  # of two cells with one name the first is graded
+            found[key], last = Answer(source, pictures, figures), key
+            figures = []
+        elif last is not None and source.strip() not in given | {""}:
+            text, before, drawn = found[last]
+            found[last] = Answer(f"{text}\n\n{source}", before | pictures, drawn)
+    return found
+
+
+def versions(path: Path, original: NotebookNode, sha256: str) -> dict[str, str]:
+    """A short name for each answer of a notebook, by exercise; it changes when the answer changes.
+
+    A written answer is its text and its pictures; an answer with tests is the whole notebook, for its functions may
+    use each other. The names are letters alone, so that no spreadsheet takes them for numbers or dates.
+
+    Parameters
+    ----------
+    path : Path
+        The notebook.
+    original : NotebookNode
+        The instructor edition.
+    sha256 : str
+        Checksum of the file.
+    """
+    answers = read(path, original)
+    found = {}
+    for exercise in exercises(original):
+        if exercise.written and exercise.key in answers:
+            answer = answers[exercise.key]
+            content = json.dumps([answer.text, answer.attachments], sort_keys=True)
+            found[exercise.key] = _short(hashlib.sha256(content.encode()).hexdigest())
+        elif not exercise.written:
+            found[exercise.key] = _short(sha256)
+    return found
+
+
+def _short(checksum: str) -> str:
+    return checksum[:8].translate(LETTERS)
+
+
+def _picture(data: Mapping[str, Any]) -> tuple[str, str] | None:
+    for kind in PICTURES:
+        if content := _text(data.get(kind)):
+            return kind, content
+    return None
+
+
+def _text(value: Any) -> str:
+    """A text of a notebook, which may be split into lines."""
+    parts = value if isinstance(value, list) else [value]
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: Any) -> Iterator[dict[str, Any]]:
+    return (member for member in value if isinstance(member, dict)) if isinstance(value, list) else iter(())

@@ -1,0 +1,133 @@
+"""Read what was handed in, and put it into the order of the sheet."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from nbformat import NotebookNode
+
+from advtransfer.classroom import sheets
+from advtransfer.classroom.texts import visible
+
+FILE_BYTES = 2**25
+ANSWER = 20_000  # characters of a written answer that are kept
+
+
+class Cell(NamedTuple):
+    """A cell to run, or the place of a test."""
+
+    label: str
+    source: str
+    kind: Literal["locked", "answer", "extra", "test"]
+
+
+class Plan(NamedTuple):
+    """What a submission holds, put into the order of the sheet."""
+
+    cells: list[Cell]
+    answers: dict[str, str]
+    """The written answers, by `grade_id`."""
+    notes: list[str]
+    """What was out of order, in words for the student."""
+
+
+class Submitted(NamedTuple):
+    """A cell as it was handed in."""
+
+    key: str | None
+    """The nbgrader `grade_id`."""
+    kind: str
+    source: str
+
+
+def read(path: Path) -> tuple[list[Submitted], str]:
+    """The cells of a notebook, and the checksum of the file.
+
+    Raises
+    ------
+    ValueError
+        The file is no notebook.
+    OSError
+        The file cannot be read.
+    """
+    if path.is_symlink() or not path.is_file():
+        raise ValueError("it is not a plain file")
+    if path.stat().st_size > FILE_BYTES:
+        raise ValueError(f"it has {path.stat().st_size} bytes, and at most {FILE_BYTES} are read")
+    content = path.read_bytes()
+    try:
+        cells = [_cell(cell) for cell in json.loads(content)["cells"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError("it is not a Jupyter notebook of format 4") from None
+    return cells, hashlib.sha256(content).hexdigest()
+
+
+def _cell(cell: Mapping[str, Any]) -> Submitted:
+    about = cell.get("metadata", {}).get("nbgrader", {})
+    key = about.get("grade_id") if isinstance(about, dict) else None
+    source = cell.get("source", "")
+    text = source if isinstance(source, str) else "".join(source)
+    return Submitted(key if isinstance(key, str) else None, str(cell.get("cell_type")), text)
+
+
+def texts_of(original: NotebookNode) -> frozenset[str]:
+    """What stands in those cells of a sheet that have no nbgrader name; the rest of a submission is the student's."""
+    return frozenset(cell.source.strip() for cell in original.cells if "nbgrader" not in cell.metadata)
+
+
+def plan(original: NotebookNode, submitted: list[Submitted]) -> Plan:
+    """What is run, where the tests stand, and the written answers.
+
+    Points, tests and locked cells are those of `original`. A locked cell that the student has changed runs first as it
+    was handed in, and then as the sheet has it. A text below a written answer belongs to that answer.
+    """
+    roles = {
+        cell.metadata.nbgrader.grade_id: sheets.role(cell) for cell in original.cells if "nbgrader" in cell.metadata
+    }
+    given = texts_of(original)
+    own: dict[str, str] = {}
+    extras: dict[str | None, list[str]] = {}
+    last: str | None = None
+    notes = []
+    for key, kind, source in submitted:
+        if key is not None and key in roles and key not in own:
+            own[key] = source
+            last = key
+            continue
+        if key is not None:
+            notes.append(f"The cell {key[:60]!r} is not from the sheet or is there twice; it ran as one of your own.")
+        if source.strip() in given | {""}:
+            continue
+        if kind == "code":
+            extras.setdefault(last, []).append(source)
+        elif last is not None and roles[last] == "written":
+            own[last] += f"\n\n{source}"
+    if list(own) != [key for key in roles if key in own]:
+        notes.append("The cells were in another order; they were graded in the order of the sheet.")
+    if submitted and not own:
+        notes.append("No cell has its name from the sheet, so all ran as cells of your own: work in the sheet itself.")
+    cells = [Cell("of your own", source, "extra") for source in extras.get(None, [])]
+    for cell in original.cells:
+        key = cell.metadata.get("nbgrader", {}).get("grade_id")
+        if key is None:
+            continue
+        if roles[key] in ("answer", "written") and key not in own:
+            notes.append(f"The cell {key!r} is missing.")
+        if roles[key] == "locked" and cell.cell_type == "code":
+            if own.get(key, cell.source) != cell.source:
+                cells.append(Cell(key, own[key], "extra"))
+            cells.append(Cell(key, cell.source, "locked"))
+        elif roles[key] == "answer" and key in own:
+            cells.append(Cell(key, own[key], "answer"))
+        elif roles[key] == "test":
+            cells.append(Cell(key, "", "test"))
+        cells += [Cell("of your own", source, "extra") for source in extras.get(key, [])]
+    written = {key: visible(own[key])[:ANSWER] for key in roles if roles[key] == "written" and key in own}
+    return Plan(cells, written, notes)
+
+
+def mark(points: float, exercise: sheets.Exercise, message: str) -> dict[str, Any]:
+    """The mark of an exercise as plain data; no message means that all is right."""
+    return {"points": points, "of": exercise.points, "message": message}
