@@ -243,12 +243,13 @@ def naive_model(data: LabelledTexts, settings: Settings, like: TextEncoder) -> T
     vocabulary, width = table.shape if table is not None else (len(like.tokenizer), WIDTH)
     sizes = BertConfig(
         vocab_size=vocabulary, hidden_size=width, num_hidden_layers=1, intermediate_size=width,
-        num_attention_heads=next(heads for heads in (4, 2, 1) if width % heads == 0), num_labels=len(data.classes),  # type: ignore[call-arg]
+        num_attention_heads=next(heads for heads in (4, 2, 1) if width % heads == 0),
         max_position_embeddings=like.max_length, pad_token_id=like.tokenizer.pad_token_id or 0,
     )  # fmt: skip
+    sizes.num_labels = len(data.classes)
     with initialised_by(torch.Generator().manual_seed(settings.seed_of("target"))):
         whole = BertForSequenceClassification(sizes)
-    net = TextClassifier.of(whole.to(device()))  # type: ignore[arg-type]
+    net = TextClassifier.of(whole).to(device())  # it shares its parts with the whole
     if table is not None:
         with torch.no_grad():
             net.word_embeddings.copy_(table)
