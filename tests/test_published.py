@@ -272,9 +272,9 @@ def test_every_pinned_package_works_with_the_oldest_python_that_is_promised() ->
     oldest = PROJECT["project"]["requires-python"].removeprefix(">=") + ".0"
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
     refused = {
-        found.name: found.metadata["Requires-Python"]
+        found.name: needs
         for found in map(distribution, filter(is_installed, pins))
-        if found.metadata["Requires-Python"] and oldest not in SpecifierSet(found.metadata["Requires-Python"])
+        if (needs := found.metadata.get("Requires-Python")) and oldest not in SpecifierSet(needs)
     }
     assert not refused
 
