@@ -72,7 +72,10 @@ def estimate(
     The formula takes S² to be the same for m samples as for N. If N < D, that of TransRate grows with N, so that f = ½
     gives half of its spread; a large f is safe, so the default is 0.8. What the formula adds to the variance of scores
     that depend on pairs of samples makes intervals too wide, not too narrow: a term over pairs counts (1 + f)/f times.
-    So intervals of k-NN are up to 1.7 times too wide; those of the other scores were right to 20% in simulations.
+    In simulations (N = 120 with D = 6 and 200, N = 500 with D = 1280), widths were 0.9 to 1.3 times the right ones, and
+    intervals with a level of 95% covered 94% to 99.5%. Those of k-NN, the probe and N-LEEP were 1.3 to 1.8 times too
+    wide and covered at least 98%; the folds of the probe and the start of N-LEEP's clusters are drawn anew for each
+    subsample, and count as spread. A class of one or two samples adds nothing to the spread.
 
     A bootstrap with replacement would not do: duplicates are each other's nearest neighbours, and lower the rank.
 
