@@ -122,6 +122,7 @@ print(attacks.pgd(model, x, eps=0.125).abs().max().item() <= 0.125)
         (["run", "synthetic"], "notebooks"),
         (["sweep", "synthetic", "--grid", "seed=0:2"], "notebooks"),
         (["data", "list"], "experiments"),
+        (["rank", "pool.toml"], "rank"),
         (["list"], "notebooks"),
         (["classroom", "check"], "classroom"),
         (["publish", "cifar_to_stl", "--name", "a"], "notebooks"),
