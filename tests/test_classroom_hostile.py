@@ -26,7 +26,7 @@ def test_nobody_gains_or_loses_a_point_by_what_another_hands_in(sheet, tmp_path)
         write(solved(sheet), tmp_path / "submitted" / f"{student[:2]} beside.ipynb")
         content = case.content.encode("utf-8", "surrogatepass") if isinstance(case.content, str) else case.content
         (tmp_path / "submitted" / f"{student}.ipynb").write_bytes(content)
-    limits = Limits(seconds=6, total_seconds=60)
+    limits = Limits(seconds=10, total_seconds=100)
     found = classes.grade_class(tmp_path, original(sheet), jobs=2, limits=limits)
     due = {student: case.due for student, case in cases.items()}
     due |= {f"{student[:2]} beside": most(sheet) for student in cases}
