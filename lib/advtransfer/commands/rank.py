@@ -82,7 +82,9 @@ def wide(record: Record) -> pd.DataFrame:
 def write(record: Record, given: dict[str, object], out: Path) -> list[Path]:
     """Write the tables as CSV, and the page as a notebook and as HTML; return the files."""
     files = []
-    for name, table in (("ranking", wide(record)), ("scores", record.tables["scores"])):
+    values = record.tables["scores"].set_index(["candidate", "score"])["value"].unstack()  # noqa: PD010
+    ranking = record.tables["candidates"].merge(values.reset_index(), on="candidate")
+    for name, table in (("ranking", ranking), *((name, record.tables[name]) for name in ("scores", "ranks"))):
         with storage.replacing(out / f"{name}.csv") as draft:
             table.to_csv(draft, index=False)
         files.append(out / f"{name}.csv")

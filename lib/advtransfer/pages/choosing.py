@@ -102,7 +102,8 @@ def answer(record: Record | None) -> str | None:
             best = part.sort_values("rank").iloc[0]["candidate"]
             others = part[(part["group"] == 1) & (part["candidate"] != best)]["candidate"]
             tied = f"; it cannot be told from {_listed(others)}" if len(others) else ", apart from all others"
-            sentences.append(f"By {'the ' if score == 'probe' else ''}{label(score)} the best is **{best}**{tied}.")
+            said = f"By {'the ' if score == 'probe' else ''}{label(score)} the best is **{best}**{tied}"
+            sentences.append(f"{said}{_at_the_floor(record, score, best)}.")
     if "accuracy" in record.tables["candidates"]:
         known = record.tables["candidates"].sort_values("accuracy", ascending=False)
         first = known.iloc[0]
@@ -110,6 +111,13 @@ def answer(record: Record | None) -> str | None:
         tied = f", though its interval meets that of {_listed(near)}" if len(near) else ""
         sentences.append(f"On the test {kind(record)} **{first['candidate']}** is the best after transfer{tied}.")
     return " ".join([*sentences, *_no_more_than_noise(record)])
+
+
+def _at_the_floor(record: Record, score: str, candidate: str) -> str:
+    """A warning where even the best candidate is not above what labels or noise without meaning give."""
+    scores = record.tables["scores"]
+    row = scores[(scores["score"] == score) & (scores["candidate"] == candidate)].iloc[0]
+    return ", but even that is at the floor: do not choose by this score" if row["value"] <= row["floor_high"] else ""
 
 
 def _no_more_than_noise(record: Record) -> list[str]:

@@ -35,14 +35,14 @@ class Settings:
     """How candidates are measured; see `advtransfer.ranking.score`."""
 
     labels: int = 500
-    samples: int = 100
+    samples: int = 60
     gradients: int = 20
     outputs: int = 10
     eps: float = 0.1
-    steps: int = 10
+    steps: int = 5
     truth: Truth = "probe"
     full_epochs: int = 5
-    target_epochs: int = 30
+    target_epochs: int = 20
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -129,12 +129,12 @@ def score(
     progress
         Show a progress bar.
     **settings
-        ``labels`` (500 labelled samples for the scores), ``samples`` (100 attacked test samples), ``gradients`` (20 of
+        ``labels`` (500 labelled samples for the scores), ``samples`` (60 attacked test samples), ``gradients`` (20 of
         them whose Jacobians are matched), ``outputs`` (10 directions of the outputs that are matched), ``eps`` (0.1,
         in units of the pixels; for texts the ℓ2 radius over all words, in mean lengths of a word's vector), ``steps``
-        (10), ``truth`` ("probe": a linear classifier on frozen features, trained on all of the target's training
+        (5), ``truth`` ("probe": a linear classifier on frozen features, trained on all of the target's training
         samples and judged by its test samples; "full": all weights; "none"), ``full_epochs`` (5), ``target_epochs``
-        (30), and ``seed`` (0).
+        (20), and ``seed`` (0).
 
     Raises
     ------
