@@ -144,6 +144,17 @@ def test_a_target_is_judged_within_itself(pooled):
     assert one["weighted"] == pytest.approx(expected)
 
 
+def test_seeds_of_one_recipe_are_averaged(pooled):
+    records, _ = pooled
+    twice = records | {
+        name.replace("seed1", "seed2"): Record("selection", {**r.config, "seed": 2}, r.tables, {}, {})
+        for name, r in records.items()
+    }
+    first, second = (study.grid(study.sources_of(r), "probe_accuracy") for r in (records, twice))
+    assert first.recipes == second.recipes
+    np.testing.assert_allclose(first.truth, second.truth)
+
+
 def test_mean_rank_on_other_targets_never_looks_at_this_one(pooled):
     records, _ = pooled
     changed = {}

@@ -32,9 +32,7 @@ TABLES = ("candidates", "scores", "ranks", "left_out", "target")
 BOOK = "book"
 ENCODERS = ("mobilenet-v2", "mobilenet-v2-bottleneck", "efficientnet-lite0", "squeezenet")
 SMALL: tuple[Architecture, ...] = ("lenet", "alexnet", "resnet18")
-ENCODER_SIZE = (
-    96  # pixels to which the book's encoders enlarge small images: a compromise, 224 takes five times as long
-)
+ENCODER_SIZE = 96  # pixels to which the encoders enlarge small images: 224 takes five times as long
 
 
 class Config(BaseConfig):

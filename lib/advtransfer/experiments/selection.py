@@ -6,7 +6,6 @@ these it keeps the deviations under attack, from which α follows, and the truth
 correctly by a linear probe on the frozen features, and after fine-tuning all weights.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from advtransfer import matching, scores
+from advtransfer import matching, ranking
 from advtransfer.datasets import ImageDataset, generated, load, store
 from advtransfer.datasets.variants import VARIANTS, made_from, variant
 from advtransfer.experiments import evaluation, protocol
@@ -186,21 +185,11 @@ def _attacked(config: Config, target_model: ImageModel, sources: dict[str, Image
 
 # From the arrays.
 
-Score = Callable[[Tensor, Tensor, Tensor], float]
-"""Maps features (N, k), probabilities (N, z) and labels (N,) to a number; larger is better."""
-SCORES: dict[str, Score] = {
-    "LogME": lambda f, p, y: scores.logme(f, y),
-    "LEEP": lambda f, p, y: scores.leep(p, y),
-    "NCE": lambda f, p, y: scores.nce(p.argmax(1), y),
-    "N-LEEP": lambda f, p, y: scores.n_leep(f, y),
-    "H-score": lambda f, p, y: scores.h_score(f, y),
-    "TransRate": lambda f, p, y: scores.transrate(f, y),
-    "GBC": lambda f, p, y: scores.gbc(f, y),
-    "PARC": lambda f, p, y: scores.parc(f, y),
-    "1-NN": lambda f, p, y: scores.knn(f, y),
-    "probe": lambda f, p, y: scores.probe(f, y),
+SCORES = {
+    name: ranking.SCORES[name]
+    for name in ("LogME", "LEEP", "NCE", "N-LEEP", "H-score", "TransRate", "GBC", "PARC", "1-NN", "probe")
 }
-"""The estimators, each from what the record keeps of a source."""
+"""The estimators, each of which follows from what the record keeps of a source."""
 
 
 def derive(config: Config, arrays: Arrays) -> Tables:
@@ -226,8 +215,9 @@ def derive(config: Config, arrays: Arrays) -> Tables:
         row["distance"] = float(matched[0, place])
         own_deviation = arrays["deviations"][place, place].astype("float64")
         row["own_deviation"] = float(np.linalg.norm(own_deviation, axis=1).mean())
-        for score, function in SCORES.items():
-            row[score] = function(features, probabilities, labels)
-            row[f"{score} permuted"] = function(features, probabilities, shuffled)
+        inputs = {"features": features, "probabilities": probabilities, "answers": probabilities.argmax(1)}
+        for title, score in SCORES.items():
+            row[title] = score.function(inputs[score.reads], labels)
+            row[f"{title} permuted"] = score.function(inputs[score.reads], shuffled)
         rows.append(row)
     return {"sources": pd.DataFrame(rows)}

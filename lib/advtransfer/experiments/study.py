@@ -127,7 +127,7 @@ class Grid(NamedTuple):
 def grid(sources: pd.DataFrame, truth: str) -> Grid | None:
     """The sources that have a truth on every one of the targets; None if these are too few to compare."""
     known = sources[np.isfinite(sources[truth])]
-    table = known.set_index(["recipe", "target"])[truth].unstack()  # noqa: PD010 - nothing is aggregated
+    table = known.groupby(["recipe", "target"])[truth].mean().unstack()  # noqa: PD010 - a mean over seeds
     table = table.dropna(axis=0)
     if table.shape[0] < RECIPES_AT_LEAST or table.shape[1] < TARGETS_AT_LEAST:
         return None
@@ -137,7 +137,7 @@ def grid(sources: pd.DataFrame, truth: str) -> Grid | None:
     predictors = {"elsewhere": (places.sum(1, keepdims=True) - places) / (count - 1)}  # mean rank on the other targets
     for name, sign in PREDICTORS.items():
         if name != "elsewhere":
-            own = known.set_index(["recipe", "target"])[name].unstack()  # noqa: PD010
+            own = known.groupby(["recipe", "target"])[name].mean().unstack()  # noqa: PD010
             predictors[name] = sign * own.loc[table.index, table.columns].to_numpy(float)
     return Grid(list(table.index), list(table.columns), values, {name: predictors[name] for name in PREDICTORS})
 
@@ -238,9 +238,9 @@ def control(sources: pd.DataFrame) -> pd.DataFrame:
         xy, xz, yz = (float(spearman_rows(a, b)[0]) for a, b in ((x, y), (x, z), (y, z)))
         row = {"target": target, "n": len(part), "plain": xy, "with_own_deviation": xz}
         row["held"] = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
-        pairs = part[part["series"].isin(["robust", "slim"])].set_index(["architecture", "series"])
+        pairs = part[part["series"].isin(["robust", "slim"])].groupby(["architecture", "series"])
         for column, name in (("alpha1", "robust_alpha1"), ("probe_accuracy", "robust_accuracy")):
-            both = pairs[column].unstack().dropna() if len(pairs) else pd.DataFrame()  # noqa: PD010
+            both = pairs[column].mean().unstack().dropna() if len(pairs) else pd.DataFrame()  # noqa: PD010
             row[name] = float((both["robust"] - both["slim"]).mean()) if {"robust", "slim"} <= set(both) else np.nan
         rows.append(row)
     return pd.DataFrame(rows)

@@ -215,10 +215,10 @@ def _archive(path: Path, seed: int) -> Labelled:
 
 def _folder(path: Path, size: int, seed: int) -> Labelled:
     folders = {folder.name: folder for folder in sorted(path.iterdir()) if folder.is_dir() and folder.name[0] != "."}
-    halves = [next((folders[name] for name in names if name in folders), None) for names in SPLITS]
-    if halves[0] and halves[1]:
-        classes = sorted(f.name for f in halves[0].iterdir() if f.is_dir() and f.name[0] != ".")
-        parts = [_pictures(half, classes, size) for half in halves if half]
+    splits = [next((folders[name] for name in names if name in folders), None) for names in SPLITS]
+    if splits[0] and splits[1]:
+        classes = sorted(f.name for f in splits[0].iterdir() if f.is_dir() and f.name[0] != ".")
+        parts = [_pictures(half, classes, size) for half in splits if half]
         (x, y, broken), (x_test, y_test, others) = parts
         data = from_tensors(x, y, x_test, y_test, classes=classes, name=path.name)
         return replace(data, left_out=(*broken, *others))

@@ -246,7 +246,7 @@ def _estimated(name: str, arrays: Arrays, aim: Aim, settings: Settings) -> Score
         inputs = _inputs(arrays, each.reads)
         try:
             found = estimated(inputs, beside, subsamples=each.subsamples)
-        except ValueError as error:  # too few images for the half of them
+        except ValueError as error:  # too few samples for a part of them
             found, note = estimated(inputs, beside, subsamples=0), f"no interval: {error}"
     except ValueError as error:
         return _row(name, float("nan"), note=str(error)), torch.empty(0)
