@@ -42,9 +42,9 @@ def rank(arguments: argparse.Namespace) -> int:
     if arguments.out:
         storage.writable_folder(arguments.out)
     record = choosing.run(config)
-    files = write(record, given, arguments.out) if arguments.out else []
     tables = record.tables
     if arguments.json:
+        files = write(record, given, arguments.out) if arguments.out else []
         print_json({**{name: tables[name] for name in choosing.TABLES}, "files": files})
         return 0
     print(page.about(record))
@@ -55,7 +55,9 @@ def rank(arguments: argparse.Namespace) -> int:
     unknown = tables["scores"][~np.isfinite(tables["scores"]["value"])]
     for (name, why), part in unknown.groupby(["candidate", "note"], sort=False):
         print(f"{name}: {', '.join(part['score'])}: {why}", file=sys.stderr)
-    if files:
+    if arguments.out:  # the ranking is printed before, for the page takes a while
+        sys.stdout.flush()
+        files = write(record, given, arguments.out)
         print(f"written: {', '.join(file.name for file in files)} in {arguments.out}")
     return 0
 

@@ -158,7 +158,8 @@ def place_of(module: nn.Module, features: str | None) -> tuple[str, bool]:
     if not linear:
         raise EncoderError(
             "the model has no linear layer, whose input would be the features; expected features=..., the name of one "
-            f"of its layers ({', '.join([name for name, _ in module.named_children()]) or 'it has none'}) or a function"
+            f"of its layers ({', '.join([name for name, _ in module.named_children()]) or 'it has none'}), '' for its "
+            "outputs, or (in Python) a function"
         )
     return linear[-1], True
 
