@@ -21,7 +21,7 @@ from scipy import stats
 
 from advtransfer import intervals, metrics
 from advtransfer.experiments.forecast import expected_best
-from advtransfer.pages.verdicts import judge_over_sources
+from advtransfer.pages.verdicts import judge_correlation
 from advtransfer.statistics import correlate, half_width
 
 OUT = Path(__file__).parents[1] / "data" / "results" / "coverage.json"
@@ -92,7 +92,7 @@ def _judged(found: Any, truth: float) -> dict[str, bool]:
     if truth == 0:
         drawn |= {
             "rejected": bool(found.p <= 1 - LEVEL),
-            "reproduced": judge_over_sources(found, claimed=1) == "reproduced",
+            "reproduced": judge_correlation(found, claimed=1) == "reproduced",
         }
     return drawn
 

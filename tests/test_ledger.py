@@ -7,16 +7,18 @@ from pathlib import Path
 import ledger
 import nbformat
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from IPython.core.formatters import format_display_data
 
 from advtransfer.notebooks import export
-from advtransfer.pages.verdicts import Finding, Verdict, judge, judge_over_sources, share
+from advtransfer.pages.verdicts import Finding, Verdict, judge, judge_correlation, tally
 from advtransfer.statistics import Correlation
 
 ROOT = Path(__file__).parents[1]
 ROLE = re.compile(r"\{verdict\}`([^`]+)`")
 
-REPRODUCED = Verdict("a rises with b", "reproduced", 0.9, 0.5, 1.0, 5, 0.03, "published")
+REPRODUCED = Verdict("a rises with b", "reproduced", 0.9, 0.5, 1.0, 5, 0.03, "stored")
 DIRECTION = Verdict("a rises with c", "direction only", 0.5, -0.2, 0.9, 5)
 
 
@@ -36,10 +38,10 @@ def notebook(**values: object) -> nbformat.NotebookNode:
 @pytest.mark.parametrize(
     ("verdicts", "word"),
     [((REPRODUCED,), "reproduced"), ((REPRODUCED, REPRODUCED), "reproduced"), ((REPRODUCED, DIRECTION), "mixed"),
-     ((), "not run")],
+     ((), "not run at this size")],
 )  # fmt: skip
 def test_a_finding_is_glued_as_data_and_as_the_text_that_quotes_it(verdicts, word, tmp_path):
-    finding = Finding("0.90 [0.50, 1.00], and so on", verdicts)
+    finding = Finding("0.90 [0.50, 1.00], and so on", verdicts, "width 32, not 64")
     node = notebook(key=finding, number=0.25)
     assert export.glued(node) == {"key": finding.text, "number": 0.25}
     data = export.findings(node)["key"]
@@ -47,33 +49,46 @@ def test_a_finding_is_glued_as_data_and_as_the_text_that_quotes_it(verdicts, wor
     assert [verdict["n"] for verdict in data["verdicts"]] == [5] * len(verdicts)
     assert all(verdict["p"] is None or math.isfinite(verdict["p"]) for verdict in data["verdicts"])
     nbformat.write(node, tmp_path / "page.ipynb")
-    assert ledger.verdict("/page.ipynb::key", tmp_path) == word
+    assert ledger.verdict("/page.ipynb::key", tmp_path) == (word, "width 32, not 64")
     with pytest.raises(ValueError, match="glues no finding 'number'; expected one of key"):
         ledger.verdict("/page.ipynb::number", tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("interval", "claimed", "word"),
+    ("interval", "word"),
     [
-        ((0.5, 0.1, 0.9), 1, "reproduced"),
-        ((0.5, -0.1, 0.9), 1, "direction only"),
-        ((-0.5, -0.9, -0.1), 1, "not reproduced"),
-        ((-0.5, -0.9, -0.1), -1, "reproduced"),
-        ((-0.5, -0.9, 0.1), -1, "direction only"),
-        ((0.5, 0.1, 0.9), -1, "not reproduced"),
-        ((math.nan, math.nan, math.nan), 1, "not reproduced"),
+        ((0.5, 0.1, 0.9), "reproduced"),
+        ((0.5, -0.1, 0.9), "direction only"),
+        ((0.86, -0.61, 1.0), "direction only"),
+        ((0.01, -0.9, 0.9), "cannot tell"),  # the claim and its opposite
+        ((0.5, -0.5, 0.9), "cannot tell"),
+        ((-0.36, -1.0, 1.0), "cannot tell"),
+        ((-0.5, -0.9, 0.1), "cannot tell"),
+        ((-0.5, -0.9, -0.1), "reversed"),
+        ((0.0, 0.0, 0.0), "cannot tell"),
+        ((math.nan, math.nan, math.nan), "cannot tell"),
     ],
 )
-def test_the_rule(interval, claimed, word):
-    assert judge(*interval, claimed=claimed) == word
-    for p in (0.05, 0.051, math.nan):
-        second = "direction only" if word == "reproduced" and p != 0.05 else word
-        assert judge_over_sources(Correlation(*interval, p, 5), claimed=claimed) == second
+def test_the_rule(interval, word):
+    r, low, high = interval
+    assert judge(*interval) == judge(-r, -high, -low, claimed=-1) == word
+    weaker = {"reproduced": "direction only", "reversed": "cannot tell"}.get(word, word)
+    for p, after in ((0.05, word), (0.051, weaker), (math.nan, weaker)):
+        assert judge_correlation(Correlation(r, low, high, p, 5), claimed=1) == after
+        assert judge_correlation(Correlation(-r, -high, -low, p, 300), claimed=-1) == after
 
 
-def test_shares_count_what_is_reproduced():
-    assert share([REPRODUCED, DIRECTION, DIRECTION]) == "1 of 3"
-    assert share([]) == "0 of 0"
+@given(st.tuples(*[st.floats(-1, 1)] * 3).map(sorted))
+def test_a_claim_and_its_opposite_are_never_both_supported(interval):
+    low, r, high = interval
+    for_it, against = judge(r, low, high, claimed=1), judge(r, low, high, claimed=-1)
+    assert (for_it == "reproduced") == (against == "reversed")
+    assert "cannot tell" in {for_it, against} or {for_it, against} == {"reproduced", "reversed"}
+
+
+def test_a_tally_has_every_word_once():
+    assert tally([REPRODUCED, DIRECTION, DIRECTION]) == "reproduced 1, direction only 2 (of 3)"
+    assert tally([]) == "none"
 
 
 @pytest.mark.parametrize("written", ["proved", "/page.ipynb"])

@@ -110,7 +110,7 @@ def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
         assert quoted[key].word == table.loc[row, "verdict, published, Tiny ImageNet"]
         assert str(quoted[key]).startswith(table.loc[row, "published, Tiny ImageNet"])
         (verdict,) = quoted[key].verdicts
-        assert verdicts.judge_over_sources(
+        assert verdicts.judge_correlation(
             conclusions.Correlation(verdict.estimate, verdict.low, verdict.high, verdict.p, verdict.n), claimed=1
         ) == verdict.word  # fmt: skip
     by_sample = page.by_sample(known)

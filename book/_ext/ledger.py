@@ -18,15 +18,15 @@ from advtransfer.notebooks.export import findings
 
 PROVED = ("holds", "holds, amended", "depends", "fails in general", "read, not tested", "not examined")
 LEDGER = "book/claims"
-RULED = ("reproduced", "direction only", "mixed", "not reproduced", "not run")
+RULED = ("reproduced", "direction only", "mixed", "cannot tell", "reversed", "not run at this size")
 
 
 class summary(nodes.General, nodes.Element):
     """The place of the sentence that counts; it is written when all pages have been read."""
 
 
-def verdict(written: str, root: Path) -> str:
-    """The word that a role stands for: one of `PROVED`, or the verdict of a glued finding.
+def verdict(written: str, root: Path) -> tuple[str, str]:
+    """What a role stands for: one of `PROVED`, or the word of a glued finding and the size of the runs behind it.
 
     Raises
     ------
@@ -34,27 +34,30 @@ def verdict(written: str, root: Path) -> str:
         It is neither, or the notebook glues no such finding.
     """
     if written in PROVED:
-        return written
+        return written, ""
     page, separator, key = written.partition("::")
     if not separator:
         raise ValueError(f"verdict {written!r}; expected notebook.ipynb::key or one of: {'; '.join(PROVED)}")
     known = findings(nbformat.read(root / page.lstrip("/"), as_version=4))
     if key not in known:
         raise ValueError(f"{page} glues no finding {key!r}; expected one of {', '.join(known)}")
-    return known[key]["word"]
+    return known[key]["word"], known[key]["size"]
 
 
 class VerdictRole(SphinxRole):
-    """A verdict, in bold."""
+    """A verdict, in bold; in the ledger also the size of the runs behind it."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Read it and write it."""
         try:
-            word = verdict(self.text, Path(self.env.srcdir))
+            word, size = verdict(self.text, Path(self.env.srcdir))
         except ValueError as error:
             return [], [self.inliner.reporter.error(str(error), line=self.lineno)]
         self.env.metadata[self.env.docname].setdefault("verdicts", []).append(word)
-        return [nodes.strong(word, word)], []
+        strong = nodes.strong(word, word)
+        if not size or self.env.docname != LEDGER:
+            return [strong], []
+        return [strong, nodes.Text(" "), nodes.inline(size, size, classes=["size"])], []
 
 
 class LedgerSummary(SphinxDirective):

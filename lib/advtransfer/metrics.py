@@ -34,7 +34,9 @@ class Transferability:
     """The metrics of one ordered pair of models, from N samples."""
 
     alpha1: float
-    """Mean of α1(x)."""
+    """Mean of α1(x). A few samples with a small denominator can make it; compare it with the two robust numbers."""
+    alpha1_ratio: float
+    """Ratio of the mean deviations, Σ‖Δ₁₂(x)‖ / Σ‖Δ₂₂(x)‖: α1 without a small denominator."""
     alpha2: float
     """Plug-in estimate of α2. When directions are unrelated, it is too large by about 1/√N, the noise floor."""
     alpha12: float
@@ -50,6 +52,11 @@ class Transferability:
     undefined: int
     """Number of samples left out because model 2's own attack does not move model 2."""
 
+    @property
+    def alpha1_median(self) -> float:
+        """Median of α1(x)."""
+        return self.alpha1_samples.nanquantile(0.5).item()
+
 
 class Accumulator:
     """Computes the metrics from batches of deviations; keeps O(d1·d2) numbers, and α1(x) of each sample."""
@@ -58,6 +65,7 @@ class Accumulator:
         self._samples: list[Tensor] = []
         self._sums: Tensor | None = None  # (2, d1, d2): sums of G and α1 G, with G the outer product of unit deviations
         self._diagonals = torch.zeros(2, dtype=torch.float64)  # sums of ‖G‖² and ‖α1 G‖²
+        self._norms = torch.zeros(2, dtype=torch.float64)  # sums of ‖Δ₁₂‖ and ‖Δ₂₂‖
 
     def update(self, d11: Tensor, d12: Tensor, d22: Tensor) -> None:
         """Add a batch of deviations, shapes (N, d1), (N, d2) and (N, d2)."""
@@ -72,6 +80,7 @@ class Accumulator:
         self._sums = sums if self._sums is None else self._sums + sums
         present = (u.square().sum(1) * w.square().sum(1)).round()  # 1, or 0 for a row without a direction
         self._diagonals += (weights.square() @ present).cpu()
+        self._norms += torch.stack([d.double().norm(dim=1)[kept].sum() for d in (d12, d22)]).cpu()
         self._samples.append(alpha1.cpu())
 
     def compute(self) -> Transferability:
@@ -93,6 +102,7 @@ class Accumulator:
         ]
         return Transferability(
             alpha1=samples.nanmean().item(),
+            alpha1_ratio=(self._norms[0] / self._norms[1]).item(),
             alpha2=squares[0] ** 0.5,
             alpha12=squares[1] ** 0.5,
             alpha2_unbiased=unbiased[0],

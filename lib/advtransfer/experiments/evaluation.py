@@ -201,14 +201,14 @@ def accuracy(name: str, right: np.ndarray) -> dict[str, float]:
 
 
 def metric_columns(arrays: Arrays, i: int, j: int) -> dict[str, float]:
-    """α1, α2 and α1∗α2 of a pair as columns: estimates, also unbiased ones if they differ, bootstrap intervals, n."""
+    """α1, α2 and α1∗α2 of a pair as columns: estimates, robust or unbiased ones beside them, bootstrap intervals, n."""
     three = triple(arrays["deviations"], i, j)
     found = metrics.from_deviations(*three)
     row: dict[str, float] = {}
     for name, interval in intervals.intervals(*three)._asdict().items():
         row[name] = getattr(found, name)
-        if name != "alpha1":
-            row[f"{name}_unbiased"] = getattr(found, f"{name}_unbiased")
+        for beside in ("median", "ratio") if name == "alpha1" else ("unbiased",):
+            row[f"{name}_{beside}"] = getattr(found, f"{name}_{beside}")
         row[f"{name}_low"], row[f"{name}_high"] = interval
     return {**row, "n": found.n, "undefined": found.undefined}
 

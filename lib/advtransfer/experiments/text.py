@@ -197,7 +197,6 @@ def derive(config: Config, arrays: Arrays) -> Tables:
                     **evaluation.accuracy("transfer_accuracy", right),
                     "transfer_loss": loss.mean(),
                     **evaluation.metric_columns(own, *pair),
-                    "alpha1_median": np.nanmedian(evaluation.alpha1(own, *pair)),
                     "floor": shuffled(own, *pair),
                     "distance": matched[0, max(pair)],
                 }

@@ -10,7 +10,7 @@ import nbformat
 from advtransfer.pages.verdicts import MIME
 from advtransfer.records import storage
 
-HIDDEN = {"remove-input", "hide-input"}
+HIDDEN = {"remove-input", "hide-input", "hide-cell"}
 UNSEEN = "application/papermill.record/"  # prefix that myst-nb gives to values that are glued but not displayed
 LINK = re.compile(r"(.*?)\s*<[^>]*>")
 
@@ -60,12 +60,22 @@ def glued(node: nbformat.NotebookNode) -> dict[str, Any]:
 
 def findings(node: nbformat.NotebookNode) -> dict[str, dict[str, Any]]:
     """The findings that cells have glued as data (see `pages.verdicts.Finding`), by name."""
+    return _glued_as(node, MIME)
+
+
+def pictures(node: nbformat.NotebookNode) -> dict[str, str]:
+    """The figures that cells have glued, by name, as SVG."""
+    return _glued_as(node, "image/svg+xml")
+
+
+def _glued_as(node: nbformat.NotebookNode, wanted: str) -> dict[str, Any]:
+    """What cells have glued in one format."""
     return {
         name: value
         for cell in node.cells
         for output in cell.get("outputs", ())
         for kind, value in output.get("data", {}).items()
-        if (name := _glue_name(output)) and kind.endswith(MIME)
+        if (name := _glue_name(output)) and kind.endswith(wanted)
     }
 
 

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from advtransfer.experiments import ablations, conclusions, printed, protocol
 from advtransfer.experiments.conclusions import Correlation
 from advtransfer.models import images
-from advtransfer.pages import comparison, plots, tables, verdicts
+from advtransfer.pages import comparison, plots, sizes, tables, verdicts
 from advtransfer.pages import runs as page_runs
 from advtransfer.pages.comparison import Quantity
-from advtransfer.pages.runs import Runs
+from advtransfer.pages.runs import HERE, STORED, Runs
 from advtransfer.pages.seeds import over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import rows_of
@@ -22,11 +22,11 @@ ATTACKS = {"pgd eps=2/255": "PGD, ε = 2/255", "pgd eps=4/255": "PGD, ε = 4/255
 ATTACKS |= {"pgd-l2 eps=1": "PGD, ℓ2, ε = 1"}
 """The attacks of Table 5, in words."""
 SERIES = {"table5": "full", "protocol": "narrow"}
-"""The published series that has a study."""
+"""The stored series that has a study."""
 
 
 def load(config: ablations.Config) -> Runs:
-    """This run, and the published ones."""
+    """This run, and the stored ones."""
     return page_runs.load(ablations, config)
 
 
@@ -46,12 +46,17 @@ def findings(runs: Runs) -> dict[str, Finding]:
     """What other pages quote of this one."""
     quoted = {}
     for study in SERIES:
-        judged = tuple(verdict for _, verdict, _ in _claims(runs, study))
-        counts = pd.Series([verdict.word for verdict in judged], dtype=str).value_counts()
-        words = ", ".join(f"{word} {n}" for word, n in counts.items())
-        text = f"{words} (of {len(judged)} rows: settings, each in several runs)" if judged else "not run"
-        quoted[f"ablations_{study}"] = Finding(text, judged)
+        every = [verdict for _, verdict, _ in _claims(runs, study)]
+        judged = tuple(verdict for verdict in every if verdict.run != HERE) or tuple(every)
+        text = f"{verdicts.tally(judged)}; settings, each in several runs" if judged else "not run"
+        quoted[f"ablations_{study}"] = Finding(text, judged, size(runs, study))
     return quoted
+
+
+def size(runs: Runs, study: str) -> str:
+    """How large the stored runs of a study are, else this run."""
+    made = runs.series(SERIES[study]) or ({} if runs.record is None else {HERE: runs.record})
+    return sizes.of_images(next(iter(made.values())).config, len(made)) if made else ""
 
 
 # What was run.
@@ -70,10 +75,10 @@ def about_this_run(runs: Runs) -> str:
 
 
 def about_published(runs: Runs) -> str:
-    """One paragraph on the two published series."""
+    """One paragraph on the two stored series."""
     text = []
     for series, what in (
-        ("full", "Table 5 is published for the sources of Table 1 at the released widths"),
+        ("full", "Table 5 is stored for the sources of Table 1 at the released widths"),
         ("narrow", "everything else on this page for four smaller sources"),
     ):
         if made := runs.series(series):
@@ -84,22 +89,22 @@ def about_published(runs: Runs) -> str:
                 f"n = {len(made)} seeds, {settings['samples']} images each, on {protocol.TARGETS[settings['target']]}"
             )
     if not text:
-        return "No ablations are published, so the figures show this run."
-    return "; ".join(text) + ". The figures show the published runs."
+        return "No ablations are stored, so the figures show this run."
+    return "; ".join(text) + ". The figures show the stored runs."
 
 
 # Table 5.
 
 
 def table5(runs: Runs, *quantities: Quantity) -> pd.DataFrame:
-    """Columns of Table 5: paper, published and this run."""
+    """Columns of Table 5: paper, stored and this run."""
     paper, by = printed.table5(), ["attack", "label"]
     columns = {"paper": paper}
-    for where, rows in (("published", rows_of(runs.series("full"), "curves")), ("this run", _own(runs, "curves"))):
+    for where, rows in ((STORED, rows_of(runs.series("full"), "curves")), (HERE, _own(runs, "curves"))):
         if len(rows):
             part = _labelled(rows[rows["study"] == "table5"]).rename(columns={"setting": "attack"})
-            published = where == "published"
-            columns[where] = comparison.means(part, by, quantities) if published else conclusions.squared(part)
+            stored = where == STORED
+            columns[where] = comparison.means(part, by, quantities) if stored else conclusions.squared(part)
     table = comparison.side_by_side(paper[by], columns, quantities).replace({"attack": ATTACKS})
     return table.rename(columns={"label": "source model"})
 
@@ -133,8 +138,8 @@ def _row(setting: str, verdict: Verdict, over_images: float) -> dict[str, Any]:
 def _claims(runs: Runs, study: str) -> Iterator[tuple[str, Verdict, float]]:
     """Setting, verdict on α1, and mean score over images, for each run and each setting of a study."""
     made = runs.series(SERIES[study])
-    shown = {f"published, seed {each.config['seed']}": (each.tables["claims"], each.config) for each in made.values()}
-    shown["this run"] = _own(runs, "claims"), runs.config.model_dump(mode="json")
+    shown = {f"stored, seed {each.config['seed']}": (each.tables["claims"], each.config) for each in made.values()}
+    shown[HERE] = _own(runs, "claims"), runs.config.model_dump(mode="json")
     for run, (table, settings) in shown.items():
         part = table[(table["study"] == study) & (table["metric"] == "alpha1")] if len(table) else table
         for _, line in part.iterrows():
@@ -144,7 +149,7 @@ def _claims(runs: Runs, study: str) -> Iterator[tuple[str, Verdict, float]]:
 
 
 def _judged(score: Correlation, setting: str, run: str) -> Verdict:
-    word = verdicts.judge_over_sources(score, claimed=1)
+    word = verdicts.judge_correlation(score, claimed=1)
     return Verdict.of(f"accuracy after transfer rises with α1, {setting}", score, word, run)
 
 
@@ -162,7 +167,7 @@ def _switched(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def rule() -> str:
     """How the verdicts are made."""
-    return f"{verdicts.RULE_OVER_SOURCES}. The score over images is claimed to be negative."
+    return f"{verdicts.RULE_WITH_P}. The score over images is claimed to be negative."
 
 
 # Curves, settings and switches.
@@ -178,7 +183,7 @@ def _labelled(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _drawn(runs: Runs) -> pd.DataFrame:
-    """What the figures show: means over the seeds of the published runs, or else this run."""
+    """What the figures show: means over the seeds of the stored runs, or else this run."""
     if narrow := runs.series("narrow"):
         by = ["study", "setting", "value", "architecture"]
         return _labelled(over_seeds(rows_of(narrow, "curves"), by, ["alpha1"]))

@@ -1,4 +1,4 @@
-"""Paper, published runs and this run, side by side: the tables of the pages."""
+"""Paper, stored runs and this run, side by side: the tables of the pages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ MISSING = "–"
 
 
 def means(rows: pd.DataFrame, by: Sequence[str], quantities: Sequence[Quantity] = AS_PRINTED) -> pd.DataFrame:
-    """Rows of published records as means over their seeds, with intervals (see `over_seeds`); empty for none."""
+    """Rows of stored records as means over their seeds, with intervals (see `over_seeds`); empty for none."""
     return over_seeds(conclusions.squared(rows), by, [each.column for each in quantities]) if len(rows) else rows
 
 

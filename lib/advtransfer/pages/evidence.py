@@ -1,6 +1,6 @@
-"""What stands behind the numbers: how the published sources were trained, and how often our intervals are right.
+"""What stands behind the numbers: how the stored sources were trained, and how often our intervals are right.
 
-`benchmarks/schedules.py` and `benchmarks/coverage_of_intervals.py` measure both; the results lie beside the published
+`benchmarks/schedules.py` and `benchmarks/coverage_of_intervals.py` measure both; the results lie beside the stored
 records.
 """
 
@@ -26,7 +26,7 @@ def _stored(name: str) -> list[dict[str, Any]]:
 
 
 def curves() -> Figure | None:
-    """Accuracy over epochs of one network under the released recipe and under that of the published sources."""
+    """Accuracy over epochs of one network under the released recipe and under that of the stored sources."""
     rows = [row for row in _stored("schedules.json") if row["part"] == "recipes"]
     return plots.learning({row["recipe"]: row["accuracy"] for row in rows}) if len(rows) > 1 else None
 

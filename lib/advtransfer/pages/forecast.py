@@ -1,4 +1,4 @@
-"""The page of the one question: does α forecast transfer? Over all published source models, within runs."""
+"""The page of the one question: does α forecast transfer? Over all stored source models, within runs."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ NAMES = {"source_accuracy": "own accuracy", **plots.SYMBOLS, "chance": "chance"}
 
 
 def load(config: forecast.Config) -> Record:
-    """The published sources, pooled."""
+    """The stored sources, pooled."""
     return forecast.run(config)
 
 
@@ -31,13 +31,18 @@ def _verdict(record: Record, domain: str, scope: str, predictor: str = "alpha1")
     if part.empty:
         return None
     score = Correlation(*part.iloc[0][list(Correlation._fields)])
-    word = verdicts.judge_over_sources(score, claimed=PREDICTORS[predictor])
+    word = verdicts.judge_correlation(score, claimed=PREDICTORS[predictor])
     claim = f"{predictor} forecasts accuracy after transfer, {domain}: {SCOPES[scope]}"
-    return Verdict.of(claim, score, word, "published")
+    return Verdict.of(claim, score, word, "stored")
 
 
 def _domains(record: Record) -> list[str]:
     return list(dict.fromkeys(record.tables["forecasts"]["domain"]))
+
+
+def _of_images(record: Record) -> pd.DataFrame:
+    sources = record.tables["sources"]
+    return sources[sources["domain"].str.startswith("images")]
 
 
 def _images(record: Record) -> list[str]:
@@ -52,7 +57,8 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_within": _over_images(record, "architecture", "alpha1"),
         "forecast_beyond": _over_images(record, "given accuracy", "alpha1"),
         "forecast_distance": _over_images(record, "given accuracy", "distance"),
-        "forecast_choice": Finding(regret_sentence(record)),
+        "forecast_choice": regret_sentence(record),
+        "forecast_short": short(record),
     }
 
 
@@ -66,7 +72,19 @@ def _over_images(record: Record, scope: str, predictor: str) -> Finding:
     """The same as a finding."""
     judged = _by_target(record, scope, predictor)
     parts = [f"{target} {verdict.interval}, {verdict.word}, n = {verdict.n}" for target, verdict in judged.items()]
-    return Finding("; ".join(parts) or "no published runs", tuple(judged.values()))
+    return Finding("; ".join(parts) or "no stored runs", tuple(judged.values()), _size(record))
+
+
+def _size(record: Record) -> str:
+    """How large the image sources are that are pooled."""
+    images = _of_images(record)
+    made = [next(iter(published("vision").series(str(kind)).values())).config for kind in images["kind"].unique()]
+    if not made:
+        return ""
+    low, high = (pick(config["width"] for config in made) for pick in (min, max))
+    least, most = (pick(config["epochs"] for config in made) for pick in (min, max))
+    recipes, targets = images["recipe"].nunique(), images["domain"].nunique()
+    return f"{recipes} recipes, ResNets of width {low} to {high}, {least} to {most} epochs; {targets} targets"
 
 
 # The answer.
@@ -77,7 +95,7 @@ def answer(record: Record) -> str:
     across, own = (_by_target(record, "run", name) for name in ("alpha1", "source_accuracy"))
     within, beyond = (_by_target(record, scope, "alpha1") for scope in ("architecture", "given accuracy"))
     if not across:
-        return "No run has been published yet, so there is no answer."
+        return "No run has been stored yet, so there is no answer."
     said = (
         ("Between architectures, α1 forecasts which source transfers better", "Over all sources of a run"),
         ("Within one architecture it hardly tells sources apart", "Within one architecture"),
@@ -142,7 +160,7 @@ def others(record: Record) -> pd.DataFrame:
 def rule() -> str:
     """How the verdicts are made."""
     return (
-        f"{verdicts.RULE_OVER_SOURCES}. The claimed sign is negative for the distance and positive for the rest. "
+        f"{verdicts.RULE_WITH_P}. The claimed sign is negative for the distance and positive for the rest. "
         "Intervals draw whole recipes, and p permutes the means of recipes. In simulations a 95% interval over 30 "
         f"recipes holds the truth in {evidence.held('correlation over 30 recipes of 3 seeds: bootstrap', 90)}, and one "
         "over five groups, such as the means of the architectures, in "
@@ -155,15 +173,13 @@ def rule() -> str:
 
 def points(record: Record) -> Figure:
     """Accuracy after transfer against own accuracy, α1 and the distance, a point a source, for each image target."""
-    table = record.tables["sources"]
-    return plots.sources(table[table["domain"].str.startswith("images")])
+    return plots.sources(_of_images(record))
 
 
 def recipes(record: Record) -> pd.DataFrame:
     """What the sources of each image series are, from the parameters of the runs."""
-    sources, runs, rows = record.tables["sources"], published("vision"), []
-    images = sources[sources["domain"].str.startswith("images")]
-    for kind, part in images.groupby("kind", sort=False):
+    runs, rows = published("vision"), []
+    for kind, part in _of_images(record).groupby("kind", sort=False):
         made = next(iter(runs.series(str(kind)).values()))
         config = made.config
         rows.append(
@@ -184,8 +200,7 @@ def recipes(record: Record) -> pd.DataFrame:
 
 def about_sources(record: Record) -> str:
     """One paragraph on what is pooled."""
-    sources = record.tables["sources"]
-    images = sources[sources["domain"].str.startswith("images")]
+    sources, images = record.tables["sources"], _of_images(record)
     models, texts = images[["recipe", "seed"]].drop_duplicates(), sources[sources["domain"] == "texts"]
     text = (
         f"For images there are **n = {len(models)} source models of {images['recipe'].nunique()} recipes**, each "
@@ -209,7 +224,7 @@ def about_sources(record: Record) -> str:
 
 
 def by_series(record: Record) -> pd.DataFrame:
-    """Correlations within runs for every published series, old and new; and over all sources thrown together."""
+    """Correlations within runs for every stored series, old and new; and over all sources thrown together."""
     table, rows = record.tables["series"], []
     for series, part in table.groupby("series", sort=False):
         own, alpha1 = (part[part["predictor"] == name].iloc[0] for name in ("source_accuracy", "alpha1"))
@@ -270,12 +285,30 @@ def regret_sentence(record: Record) -> str:
     for domain, part in table.groupby("domain", sort=False):
         lost = {row["predictor"]: tables.number(100 * row["regret"], 1) for row in part.to_dict("records")}
         parts.append(
-            f"{str(domain).removeprefix('images, ')}: {lost['alpha1']} points by α1, {lost['source_accuracy']} by own "
-            f"accuracy, {lost['chance']} by chance"
+            f"{lost['source_accuracy']} points by the source's own accuracy, {lost['alpha1']} by α1, {lost['chance']} "
+            f"by chance ({str(domain).removeprefix('images, ')})"
         )
     if not parts:
-        return "not computed"
-    return f"among {record.config['candidates']} candidates one loses, on {'; on '.join(parts)}"
+        return "No run has sources enough to choose from."
+    return (
+        f"Choosing among {record.config['candidates']} sources loses, of accuracy after transfer: {'; '.join(parts)}."
+    )
+
+
+def short(record: Record) -> str:
+    """The answer in two sentences, without intervals."""
+    across, own = (_by_target(record, "run", name) for name in ("alpha1", "source_accuracy"))
+    within = _by_target(record, "architecture", "alpha1")
+    if not across:
+        return "No run has been stored yet."
+    images = _of_images(record)
+    first = f"Over {len(images[['recipe', 'seed']].drop_duplicates())} sources Spearman's ρ with α1 is {_bare(across)}"
+    return f"{first}; with the source's own accuracy {_bare(own)}. Within one architecture α1 has {_bare(within)}."
+
+
+def _bare(judged: dict[str, Verdict]) -> str:
+    """The estimates on each target alone."""
+    return " and ".join(tables.number(verdict.estimate) for verdict in judged.values())
 
 
 def thrown_together(record: Record) -> str:
@@ -291,7 +324,6 @@ def thrown_together(record: Record) -> str:
 
 def spread(record: Record) -> str:
     """How different the own accuracies of the image sources are."""
-    sources = record.tables["sources"]
-    own = 100 * sources[sources["domain"].str.startswith("images")]["source_accuracy"]
+    own = 100 * _of_images(record)["source_accuracy"]
     low, middle, high = np.quantile(own, [0, 0.5, 1])
     return f"Own accuracies run from {low:.0f} to {high:.0f}%, half of them above {middle:.0f}%."

@@ -11,27 +11,30 @@ from matplotlib.figure import Figure
 from advtransfer.datasets import DataUnavailable
 from advtransfer.experiments import conclusions, printed, text, text_protocol
 from advtransfer.experiments.evaluation import Direction
-from advtransfer.pages import comparison, nlp_tables, plots, tables, verdicts
+from advtransfer.pages import comparison, nlp_tables, plots, sizes, tables, verdicts
 from advtransfer.pages.comparison import MISSING
-from advtransfer.pages.runs import Runs, read_summary
+from advtransfer.pages.runs import HERE, STORED, Runs, read_summary
 from advtransfer.pages.seeds import over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import published as published_records
 from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
-from advtransfer.statistics import Correlation
 
 NOT_RUN = Finding("not run, the texts are missing")
-RUNS = ("paper", "published", "this run")
+RUNS = ("paper", STORED, HERE)
 CLAIMS: dict[Direction, str] = {
     "T→S": "accuracy after transfer rises with α1, the target model attacked",
     "S→T": "accuracy after transfer rises with α1, the sources attacked",
 }
 FEW = "too few sources"
+FORMS = {"alpha1": "mean, as defined", "alpha1_median": "median", "alpha1_ratio": "ratio of mean deviations"}
+"""Three ways to sum up α1(x); the paper's is a mean of ratios, which one text with a small denominator can make."""
+IN_PRINT = ("MR", "Yelp", "AG", "Fake")
+"""The sources of the paper, over which its claim is judged."""
 
 
 def load(config: text.Config) -> Runs:
-    """This run, of the sources whose texts are here, and the published ones."""
+    """This run, of the sources whose texts are here, and the stored ones."""
     present = text_protocol.present(config)
     try:
         record = text.run(config.model_copy(update={"sources": present})) if present else None
@@ -42,10 +45,10 @@ def load(config: text.Config) -> Runs:
 
 
 def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
-    """What follows from the printed tables and the published runs alone.
+    """What follows from the printed tables and the stored runs alone.
 
-    ``correlations``: accuracy after transfer with the mean and the median of α1(x), over the sources of each table;
-    ``texts``: the loss with α1(x), over the texts of the first published run, for the titles of figures 6 and 9.
+    ``correlations``: accuracy after transfer with α1 and its two robust forms, over the sources of each table;
+    ``texts``: the loss with α1(x), over the texts of the first stored run, for the titles of figures 6 and 9.
     """
     rows, correlations = rows_of(published), []
     for direction, view in product(nlp_tables.DIRECTIONS, text.VIEWS):
@@ -53,8 +56,8 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
             correlations += _with_accuracy(nlp_tables.PAPER[direction](), direction, view, "paper")
         own = nlp_tables.under(rows, direction, view)
         if len(own):
-            means = over_seeds(own, ["label"], ["transfer_accuracy", "alpha1", "alpha1_median"])
-            correlations += _with_accuracy(means, direction, view, "published")
+            means = over_seeds(own, ["label"], ["transfer_accuracy", *FORMS])
+            correlations += _with_accuracy(means, direction, view, STORED)
     summaries = {"correlations": pd.DataFrame(correlations)}
     if published:
         first = next(iter(published.values()))
@@ -79,17 +82,17 @@ def findings(runs: Runs) -> dict[str, Finding]:
 
 
 def about(runs: Runs) -> str:
-    """A paragraph on the published runs, and one on this run or on the data that it lacks."""
+    """A paragraph on the stored runs, and one on this run or on the data that it lacks."""
     return "\n\n".join((_about_published(runs), *_about_this_run(runs)))
 
 
 def _about_published(runs: Runs) -> str:
     if not runs.published:
-        return "No text run has been published, so there is no **published** column."
+        return "No text run has been stored, so there is no **stored** column."
     first, n = next(iter(runs.published.values())), len(runs.published)
     settings = first.config
     return (
-        f"The **published** columns rest on n = {n} seed{'s' * (n > 1)}: `{settings['encoder']}`, up to "
+        f"The **stored** columns rest on n = {n} seed{'s' * (n > 1)}: `{settings['encoder']}`, up to "
         f"{settings['train_texts']:,} training texts a corpus cut to {settings['max_length']} tokens, "
         f"{settings['epochs']} passes, {settings['samples']} attacked texts, on {first.provenance['device']}."
     )
@@ -119,7 +122,7 @@ def _about_this_run(runs: Runs) -> Iterator[str]:
 
 def departures(runs: Runs) -> pd.DataFrame:
     """The parameters in which this run differs from the paper's."""
-    return tables.departures({"this run": runs.config})
+    return tables.departures({HERE: runs.config})
 
 
 # Over the sources.
@@ -132,27 +135,18 @@ def over_sources(runs: Runs) -> pd.DataFrame:
         own = scores[(scores["direction"] == direction) & (scores["view"] == view) & (scores["run"] == run)]
         if own.empty:
             continue
-        mean, verdict = conclusions.row(own, metric="alpha1"), _verdict(scores, direction, view, run)
-        row = {
-            "": nlp_tables.DIRECTIONS[direction],
-            "attack": text.VIEWS[view],
-            "run": run,
-            r"accuracy with $\alpha_1$, Pearson": tables.interval(mean.r, mean.low, mean.high),
-            "p": tables.probability(mean.p),
-            "n": mean.n,
-            "verdict": verdict.word if verdict else FEW,
-            "with the median instead": MISSING,
+        found = {form: _verdict(scores, direction, view, run, form) for form in set(own["metric"])}
+        cells = {
+            words: f"{verdict.interval}, {verdict.word}" if (verdict := found.get(form)) else MISSING
+            for form, words in FORMS.items()
         }
-        if run != "paper":
-            median = conclusions.row(own, metric="alpha1_median")
-            interval = tables.interval(median.r, median.low, median.high)
-            row["with the median instead"] = f"{interval}, p = {tables.probability(median.p)}"
-        rows.append(row)
+        about = {"": direction, "attack": text.VIEWS[view], "run": run}
+        rows.append({**about, **cells, "n": conclusions.row(own, metric="alpha1").n})
     return pd.DataFrame(rows)
 
 
 def forecast(runs: Runs, *directions: Direction) -> Finding:
-    """Whether sources with a larger α1 transfer better, under the attack on words: published, else this run."""
+    """Whether sources with a larger α1 transfer better, under the attack on words: stored, else this run."""
     run = next(iter(nlp_tables.sources(runs)), None)
     if run is None:
         return NOT_RUN
@@ -160,25 +154,32 @@ def forecast(runs: Runs, *directions: Direction) -> Finding:
     for direction in directions:
         verdict = _verdict(scores, direction, "word", run)
         if verdict is None:
-            n = _score(scores, direction, "word", run).n
-            parts.append(f"{direction}: {MISSING}, p = {MISSING}, n = {n}, {FEW}")
-        else:
-            parts.append(f"{direction}: {verdict.correlation}, {verdict.word}")
-            judged.append(verdict)
-    return Finding(f"{'; '.join(parts)} ({run})", tuple(judged))
+            parts.append(f"{direction}: {FEW}")
+            continue
+        robust = _verdict(scores, direction, "word", run, "alpha1_ratio")
+        beside = f" (by the {FORMS['alpha1_ratio']} {robust.interval}, {robust.word})" if robust else ""
+        parts.append(f"{direction}: {verdict.correlation}, {verdict.word}{beside}")
+        judged.append(verdict)
+    return Finding("; ".join(parts), tuple(judged), size(runs))
+
+
+def size(runs: Runs) -> str:
+    """How large the stored runs are, else this run."""
+    records = runs.published or ({} if runs.record is None else {"here": runs.record})
+    return sizes.of_texts(next(iter(records.values())).config, len(records)) if records else ""
 
 
 def rule() -> str:
-    """How the verdicts over sources are made, and what four or five sources can show."""
+    """How the verdicts over sources are made, and what four sources can show."""
     return (
-        f"{verdicts.RULE_OVER_SOURCES}. With four sources even a perfect order has a p of 2/24 = "
-        f"{tables.number(2 / 24, 3)}, so no table of four rows can be *reproduced* by this rule; with five the least p "
-        f"is {tables.number(2 / 120, 3)}."
+        f"{verdicts.RULE_WITH_P}. With four sources even a perfect order has a p of 2/24 = "
+        f"{tables.number(2 / 24, 3)}, so no table of four rows can be *reproduced* by this rule. The added source *AG, "
+        "two classes* is not in the paper, and so it is left out here."
     )
 
 
 def _correlations(runs: Runs) -> pd.DataFrame:
-    """Correlations over the sources: those of paper and published runs as they are stored, and those of this run."""
+    """Correlations over the sources: those of paper and stored runs as they are stored, and those of this run."""
     stored = (runs.summary or summary(runs.published))["correlations"]
     if runs.record is None:
         return stored
@@ -186,13 +187,14 @@ def _correlations(runs: Runs) -> pd.DataFrame:
     ours = [
         score
         for direction, view in product(nlp_tables.DIRECTIONS, dict.fromkeys(rows["view"]))
-        for score in _with_accuracy(nlp_tables.under(rows, direction, view), direction, view, "this run")
+        for score in _with_accuracy(nlp_tables.under(rows, direction, view), direction, view, HERE)
     ]
     return pd.concat([stored, pd.DataFrame(ours)], ignore_index=True)
 
 
 def _with_accuracy(rows: pd.DataFrame, direction: str, view: str, run: str) -> list[dict[str, Any]]:
-    """Accuracy after transfer with the mean and the median of α1(x), over sources, as `conclusions.over_sources`."""
+    """Accuracy after transfer with each form of α1, over the paper's sources, as `conclusions.over_sources`."""
+    rows = rows[rows["label"].isin(IN_PRINT)]
     about = {"direction": direction, "view": view, "run": run}
     return [
         {
@@ -200,19 +202,15 @@ def _with_accuracy(rows: pd.DataFrame, direction: str, view: str, run: str) -> l
             "metric": metric,
             **conclusions.correlation(rows[metric], rows["transfer_accuracy"], resamples=499)._asdict(),
         }
-        for metric in ("alpha1", "alpha1_median")
+        for metric in FORMS
         if metric in rows
     ]
 
 
-def _score(scores: pd.DataFrame, direction: Direction, view: str, run: str) -> Correlation:
-    return conclusions.row(scores, direction=direction, view=view, run=run, metric="alpha1")
-
-
-def _verdict(scores: pd.DataFrame, direction: Direction, view: str, run: str) -> Verdict | None:
+def _verdict(scores: pd.DataFrame, direction: Direction, view: str, run: str, form: str = "alpha1") -> Verdict | None:
     """The verdict on one correlation over sources; None for fewer than three of them."""
-    score = _score(scores, direction, view, run)
-    word = verdicts.judge_over_sources(score, claimed=1)
+    score = conclusions.row(scores, direction=direction, view=view, run=run, metric=form)
+    word = verdicts.judge_correlation(score, claimed=1)
     return Verdict.of(CLAIMS[direction], score, word, run) if score.n > 2 else None
 
 
@@ -220,7 +218,7 @@ def _verdict(scores: pd.DataFrame, direction: Direction, view: str, run: str) ->
 
 
 def by_text(runs: Runs, direction: Direction) -> Figure | None:
-    """Figure 6 (T→S) or 9 (S→T): α1(x) against the loss after transfer, in the first published run or this one."""
+    """Figure 6 (T→S) or 9 (S→T): α1(x) against the loss after transfer, in the first stored run or this one."""
     made = next(iter(nlp_tables.shown(runs).values()), None)
     if made is None:
         return None
@@ -258,10 +256,13 @@ def by_confidence(runs: Runs) -> pd.DataFrame:
 
 def over_texts(runs: Runs) -> Finding:
     """Whether the transferred models are more confident of texts with a larger α1(x)."""
-    judged = tuple(_text_verdict(scores, run) for run, _, _, scores in _single_texts(runs))
-    share = verdicts.share(judged) if judged else "none"
+    every = list(_single_texts(runs))
+    quoted = [each for each in every if each[0] != HERE] or every  # a reader's seed does not enter what pages quote
+    judged = tuple(
+        _text_verdict(scores, run) for run, _, source, scores in quoted if text_protocol.LABELS[source] in IN_PRINT
+    )
     in_print = " and ".join(tables.number(printed.pearson(table)) for table in ("table2", "table4"))
-    return Finding(f"{share} reproduced (in print {in_print})", judged)
+    return Finding(f"{verdicts.tally(judged)} (in print {in_print})", judged, size(runs))
 
 
 def _single_texts(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
@@ -274,7 +275,7 @@ def _single_texts(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
 
 def _text_verdict(scores: pd.DataFrame, run: str) -> Verdict:
     score = conclusions.row(scores, method="pearson")
-    word = verdicts.judge(score.r, score.low, score.high, claimed=1)
+    word = verdicts.judge_correlation(score, claimed=1)
     return Verdict.of("the confidence of the transferred model in a text rises with its α1(x)", score, word, run)
 
 
@@ -293,15 +294,15 @@ def order(runs: Runs) -> Finding:
 
 
 def _orders(runs: Runs) -> list[str]:
-    """Of each direction the order of the sources by accuracy and by α1, in words: published, else of this run."""
+    """Of each direction the order of the sources by accuracy and by α1, in words: stored, else of this run."""
     run, table = next(iter(nlp_tables.sources(runs).items()), ("", pd.DataFrame()))
     lines = []
     for direction in nlp_tables.DIRECTIONS if run else ():
         rows = nlp_tables.under(table, direction, "word")
-        if run == "published":
+        if run == STORED:
             rows = over_seeds(rows, ["label"], ["transfer_accuracy", "alpha1"])
         rows = rows.set_index("label")
-        four = rows[rows.index.isin(["MR", "Yelp", "AG", "Fake"])]
+        four = rows[rows.index.isin(IN_PRINT)]
         accuracy, alpha1 = (
             ", ".join(four.sort_values(column, ascending=False).index) for column in ("transfer_accuracy", "alpha1")
         )

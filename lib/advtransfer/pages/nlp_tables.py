@@ -11,7 +11,7 @@ from advtransfer.experiments import conclusions, evaluation, printed, text, text
 from advtransfer.experiments.evaluation import Direction
 from advtransfer.pages import comparison, tables
 from advtransfer.pages.comparison import MISSING, Quantity
-from advtransfer.pages.runs import Runs
+from advtransfer.pages.runs import HERE, STORED, Runs
 from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
 
@@ -36,15 +36,15 @@ EXAMPLES = 4  # texts shown
 
 def shown(runs: Runs) -> dict[str, Record]:
     """The runs whose models and texts are shown one by one, by what a table calls them."""
-    records = {f"published, seed {made.config['seed']}": made for made in runs.published.values()}
-    return records | ({"this run": runs.record} if runs.record else {})
+    records = {f"stored, seed {made.config['seed']}": made for made in runs.published.values()}
+    return records | ({HERE: runs.record} if runs.record else {})
 
 
 def sources(runs: Runs) -> dict[str, pd.DataFrame]:
-    """The source models of the published runs and of this one, with squares as the paper prints them."""
-    rows = {"published": rows_of(runs.published)} if runs.published else {}
+    """The source models of the stored runs and of this one, with squares as the paper prints them."""
+    rows = {STORED: rows_of(runs.published)} if runs.published else {}
     if runs.record:
-        rows["this run"] = runs.record.tables["sources"]
+        rows[HERE] = runs.record.tables["sources"]
     return {run: conclusions.squared(table) for run, table in rows.items()}
 
 
@@ -62,7 +62,7 @@ def alpha1(record: Record, direction: Direction) -> np.ndarray:
 
 
 def corpora(runs: Runs) -> pd.DataFrame:
-    """Each corpus, and the accuracy of its classifier: in the first published run and in this one."""
+    """Each corpus, and the accuracy of its classifier: in the first stored run and in this one."""
     every = shown(runs)
     return _by(
         "corpus",
@@ -78,7 +78,7 @@ def corpora(runs: Runs) -> pd.DataFrame:
                 "majority, %": tables.number(100 * row["majority"], 1),
                 "accuracy, %": tables.percent(row, "accuracy"),
             }
-            for run in dict.fromkeys([*list(every)[:1], "this run"])
+            for run in dict.fromkeys([*list(every)[:1], HERE])
             if run in every
             for _, row in every[run].tables["models"].iterrows()
         ],
@@ -158,13 +158,13 @@ def changed_sentences(runs: Runs) -> pd.DataFrame | None:
 
 
 def as_printed(runs: Runs, direction: Direction) -> pd.DataFrame:
-    """Table 2 (T→S) or 4 (S→T) with the metrics as printed, squares included: paper, published and this run."""
+    """Table 2 (T→S) or 4 (S→T) with the metrics as printed, squares included: paper, stored and this run."""
     paper = PAPER[direction]().rename(columns={"label": "source"})
     return _side_by_side({"paper": paper, **_columns(runs, direction, "word", AS_PRINTED)}, AS_PRINTED)
 
 
 def without_noise(runs: Runs) -> pd.DataFrame:
-    """Tables 2 and 4 with the noise taken off, unsquared: published and this run."""
+    """Tables 2 and 4 with the noise taken off, unsquared: stored and this run."""
     quantities, columns = (comparison.ALPHA2, comparison.ALPHA12), {}
     for direction in DIRECTIONS:
         for run, rows in _columns(runs, direction, "word", quantities, noise_off=True).items():
@@ -173,7 +173,7 @@ def without_noise(runs: Runs) -> pd.DataFrame:
 
 
 def other_attacks(runs: Runs) -> pd.DataFrame:
-    """α1 and α2 under the attacks on sentences and on embeddings, in both directions: published and this run."""
+    """α1 and α2 under the attacks on sentences and on embeddings, in both directions: stored and this run."""
     quantities, parts = (comparison.ALPHA1, comparison.ALPHA2), []
     for view, direction in product([view for view in text.VIEWS if view != "word"], DIRECTIONS):
         part = _side_by_side(_columns(runs, direction, view, quantities), quantities)
@@ -191,13 +191,13 @@ def _side_by_side(columns: Mapping[str, pd.DataFrame], quantities: tuple[Quantit
 def _columns(
     runs: Runs, direction: Direction, view: str, quantities: tuple[Quantity, ...], *, noise_off: bool = False
 ) -> dict[str, pd.DataFrame]:
-    """The sources under one attack in one direction: of published runs means over seeds, and those of this run."""
+    """The sources under one attack in one direction: of stored runs means over seeds, and those of this run."""
     columns = {}
     for run, table in sources(runs).items():
         rows = under(table, direction, view).drop(columns="source").rename(columns={"label": "source"})
         rows = comparison.noise_off(rows) if noise_off else rows
         if len(rows):
-            columns[run] = comparison.means(rows, ["source"], quantities) if run == "published" else rows
+            columns[run] = comparison.means(rows, ["source"], quantities) if run == STORED else rows
     return columns
 
 

@@ -1,4 +1,4 @@
-"""What a page shows: this run, the published ones, and what was computed of those when they were published."""
+"""What a page shows: this run, the stored ones, and what was computed of those when they were published."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,6 +16,10 @@ from advtransfer.records.published import RESULTS, Published, published
 from advtransfer.records.record import Record, RecordError
 
 SUMMARY = "summary.json"
+STORED = "stored"
+"""What a table calls the runs that come with the book."""
+HERE = "rebuilt here"
+"""What a table calls the run that was made with the page."""
 
 Summary = Mapping[str, pd.DataFrame]
 
@@ -31,20 +35,20 @@ class Runs:
     published: Published
     """By name, such as ``full-seed0``."""
     summary: Summary
-    """Tables that follow from the published runs and the paper alone."""
+    """Tables that follow from the stored runs and the paper alone."""
 
     def series(self, name: str) -> dict[str, Record]:
-        """The published runs of one series: alike but for their seed."""
+        """The stored runs of one series: alike but for their seed."""
         return self.published.series(name)
 
 
 def load(experiment: ModuleType, config: Any) -> Runs:
-    """Compute this run, or find its record, and read the published ones.
+    """Compute this run, or find its record, and read the stored ones.
 
     Raises
     ------
     RecordError
-        A published record is broken, or the summary is of other records than those that are there.
+        A stored record is broken, or the summary is of other records than those that are there.
     """
     name = experiment.__name__.rpartition(".")[2]
     try:
@@ -56,7 +60,7 @@ def load(experiment: ModuleType, config: Any) -> Runs:
 
 
 def read_summary(experiment: str, records: Published, results: Path = RESULTS) -> Summary:
-    """The tables stored with the published runs of an experiment; empty where no run is published.
+    """The tables stored with the stored runs of an experiment; empty where no run is published.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def read_summary(experiment: str, records: Published, results: Path = RESULTS) -
 def store_summary(
     experiment: str, summarise: Callable[[Mapping[str, Record]], Summary], results: Path = RESULTS
 ) -> Path:
-    """Compute what follows from the published runs of an experiment alone, and store it beside them."""
+    """Compute what follows from the stored runs of an experiment alone, and store it beside them."""
     records = published(experiment, results)
     tables = {name: table.to_dict("records") for name, table in summarise(records).items()}
     with storage.replacing(results / experiment / SUMMARY) as draft:

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from advtransfer.experiments import conclusions, evaluation, printed, protocol, similarity
 from advtransfer.experiments.conclusions import METRICS
-from advtransfer.pages import comparison, evidence, plots, tables, verdicts
+from advtransfer.pages import comparison, evidence, plots, sizes, tables, verdicts
 from advtransfer.pages import runs as page_runs
-from advtransfer.pages.runs import Runs
+from advtransfer.pages.runs import HERE, Runs
 from advtransfer.pages.seeds import over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import rows_of
@@ -22,16 +22,16 @@ WORDS = {"animals": "the animals, as released", "vehicles": "the vehicles, as th
 
 
 def load(config: similarity.Config) -> Runs:
-    """This run, and the published ones."""
+    """This run, and the stored ones."""
     return page_runs.load(similarity, config)
 
 
 SERIES = ("trained", "trained-shift", "half")
-"""The published series of Table 3, a column each and by domain; other pages quote the first that is there."""
+"""The stored series of Table 3, a column each and by domain; other pages quote the first that is there."""
 
 
 def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
-    """What follows from the printed table and the published runs alone.
+    """What follows from the printed table and the stored runs alone.
 
     ``sources``, the rows of all source models, and ``correlations`` of `conclusions.over_sources`, for the paper and
     for each series and domain over the means of the seeds.
@@ -45,13 +45,13 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
 
 
 def _parts(everything: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The published rows by series and domain, under what stands above their columns."""
+    """The stored rows by series and domain, under what stands above their columns."""
     parts = {}
     for series in SERIES if len(everything) else ():
         own = everything[everything["series"] == series]
         for domain in similarity.DOMAINS:
             if len(rows := own[own["domain"] == domain]):
-                parts[f"published, {protocol.SHORT[rows['target'].iloc[0]]}, {domain}"] = rows
+                parts[f"stored, {protocol.SHORT[rows['target'].iloc[0]]}, {domain}"] = rows
     return parts
 
 
@@ -65,51 +65,60 @@ def findings(runs: Runs) -> dict[str, Any]:
     ]
     text = f"Accuracy after transfer with α1, {_by(runs)}: {'; '.join(parts)}." if parts else ""
     return {
-        "similarity_alpha1": Finding(text or NOT_RUN, tuple(verdict for verdict in judged.values() if verdict)),
+        "similarity_alpha1": Finding(text or NOT_RUN, tuple(filter(None, judged.values())), size(runs)),
         **{
-            f"similarity_{domain}": Finding(verdict.correlation if verdict else NOT_RUN, (verdict,) if verdict else ())
+            f"similarity_{domain}": Finding(verdict.correlation, (verdict,), size(runs))
+            if verdict
+            else Finding(NOT_RUN)
             for domain, verdict in judged.items()
         },
     }
 
 
+def size(runs: Runs) -> str:
+    """How large the first stored series is, else this run."""
+    series = next(iter(_shown(runs)), None)
+    made = runs.series(series) if series else {} if runs.record is None else {HERE: runs.record}
+    return sizes.of_images(next(iter(made.values())).config, len(made)) if made else ""
+
+
 def _by(runs: Runs) -> str:
-    """The runs that other pages quote: the first published target, else this run."""
+    """The runs that other pages quote: the first stored target, else this run."""
     heads = _parts(_published(runs))
-    return next(iter(heads)).rpartition(", ")[0] if heads else "this run"
+    return next(iter(heads)).rpartition(", ")[0] if heads else HERE
 
 
 def _published(runs: Runs) -> pd.DataFrame:
-    """All published source models."""
+    """All stored source models."""
     return runs.summary.get("sources", pd.DataFrame({"series": []}))
 
 
 def _shown(runs: Runs) -> list[str]:
-    """The published series that this page shows."""
+    """The stored series that this page shows."""
     return [series for series in SERIES if runs.series(series)]
 
 
 def _correlations(runs: Runs) -> dict[str, pd.DataFrame]:
-    """Correlations over the five sources: in the paper, and by domain over the published rows and in this run."""
+    """Correlations over the five sources: in the paper, and by domain over the stored rows and in this run."""
     stored = runs.summary.get("correlations")
     if stored is None:
         stored = conclusions.over_sources(printed.table3(), "paper")
     by_run = {str(where): part for where, part in stored.groupby("where", sort=False)}
     if runs.record:
         own = runs.record.tables["correlations"].query("where == 'here'")
-        by_run |= {f"this run, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
+        by_run |= {f"{HERE}, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
     return by_run
 
 
 def _verdict(runs: Runs, domain: str) -> Verdict | None:
-    """Whether accuracy after transfer rises with α1 in a domain: over published rows, else in this run."""
+    """Whether accuracy after transfer rises with α1 in a domain: over stored rows, else in this run."""
     table = _correlations(runs).get(f"{_by(runs)}, {domain}")
     if table is None:
         return None
     score = conclusions.row(table, outcome="transfer_accuracy", metric="alpha1", method="pearson")
     if score.n < 3:
         return None
-    word = verdicts.judge_over_sources(score, claimed=1)
+    word = verdicts.judge_correlation(score, claimed=1)
     return Verdict.of(f"accuracy after transfer rises with α1, {domain}", score, word, _by(runs))
 
 
@@ -117,7 +126,7 @@ def _verdict(runs: Runs, domain: str) -> Verdict | None:
 
 
 def about(runs: Runs) -> str:
-    """What the published runs and this one rest on."""
+    """What the stored runs and this one rest on."""
     text = []
     if shown := _shown(runs):
         made = next(iter(runs.series(shown[0]).values()))
@@ -125,7 +134,7 @@ def about(runs: Runs) -> str:
         targets = [next(iter(runs.series(series).values())).config["target"] for series in shown]
         own = _published(runs)["source_accuracy"]
         text.append(
-            f"The **published** columns rest on n = {seeds} {'seed' if seeds == 1 else 'seeds'}; target domains: "
+            f"The **stored** columns rest on n = {seeds} {'seed' if seeds == 1 else 'seeds'}; target domains: "
             f"{' and '.join(protocol.TARGETS[target] for target in targets)}. They are ResNets of width "
             f"{settings['width']} (64 as released), {settings['epochs']} passes over the sources' images (100 as "
             f"released), on {made.provenance['device']}. On their own test images the sources classify "
@@ -143,20 +152,20 @@ def about(runs: Runs) -> str:
 
 def departures(runs: Runs) -> pd.DataFrame:
     """The parameters in which this run differs from the released protocol."""
-    return tables.departures({"this run": runs.config})
+    return tables.departures({HERE: runs.config})
 
 
 # Table 3.
 
 
 def table3(runs: Runs) -> pd.DataFrame:
-    """Table 3 with the metrics as printed, squares included: paper, and by domain published and this run."""
+    """Table 3 with the metrics as printed, squares included: paper, and by domain stored and this run."""
     paper = printed.table3()
     columns = {"paper": paper}
     columns |= {head: comparison.means(rows, ["similarity"]) for head, rows in _parts(_published(runs)).items()}
     if runs.record:
         own = conclusions.squared(runs.record.tables["sources"])
-        columns |= {f"this run, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
+        columns |= {f"{HERE}, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
     table = comparison.side_by_side(paper[["similarity"]], columns)
     return table.rename(columns={"similarity": "similarity, %"})
 
@@ -169,7 +178,7 @@ def over_models(runs: Runs) -> pd.DataFrame:
             row = {"accuracy with": f"{plots.SYMBOLS[metric]}, {method.title()}"}
             for name, table in _correlations(runs).items():
                 score = conclusions.row(table, outcome="transfer_accuracy", metric=metric, method=method)
-                word = verdicts.judge_over_sources(score, claimed=1)
+                word = verdicts.judge_correlation(score, claimed=1)
                 row[name] = f"{Verdict.of('', score, word).correlation}: {word}"
             rows.append(row)
     return pd.DataFrame(rows)
@@ -179,7 +188,7 @@ def conclusion(runs: Runs) -> str:
     """The finding on α1, and the rule behind its verdicts."""
     finding = findings(runs)["similarity_alpha1"]
     return (
-        f"{finding if finding.verdicts else ''} {verdicts.RULE_OVER_SOURCES}. The claim is a positive correlation. The "
+        f"{finding if finding.verdicts else ''} {verdicts.RULE_WITH_P}. The claim is a positive correlation. The "
         "sources are five, so the smallest p is 2/120, and in simulations a 95% interval holds the truth in "
         f"{evidence.held('correlation, Pearson: bootstrap', 5)} ({{ref}}`intervals-checked`)."
     )
@@ -206,7 +215,7 @@ def by_sample(runs: Runs) -> pd.DataFrame:
     rows = []
     for label, domain, source, scores in _samples(runs):
         score = conclusions.row(scores, method="pearson")
-        word = verdicts.judge(score.r, score.low, score.high, claimed=-1)
+        word = verdicts.judge_correlation(score, claimed=-1)
         row = {"target": domain, "similarity, %": source, "run": label, **comparison.scores(scores)}
         rows.append({**row, "n": score.n, "a negative r is": word})
     return pd.DataFrame(rows)
@@ -215,11 +224,11 @@ def by_sample(runs: Runs) -> pd.DataFrame:
 def _samples(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
     """Run, domain, source and correlations over samples, of all runs."""
     shown = {
-        f"published, {protocol.SHORT[made.config['target']]}, seed {made.config['seed']}": made
+        f"stored, {protocol.SHORT[made.config['target']]}, seed {made.config['seed']}": made
         for series in _shown(runs)
         for made in runs.series(series).values()
     }
-    shown |= {"this run": runs.record} if runs.record else {}
+    shown |= {HERE: runs.record} if runs.record else {}
     for label, made in shown.items():
         for (domain, source), scores in made.tables["samples"].groupby(["domain", "source"], sort=False):
             yield label, str(domain), str(source), scores

@@ -102,7 +102,7 @@ def metric_ranks(record: Record) -> Finding:
     """How many metrics rank sources at one t as claimed, with a verdict on each metric and direction."""
     table = record.tables["agreement"].query("predictor != 'distance'")
     judged = _verdicts(table[table["question"] == synthetic.AMONG])
-    return Finding(verdicts.share(judged), judged)
+    return Finding(verdicts.tally(judged), judged)
 
 
 def ranking_figure(record: Record) -> Figure:

@@ -45,7 +45,7 @@ def missing(names: Iterable[str]) -> str:
     return (
         ":::{admonition} The data are not here\n:class: warning\n"
         f"This run needs {' and '.join(wanted)}, which could not be found when the book was built. So the columns of "
-        "this run are empty; those of the paper and of the published runs are not. From the folder of the book, fetch "
+        "this run are empty; those of the paper and of the stored runs are not. From the folder of the book, fetch "
         f"the data and build it again:\n\n```bash\n{commands}\nmake book\n```\n:::"
     )
 

@@ -7,40 +7,54 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from advtransfer.pages import tables
 from advtransfer.statistics import Correlation
 
-Word = Literal["reproduced", "direction only", "not reproduced"]
-
-RULE = (
-    "*reproduced*: the 95% interval lies on the claimed side of zero; "
-    "*direction only*: the estimate does, the interval does not; "
-    "*not reproduced*: the estimate does not"
-)
-"""How `judge` decides, in words for the page."""
+Word = Literal["reproduced", "direction only", "cannot tell", "reversed"]
 
 SIGNIFICANT = 0.05
 MIME = "application/vnd.advtransfer.finding+json"  # of a finding as data
-RULE_OVER_SOURCES = f"{RULE}. Over source models, *reproduced* also asks for a permutation p of at most {SIGNIFICANT:g}"
-"""How `judge_over_sources` decides, in words for the page."""
+RULE = (
+    "*reproduced*: the 95% interval lies on the claimed side of zero; "
+    "*reversed*: it lies on the other side; "
+    "*direction only*: it holds zero, but the estimate is on the claimed side, and the interval does not reach as far "
+    "to the other side; "
+    "*cannot tell*: everything else, as the interval holds both the claim and its opposite"
+)
+"""How `judge` decides, in words for the page."""
+RULE_WITH_P = f"{RULE}. *Reproduced* and *reversed* also ask for a permutation p of at most {SIGNIFICANT:g}"
+"""How `judge_correlation` decides, in words for the page."""
 
 
 def judge(estimate: float, low: float, high: float, *, claimed: Literal[1, -1] = 1) -> Word:
-    """Judge a claimed sign by an estimate and its interval, as `RULE` says."""
-    if not claimed * estimate > 0:
-        return "not reproduced"
-    return "reproduced" if claimed * (low if claimed > 0 else high) > 0 else "direction only"
+    """Judge a claimed sign by an estimate and its interval, as `RULE` says.
+
+    Examples
+    --------
+    >>> judge(0.5, -0.1, 0.9), judge(0.1, -0.7, 0.8), judge(-0.5, -0.9, -0.1)
+    ('direction only', 'cannot tell', 'reversed')
+    """
+    if claimed < 0:
+        estimate, low, high = -estimate, -high, -low
+    if low > 0:
+        return "reproduced"
+    if high < 0:
+        return "reversed"
+    return "direction only" if low > -estimate else "cannot tell"
 
 
-def judge_over_sources(found: Correlation, *, claimed: Literal[1, -1]) -> Word:
-    """`judge` a correlation over source models, with the permutation test as a second hurdle.
+def judge_correlation(found: Correlation, *, claimed: Literal[1, -1]) -> Word:
+    """`judge` a correlation, with the permutation test as a second hurdle.
 
     A bootstrap of five rows often repeats a few of them and then gives an interval that is too short.
     """
     word = judge(found.r, found.low, found.high, claimed=claimed)
-    return "direction only" if word == "reproduced" and not found.p <= SIGNIFICANT else word
+    if found.p <= SIGNIFICANT:
+        return word
+    weaker: dict[Word, Word] = {"reproduced": "direction only", "reversed": "cannot tell"}
+    return weaker.get(word, word)
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,7 @@ class Verdict:
     p: float = math.nan
     """By permutation, where there is a test."""
     run: str = ""
-    """Whose numbers these are: "paper", "published" or "this run"."""
+    """Whose numbers these are: "paper", "stored" or "rebuilt here"."""
 
     @classmethod
     def of(cls, claim: str, found: Correlation, word: Word, run: str = "") -> "Verdict":
@@ -83,12 +97,14 @@ class Finding:
 
     text: str
     verdicts: tuple[Verdict, ...] = ()
+    size: str = ""
+    """The size of the runs behind it, beside that of the paper's."""
 
     @property
     def word(self) -> str:
-        """The one word of all verdicts; "mixed" if they differ, "not run" if there is none."""
+        """The one word of all verdicts; "mixed" if they differ, "not run at this size" if there is none."""
         words = {verdict.word for verdict in self.verdicts}
-        return words.pop() if len(words) == 1 else "mixed" if words else "not run"
+        return words.pop() if len(words) == 1 else "mixed" if words else "not run at this size"
 
     def __str__(self) -> str:
         return self.text
@@ -100,14 +116,15 @@ class Finding:
         ]
         return {
             "text/plain": repr(self.text),
-            MIME: {"text": self.text, "word": self.word, "verdicts": verdicts},
+            MIME: {"text": self.text, "word": self.word, "size": self.size, "verdicts": verdicts},
         }
 
 
-def share(verdicts: Iterable[Verdict]) -> str:
-    """How many of several verdicts are *reproduced*, such as "3 of 20"."""
+def tally(verdicts: Iterable[Verdict]) -> str:
+    """How many of several verdicts have each word, such as "reproduced 3, cannot tell 17 (of 20)"."""
     words = Counter(verdict.word for verdict in verdicts)
-    return f"{words['reproduced']} of {words.total()}"
+    counted = [f"{word} {words[word]}" for word in get_args(Word) if words[word]]
+    return f"{', '.join(counted)} (of {words.total()})" if counted else "none"
 
 
 def glue_all(values: Mapping[str, Any]) -> None:

@@ -1,0 +1,105 @@
+"""One adversarial example, shown to two networks: what the book is about, in one picture and in ten lines of a page."""
+
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from advtransfer import datasets, metrics
+from advtransfer.experiments import protocol, vision
+from advtransfer.models import images
+from advtransfer.models.images import ImageModel
+from advtransfer.pages import tables
+from advtransfer.pages.plots import COLOURS
+from advtransfer.pages.runs import Runs
+from advtransfer.prepare import prepare
+
+IMAGES = 64
+OWN, CARRIED = COLOURS["other"], COLOURS["alpha1"]
+
+
+class Pair(NamedTuple):
+    """A target model, a source model, and images to attack."""
+
+    target: ImageModel
+    source: ImageModel
+    x: Tensor
+    """Pixels (N, 3, H, W) in [0, 1]."""
+    names: tuple[str, str]
+    """What the two networks are."""
+    classes: tuple[str, ...]
+    """The classes of the target model."""
+
+
+def pair(runs: Runs, source: str = "resnet18", n: int = IMAGES) -> Pair:
+    """The trained target model of this run, one of its sources, and `n` test images of the target domain.
+
+    Where the images of the run are not here, small untrained networks and made-up images take their place.
+    """
+    if runs.record is None:
+        made = datasets.generated(seed=0, n_train=10, n_test=n)
+        models = [
+            images.build(name, width=16, generator=torch.Generator().manual_seed(0)) for name in ("alexnet", source)
+        ]
+        names = (f"untrained {images.LABELS['alexnet']}", f"untrained {images.LABELS[source]}")
+        return Pair(prepare(models[0]), prepare(models[1]), made.x_test / 255, names, made.classes)
+    config = runs.config
+    data = vision.loaded(config)
+    data_of = data.target, data.source
+    recipes = protocol.target_recipe(config), protocol.source_recipe(config, source)  # type: ignore[arg-type]
+    target, other = (protocol.trained(config, recipe, part) for recipe, part in zip(recipes, data_of, strict=True))
+    names = tuple(f"{images.LABELS[recipe.architecture]} of width {recipe.width}" for recipe in recipes)
+    x = data.target.x_test[runs.record.arrays["index"][:n]] / 255
+    return Pair(prepare(target), prepare(other), x, names, data.target.classes)  # type: ignore[arg-type]
+
+
+def figure(two: Pair, attack: metrics.Attack, eps: float) -> Figure:
+    """The image whose α1(x) is the median of all, the perturbation of the target model, and both networks' outputs.
+
+    The arrows are exact: two vectors span a plane, in which their lengths and their angle can be drawn.
+    """
+    deviations = metrics.deviations([two.target, two.source], two.x, attack)
+    own, carried = (deviations[pair].double() for pair in ((1, 1), (0, 1)))
+    ratio = carried.norm(dim=1) / own.norm(dim=1)
+    at = int(ratio.nan_to_num(-1).argsort()[len(ratio) // 2])
+    x = two.x[at : at + 1]
+    delta = attack(two.target, x)
+    before, after = (two.classes[int(two.target(z).argmax())] for z in (x, x + delta))
+
+    drawn, axes = plt.subplots(1, 4, figsize=(7.8, 2.5), width_ratios=(1, 1, 1, 2))
+    for axis, picture, title in (
+        (axes[0], x, f"An image: “{before}”"),
+        (axes[1], 0.5 + delta / (2 * eps), f"A change of at most {255 * eps:.0f}/255,\nmade on the target model"),
+        (axes[2], x + delta, f"Together: “{after}”\nto the target model"),
+    ):
+        axis.imshow(picture[0].permute(1, 2, 0).clamp(0, 1), interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+        axis.set_axis_off()
+    _arrows(axes[3], carried[at], own[at], float(ratio[at]))
+    return drawn
+
+
+def _arrows(axis: Axes, carried: Tensor, own: Tensor, ratio: float) -> None:
+    """Both deviations of the source's outputs, in the plane that they span."""
+    first = own / own.norm()
+    along, across = carried @ first, (carried - (carried @ first) * first).norm()
+    for end, colour, text in (
+        ((float(own.norm()), 0.0), OWN, "under an attack on itself"),
+        ((float(along), float(across)), CARRIED, "under the change on the left"),
+    ):
+        axis.annotate(
+            "", end, (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.4, "mutation_scale": 16}
+        )
+        axis.plot([], [], color=colour, lw=2.4, label=text)
+    width, height = float(own.norm()), float(across)
+    axis.set(xlim=(min(0, 1.1 * float(along)) - 0.05 * width, 1.12 * max(width, float(along))))
+    axis.set(ylim=(-0.25 * max(height, 0.3 * width), 1.3 * max(height, 0.3 * width)), aspect="equal")
+    axis.set_title(
+        f"How far another network’s outputs move:\n$\\alpha_1(x)$ = {tables.number(ratio)}, blue over grey",
+        fontsize=9,
+    )
+    axis.legend(loc="upper right", fontsize=8.5)
+    axis.set_axis_off()
