@@ -48,7 +48,7 @@ def findings(runs: Runs) -> dict[str, Finding]:
     for study in SERIES:
         every = [verdict for _, verdict, _ in _claims(runs, study)]
         judged = tuple(verdict for verdict in every if verdict.run != HERE) or tuple(every)
-        text = f"{verdicts.tally(judged)}; settings, each in several runs" if judged else "not run"
+        text = f"{verdicts.tally(judged)} over settings and seeds" if judged else "not run"
         quoted[f"ablations_{study}"] = Finding(text, judged, size(runs, study))
     return quoted
 
@@ -57,6 +57,20 @@ def size(runs: Runs, study: str) -> str:
     """How large the stored runs of a study are, else this run."""
     made = runs.series(SERIES[study]) or ({} if runs.record is None else {HERE: runs.record})
     return sizes.of_images(next(iter(made.values())).config, len(made)) if made else ""
+
+
+def answer(runs: Runs) -> str:
+    """What this page finds, in two sentences."""
+    paper = (runs.summary or summary({}))["paper"]
+    in_print = [
+        _judged(Correlation(*line[list(Correlation._fields)]), line["attack"], "paper") for _, line in paper.iterrows()
+    ]
+    found = findings(runs)
+    return (
+        f"**Under the four attacks of Table 5** in the paper's own rows accuracy after transfer rises with α1: "
+        f"{verdicts.tally(in_print)}. **Ours**: {found['ablations_table5'].sized}. "
+        f"**With one point of the protocol switched at a time**: {found['ablations_protocol']}."
+    )
 
 
 # What was run.
@@ -157,7 +171,7 @@ def _switched(settings: Mapping[str, Any]) -> dict[str, str]:
     """What each switch of the protocol turns on in a run with these parameters."""
     deviation, adapts = settings["attack_loss"] == "cross_entropy", settings["batchnorm_adapts"]
     return {
-        "as the run": "as the run",
+        "as the run": "baseline",
         "BatchNorm": "BatchNorm frozen" if adapts else "BatchNorm adapting",
         "checkpoint": f"weights of the {'last' if settings['checkpoint'] == 'best' else 'best'} epoch",
         "attack loss": "attack climbs deviation" if deviation else "attack climbs cross-entropy",

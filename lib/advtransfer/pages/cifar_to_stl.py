@@ -341,11 +341,10 @@ def in_print(runs: Runs) -> Finding:
 
 def answer(runs: Runs) -> str:
     """What this page finds, in three sentences."""
-    ours, single = over_models(runs, "alpha1"), over_samples(runs)
     return (
-        f"**Over the paper's own five sources** accuracy after transfer rises with α1: {in_print(runs)}. Five points can "
-        f"hardly show more. **Over ours**, with {ours.size}, it has r = {ours}. **Over the images of one source** the "
-        f"loss should fall with α1(x); Pearson's r is {single}."
+        f"**Over the paper's own five sources** accuracy after transfer rises with α1: {in_print(runs)}. Five points "
+        f"can hardly show more. **Over ours** the same has r = {over_models(runs, 'alpha1').sized}. **Over the images "
+        f"of one source** the loss should fall with α1(x); Pearson's r is {over_samples(runs)}."
     )
 
 

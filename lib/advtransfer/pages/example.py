@@ -6,12 +6,12 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from advtransfer import datasets, metrics
 from advtransfer.experiments import protocol, vision
+from advtransfer.experiments.protocol import Architecture, Recipe
 from advtransfer.models import images
-from advtransfer.models.images import ImageModel
 from advtransfer.pages import tables
 from advtransfer.pages.plots import COLOURS
 from advtransfer.pages.runs import Runs
@@ -24,8 +24,8 @@ OWN, CARRIED = COLOURS["other"], COLOURS["alpha1"]
 class Pair(NamedTuple):
     """A target model, a source model, and images to attack."""
 
-    target: ImageModel
-    source: ImageModel
+    target: nn.Module
+    source: nn.Module
     x: Tensor
     """Pixels (N, 3, H, W) in [0, 1]."""
     names: tuple[str, str]
@@ -34,26 +34,28 @@ class Pair(NamedTuple):
     """The classes of the target model."""
 
 
-def pair(runs: Runs, source: str = "resnet18", n: int = IMAGES) -> Pair:
+def pair(runs: Runs, source: Architecture = "resnet18", n: int = IMAGES) -> Pair:
     """The trained target model of this run, one of its sources, and `n` test images of the target domain.
 
     Where the images of the run are not here, small untrained networks and made-up images take their place.
     """
     if runs.record is None:
         made = datasets.generated(seed=0, n_train=10, n_test=n)
-        models = [
+        target, other = (
             images.build(name, width=16, generator=torch.Generator().manual_seed(0)) for name in ("alexnet", source)
-        ]
-        names = (f"untrained {images.LABELS['alexnet']}", f"untrained {images.LABELS[source]}")
-        return Pair(prepare(models[0]), prepare(models[1]), made.x_test / 255, names, made.classes)
+        )
+        names = f"untrained {images.LABELS['alexnet']}", f"untrained {images.LABELS[source]}"
+        return Pair(prepare(target), prepare(other), made.x_test / 255, names, made.classes)
     config = runs.config
     data = vision.loaded(config)
-    data_of = data.target, data.source
-    recipes = protocol.target_recipe(config), protocol.source_recipe(config, source)  # type: ignore[arg-type]
-    target, other = (protocol.trained(config, recipe, part) for recipe, part in zip(recipes, data_of, strict=True))
-    names = tuple(f"{images.LABELS[recipe.architecture]} of width {recipe.width}" for recipe in recipes)
+    first, second = protocol.target_recipe(config), protocol.source_recipe(config, source)
+    target, other = protocol.trained(config, first, data.target), protocol.trained(config, second, data.source)
     x = data.target.x_test[runs.record.arrays["index"][:n]] / 255
-    return Pair(prepare(target), prepare(other), x, names, data.target.classes)  # type: ignore[arg-type]
+    return Pair(prepare(target), prepare(other), x, (_name(first), _name(second)), data.target.classes)
+
+
+def _name(recipe: Recipe) -> str:
+    return f"{images.LABELS[recipe.architecture]} of width {recipe.width}"
 
 
 def figure(two: Pair, attack: metrics.Attack, eps: float) -> Figure:

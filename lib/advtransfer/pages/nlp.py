@@ -78,6 +78,37 @@ def findings(runs: Runs) -> dict[str, Finding]:
     }
 
 
+# The answer.
+
+
+def answer(runs: Runs) -> str:
+    """What this page finds, in three sentences."""
+    ours, texts = forecast(runs, *nlp_tables.DIRECTIONS), over_texts(runs)
+    paper = [
+        f"{direction}: r = {verdict.correlation}, {verdict.word}"
+        for direction in nlp_tables.DIRECTIONS
+        if (verdict := _verdict(_correlations(runs), direction, "word", "paper"))
+    ]
+    return (
+        f"**Over the paper's four sources** accuracy after transfer rises with α1: {'; '.join(paper)}. **Over the same "
+        f"four of ours**: {ours.sized}. **Over single texts** the confidence should rise with α1(x): "
+        f"{texts}."
+    )
+
+
+def points(runs: Runs) -> Figure:
+    """Accuracy after transfer against α1, one point per source and direction: paper, and stored, else this run."""
+    panels = {}
+    run, table = next(iter(nlp_tables.sources(runs).items()), ("", pd.DataFrame()))
+    for direction in nlp_tables.DIRECTIONS:
+        panels[f"Paper, {direction}"] = nlp_tables.PAPER[direction]()
+        if run:
+            rows = nlp_tables.under(table, direction, "word")
+            rows = over_seeds(rows, ["label"], ["transfer_accuracy", "alpha1"]) if run == STORED else rows
+            panels[f"{run.capitalize()}, {direction}"] = rows[rows["label"].isin(IN_PRINT)]
+    return plots.forecast(panels)
+
+
 # What was run.
 
 

@@ -19,6 +19,7 @@ COLOURS = {
     "other": "#555555",
 }
 
+KINDS = [COLOURS[name] for name in ("alpha1", "distance", "alpha2", "alpha12", "other", "loss")]
 MARKERS = "osD^vPX"  # of what has no colour of its own
 
 SYMBOLS = {
@@ -184,19 +185,19 @@ def rankings(agreement: pd.DataFrame) -> Figure:
 
 
 def sample_scatter(labels: Sequence[str], scores: pd.DataFrame, alpha1: np.ndarray, loss: np.ndarray) -> Figure:
-    """α1(x) against the loss after transfer, a panel a source model: appendix figures 4 and 8.
+    """α1(x) against the loss after transfer, one panel per source model: appendix figures 4 and 8.
 
     `scores` holds Pearson's r and n of each source, in the order of `labels`; `alpha1` and `loss` are
-    (sources, samples).
+    (sources, samples). The few largest α1(x) lie beyond the panels, which say how many.
     """
     columns = min(3, len(labels))
     rows = -(-len(labels) // columns)
     figure, panels = plt.subplots(
-        rows, columns, figsize=(8.6, 2.9 * rows + 0.3), sharex=True, sharey=True, squeeze=False
+        rows, columns, figsize=(7.8, 2.7 * rows + 0.3), sharex=True, sharey=True, squeeze=False
     )
+    end = 1.05 * np.nanquantile(alpha1, 0.99)
     for panel in panels.flat[len(labels) :]:
         panel.set_axis_off()
-        panels.flat[panels.size - columns - 1].xaxis.set_tick_params(labelbottom=True)
     for panel, label, (_, row), x, y in zip(panels.flat, labels, scores.iterrows(), alpha1, loss, strict=False):
         panel.plot(x, y, "o", color=COLOURS["alpha1"], ms=3, alpha=0.35, mew=0, rasterized=True)
         kept = np.isfinite(x)
@@ -204,8 +205,11 @@ def sample_scatter(labels: Sequence[str], scores: pd.DataFrame, alpha1: np.ndarr
             slope, intercept = np.polyfit(x[kept], y[kept], 1)
             ends = np.array([x[kept].min(), x[kept].max()])
             panel.plot(ends, intercept + slope * ends, color=COLOURS["other"], label="least squares")
-        panel.set_title(f"{label}\nr = {row['r']:.2f}, n = {row['n']}".replace("-", "−"), fontsize=10.5)
-        panel.set_ylim(0, None)
+        beyond = int((x[kept] > end).sum())
+        about = f"r = {row['r']:.2f}, n = {int(row['n'])}".replace("-", "−") + (f", {beyond} beyond" if beyond else "")
+        panel.set_title(f"{label}\n{about}", fontsize=10.5)
+        panel.set(xlim=(0, end), ylim=(0, None))
+        panel.xaxis.set_tick_params(labelbottom=True)
     for panel in panels[:, 0]:
         panel.set_ylabel("loss after transfer")
     figure.supxlabel(r"$\alpha_1(x)$", fontsize=10.5)
@@ -214,11 +218,18 @@ def sample_scatter(labels: Sequence[str], scores: pd.DataFrame, alpha1: np.ndarr
 
 
 def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
-    """Transfer accuracy against α1, a point a source model, a panel a table; intervals where the table has them."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(8.6, 3.7), squeeze=False)
+    """Transfer accuracy against α1, one point per source model, one panel per table; with the intervals of the table.
+
+    At most three panels are in a row; each has its own scales.
+    """
+    columns = min(3, len(panels)) if len(panels) != 4 else 2
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(7.8, 3 * rows + 0.6), squeeze=False)
     labels = dict.fromkeys(label for table in panels.values() for label in table["label"])
     markers = dict(zip(labels, MARKERS, strict=False))
-    for axis, (title, table) in zip(axes[0], panels.items(), strict=True):
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (title, table) in zip(axes.flat, panels.items(), strict=False):
         for _, row in table.iterrows():
             x, y = row["alpha1"], 100 * row["transfer_accuracy"]
             if "alpha1_low" in row:
@@ -227,11 +238,15 @@ def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
                     x, 100 * row["transfer_accuracy_low"], 100 * row["transfer_accuracy_high"],
                     color=COLOURS["alpha1"], lw=1.2,
                 )  # fmt: skip
-            axis.plot(x, y, markers[row["label"]], color=COLOURS["alpha1"], ms=7, label=row["label"])
+            axis.plot(x, y, markers[row["label"]], color=COLOURS["alpha1"], ms=8, label=row["label"])
         axis.set(title=title, xlabel=SYMBOLS["alpha1"])
         axis.margins(0.12)
-    axes[0, 0].set_ylabel("accuracy after transfer (%)")
-    axes[0, 0].legend(loc="best")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("accuracy after transfer (%)")
+    handles = {
+        text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend([handles[label] for label in labels], list(labels), loc="outside upper center", ncols=len(labels))
     return figure
 
 
@@ -313,14 +328,14 @@ def curves(tables: dict[str, pd.DataFrame], labels: dict[str, str]) -> Figure:
     `tables` maps the label of the horizontal axis to rows with value, setting, architecture, alpha1, alpha1_low and
     alpha1_high; values that are places of settings, not numbers, are marked by the label's ending "(kind)".
     """
-    figure, panels = plt.subplots(1, len(tables), figsize=(8.6, 3.9), sharey=True, squeeze=False)
-    shades = dict(zip(labels, sns.color_palette("crest", len(labels)), strict=True))
+    figure, panels = plt.subplots(1, len(tables), figsize=(7.8, 3.9), sharey=True, squeeze=False)
+    shades = dict(zip(labels, KINDS, strict=False))
     for panel, (name, table) in zip(panels[0], tables.items(), strict=True):
         for (architecture, label), marker in zip(labels.items(), MARKERS, strict=False):
             part = table[table["architecture"] == architecture].sort_values("value")
             panel.plot(part["value"], part["alpha1"], f"{marker}-", color=shades[architecture], ms=4.5, label=label)
             panel.fill_between(
-                part["value"], part["alpha1_low"], part["alpha1_high"], color=shades[architecture], alpha=0.15, lw=0
+                part["value"], part["alpha1_low"], part["alpha1_high"], color=shades[architecture], alpha=0.1, lw=0
             )
         panel.set(xlabel=name, xscale="log")
         ticks = table.drop_duplicates("value").sort_values("value")

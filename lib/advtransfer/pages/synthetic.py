@@ -43,6 +43,8 @@ def findings(record: Record) -> dict[str, Any]:
         "synthetic_rank_alpha12": combined_rank(record, synthetic.ALONG),
         "synthetic_rank_among": combined_rank(record, synthetic.AMONG),
         "synthetic_rank_metrics": metric_ranks(record),
+        "synthetic_distance": distance_ranks(record),
+        "synthetic_both_ways": both_directions(record),
     }
 
 
@@ -95,7 +97,7 @@ def combined_rank(record: Record, question: str) -> Finding:
     """The rank correlation of the loss with α1∗α2, T→S, with a verdict, for one question."""
     table = record.tables["agreement"].query("predictor == 'alpha12' and direction == 'T→S'")
     (verdict,) = _verdicts(table[table["question"] == question])
-    return Finding(f"{verdict.interval}, n = {verdict.n} directions", (verdict,))
+    return Finding(_seen(verdict), (verdict,))
 
 
 def metric_ranks(record: Record) -> Finding:
@@ -103,6 +105,31 @@ def metric_ranks(record: Record) -> Finding:
     table = record.tables["agreement"].query("predictor != 'distance'")
     judged = _verdicts(table[table["question"] == synthetic.AMONG])
     return Finding(verdicts.tally(judged), judged)
+
+
+def distance_ranks(record: Record) -> Finding:
+    """Whether the loss rises with the gradient matching distance: along the way of one source, and among others."""
+    table = record.tables["agreement"].query("predictor == 'distance'")
+    return _listed(table, table["question"])
+
+
+def both_directions(record: Record) -> Finding:
+    """Whether a metric ranks sources that are equally far alike when the target and when the source is attacked."""
+    table = record.tables["agreement"].query("predictor != 'distance'")
+    table = table[table["question"] == synthetic.AMONG]
+    return _listed(table, table["predictor"].map(NAMES) + ", " + table["direction"])
+
+
+def _listed(table: pd.DataFrame, labels: pd.Series) -> Finding:
+    judged = _verdicts(table)
+    return Finding("; ".join(f"{label}: {_seen(v)}, {v.word}" for label, v in zip(labels, judged, strict=True)), judged)
+
+
+def _seen(verdict: Verdict) -> str:
+    """A rank correlation with its interval and n; in words where it is the same in every direction."""
+    if verdict.low == verdict.high:
+        return f"{tables.number(verdict.estimate)} in all {verdict.n} directions"
+    return f"{verdict.interval}, n = {verdict.n}"
 
 
 def ranking_figure(record: Record) -> Figure:
@@ -113,7 +140,7 @@ def ranking_figure(record: Record) -> Figure:
 def rankings(record: Record) -> pd.DataFrame:
     """The table of the rank correlations of each predictor with the transfer loss, and a verdict on each."""
     table = _agreement(record)
-    cells = table.assign(value=[f"{verdict.interval}, {verdict.word}" for verdict in _verdicts(table)])
+    cells = table.assign(value=[f"{_seen(verdict)}, {verdict.word}" for verdict in _verdicts(table)])
     wide = cells.pivot_table(index="label", columns="question", values="value", aggfunc="first", sort=False)
     return wide.rename_axis("predictor").reset_index()
 

@@ -106,6 +106,11 @@ class Finding:
         words = {verdict.word for verdict in self.verdicts}
         return words.pop() if len(words) == 1 else "mixed" if words else "not run at this size"
 
+    @property
+    def sized(self) -> str:
+        """The sentence with the size of the runs behind it."""
+        return f"{self.text}; {self.size}" if self.size else self.text
+
     def __str__(self) -> str:
         return self.text
 
