@@ -144,7 +144,7 @@ def _row(setting: str, verdict: Verdict, over_images: float) -> dict[str, Any]:
         "accuracy with α1, Pearson": verdict.interval,
         "p": tables.probability(verdict.p),
         "n": verdict.n,
-        "verdict": verdict.word,
+        "verdict": verdict.said,
         "mean r over images": tables.number(over_images),
     }
 

@@ -312,8 +312,8 @@ def over_five_models(runs: Runs) -> pd.DataFrame:
                         row |= {name: "not printed", f"verdict, {name}": comparison.MISSING}
                         continue
                     score = conclusions.row(table, outcome=outcome, metric=metric, method=method)
-                    word = verdicts.judge_correlation(score, claimed=claimed)
-                    row |= {name: Verdict.of("", score, word).correlation, f"verdict, {name}": word}
+                    verdict = Verdict.of("", score, verdicts.judge_correlation(score, claimed=claimed), name)
+                    row |= {name: verdict.correlation, f"verdict, {name}": verdict.said}
                 rows.append(row)
     return pd.DataFrame(rows)
 
@@ -336,7 +336,7 @@ def in_print(runs: Runs) -> Finding:
         _correlations(runs)["paper"], outcome="transfer_accuracy", metric="alpha1", method="pearson"
     )
     verdict = Verdict.of(CLAIM.format("alpha1"), score, verdicts.judge_correlation(score, claimed=1), "paper")
-    return Finding(f"r = {verdict.correlation}, {verdict.word}", (verdict,), "STL-10, as printed")
+    return Finding(f"r = {verdict.correlation}, {verdict.said}", (verdict,), "STL-10, as printed")
 
 
 def answer(runs: Runs) -> str:

@@ -85,7 +85,7 @@ def answer(runs: Runs) -> str:
     """What this page finds, in three sentences."""
     ours, texts = forecast(runs, *nlp_tables.DIRECTIONS), over_texts(runs)
     paper = [
-        f"{direction}: r = {verdict.correlation}, {verdict.word}"
+        f"{direction}: r = {verdict.correlation}, {verdict.said}"
         for direction in nlp_tables.DIRECTIONS
         if (verdict := _verdict(_correlations(runs), direction, "word", "paper"))
     ]
@@ -168,7 +168,7 @@ def over_sources(runs: Runs) -> pd.DataFrame:
             continue
         found = {form: _verdict(scores, direction, view, run, form) for form in set(own["metric"])}
         cells = {
-            words: f"{verdict.interval}, {verdict.word}" if (verdict := found.get(form)) else MISSING
+            words: f"{verdict.interval}, {verdict.said}" if (verdict := found.get(form)) else MISSING
             for form, words in FORMS.items()
         }
         about = {"": direction, "attack": text.VIEWS[view], "run": run}

@@ -164,10 +164,10 @@ def answer(runs: Runs) -> str:
     paper = conclusions.row(
         _correlations(runs)["paper"], outcome="transfer_accuracy", metric="alpha1", method="pearson"
     )
-    verdict = Verdict.of("", paper, verdicts.judge_correlation(paper, claimed=1))
+    verdict = Verdict.of("", paper, verdicts.judge_correlation(paper, claimed=1), "paper")
     return (
         f"**The paper's own five rows**: accuracy after transfer rises with α1, r = {verdict.correlation}, "
-        f"{verdict.word}. **Ours**: {finding.sized}."
+        f"{verdict.said}. **Ours**: {finding.sized}."
     )
 
 
@@ -208,8 +208,8 @@ def over_models(runs: Runs) -> pd.DataFrame:
             row = {"accuracy with": f"{plots.SYMBOLS[metric]}, {method.title()}"}
             for name, table in _correlations(runs).items():
                 score = conclusions.row(table, outcome="transfer_accuracy", metric=metric, method=method)
-                word = verdicts.judge_correlation(score, claimed=1)
-                row[name] = f"{Verdict.of('', score, word).correlation}: {word}"
+                verdict = Verdict.of("", score, verdicts.judge_correlation(score, claimed=1), name)
+                row[name] = f"{verdict.correlation}: {verdict.said}"
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -81,6 +81,11 @@ class Verdict:
         return cls(claim, word, found.r, found.low, found.high, found.n, found.p, run)
 
     @property
+    def said(self) -> str:
+        """The word for a sentence; only others can reproduce what the paper's own numbers support."""
+        return "supported by its own numbers" if (self.run, self.word) == ("paper", "reproduced") else self.word
+
+    @property
     def interval(self) -> str:
         """The estimate with its interval."""
         return tables.interval(self.estimate, self.low, self.high)
