@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from advtransfer.pages import comparison
-from advtransfer.pages.comparison import ACCURACY, ALPHA1, ALPHA2_SQUARED
+from advtransfer.pages.comparison import ACCURACY, ALPHA1, ALPHA2_SQUARED, ALPHA12_SQUARED
 
 PAPER = pd.DataFrame({"label": ["A", "B", "C"], "transfer_accuracy": [0.5, 0.25, 0.1], "alpha1": [0.1234, 0.2, 0.3]})
 
@@ -34,3 +34,10 @@ def test_published_rows_are_means_over_seeds_of_squares():
     (mean,) = comparison.means(rows, ["label"], [ALPHA2_SQUARED])["alpha2_squared"]
     assert mean == pytest.approx((0.01 + 0.09) / 2)
     assert comparison.means(pd.DataFrame(), ["label"]).empty
+
+
+def test_an_interval_with_impossible_values_gives_way_to_the_seeds():
+    rows = pd.DataFrame({"label": "A", "seed": [0, 1, 2], "alpha2": [0.1, 0.9, 0.5], "alpha12": [1e-3, 2e-3, 3e-3]})
+    means = comparison.means(rows, ["label"], [ALPHA2_SQUARED, ALPHA12_SQUARED])
+    found = comparison.side_by_side(rows[["label"]].head(1), {"ours": means}, [ALPHA2_SQUARED, ALPHA12_SQUARED])
+    assert found["ours"].tolist() == ["0.357 (0.010, 0.810, 0.250)", "4.7×10⁻⁶ (1.0×10⁻⁶, 4.0×10⁻⁶, 9.0×10⁻⁶)"]

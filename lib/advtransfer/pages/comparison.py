@@ -1,5 +1,6 @@
 """Paper, stored runs and this run, side by side: the tables of the pages."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,16 +19,19 @@ class Quantity(NamedTuple):
     words: str
     digits: int = 3
     scale: float = 1
+    possible: tuple[float, float] = (-math.inf, math.inf)
+    """The values that it can have."""
 
 
-ACCURACY = Quantity("transfer_accuracy", "accuracy, %", 1, 100)
-ALPHA1 = Quantity("alpha1", r"$\alpha_1$")
-ALPHA1_MEDIAN = Quantity("alpha1_median", r"median of $\alpha_1(x)$")
+ACCURACY = Quantity("transfer_accuracy", "accuracy, %", 1, 100, (0, 1))
+ALPHA1 = Quantity("alpha1", r"$\alpha_1$", possible=(0, math.inf))
+ALPHA1_MEDIAN = Quantity("alpha1_median", r"median of $\alpha_1(x)$", possible=(0, math.inf))
+ALPHA1_RATIO = Quantity("alpha1_ratio", "ratio of mean deviations", possible=(0, math.inf))
 ALPHA2 = Quantity("alpha2", r"$\alpha_2$")
 ALPHA12 = Quantity("alpha12", r"$\alpha_1 {*}\, \alpha_2$")
-ALPHA2_SQUARED = Quantity("alpha2_squared", r"$\alpha_2^2$")
-ALPHA12_SQUARED = Quantity("alpha12_squared", r"$(\alpha_1 {*}\, \alpha_2)^2$", 4)
-FLOOR = Quantity("floor", "floor")
+ALPHA2_SQUARED = Quantity("alpha2_squared", r"$\alpha_2^2$", possible=(0, 1))
+ALPHA12_SQUARED = Quantity("alpha12_squared", r"$(\alpha_1 {*}\, \alpha_2)^2$", 4, possible=(0, math.inf))
+FLOOR = Quantity("floor", "floor", possible=(0, 1))
 AS_PRINTED = (ACCURACY, ALPHA1, ALPHA2_SQUARED, ALPHA12_SQUARED)
 """The columns of the paper's tables."""
 AS_DEFINED = (ALPHA1, ALPHA2, ALPHA12)
@@ -37,8 +41,15 @@ MISSING = "–"
 
 
 def means(rows: pd.DataFrame, by: Sequence[str], quantities: Sequence[Quantity] = AS_PRINTED) -> pd.DataFrame:
-    """Rows of stored records as means over their seeds, with intervals (see `over_seeds`); empty for none."""
-    return over_seeds(conclusions.squared(rows), by, [each.column for each in quantities]) if len(rows) else rows
+    """Rows of stored records as means over their seeds, with intervals (see `over_seeds`); empty for none.
+
+    The values of the seeds themselves are in ``name_seeds``.
+    """
+    if rows.empty:
+        return rows
+    squares, columns = conclusions.squared(rows), [each.column for each in quantities]
+    single = squares.groupby(list(by), sort=False, dropna=False)[columns].agg(list).add_suffix("_seeds").reset_index()
+    return over_seeds(squares, by, columns).merge(single, on=list(by))
 
 
 def noise_off(rows: pd.DataFrame) -> pd.DataFrame:
@@ -56,8 +67,9 @@ def side_by_side(
     keys
         The rows wanted, in their order: columns that identify a row in each of the tables.
     columns
-        Tables by what stands above them. A cell is the estimate, with its interval where the table has one; "–" where
-        the table lacks the row or the quantity.
+        Tables by what stands above them. A cell is the estimate, with its interval where the table has one, or with the
+        values of the seeds in parentheses where that interval holds impossible values; "–" where the table lacks the
+        row or the quantity.
     quantities
         What is shown. Rows with nothing but "–" are left out.
 
@@ -89,7 +101,12 @@ def side_by_side(
 def _cell(table: pd.DataFrame, key: Any, quantity: Quantity) -> str:
     if quantity.column not in table or key not in table.index:
         return MISSING
-    return tables.estimate(table.loc[key], quantity.column, scale=quantity.scale, digits=quantity.digits)
+    row, name = table.loc[key], quantity.column
+    low, high = quantity.possible
+    if f"{name}_seeds" in row and (row[f"{name}_low"] < low or row[f"{name}_high"] > high):  # Student's knows no bounds
+        single = ", ".join(tables.number(quantity.scale * value, quantity.digits) for value in row[f"{name}_seeds"])
+        return f"{tables.number(quantity.scale * row[name], quantity.digits)} ({single})"
+    return tables.estimate(row, name, scale=quantity.scale, digits=quantity.digits)
 
 
 def scores(correlations: pd.DataFrame) -> dict[str, str]:

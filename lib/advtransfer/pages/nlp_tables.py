@@ -26,6 +26,7 @@ AS_PRINTED = (
     comparison.ACCURACY,
     comparison.ALPHA1,
     comparison.ALPHA1_MEDIAN,
+    comparison.ALPHA1_RATIO,
     comparison.ALPHA2_SQUARED._replace(digits=4),
     comparison.FLOOR._replace(digits=4),
     comparison.ALPHA12_SQUARED,

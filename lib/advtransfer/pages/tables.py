@@ -1,6 +1,7 @@
 """Numbers as a reader meets them: tables in Markdown, estimates with intervals."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
@@ -8,10 +9,25 @@ from IPython.display import Markdown
 
 from advtransfer.records.configs import Config
 
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def number(value: float, digits: int = 2) -> str:
-    """A number with `digits` decimals and a true minus sign; "–" for NaN."""
-    return "–" if math.isnan(value) else f"{value:z.{digits}f}".replace("-", "−")
+    """A number with `digits` decimals and a true minus sign; "–" for NaN.
+
+    With four decimals or more, a number that is too small for them is a power of ten.
+
+    Examples
+    --------
+    >>> number(-0.5), number(0.00012, 4), number(0.000012, 4), number(0.001)
+    ('−0.50', '0.0001', '1.2×10⁻⁵', '0.00')
+    """
+    if math.isnan(value):
+        return "–"
+    if digits >= 4 and 0 < abs(value) < 10**-digits:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}×10{str(int(exponent)).translate(SUPERSCRIPTS)}".replace("-", "−")
+    return f"{value:z.{digits}f}".replace("-", "−")
 
 
 def probability(value: float) -> str:
@@ -76,7 +92,7 @@ def _is_number(cell: object) -> bool:
     """Whether a cell holds a number as this module writes it, or stands for a missing one."""
     if not isinstance(cell, str):
         return True
-    head = cell.partition(" [")[0].removeprefix("< ").removesuffix("%").replace("−", "").replace(",", "")
+    head = re.split(r" [\[(]|×", cell)[0].removeprefix("< ").removesuffix("%").replace("−", "").replace(",", "")
     return head in ("–", "") or (head[:1] == "$" and head[1:2].isdigit()) or head.replace(".", "", 1).isdigit()
 
 
