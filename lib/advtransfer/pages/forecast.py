@@ -157,6 +157,18 @@ def others(record: Record) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna("–")
 
 
+def about_distance(record: Record) -> str:
+    """What the relative distances of the sources say of the theory."""
+    low, middle, high = np.quantile(_of_images(record)["distance"], [0, 0.5, 1])
+    explained = 100 * (1 - low**2)
+    return (
+        f"The relative distances lie between {tables.number(low)} and {tables.number(high)}, half of them above "
+        f"{tables.number(middle)}; 1 would mean that no linear map explains anything. So the best map explains at most "
+        f"{explained:.0f}% of the mean square of the target model's Jacobian. The theory speaks of networks whose "
+        "gradients a linear map matches; these networks are not among them, whatever their α1."
+    )
+
+
 def rule() -> str:
     """How the verdicts are made."""
     return (

@@ -270,7 +270,7 @@ def forest(table: pd.DataFrame) -> Figure:
             y = np.array([scopes.index(scope) for scope in part["scope"]]) + shift
             colour = COLOURS.get(predictor, COLOURS["other"])
             panel.hlines(y, part["low"], part["high"], color=colour, lw=1.8)
-            panel.plot(part["r"], y, marker, color=colour, ms=5.5, label=label)
+            panel.plot(part["r"], y, marker, color=colour, ms=7, label=label)
         panel.axvline(0, color=COLOURS["other"], lw=1)
         panel.set(yticks=range(len(scopes)), yticklabels=scopes, ylim=(len(scopes) - 0.5, -0.5), xlim=(-1.05, 1.05))
         panel.set_title(domain, loc="left")
@@ -280,30 +280,31 @@ def forest(table: pd.DataFrame) -> Figure:
 
 
 def sources(table: pd.DataFrame) -> Figure:
-    """Accuracy after transfer against predictors, a row of panels a domain, a point a source, a marker an architecture.
+    """Accuracy after transfer against predictors, one row of panels per domain, one point per source.
 
-    `table` has domain, model, transfer_accuracy, source_accuracy, alpha1 and distance.
+    A marker is an architecture, a colour a series. `table` has domain, model, kind, transfer_accuracy, source_accuracy,
+    alpha1 and distance.
     """
     names = {"source_accuracy": "accuracy on the source's own images (%)", "alpha1": r"$\alpha_1$",
              "distance": "matching distance"}  # fmt: skip
     domains = list(dict.fromkeys(table["domain"]))
-    figure, panels = plt.subplots(len(domains), 3, figsize=(8.6, 2.9 * len(domains) + 0.6), sharey="row", squeeze=False)
+    figure, panels = plt.subplots(len(domains), 3, figsize=(7.8, 2.9 * len(domains) + 0.9), sharey="row", squeeze=False)
     markers = dict(zip(dict.fromkeys(table["model"]), MARKERS, strict=False))
+    colours = dict(zip(dict.fromkeys(table["kind"]), KINDS, strict=False))
     for row, domain in zip(panels, domains, strict=True):
         own = table[table["domain"] == domain]
         for panel, predictor in zip(row, names, strict=True):
-            for model, part in own.groupby("model", sort=False):
-                x = part[predictor] * (100 if predictor == "source_accuracy" else 1)
-                colour = COLOURS.get(predictor, COLOURS["other"])
-                panel.plot(
-                    x, 100 * part["transfer_accuracy"], markers[model], color=colour, ms=5.5, mec="white", mew=0.5
-                )
+            for (model, kind), part in own.groupby(["model", "kind"], sort=False):
+                x, y = part[predictor] * (100 if predictor == "source_accuracy" else 1), 100 * part["transfer_accuracy"]
+                panel.plot(x, y, markers[model], color=colours[kind], ms=7, mec="white", mew=0.6)
             panel.set_xlabel(names[predictor])
             panel.xaxis.set_major_locator(plt.MaxNLocator(4))
         row[0].set_ylabel("accuracy after transfer (%)")
         row[0].set_title(domain, loc="left")
-    handles = [plt.Line2D([], [], ls="", marker=marker, color=COLOURS["other"], ms=6) for marker in markers.values()]
-    figure.legend(handles, list(markers), loc="outside upper center", ncols=len(markers))
+    shapes = [plt.Line2D([], [], ls="", marker=marker, color=COLOURS["other"], ms=7) for marker in markers.values()]
+    figure.legend(shapes, list(markers), loc="outside upper center", ncols=len(markers))
+    lines = [plt.Line2D([], [], color=colour, lw=4) for colour in colours.values()]
+    figure.legend(lines, list(colours), loc="outside lower center", ncols=len(colours))
     return figure
 
 
@@ -380,7 +381,7 @@ def switches(table: pd.DataFrame) -> Figure:
     """
     names = list(dict.fromkeys(table["setting"]))
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(8.6, 0.62 * len(names) + 1.5), sharey=True, gridspec_kw={"width_ratios": [3, 2]}
+        1, 2, figsize=(7.8, 0.95 * len(names) + 1.5), sharey=True, gridspec_kw={"width_ratios": [3, 2]}
     )
     drawn = (
         ("alpha1", "alpha1", "o"),
@@ -394,11 +395,11 @@ def switches(table: pd.DataFrame) -> Figure:
         y = np.array([names.index(name) for name in part["setting"]]) + 0.14 * (k - 2)
         label = f"{SYMBOLS[colour]}{', squared' if marker == 's' else ''}"
         left.hlines(y, part["low"], part["high"], color=COLOURS[colour], lw=1.4)
-        left.plot(part["r"], y, marker, color=COLOURS[colour], ms=5, label=label)
+        left.plot(part["r"], y, marker, color=COLOURS[colour], ms=6.5, label=label)
     once = table.drop_duplicates("setting")
     places = np.arange(len(once))
     right.hlines(places, once["pearson_samples_low"], once["pearson_samples_high"], color=COLOURS["alpha1"], lw=1.4)
-    right.plot(once["pearson_samples"], places, "o", color=COLOURS["alpha1"], ms=5)
+    right.plot(once["pearson_samples"], places, "o", color=COLOURS["alpha1"], ms=6.5)
     for panel, title in ((left, "over source models: accuracy"), (right, r"over images: loss with $\alpha_1(x)$")):
         panel.axvline(0, color=COLOURS["other"], lw=1)
         panel.set(xlim=(-1.05, 1.05), xlabel="Pearson's r", title=title)
