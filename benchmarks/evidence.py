@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from advtransfer.datasets import released as authors
 from advtransfer.datasets.variants import VARIANTS
-from advtransfer.experiments import ablations, protocol, selection, similarity, text, vision
+from advtransfer.experiments import ablations, protocol, selection, similarity, synthetic, text, vision
 from advtransfer.models.images import ARCHITECTURES
 from advtransfer.records import published
 
@@ -138,6 +139,9 @@ def summarise(results: Path) -> None:
         runs = importlib.import_module("advtransfer.pages.runs")
         summary = importlib.import_module(f"advtransfer.pages.{page}").summary
         print(runs.store_summary(experiment, summary, results), flush=True)
+    if authors.results():
+        page = importlib.import_module("advtransfer.pages.synthetic")
+        page.differences(synthetic.recomputed()).to_csv(results / page.DIFFERENCES.name, index=False)
 
 
 def main() -> None:

@@ -1,12 +1,14 @@
 """The authors' released synthetic data, weights and results, reproduced; where the data root has them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from advtransfer.datasets import released
 from advtransfer.experiments import synthetic
 from advtransfer.models.mlp import OneHiddenLayer
+from advtransfer.pages import synthetic as page
 
 FILES = 6
 pytestmark = pytest.mark.skipif(
@@ -39,6 +41,11 @@ def test_every_published_column_is_reproduced_in_single_precision(data, number):
     assert len(ours.columns) == 10
     for column in ours.columns:
         np.testing.assert_allclose(ours[column], result.table[column], rtol=0, atol=1e-5, err_msg=column)
+
+
+def test_the_stored_differences_are_those_of_the_files():
+    stored, now = pd.read_csv(page.DIFFERENCES), page.differences(synthetic.recomputed())
+    pd.testing.assert_frame_equal(stored, now, rtol=0, atol=1e-9)
 
 
 def test_every_published_value_is_reproduced_in_double_precision():
