@@ -54,8 +54,8 @@ def answer(record: Record) -> str:
     along, among = combined_rank(record, synthetic.ALONG), metric_ranks(record)
     return (
         "**As one source moves away**, the metrics fall and the loss rises: the rank correlation of α1∗α2 (T→S) with "
-        f"the loss is {along}. That is a weak test, for everything changes along the way. **Among sources that are equally "
-        f"far**, the harder question, the claims on the metrics are: {among}."
+        f"the loss is {along}. That is a weak test, for everything changes along the way. **Among sources that are "
+        f"equally far**, the harder question, the claims on the metrics are: {among}."
     )
 
 
