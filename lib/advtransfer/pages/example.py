@@ -59,27 +59,32 @@ def _name(recipe: Recipe) -> str:
 
 
 def figure(two: Pair, attack: metrics.Attack, eps: float) -> Figure:
-    """The image whose α1(x) is the median of all, the perturbation of the target model, and both networks' outputs.
+    """An image, the perturbation of the target model, and how far both networks' attacks move the source's outputs.
 
-    The arrows are exact: two vectors span a plane, in which their lengths and their angle can be drawn.
+    Of the images whose α1(x) is in the middle half, it is the one with most contrast. The arrows are exact: two vectors
+    span a plane, in which their lengths and their angle can be drawn.
     """
     deviations = metrics.deviations([two.target, two.source], two.x, attack)
     own, carried = (deviations[pair].double() for pair in ((1, 1), (0, 1)))
     ratio = carried.norm(dim=1) / own.norm(dim=1)
-    at = int(ratio.nan_to_num(-1).argsort()[len(ratio) // 2])
+    low, high = ratio.nanquantile(0.25), ratio.nanquantile(0.75)
+    contrast = two.x.flatten(1).std(dim=1)
+    at = int(torch.where((ratio >= low) & (ratio <= high), contrast, -1).argmax())
     x = two.x[at : at + 1]
     delta = attack(two.target, x)
     before, after = (two.classes[int(two.target(z).argmax())] for z in (x, x + delta))
 
     drawn, axes = plt.subplots(1, 4, figsize=(7.8, 2.5), width_ratios=(1, 1, 1, 2))
     for axis, picture, title in (
-        (axes[0], x, f"An image: “{before}”"),
-        (axes[1], 0.5 + delta / (2 * eps), f"A change of at most {255 * eps:.0f}/255,\nmade on the target model"),
-        (axes[2], x + delta, f"Together: “{after}”\nto the target model"),
+        (axes[0], x, f"target model:\n“{before}”"),
+        (axes[1], 0.5 + delta / (2 * eps), f"a change of\nat most {255 * eps:.0f}/255"),
+        (axes[2], x + delta, f"target model:\n“{after}”"),
     ):
         axis.imshow(picture[0].permute(1, 2, 0).clamp(0, 1), interpolation="nearest")
-        axis.set_title(title, fontsize=9)
+        axis.set_title(title, fontsize=9.5)
         axis.set_axis_off()
+    for axis, sign in zip(axes[:2], "+=", strict=True):
+        axis.annotate(sign, (1.06, 0.5), xycoords="axes fraction", ha="center", va="center", fontsize=14)
     _arrows(axes[3], carried[at], own[at], float(ratio[at]))
     return drawn
 
