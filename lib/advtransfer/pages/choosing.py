@@ -166,7 +166,7 @@ def ranks_figure(record: Record | None) -> Figure | None:
 
 
 def floors_figure(record: Record | None) -> Figure | None:
-    """How far nine of the scores stand above their floor."""
+    """How far nine of the scores are above their floor."""
     return None if record is None else ranked.floors(_only(record, "scores", WITH_FLOOR), label)
 
 

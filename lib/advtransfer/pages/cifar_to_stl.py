@@ -66,7 +66,7 @@ def _published(runs: Runs, series: str = SERIES[0]) -> pd.DataFrame:
 
 
 def _domains(runs: Runs) -> dict[str, str]:
-    """The stored series, and what stands above their columns."""
+    """The stored series, and the heads of their columns."""
     heads = {series: _published(runs, series) for series in SERIES}
     return {series: f"stored, {protocol.SHORT[part['target'].iloc[0]]}" for series, part in heads.items() if len(part)}
 
@@ -274,7 +274,7 @@ def size(runs: Runs) -> str:
 
 
 def forecast(runs: Runs) -> Figure:
-    """Accuracy after transfer against α1, a point a source model: paper, stored and this run."""
+    """Accuracy after transfer against α1, one point per source model: paper, stored and this run."""
     panels = {"Paper, STL-10": printed.table1()}
     for series, head in _domains(runs).items():
         rows = over_seeds(_published(runs, series), ["label"], ["transfer_accuracy", "alpha1"])

@@ -60,14 +60,14 @@ def noise_off(rows: pd.DataFrame) -> pd.DataFrame:
 def side_by_side(
     keys: pd.DataFrame, columns: Mapping[str, pd.DataFrame], quantities: Sequence[Quantity] = AS_PRINTED
 ) -> pd.DataFrame:
-    """Tables beside each other: a row a quantity and key, a column a table.
+    """Tables beside each other: one row per quantity and key, one column per table.
 
     Parameters
     ----------
     keys
         The rows wanted, in their order: columns that identify a row in each of the tables.
     columns
-        Tables by what stands above them. A cell is the estimate, with its interval where the table has one, or with the
+        Tables by their heads. A cell is the estimate, with its interval where the table has one, or with the
         values of the seeds in parentheses where that interval holds impossible values; "–" where the table lacks the
         row or the quantity.
     quantities

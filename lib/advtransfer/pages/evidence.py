@@ -1,4 +1,4 @@
-"""What stands behind the numbers: how the stored sources were trained, and how often our intervals are right.
+"""What is behind the numbers: how the stored sources were trained, and how often our intervals are right.
 
 `benchmarks/schedules.py` and `benchmarks/coverage_of_intervals.py` measure both; the results lie beside the stored
 records.

@@ -218,5 +218,5 @@ def largest_ratio(runs: Runs) -> str | None:
     return (
         f"The largest $\\alpha_1(x)$ of all is {tables.number(largest, 1)} ({name}): the attack on the evaluated model "
         f"itself {why}. With that one text the mean is {tables.number(mean)}, without it {tables.number(without)}. So "
-        "the median over texts stands beside the mean."
+        "two robust numbers are beside the mean."
     )

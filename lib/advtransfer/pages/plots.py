@@ -251,7 +251,7 @@ def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
 
 
 def forest(table: pd.DataFrame) -> Figure:
-    """Correlations with intervals, a panel a domain, a row a scope: of α1 and of own accuracy.
+    """Correlations with intervals, one panel per domain, one row per scope: of α1 and of own accuracy.
 
     `table` has domain, scope, predictor (alpha1 or source_accuracy), r, low and high.
     """
@@ -309,7 +309,7 @@ def sources(table: pd.DataFrame) -> Figure:
 
 
 def learning(accuracies: dict[str, Sequence[float]]) -> Figure:
-    """Accuracy on the test images after each epoch, a line a recipe of training."""
+    """Accuracy on the test images after each epoch, one line per recipe of training."""
     figure, panel = plt.subplots(figsize=(6.2, 3.4))
     for (name, values), colour, style in zip(
         accuracies.items(), (COLOURS["other"], COLOURS["alpha1"]), ("--", "-"), strict=False
@@ -324,7 +324,7 @@ def learning(accuracies: dict[str, Sequence[float]]) -> Figure:
 
 
 def curves(tables: dict[str, pd.DataFrame], labels: dict[str, str]) -> Figure:
-    """α1 of each source against what a study varies, a panel a study, with a band where the table has intervals.
+    """α1 of each source against what a study varies, one panel per study, with a band where the table has intervals.
 
     `tables` maps the label of the horizontal axis to rows with value, setting, architecture, alpha1, alpha1_low and
     alpha1_high; values that are places of settings, not numbers, are marked by the label's ending "(kind)".
@@ -349,7 +349,7 @@ def curves(tables: dict[str, pd.DataFrame], labels: dict[str, str]) -> Figure:
 
 
 def settings(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """α1 of each source under each setting of studies that vary a kind, a panel a study.
+    """α1 of each source under each setting of studies that vary a kind, one panel per study.
 
     `table` has study, setting, architecture, label, alpha1, alpha1_low and alpha1_high.
     """

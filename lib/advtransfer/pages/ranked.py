@@ -96,7 +96,7 @@ def regret(table: pd.DataFrame, label: Label) -> Figure:
 
 
 def dots(table: pd.DataFrame, label: Label) -> Figure:
-    """The mean weighted τ of each predictor with its interval, a row a predictor, in the order given."""
+    """The mean weighted τ of each predictor with its interval, one row per predictor, in the order given."""
     figure, panel = plt.subplots(figsize=(8.6, 0.3 * len(table) + 1.0))
     for y, (_, row) in enumerate(table.iterrows()):
         colour = _colour(row["predictor"])
@@ -131,5 +131,5 @@ def strips(table: pd.DataFrame) -> Figure:
         panel.plot(values.mean(), y, "|", color=colour, ms=20, mew=2.5)
     panel.axvline(0, color=COLOURS["other"], lw=1)
     panel.set(yticks=range(len(order)), yticklabels=order, ylim=(len(order) - 0.5, -0.5))
-    panel.set_xlabel(r"weighted $\tau$ with accuracy after fine-tuning, a point a data set")
+    panel.set_xlabel(r"weighted $\tau$ with accuracy after fine-tuning, one point per data set")
     return figure

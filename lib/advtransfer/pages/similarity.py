@@ -45,7 +45,7 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
 
 
 def _parts(everything: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The stored rows by series and domain, under what stands above their columns."""
+    """The stored rows by series and domain, under the heads of their columns."""
     parts = {}
     for series in SERIES if len(everything) else ():
         own = everything[everything["series"] == series]

@@ -23,11 +23,11 @@ TARGETS = {
     "cifar10-unseen": "CIFAR-10, unseen images", "cifar10-noise": "CIFAR-10, noise",
     "cifar10-blocks": "CIFAR-10, coarse blocks", "cifar10-negative": "CIFAR-10, negative",
 }  # fmt: skip
-NOT_YET = "No measurement has been published yet."
+NOT_YET = "No measurement has been stored yet."
 
 
 def load(config: study.Config) -> Record:
-    """The published measurements, pooled."""
+    """The stored measurements, pooled."""
     return study.run(config)
 
 

@@ -89,7 +89,7 @@ def show(content: pd.DataFrame | str | None) -> Markdown | None:
 
 
 def _is_number(cell: object) -> bool:
-    """Whether a cell holds a number as this module writes it, or stands for a missing one."""
+    """Whether a cell holds a number as this module writes it, or the sign of a missing one."""
     if not isinstance(cell, str):
         return True
     head = re.split(r" [\[(]|×", cell)[0].removeprefix("< ").removesuffix("%").replace("−", "").replace(",", "")
