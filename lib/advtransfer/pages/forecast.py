@@ -184,7 +184,7 @@ def rule() -> str:
 
 
 def points(record: Record) -> Figure:
-    """Accuracy after transfer against own accuracy, α1 and the distance, one point per source, for each image target."""
+    """Accuracy after transfer against own accuracy, α1 and the distance, one point per source and image target."""
     return plots.sources(_of_images(record))
 
 

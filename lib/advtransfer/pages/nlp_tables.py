@@ -217,6 +217,5 @@ def largest_ratio(runs: Runs) -> str | None:
     why = "had flipped that text by a hair" if flipped else "had failed on that text and hardly moved it"
     return (
         f"The largest $\\alpha_1(x)$ of all is {tables.number(largest, 1)} ({name}): the attack on the evaluated model "
-        f"itself {why}. With that one text the mean is {tables.number(mean)}, without it {tables.number(without)}. So "
-        "two robust numbers are beside the mean."
+        f"itself {why}. With that one text the mean is {tables.number(mean)}, without it {tables.number(without)}."
     )
