@@ -1,7 +1,7 @@
 """Link each symbol to its row in the notation table, where a page first uses it by itself.
 
 The table is the one source: its first column is read from the Markdown, each row gets an anchor, and no page needs a
-link by hand. A symbol that a page uses only inside longer formulas is listed under the page's title.
+link by hand. A symbol that a page uses only inside longer formulas is listed after the page's introduction.
 """
 
 import re
@@ -97,7 +97,9 @@ def link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             line += nodes.Text(", " if k else "")
             line += _reference(f"{page}#{left[symbol]}", nodes.math("", symbol))
         line += nodes.Text(".")
-        title.parent.insert(title.parent.index(title) + 1, line)
+        page_section = title.parent
+        parts = [page_section.index(part) for part in page_section.children if isinstance(part, nodes.section)]
+        page_section.insert(min(parts, default=len(page_section)), line)  # after the introduction
 
 
 def _inside(node: nodes.Node, kinds: tuple[type, ...]) -> bool:
