@@ -278,9 +278,9 @@ def forecast(runs: Runs) -> Figure:
     panels = {"Paper, STL-10": printed.table1()}
     for series, head in _domains(runs).items():
         rows = over_seeds(_published(runs, series), ["label"], ["transfer_accuracy", "alpha1"])
-        panels[head.capitalize()] = rows
+        panels[head[0].upper() + head[1:]] = rows
     if runs.record:
-        panels[f"This run, {protocol.SHORT[runs.config.target]}"] = _sources(runs)
+        panels[f"Rebuilt here, {protocol.SHORT[runs.config.target]}"] = _sources(runs)
     return plots.forecast(panels)
 
 
