@@ -9,8 +9,8 @@ from typing import Any
 
 import nbformat
 from docutils import nodes
-from docutils.parsers.rst.directives.images import Figure
 from sphinx.application import Sphinx
+from sphinx.directives.patches import Figure
 
 from advtransfer.notebooks.export import pictures
 
