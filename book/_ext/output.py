@@ -6,7 +6,9 @@ the header offers to run a notebook elsewhere or to print the book, where this b
 is offered there installs what it needs.
 """
 
+import html
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from advtransfer.notebooks import executed
 from advtransfer.notebooks.read import NotebookError
 from advtransfer.records.storage import replacing
 
+DESCRIPTION = re.compile(r'<meta content="([^"]*)"[^>]* name="description"')
 MATHJAX = "mathjax/es5/tex-mml-chtml.js"
 PLACE = "https://github.com/OWNER/NAME"  # as pages write the address of the repository
 INSTALL = """# Installs what this notebook needs, with the published runs, unless it is there already.
@@ -87,6 +90,14 @@ def add_buttons(app: Sphinx, page: str, template: str, context: dict[str, Any], 
     ]
 
 
+def add_card(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Add what a site shows of a page to which somebody links: its title and its description, if it has one."""
+    if found := DESCRIPTION.search(context.get("metatags", "")):
+        title = html.escape(re.sub("<[^>]+>", "", html.unescape(context["title"])))
+        shown = {"og:type": "article", "og:site_name": app.config.html_title, "og:title": title, "og:description": found[1]}
+        context["metatags"] += "".join(f'<meta property="{name}" content="{value}" />\n' for name, value in shown.items())
+
+
 def note_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
     """Note on which notebooks a page depends that quotes their numbers, so that it is read again after them."""
     if "{glue:" in source[0] or "{verdict}" in source[0]:
@@ -137,6 +148,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", note_notebooks)
     app.connect("source-read", write_place)
     app.connect("html-page-context", add_buttons, priority=800)
+    app.connect("html-page-context", add_card)
     app.connect("html-page-context", leave_thebe_out, priority=900)
     app.connect("build-finished", add_install_cells)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
