@@ -94,8 +94,9 @@ def add_card(app: Sphinx, page: str, template: str, context: dict[str, Any], doc
     """Add what a site shows of a page to which somebody links: its title and its description, if it has one."""
     if found := DESCRIPTION.search(context.get("metatags", "")):
         title = html.escape(re.sub("<[^>]+>", "", html.unescape(context["title"])))
-        shown = {"og:type": "article", "og:site_name": app.config.html_title, "og:title": title, "og:description": found[1]}
-        context["metatags"] += "".join(f'<meta property="{name}" content="{value}" />\n' for name, value in shown.items())
+        shown = {"type": "article", "site_name": app.config.html_title, "title": title, "description": found[1]}
+        tags = (f'<meta property="og:{name}" content="{value}" />\n' for name, value in shown.items())
+        context["metatags"] += "".join(tags)
 
 
 def note_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
