@@ -1,7 +1,7 @@
 """Call statements by names that a reader can search for, and number none.
 
-The title of a statement of the paper begins with its number there ("Theorem 3.1 of the paper, with its conditions"), and
-links show "Theorem 3.1". The title of any other statement names it up to the first comma ("closed form for gradients");
+The title of a statement of the paper begins with its number there ("Theorem 3.1 of the paper, with its conditions").
+Links show "Theorem 3.1". The title of any other statement names it up to the first comma ("closed form for gradients");
 it is shown as "Lemma: closed form for gradients", and links show "Lemma “closed form for gradients”".
 """
 
