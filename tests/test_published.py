@@ -204,7 +204,17 @@ def test_launch_buttons_lead_to_the_place_of_publication(page: str, published: C
     assert shown("") == []
     colab = "https://colab.research.google.com/github/a/b/blob/gh-pages/_sources/notebooks/nlp.ipynb"
     binder = "https://mybinder.org/v2/gh/a/b/HEAD?urlpath=lab/tree/notebooks/nlp.md"
-    assert shown("https://github.com/a/b") == ([colab, binder] if page == "notebooks/nlp" else [])
+    code = "https://github.com/a/b"
+    assert shown(code) == ([colab, binder, code] if page == "notebooks/nlp" else [code])
+
+
+@pytest.mark.parametrize(("url", "cloned"), [("", output.PLACE), ("https://github.com/a/b", "https://github.com/a/b")])
+def test_a_page_names_the_repository_of_the_setting(url: str, cloned: str, published: Callable[[str], Path]) -> None:
+    env = SimpleNamespace(dependencies={"book/rerun": set()})
+    source = [(ROOT / "book" / "rerun.md").read_text(encoding="utf-8")]
+    output.write_place(SimpleNamespace(confdir=published(url), env=env), "book/rerun", source)
+    assert source[0].count(f"git clone {cloned} companion") == 2
+    assert env.dependencies == {"book/rerun": {"_config.yml"}}
 
 
 # Notebooks that are run elsewhere.

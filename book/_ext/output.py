@@ -6,7 +6,9 @@ the header offers to run a notebook elsewhere or to print the book, where this b
 is offered there installs what it needs.
 """
 
+import html
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ from advtransfer.notebooks import executed
 from advtransfer.notebooks.read import NotebookError
 from advtransfer.records.storage import replacing
 
+DESCRIPTION = re.compile(r'<meta content="([^"]*)"[^>]* name="description"')
 MATHJAX = "mathjax/es5/tex-mml-chtml.js"
+PLACE = "https://github.com/OWNER/NAME"  # as pages write the address of the repository
 INSTALL = """# Installs what this notebook needs, with the published runs, unless it is there already.
 try:
     import advtransfer.notebooks
@@ -69,7 +73,7 @@ def leave_thebe_out(app: Sphinx, page: str, template: str, context: dict[str, An
 def add_buttons(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Add the buttons of a page to its header.
 
-    The first two lead to the place of publication (see `place`). The PDF is linked to where the build goes on to make
+    The first ones lead to the place of publication (see `place`). The PDF is linked to where the build goes on to make
     it (``COMPANION_PDF``, its name).
     """
     published, pdf = place.repository(Path(app.confdir)), os.environ.get("COMPANION_PDF")
@@ -77,11 +81,22 @@ def add_buttons(app: Sphinx, page: str, template: str, context: dict[str, Any], 
     if published and page.startswith("notebooks/"):
         ways.append(("Run on Colab", "fas fa-rocket", place.colab(published, page)))
         ways.append(("Run on Binder", "fas fa-cloud", place.binder(published, page)))
+    if published:
+        ways.append(("The repository", "fab fa-github", place.code(published)))
     if pdf:
         ways.append(("The whole book as PDF", "fas fa-file-pdf", context["pathto"](pdf, resource=True)))
     context["header_buttons"] += [
         {"type": "link", "text": "", "tooltip": tooltip, "icon": icon, "url": url} for tooltip, icon, url in ways
     ]
+
+
+def add_card(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Add what a site shows of a page to which somebody links: its title and its description, if it has one."""
+    if found := DESCRIPTION.search(context.get("metatags", "")):
+        title = html.escape(re.sub("<[^>]+>", "", html.unescape(context["title"])))
+        shown = {"type": "article", "site_name": app.config.html_title, "title": title, "description": found[1]}
+        tags = (f'<meta property="og:{name}" content="{value}" />\n' for name, value in shown.items())
+        context["metatags"] += "".join(tags)
 
 
 def note_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
@@ -91,6 +106,14 @@ def note_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
             path = app.env.doc2path(name)
             if path.endswith(".ipynb"):
                 app.env.dependencies[page].add(os.path.relpath(path, app.srcdir))
+
+
+def write_place(app: Sphinx, page: str, source: list[str]) -> None:
+    """Write the place of publication where a page names the repository; `PLACE` stays where there is none."""
+    if PLACE in source[0]:
+        app.env.dependencies[page].add("_config.yml")
+        published = place.repository(Path(app.confdir))
+        source[0] = source[0].replace(PLACE, place.code(published) if published else PLACE)
 
 
 def install_cell(published: str) -> str:
@@ -124,7 +147,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", check_place)
     app.connect("config-inited", use_local_mathjax)
     app.connect("source-read", note_notebooks)
+    app.connect("source-read", write_place)
     app.connect("html-page-context", add_buttons, priority=800)
+    app.connect("html-page-context", add_card)
     app.connect("html-page-context", leave_thebe_out, priority=900)
     app.connect("build-finished", add_install_cells)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,7 @@
 """Link each symbol to its row in the notation table, where a page first uses it by itself.
 
 The table is the one source: its first column is read from the Markdown, each row gets an anchor, and no page needs a
-link by hand. A symbol that a page uses only inside longer formulas is listed after the page's introduction.
+link by hand. The symbols that a derivation uses only inside longer formulas are listed at its end.
 """
 
 import re
@@ -90,16 +90,14 @@ def link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         return
     every = [plain(m.astext()) for m in doctree.findall(lambda n: isinstance(n, (nodes.math, nodes.math_block)))]
     rest = [symbol for symbol in left if any(uses(symbol, tex) for tex in every)]
-    title = next(iter(doctree.findall(nodes.title)), None)
-    if rest and title is not None:
-        line = nodes.paragraph("", "Symbols within formulas: ", classes=["symbols"])
+    page_section = next(iter(doctree.findall(nodes.section)), None)
+    if rest and page_section is not None:
+        line = nodes.paragraph("", "Other symbols on this page: ", classes=["symbols"])
         for k, symbol in enumerate(rest):
             line += nodes.Text(", " if k else "")
             line += _reference(f"{page}#{left[symbol]}", nodes.math("", symbol))
         line += nodes.Text(".")
-        page_section = title.parent
-        parts = [page_section.index(part) for part in page_section.children if isinstance(part, nodes.section)]
-        page_section.insert(min(parts, default=len(page_section)), line)  # after the introduction
+        page_section += line
 
 
 def _inside(node: nodes.Node, kinds: tuple[type, ...]) -> bool:
