@@ -187,7 +187,7 @@ def ratio_interval(d12: Tensor, d22: Tensor, *, largest: float, confidence: floa
         )
     lengths = [torch.linalg.vector_norm(d.double(), dim=1) for d in (d12, d22)]
     longest = max(length.max().item() for length in lengths)
-    if longest > bound:
+    if longest > bound * (1 + 1e-6):  # not by rounding
         raise ValueError(f"a deviation has the length {longest:.6g}; expected at most largest = {bound:g}")
     borrowed, own = (length.mean().item() for length in lengths)
     if own == 0:
