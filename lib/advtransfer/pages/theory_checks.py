@@ -35,7 +35,7 @@ def findings(record: Record) -> dict[str, Any]:
 
 
 def _samples(record: Record) -> dict[str, Any]:
-    """How many samples the metrics need, and what the heavy tail does to three summaries of α1(x)."""
+    """How many samples the metrics need, and the share of one of them where the tail is heavy."""
     needed = record.tables["needed"].set_index("half_width")
     heavy = record.tables["heavy_tails"]
     most = heavy[heavy["n"] == heavy["n"].max()].set_index("summary")
@@ -43,13 +43,8 @@ def _samples(record: Record) -> dict[str, Any]:
         "theory_width": float(needed.index[1]),
         "theory_needed_alpha1": int(needed["alpha1"].iloc[1]),
         "theory_needed_alpha2": int(needed["alpha2"].iloc[1]),
-        "theory_needed_factor": float((needed["alpha2"] / needed["least"]).max()),
         "theory_heavy_n": int(most["n"].iloc[0]),
         "theory_heavy_largest": float(most["largest"].iloc[0]),
-        "theory_heavy_mean_low": float(most["low"]["mean"]),
-        "theory_heavy_mean_high": float(most["high"]["mean"]),
-        "theory_heavy_median_low": float(most["low"]["median"]),
-        "theory_heavy_median_high": float(most["high"]["median"]),
     }
 
 
