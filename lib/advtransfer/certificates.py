@@ -2,7 +2,7 @@ r"""What the first attacks prove about the gradient matching distance, and when 
 
 The first attacks' part of J_a is at the angle ψ = arccos √ρ from J_a, and at the angle ω1 = arccos √(R1/ρ) from the
 space of the W J_b. The relative distance is sin ω, where ω is the angle of J_a from that space, and angles obey the
-triangle inequality: |ω - ω1| ≤ ψ (Proposition `prop-angle` of the book).
+triangle inequality: ω and ω1 differ by at most ψ (Proposition `prop-angle` of the book).
 """
 
 import math

@@ -98,28 +98,66 @@ def _order(case: Case) -> float:
     return float(sum(found.wrong for found in orders(case)))
 
 
-def example(psi: float, zeta: float, m: int = 2) -> tuple[Tensor, Tensor]:
-    """J_a and J_b of the book's example ex-angle with m inputs, (m, m, m): ω1 = |ζ| and ω = |ζ - ψ|."""
-    t, rest = math.tan(psi) / (m - 1) ** 0.5, math.sin(zeta) / (m - 1) ** 0.5
-    here = torch.eye(m, dtype=torch.float64)  # row k: where the strongest output is at input k
-    return torch.diag_embed(t + (1 - t) * here), torch.diag_embed(rest + (math.cos(zeta) - rest) * here)
+def _turned(vector: Tensor) -> Tensor:
+    """Jacobians (m, m, m) at m inputs: the gradients of output k are along input k, of the lengths of `vector`.
+
+    The first length belongs to input k itself, the next to the one after it, and so on around.
+    """
+    index = (torch.arange(len(vector))[:, None] - torch.arange(len(vector))) % len(vector)
+    return torch.diag_embed(vector[index])
+
+
+def attacked(psi: float, m: int = 2) -> Tensor:
+    """J_a of the book's example ex-angle with m inputs, (m, m, m)."""
+    vector = torch.full((m,), math.tan(psi) / (m - 1) ** 0.5, dtype=torch.float64)
+    vector[0] = 1
+    return _turned(vector)
+
+
+def source(zeta: float, m: int = 2) -> Tensor:
+    """J_b of the example, (m, m, m): ω1 = |ζ| and ω = |ζ - ψ|."""
+    vector = torch.full((m,), math.sin(zeta) / (m - 1) ** 0.5, dtype=torch.float64)
+    vector[0] = math.cos(zeta)
+    return _turned(vector)
+
+
+def source_of_nothing(psi: float, first: float) -> Tensor:
+    """J_b (3, 3, 3) with ω1 = `first` and ω = π/2 for three inputs, where ω1 + ψ is at least π/2."""
+    total = -math.cos(first) * 2**0.5 / math.tan(psi)  # the two other lengths, for which the products cancel
+    half = math.sqrt(max(0.0, 2 * math.sin(first) ** 2 - total**2))
+    vector = [math.cos(first), (total + half) / 2, (total - half) / 2]
+    return _turned(torch.tensor(vector, dtype=torch.float64))
+
+
+def source_of_all(psi: float, first: float) -> Tensor:
+    """J_b (3, 6, 3) with ω1 = `first` and ω = 0 for three inputs, where ω1 is at most ψ."""
+    own = torch.tensor([math.cos(psi), *[math.sin(psi) / 2**0.5] * 2], dtype=torch.float64)
+    across = torch.tensor([math.sin(psi), *[-math.cos(psi) / 2**0.5] * 2], dtype=torch.float64)
+    beside = torch.tensor([0.0, 0.5**0.5, -(0.5**0.5)], dtype=torch.float64)
+    share = math.sqrt(max(0.0, math.cos(first) ** 2 - math.cos(psi) ** 2)) / math.sin(psi)
+    return torch.cat([_turned(own), _turned(share * across + math.sqrt(max(0.0, 1 - share**2)) * beside)], 1)
 
 
 def _uniform(case: Case, low: float, high: float) -> float:
     return low + (high - low) * torch.rand(1, generator=case.generator, dtype=torch.float64).item()
 
 
-@_states("angle-attained", "New", "an example with ω = |ζ - ψ| and ω1 = |ζ|, which attains both ends", slack=1e-7)
+@_states("angle-attained", "New", "examples in which the distance is at either end of its interval", slack=1e-7)
 def _attained(case: Case) -> float:
-    worst = 0.0
+    quarter, made = math.pi / 2, []  # J_a, J_b, ω, and which end it is
     for m in (2, 5):
         psi = _uniform(case, 0.05, 0.95) * math.atan((m - 1) ** 0.5)
-        for zeta in (_uniform(case, psi - math.pi / 2, 0), _uniform(case, psi, math.pi / 2)):
-            jac_a, jac_b = example(psi, zeta, m)
-            distance = matching.gradient_matching(jac_a, jac_b).relative
-            first = certificates.first_attacks(jac_a, jac_b)
-            ends = certificates.distance_interval(first.ratio_first, first.rho)
-            worst = max(worst, abs(distance - abs(math.sin(zeta - psi))), abs(distance - ends[zeta < 0]))
+        below, above = _uniform(case, psi - quarter, 0), _uniform(case, psi, quarter)
+        made.append((attacked(psi, m), source(below, m), psi - below, 1))
+        made.append((attacked(psi, m), source(above, m), above - psi, 0))
+    psi = _uniform(case, 0.05, 0.95) * math.atan(2**0.5)
+    made.append((attacked(psi, 3), source_of_nothing(psi, _uniform(case, quarter - psi, quarter)), quarter, 1))
+    made.append((attacked(psi, 3), source_of_all(psi, _uniform(case, 0, psi)), 0, 0))
+    worst = 0.0
+    for jac_a, jac_b, omega, end in made:
+        first, distance = certificates.first_attacks(jac_a, jac_b), matching.gradient_matching(jac_a, jac_b).relative
+        ends = certificates.distance_interval(first.ratio_first, first.rho)
+        worst = max(worst, abs(distance - math.sin(omega)), abs(distance - ends[end]))
     return worst
 
 
@@ -127,11 +165,11 @@ def _attained(case: Case) -> float:
 def _tie(case: Case) -> float:
     psi = _uniform(case, 0.05, 0.7)
     omega = _uniform(case, 0, math.pi / 2 - 2 * psi - 0.01)
-    jac_a, near = example(psi, -omega)
-    tie = matching.gradient_matching(jac_a, example(psi, omega + 2 * psi)[1]).relative
+    jac_a, near = attacked(psi), source(-omega)
+    tie = matching.gradient_matching(jac_a, source(omega + 2 * psi)).relative
     error = abs(tie - matching.gradient_matching(jac_a, near).relative)
     for step in (-1e-3, 1e-3):
-        far = example(psi, omega + 2 * psi + step)[1]
+        far = source(omega + 2 * psi + step)
         first_near, first_far = (certificates.first_attacks(jac_a, jac) for jac in (near, far))
         nearer = matching.gradient_matching(jac_a, near).relative < matching.gradient_matching(jac_a, far).relative
         ranked = first_near.ratio_first > first_far.ratio_first
