@@ -105,7 +105,8 @@ def test_the_core_is_small_and_attacks_import_what_torch_does(installed):
     assert len(packages) <= CORE, sorted(packages)
     script = """
 import torch
-from advtransfer import attacks, intervals, matching, metrics, prepare, scores, spectral, statistics
+from advtransfer import attacks, certificates, concentration, intervals, matching, metrics, prepare, scores, spectral
+from advtransfer import statistics
 model = torch.nn.Linear(4, 3)
 x = torch.full((2, 4), 0.5)
 print(attacks.pgd(model, x, eps=0.125).abs().max().item() <= 0.125)

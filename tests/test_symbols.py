@@ -16,7 +16,9 @@ TABLE = symbols.table(NOTATION)
 PAGES = sorted((ROOT / "book" / "derivations").glob("*.md"))
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$]+?)\$", re.DOTALL)
 WORDS = re.compile(r"\\(?:text|operatorname\*?|begin|end)\{[^}]*\}|\\(?:mathbb|mathrm|tag)\b")
-GREEK = "alpha|beta|delta|Delta|varepsilon|ell|eta|kappa|lambda|varphi|Pi|rho|sigma|tau|theta|xi|zeta"
+GREEK = (
+    "alpha|beta|gamma|delta|Delta|varepsilon|ell|eta|kappa|lambda|mu|nu|omega|varphi|Pi|psi|rho|sigma|tau|theta|xi|zeta"
+)
 LETTER = re.compile(rf"(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])|\\(?:{GREEK})(?![A-Za-z])|\\mathcal [A-Z]")
 LANDAU = "o"  # of o(1)
 

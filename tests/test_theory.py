@@ -3,10 +3,12 @@
 from fractions import Fraction
 from math import exp, sqrt
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from advtransfer.experiments import counterexamples, remarks, statements, theory
+from advtransfer.experiments import certainty, counterexamples, remarks, sampling, statements, theory
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,46 @@ def test_faults_in_what_the_remarks_measure_are_found(monkeypatch):
     table = theory._statements(config).set_index("key")
     assert not table.verified[["bias", "function-matching"]].any()
     assert table.verified[["p-from-attacks", "no-pairs", "cancel-h", "invariance", "cw-steepness"]].all()
+
+
+def test_faults_in_samples_and_orders_are_found(monkeypatch):
+    """Half of the angle ψ, a bound that forgets N, a denominator that is never zero."""
+    config = theory.Config.from_profile("smoke", samples=10)
+    angles = certainty.certificates._angles
+    monkeypatch.setattr(certainty.certificates, "_angles", lambda r, rho: (angles(r, rho)[0], angles(r, rho)[1] / 2))
+    half_width = sampling.concentration.guaranteed_half_width
+    monkeypatch.setattr(
+        sampling.concentration, "guaranteed_half_width", lambda n, **about: half_width(n, **about) / n**0.5
+    )
+    monkeypatch.setattr(sampling, "alpha1", lambda x: 1 / (0.1 + x[..., 0].abs()))
+    table = theory._statements(config).set_index("key")
+    found = ["angle-attained", "order-attained", "samples-alpha2", "samples-alpha1", "heavy-largest", "heavy-levels"]
+    assert not table.verified[found].any()
+    assert table.verified[["angle", "samples-square", "first-attacks", "no-order", "heavy-attack"]].all()
+
+
+def test_the_tables_about_samples_and_orders(record):
+    needed = record.tables["needed"]
+    assert (needed.least < needed.alpha2).all()
+    assert (needed.alpha2 < 3.2 * needed.least).all()
+    outside = abs(2 * np.arange(399) - 398) > 0.1 * 398  # of the mean of 398 signs, one fewer than needed
+    assert stats.binom.pmf(np.arange(399), 398, 0.5)[outside].sum() > 0.05
+    assert needed.least[0] == 399
+    heavy = record.tables["heavy_tails"].set_index(["summary", "n"])
+    for summary in ("median", "ratio"):
+        widths = (heavy.high - heavy.low)[summary]
+        assert widths[10_000] < widths[100] / 3
+        assert heavy.middle[summary, 10_000] == pytest.approx(heavy.truth[summary, 10_000], rel=0.02)
+    assert heavy.middle["mean"].is_monotonic_increasing
+    assert (heavy.largest["mean"] > 0.05).all()
+    x = (np.arange(1_000_000) + 0.5) / 1_000_000
+    own = abs(x - sampling.EPS / 2)
+    assert heavy.truth["ratio", 100] == pytest.approx(1 / own.mean(), rel=1e-6)
+    assert heavy.truth["median", 100] == pytest.approx(np.median(1 / own), rel=1e-5)
+    orders = record.tables["orders"]
+    assert orders.wrong.sum() == 0
+    assert 0 < orders.certified.sum() < orders.pairs.sum()
+    assert orders.certified.iloc[-1] > orders.certified.iloc[0]
 
 
 def test_the_metrics_tend_to_those_of_the_jacobians_linearly(record):

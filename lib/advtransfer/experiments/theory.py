@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from advtransfer import attacks, matching, metrics, spectral
-from advtransfer.experiments import remarks, statements
+from advtransfer.experiments import certainty, remarks, sampling, statements
 from advtransfer.experiments.counterexamples import counterexamples
 from advtransfer.experiments.statements import Case, random_case
 from advtransfer.modes import evaluating, one_thread
@@ -19,9 +19,9 @@ from advtransfer.records.configs import Config as BaseConfig
 from advtransfer.records.record import Arrays, Tables
 from advtransfer.records.runs import recorded
 
-STATEMENTS = [*statements.STATEMENTS, *remarks.STATEMENTS]
+STATEMENTS = [*statements.STATEMENTS, *remarks.STATEMENTS, *sampling.STATEMENTS, *certainty.STATEMENTS]
 
-TABLES = ("statements", "counterexamples", "growing_eps", "cross_entropy")
+TABLES = ("statements", "counterexamples", "growing_eps", "cross_entropy", "needed", "heavy_tails", "orders")
 """The tables of a record."""
 
 
@@ -29,9 +29,9 @@ class Config(BaseConfig):
     """Sizes of the random networks on which the statements are verified."""
 
     PROFILES: ClassVar = {
-        "smoke": {"networks": 1, "samples": 40, "radii": 4, "attack_steps": 20},
-        "quick": {"networks": 10, "samples": 200, "radii": 13, "attack_steps": 60},
-        "paper": {"networks": 50, "samples": 1000, "radii": 21, "attack_steps": 200},
+        "smoke": {"networks": 1, "samples": 40, "radii": 4, "attack_steps": 20, "repeats": 10},
+        "quick": {"networks": 10, "samples": 200, "radii": 13, "attack_steps": 60, "repeats": 100},
+        "paper": {"networks": 50, "samples": 1000, "radii": 21, "attack_steps": 200, "repeats": 1000},
     }
 
     networks: int = Field(10, ge=1, le=1000, description="random pairs of networks a size and inner product")
@@ -39,6 +39,7 @@ class Config(BaseConfig):
     inputs: int = Field(12, ge=2, le=1000, description="n, the number of inputs of the wider pairs")
     radii: int = Field(13, ge=2, le=100, description="radii ε in the figure on growing ε")
     attack_steps: int = Field(60, ge=1, le=10_000, description="steps of the attacks at each radius")
+    repeats: int = Field(100, ge=2, le=100_000, description="samples of each size drawn from the heavy tail")
 
 
 @recorded
@@ -50,6 +51,9 @@ def run(config: Config) -> tuple[Tables, Arrays]:
         "counterexamples": pd.DataFrame([found._asdict() for found in counterexamples()]),
         "growing_eps": _growing_eps(config),
         "cross_entropy": _cross_entropy(config),
+        "needed": sampling.needed(),
+        "heavy_tails": sampling.heavy_tails(config.repeats, config.seed),
+        "orders": certainty.table([found for case in _cases(config) for found in certainty.orders(case)]),
     }
     return tables, {}
 

@@ -10,6 +10,11 @@ from advtransfer.pages import plots, tables
 from advtransfer.records.record import Record
 
 SMALL = 0.1  # radii below it show how fast a limit is reached
+SUMMARIES = {
+    "mean": r"mean of $\alpha_1(x)$, Definition 1",
+    "median": r"median of $\alpha_1(x)$",
+    "ratio": "ratio of the mean deviations",
+}
 MEASURED = {"equality": "largest error", "inequality": "largest left / right"}
 
 
@@ -24,6 +29,32 @@ def findings(record: Record) -> dict[str, Any]:
         "theory_verified": int(rows["verified"].sum()),
         "theory_equation12_error": float(worst["theorem-3-1"]),
         "theory_theorem32_ratio": float(worst[["theorem-3-2-first", "theorem-3-2-second"]].max()),
+        **_samples(record),
+        **_orders(record),
+    }
+
+
+def _samples(record: Record) -> dict[str, Any]:
+    """How many samples the metrics need, and the share of one of them where the tail is heavy."""
+    needed = record.tables["needed"].set_index("half_width")
+    heavy = record.tables["heavy_tails"]
+    most = heavy[heavy["n"] == heavy["n"].max()].set_index("summary")
+    return {
+        "theory_width": float(needed.index[1]),
+        "theory_needed_alpha1": int(needed["alpha1"].iloc[1]),
+        "theory_needed_alpha2": int(needed["alpha2"].iloc[1]),
+        "theory_heavy_n": int(most["n"].iloc[0]),
+        "theory_heavy_largest": float(most["largest"].iloc[0]),
+    }
+
+
+def _orders(record: Record) -> dict[str, Any]:
+    """How many orders of two sources first attacks certified, and how many of them the distances contradict."""
+    orders = record.tables["orders"]
+    return {
+        "theory_orders": int(orders["pairs"].sum()),
+        "theory_orders_certified": int(orders["certified"].sum()),
+        "theory_orders_wrong": int(orders["wrong"].sum()),
     }
 
 
@@ -108,3 +139,50 @@ def network_effects(record: Record) -> pd.DataFrame:
         "ℓ2": f"{measured['alpha1_above_one'].mean():.1%}",
     }
     return pd.DataFrame({"effect": list(effects), "value": list(effects.values())})
+
+
+def needed(record: Record) -> pd.DataFrame:
+    """The table of how many samples are enough for a half-width, whatever the models, and of how many are necessary."""
+    rows = record.tables["needed"]
+    return pd.DataFrame(
+        {
+            "half-width": rows["half_width"].map("{:g}".format),
+            r"$\alpha_1$, exact attacks": rows["alpha1"].map("{:,}".format),
+            r"$\alpha_2$ and $\alpha_1 {*}\, \alpha_2$": rows["alpha2"].map("{:,}".format),
+            r"no rule for $\alpha_2$ can do with fewer than": rows["least"].map("{:,}".format),
+            "ratio of the two": (rows["alpha2"] / rows["least"]).map("{:.2f}".format),
+        }
+    )
+
+
+def heavy_tails(record: Record) -> pd.DataFrame:
+    """The table of three summaries of α1(x) where its tail is heavy, on samples of growing size."""
+    rows = record.tables["heavy_tails"]
+    return pd.DataFrame(
+        {
+            "samples": rows["n"].map("{:,}".format),
+            "summary": rows["summary"].map(SUMMARIES),
+            "middle of the values": rows["middle"].map("{:.2f}".format),
+            "80% of them": [f"{low:.2f} to {high:.2f}" for low, high in zip(rows["low"], rows["high"], strict=True)],
+            "truth": rows["truth"].map(lambda value: "∞" if np.isinf(value) else f"{value:.2f}"),
+            "share of the largest sample in the mean": rows["largest"]
+            .map("{:.0%}".format)
+            .where(rows["summary"] == "mean", "–"),
+        }
+    )
+
+
+def orders(record: Record) -> pd.DataFrame:
+    """The table of how many orders of two sources first attacks certify, by the share ρ of the first attack."""
+    rows = record.tables["orders"]
+    return pd.DataFrame(
+        {
+            r"$\rho$": [
+                f"{low:.2f} to {high:.2f}" for low, high in zip(rows["rho_low"], rows["rho_high"], strict=True)
+            ],
+            "pairs of sources": rows["pairs"],
+            "certified": rows["certified"],
+            "share": (rows["certified"] / rows["pairs"]).map("{:.0%}".format),
+            "certified and wrong": rows["wrong"],
+        }
+    )
