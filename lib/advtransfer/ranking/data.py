@@ -222,6 +222,9 @@ def _folder(path: Path, size: int, seed: int) -> Labelled:
         (x, y, broken), (x_test, y_test, others) = parts
         data = from_tensors(x, y, x_test, y_test, classes=classes, name=path.name)
         return replace(data, left_out=(*broken, *others))
+    if len(folders) < 2:
+        found = f"one folder, {next(iter(folders))}" if folders else "no folder"
+        raise DataError(f"{path} holds {found}; expected a folder of pictures per class, two at least")
     x, y, broken = _pictures(path, list(folders), size)
     return replace(from_tensors(x, y, classes=list(folders), name=path.name, seed=seed), left_out=tuple(broken))
 
