@@ -69,7 +69,7 @@ class Config(BaseConfig):
     truth: Literal["probe", "full", "none"] = Field(
         "probe", description="what to judge by: probe (a linear layer), full (fine-tuning of all weights), none"
     )
-    truth_images: int = Field(
+    truth_samples: int = Field(
         1000, ge=20, description="target images or texts for the truth, at most, in training and in testing"
     )
     full_epochs: int = Field(5, ge=1, description="passes of fine-tuning all weights")
@@ -155,7 +155,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
 
 
 def target_data(config: Config) -> Labelled | LabelledTexts:
-    """The target's images or texts, with at most `truth_images` in each part."""
+    """The target's images or texts, with at most `truth_samples` in each part."""
     data: Labelled | LabelledTexts
     if config.data == "made-up":
         made = generated(seed=config.seed, n_train=120, n_test=120, shift=True)
@@ -164,7 +164,7 @@ def target_data(config: Config) -> Labelled | LabelledTexts:
         )
     else:
         data = ranking.load(config.data, size=config.size, seed=config.seed)
-    return data.fewer(config.truth_images, config.seed)
+    return data.fewer(config.truth_samples, config.seed)
 
 
 def candidates(config: Config) -> tuple[dict[str, Any], list[dict[str, str]]]:

@@ -38,29 +38,33 @@ def label(score: str) -> str:
     return SYMBOLS.get(score, score)
 
 
+def introduction(record: Record | None) -> str | None:
+    """What was ranked for what, as Markdown."""
+    return None if record is None else tables.escaped(about(record))
+
+
 def missing(config: choosing.Config) -> str:
     """What to do where the data are not here."""
     return tables.missing(choosing.required(config))
 
 
-def about(record: Record | None) -> str | None:
-    """What was ranked for what, in two sentences."""
-    if record is None:
-        return None
+def about(record: Record) -> str:
+    """What was ranked for what, in plain words."""
     target, candidates = record.tables["target"].iloc[0], record.tables["candidates"]
     used = int(record.tables["scores"]["labels"].max())
     size = f" of {target['height']} × {target['width']} pixels" if kind(record) == "images" else ""
     attacked = int(candidates["own_deviation"].notna().sum())
     each = "each is" if attacked == len(candidates) else f"{attacked} are"
     said = (
-        f"The target is *{target['name']}*: {target['classes']} classes, {kind(record)}{size}. There are "
+        f"The target is {target['name']}: {target['classes']} classes, {kind(record)}{size}. There are "
         f"{len(candidates)} candidates, of which {each} attacked once, and the target model once. The scores read "
         f"{used:,} labels. "
     )
     if np.isfinite(target["accuracy"]):
+        given = record.config["target"]
         said += (
-            f"The target model, trained on the target alone, has {100 * target['accuracy']:.0f}% on the test "
-            f"{kind(record)}."
+            f"The target model, {given or 'trained on the target alone'}, has {100 * target['accuracy']:.0f}% on the "
+            f"test {kind(record)}."
         )
     return said.strip() + (_attacked_texts(record) if kind(record) == "texts" else "") + _left_out(record)
 
@@ -80,12 +84,12 @@ def _attacked_texts(record: Record) -> str:
     without = alphas[~np.isfinite(alphas["value"])].drop_duplicates("candidate")
     if without.empty:
         return said
-    reasons = "; ".join(f"`{row['candidate']}` ({row['note']})" for _, row in without.iterrows())
+    reasons = "; ".join(f"{row['candidate']} ({row['note']})" for _, row in without.iterrows())
     return f"{said} There is no α for {reasons}."
 
 
 def _left_out(record: Record) -> str:
-    rows = [f"`{row['name']}` ({row['reason']})" for _, row in record.tables["left_out"].iterrows()]
+    rows = [f"{row['name']} ({row['reason']})" for _, row in record.tables["left_out"].iterrows()]
     shown = rows[:5] + ([f"and {len(rows) - 5} more"] if len(rows) > 5 else [])
     return f" Left out: {'; '.join(shown)}." if rows else ""
 
@@ -102,14 +106,15 @@ def answer(record: Record | None) -> str | None:
             best = part.sort_values("rank").iloc[0]["candidate"]
             others = part[(part["group"] == 1) & (part["candidate"] != best)]["candidate"]
             tied = f"; it cannot be told from {_listed(others)}" if len(others) else ", apart from all others"
-            said = f"By {'the ' if score == 'probe' else ''}{label(score)} the best is **{best}**{tied}"
+            said = f"By {'the ' if score == 'probe' else ''}{label(score)} the best is **{tables.escaped(best)}**{tied}"
             sentences.append(f"{said}{_at_the_floor(record, score, best)}.")
     if "accuracy" in record.tables["candidates"]:
         known = record.tables["candidates"].sort_values("accuracy", ascending=False)
         first = known.iloc[0]
         near = known[known["accuracy_high"] >= first["accuracy_low"]]["candidate"].iloc[1:]
         tied = f", though its interval meets that of {_listed(near)}" if len(near) else ""
-        sentences.append(f"On the test {kind(record)} **{first['candidate']}** is the best after transfer{tied}.")
+        name = tables.escaped(first["candidate"])
+        sentences.append(f"On the test {kind(record)} **{name}** is the best after transfer{tied}.")
     return " ".join([*sentences, *_no_more_than_noise(record)])
 
 
@@ -130,7 +135,7 @@ def _no_more_than_noise(record: Record) -> list[str]:
 
 
 def _listed(names: pd.Series) -> str:
-    *some, last = map(str, names)
+    *some, last = (tables.escaped(str(name)) for name in names)
     return f"{', '.join(some)} and {last}" if some else last
 
 
@@ -141,7 +146,7 @@ def table(record: Record | None) -> pd.DataFrame | str | None:
     rows, scores = [], record.tables["scores"].set_index(["candidate", "score"])
     shown = [name for name in SHOWN if name in set(record.tables["scores"]["score"])]
     for _, candidate in record.tables["candidates"].iterrows():
-        row: dict[str, Any] = {"candidate": candidate["candidate"]}
+        row: dict[str, Any] = {"candidate": tables.escaped(candidate["candidate"])}
         if "accuracy" in candidate:
             row["after transfer, %"] = tables.percent(candidate, "accuracy")
         for name in shown:
@@ -183,12 +188,12 @@ def details(record: Record | None) -> pd.DataFrame | None:
         return None
     rows = [
         {
-            "candidate": row["candidate"],
+            "candidate": tables.escaped(row["candidate"]),
             "score": label(row["score"]),
             "value": tables.interval(row["value"], row["low"], row["high"]),
             "floor": tables.number(row["floor"]),
             "best 95% of the floor": tables.number(row["floor_high"]),
-            "note": row["note"],
+            "note": tables.escaped(row["note"]),
         }
         for _, row in record.tables["scores"].iterrows()
     ]
@@ -202,7 +207,7 @@ def attacks_table(record: Record | None) -> pd.DataFrame | None:
     scores = record.tables["scores"].set_index(["candidate", "score"])
     rows = []
     for _, candidate in record.tables["candidates"].iterrows():
-        row = {"candidate": candidate["candidate"]}
+        row = {"candidate": tables.escaped(candidate["candidate"])}
         for name in ("alpha1", "back_alpha1", "alpha2"):
             if (candidate["candidate"], name) in scores.index:
                 found = scores.loc[(candidate["candidate"], name)]
@@ -212,6 +217,25 @@ def attacks_table(record: Record | None) -> pd.DataFrame | None:
         row["‖Δ_SS‖"] = tables.number(candidate["own_deviation"])
         rows.append(row)
     return pd.DataFrame(rows) if any(name in set(record.tables["scores"]["score"]) for name in ALPHAS) else None
+
+
+def trained_for(*epochs: int) -> pd.DataFrame:
+    """α1 of small untrained networks for made-up images, with target models that were trained for fewer or more epochs.
+
+    This is an example that takes seconds: a row per target model, with its accuracy.
+    """
+    rows = []
+    for count in epochs:
+        found = choosing.run(
+            choosing.Config.from_profile(
+                "smoke", samples=60, steps=5, only=("alpha1",), truth="none", target_epochs=count
+            )
+        ).tables
+        row = {"target_epochs": count, "accuracy of the target model, %": f"{100 * found['target']['accuracy'][0]:.0f}"}
+        for _, each in found["scores"].iterrows():
+            row[f"α1 of {each['candidate']}"] = tables.interval(each["value"], each["low"], each["high"])
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def judged(record: Record | None) -> pd.DataFrame | None:

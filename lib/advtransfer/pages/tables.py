@@ -1,6 +1,7 @@
 """Numbers as a reader meets them: tables in Markdown, estimates with intervals."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
@@ -78,6 +79,18 @@ def _is_number(cell: object) -> bool:
         return True
     head = cell.partition(" [")[0].removeprefix("< ").removesuffix("%").replace("−", "").replace(",", "")
     return head in ("–", "") or (head[:1] == "$" and head[1:2].isdigit()) or head.replace(".", "", 1).isdigit()
+
+
+def settings(config: Config) -> pd.DataFrame:
+    """The parameters of a run: value and meaning."""
+    fields = type(config).model_fields.items()
+    rows = [[f"`{name}`", _setting(getattr(config, name)) or "none", field.description] for name, field in fields]
+    return pd.DataFrame(rows, columns=["setting", "value", "meaning"])
+
+
+def escaped(text: str) -> str:
+    """Plain text as Markdown that shows it letter by letter."""
+    return re.sub(r"([\\`*_\[\]<>$~#])", r"\\\1", text)
 
 
 def departures(runs: Mapping[str, Config]) -> pd.DataFrame:
