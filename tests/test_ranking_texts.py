@@ -458,6 +458,9 @@ def test_the_command_ranks_models_of_texts_and_says_for_which_there_is_no_alpha(
     assert pd.isna(ranked.loc["c", "alpha1"])
     html = (tmp_path / "out" / "choose_a_source.html").read_text(encoding="utf-8")
     assert "There is no α for" in html
+    (tmp_path / "images.toml").write_text("[a]\nbuild = 'torchvision.models:alexnet'")
+    assert main(["rank", str(tmp_path / "images.toml"), "--data", str(tmp_path / "reviews.csv")]) == 2
+    assert "the data 'reviews' are texts, and a read images; expected models of texts" in capsys.readouterr().err
     assert main(["rank", "book", "--data", str(tmp_path / "reviews.csv")]) == 2
     assert "the candidates of book read images; expected a pool file with models of texts" in capsys.readouterr().err
 

@@ -58,6 +58,7 @@ def rank(arguments: argparse.Namespace) -> int:
     print(page.about(record))
     print_table(wide(record))
     print("* cannot be told from the best candidate by this score")
+    print(page.answer(record))
     for _, row in tables["left_out"].iterrows():
         print(f"left out: {row['name']}: {row['reason']}", file=sys.stderr)
     unknown = tables["scores"][~np.isfinite(tables["scores"]["value"])]

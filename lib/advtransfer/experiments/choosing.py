@@ -16,7 +16,7 @@ from advtransfer.experiments import protocol
 from advtransfer.experiments.protocol import Architecture, ImageConfig
 from advtransfer.models import images
 from advtransfer.names import unknown
-from advtransfer.ranking import Encoder, Labelled, LabelledTexts, measure, pools, text_target
+from advtransfer.ranking import Encoder, Labelled, LabelledTexts, measure, pools, text_target, trial
 from advtransfer.records import storage, weights
 from advtransfer.records.configs import Config as BaseConfig
 from advtransfer.records.configs import Epsilon
@@ -80,7 +80,7 @@ class Config(BaseConfig):
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name not in ranking.NAMES:
-                raise ValueError(unknown("score", name, ranking.NAMES))
+                raise ValueError(f"scores; {unknown('score', name, ranking.NAMES)}")
         return value
 
 
@@ -136,6 +136,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
         if config.target not in pool:
             raise ValueError(unknown("candidate", config.target, pool))
         target = pool.pop(config.target)
+    trial.check_kinds(pool, data, target)
     settings = config.model_dump(
         include={"labels", "samples", "gradients", "outputs", "eps", "steps", "truth", "full_epochs", "target_epochs"}
     )

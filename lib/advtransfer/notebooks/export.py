@@ -32,13 +32,14 @@ def write_html(notebook: Path, target: Path) -> None:
     tagged = [set(cell.metadata.get("tags", ())) for cell in node.cells]
     unseen = any("parameters" in tags and tags & HIDDEN for tags in tagged)
     hidden = HIDDEN | ({"injected-parameters"} if unseen else set())
+    captions = [_caption(cell) for cell in node.cells]
     for cell, tags in zip(node.cells, tagged, strict=True):
         if cell.cell_type == "markdown":
             cell.source = _resolved(cell.source, values)
         else:
             cell.outputs = [_described(output, _about(cell)) for output in cell.outputs if not _glue_name(output)]
         cell.metadata["tags"] = sorted(tags | ({"remove-input"} if tags & hidden else set()))
-    node.cells = [shown for cell in node.cells for shown in (cell, *_caption(cell))]
+    node.cells = [shown for cell, below in zip(node.cells, captions, strict=True) for shown in (cell, *below)]
     options = {
         "TagRemovePreprocessor": {"remove_input_tags": {"remove-input"}, "enabled": True},
         "HTMLExporter": {"exclude_input_prompt": True, "exclude_output_prompt": True},
@@ -109,5 +110,7 @@ def _about(cell: nbformat.NotebookNode) -> dict[str, Any]:
 
 
 def _caption(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The caption of a cell's figure as a cell of its own; none where the cell has drawn no figure."""
     caption = _about(cell).get("figure", {}).get("caption")
-    return [nbformat.v4.new_markdown_cell(caption, id=f"{cell['id']}-caption")] if caption else []
+    drawn = any(kind in output.get("data", {}) for output in cell.get("outputs", ()) for kind in PICTURES)
+    return [nbformat.v4.new_markdown_cell(caption, id=f"{cell['id']}-caption")] if caption and drawn else []

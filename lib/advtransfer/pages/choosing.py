@@ -23,6 +23,7 @@ SHOWN = ("probe", "1-NN", "LogME", "H-score", "alpha1")
 DRAWN = ("probe", "1-NN", "LogME", "LEEP", "N-LEEP", "H-score", "alpha1", "back_alpha1", "alpha2")
 WITH_FLOOR = ("probe", "1-NN", "LogME", "LEEP", "H-score", "TransRate", "alpha1", "back_alpha1", "alpha2")
 """The scores of the two figures."""
+FEWEST = 3  # candidates, to be in an order
 
 
 def load(config: choosing.Config) -> Record | None:
@@ -39,8 +40,8 @@ def label(score: str) -> str:
 
 
 def introduction(record: Record | None) -> str | None:
-    """What was ranked for what, as Markdown."""
-    return None if record is None else tables.escaped(about(record))
+    """What was ranked for what, and what the ranking says, as Markdown."""
+    return None if record is None else tables.escaped(f"{about(record)}{_left_out(record)}\n\n{answer(record)}")
 
 
 def missing(config: choosing.Config) -> str:
@@ -66,7 +67,7 @@ def about(record: Record) -> str:
             f"The target model, {given or 'trained on the target alone'}, has {100 * target['accuracy']:.0f}% on the "
             f"test {kind(record)}."
         )
-    return said.strip() + (_attacked_texts(record) if kind(record) == "texts" else "") + _left_out(record)
+    return said.strip() + (_attacked_texts(record) if kind(record) == "texts" else "")
 
 
 def kind(record: Record) -> str:
@@ -94,10 +95,8 @@ def _left_out(record: Record) -> str:
     return f" Left out: {'; '.join(shown)}." if rows else ""
 
 
-def answer(record: Record | None) -> str | None:
-    """What the ranking says, in three sentences."""
-    if record is None:
-        return None
+def answer(record: Record) -> str:
+    """What the ranking says, in three sentences of plain words."""
     places = record.tables["ranks"]
     sentences = []
     for score in ("probe", "alpha1"):
@@ -105,16 +104,15 @@ def answer(record: Record | None) -> str | None:
         if len(part):
             best = part.sort_values("rank").iloc[0]["candidate"]
             others = part[(part["group"] == 1) & (part["candidate"] != best)]["candidate"]
-            tied = f"; it cannot be told from {_listed(others)}" if len(others) else ", apart from all others"
-            said = f"By {'the ' if score == 'probe' else ''}{label(score)} the best is **{tables.escaped(best)}**{tied}"
+            tied = f"; it cannot be told from {_listed(others)}" if len(others) else ", which can be told from all others"
+            said = f"By {'the ' if score == 'probe' else ''}{label(score)} the best is {best}{tied}"
             sentences.append(f"{said}{_at_the_floor(record, score, best)}.")
     if "accuracy" in record.tables["candidates"]:
         known = record.tables["candidates"].sort_values("accuracy", ascending=False)
         first = known.iloc[0]
         near = known[known["accuracy_high"] >= first["accuracy_low"]]["candidate"].iloc[1:]
         tied = f", though its interval meets that of {_listed(near)}" if len(near) else ""
-        name = tables.escaped(first["candidate"])
-        sentences.append(f"On the test {kind(record)} **{name}** is the best after transfer{tied}.")
+        sentences.append(f"On the test {kind(record)} {first['candidate']} is the best after transfer{tied}.")
     return " ".join([*sentences, *_no_more_than_noise(record)])
 
 
@@ -135,7 +133,7 @@ def _no_more_than_noise(record: Record) -> list[str]:
 
 
 def _listed(names: pd.Series) -> str:
-    *some, last = (tables.escaped(str(name)) for name in names)
+    *some, last = map(str, names)
     return f"{', '.join(some)} and {last}" if some else last
 
 
@@ -240,7 +238,7 @@ def trained_for(*epochs: int) -> pd.DataFrame:
 
 def judged(record: Record | None) -> pd.DataFrame | None:
     """How well each score orders the candidates by the truth: regret, rank correlation, cost."""
-    if record is None or "accuracy" not in record.tables["candidates"]:
+    if record is None or not _is_judged(record):
         return None
     rows = [
         {
@@ -264,7 +262,7 @@ def costs(record: Record) -> pd.DataFrame:
     rows = []
     for score, part in record.tables["scores"].groupby("score", sort=False):
         known = part[np.isfinite(part["value"])].set_index("candidate")
-        if len(known) < 3:
+        if len(known) < FEWEST:
             continue
         sign = -1 if score in SMALLER_IS_BETTER else 1
         accuracy = candidates.loc[known.index, "accuracy"].to_numpy()
@@ -286,14 +284,20 @@ def costs(record: Record) -> pd.DataFrame:
 
 def regret_figure(record: Record | None) -> Figure | None:
     """Regret of each score against its seconds."""
-    known = record is not None and "accuracy" in record.tables["candidates"]
-    return ranked.regret(costs(record), label) if record is not None and known else None
+    return ranked.regret(costs(record), label) if record is not None and _is_judged(record) else None
+
+
+def _is_judged(record: Record) -> bool:
+    """Whether the accuracy after transfer is known, and of enough candidates that there is an order."""
+    return "accuracy" in record.tables["candidates"] and len(record.tables["candidates"]) >= FEWEST
 
 
 def why_not_the_probe(record: Record | None) -> str | None:
     """The measured costs of the probe, beside those of α."""
     if record is None or "accuracy" not in record.tables["candidates"]:
         return None
+    if not _is_judged(record):
+        return "There are too few candidates to say how well a score orders them."
     found = costs(record).set_index("score")
     if not {"probe", "alpha1"} <= set(found.index):
         return None

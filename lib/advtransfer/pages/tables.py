@@ -89,7 +89,7 @@ def settings(config: Config) -> pd.DataFrame:
 
 
 def escaped(text: str) -> str:
-    """Plain text as Markdown that shows it letter by letter."""
+    """Plain text as Markdown that shows it letter for letter."""
     return re.sub(r"([\\`*_\[\]<>$~#])", r"\\\1", text)
 
 

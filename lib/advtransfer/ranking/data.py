@@ -247,7 +247,10 @@ def _pictures(path: Path, classes: list[str], size: int) -> tuple[Tensor, Tensor
         if len(found) == before:
             broken.append(f"{name}: a class without a picture")
     if not found:
-        raise DataError(f"{path} holds no picture in {len(classes)} folders; expected a folder of pictures per class")
+        why = f" ({broken[0]})" if broken else ""
+        raise DataError(
+            f"{path} holds no picture in {len(classes)} folders{why}; expected a folder of pictures per class"
+        )
     return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2), torch.tensor(labels), broken
 
 

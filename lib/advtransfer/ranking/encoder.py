@@ -137,7 +137,9 @@ class Encoder(nn.Module):
         except FAILURES as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             height, width = x.shape[-2:] if self.size is None else (self.size, self.size)
-            raise EncoderError(f"the model cannot be used at {height} × {width} pixels: {reason}") from error
+            unsized = isinstance(error, RuntimeError) and self.size is None
+            hint = "; expected size, the pixels that the model takes" if unsized else ""
+            raise EncoderError(f"the model cannot be used at {height} × {width} pixels: {reason}{hint}") from error
 
     def _normalised(self, x: Tensor) -> Tensor:
         if self.size is not None and x.shape[-2:] != (self.size, self.size):

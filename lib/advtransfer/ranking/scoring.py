@@ -156,11 +156,10 @@ def score(
         name = next(name for name in settings if name not in Settings.__dataclass_fields__)
         raise ValueError(unknown("setting", name, Settings.__dataclass_fields__)) from None
     useless = failing(pool, data)
-    if progress:
-        for name, why in useless.items():
-            tqdm.write(f"left out: {name}: {why}", file=sys.stderr)
     if len(useless) == len(pool):
         raise ValueError(none_left(useless))
+    for name, why in useless.items() if progress else ():
+        tqdm.write(f"left out: {name}: {why}", file=sys.stderr)
     for why in failing({"": target}, data).values() if target is not None else ():
         raise EncoderError(f"the target model: {why}")
     aim = _aim(pool, data, chosen, target)
