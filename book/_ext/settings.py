@@ -30,6 +30,7 @@ class Settings(SphinxDirective):
         module = importlib.import_module(f"advtransfer.experiments.{self.arguments[0]}")
         self.env.note_dependency(str(module.__file__))
         found = table(rows(module.Config))
+        found["classes"].append("colwidths-auto")  # meanings are longer than names
         for row in list(found.findall(nodes.row))[1:]:
             (name,) = row.children[0].findall(nodes.paragraph)
             name.replace_self(nodes.paragraph("", "", nodes.literal("", name.astext())))
