@@ -2,10 +2,12 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import settings
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -242,10 +244,37 @@ def test_a_candidate_that_fails_is_named_and_the_others_are_ranked():
     assert list(result.candidates["candidate"]) == ["good"]
     reasons = dict(result.left_out.to_numpy())
     assert "expected (N, d)" in reasons["maps"]
-    assert "not finite at 36 of 36 images" in reasons["nan"]
-    refuses(
-        "no candidate can be used: maps: model outputs", lambda: ranking.score({"maps": pool["maps"]}, target(), **FAST)
-    )
+    assert "not finite at 2 of 2 images" in reasons["nan"]
+
+
+def test_models_and_data_that_cannot_be_used_are_refused_before_the_target_model_is_trained(monkeypatch):
+    monkeypatch.setattr(measure, "fit_classifier", lambda *args, **options: pytest.fail("long work began"))
+    column = nn.Sequential(net(), nn.Unflatten(1, (3, 1)))
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
+    for message, pool in (
+        ("no candidate can be used: a: the model cannot be used at 12 × 12 pixels: model outputs have shape (2, 3, 1); "
+         "expected (N, d)", {"a": Encoder(column, features="")}),
+        ("a: the model cannot be used at 12 × 12 pixels: mat1 and mat2 shapes", {"a": Encoder(flat)}),
+        ("a: the model cannot be used at 8 × 8 pixels: mat1 and mat2", {"a": Encoder(flat, size=8)}),
+        ("a: the model cannot be used at 12 × 12 pixels: 'Tensor' object has no attribute 'gone'",
+         {"a": Encoder(net(), features=lambda module, x: x.gone)}),
+        ("a is a Sequential; expected ranking.Encoder(model, size=...) around it", {"a": net()}),
+        ("the pool is a str; expected models by name", "pool.toml"),
+    ):  # fmt: skip
+        refuses(message, lambda pool=pool: ranking.score(pool, target(), **FAST))
+    fine = {"a": Encoder(net())}
+    refuses("the data are a str; expected what ranking.load", lambda: ranking.score(fine, "photographs"))
+    refuses("the target model: the model cannot be used", lambda: ranking.score(fine, target(), target=Encoder(flat)))
+
+
+def test_a_target_model_of_other_classes_has_no_accuracy():
+    given = {classes: Encoder(net(classes=classes)) for classes in (3, 7)}
+    found = [
+        ranking.score({"a": Encoder(net(6))}, target(), target=model, only=["alpha1"], **FAST).target["accuracy"]
+        for model in given.values()
+    ]
+    assert 0 <= found[0] <= 1
+    assert np.isnan(found[1])
 
 
 def test_settings_and_scores_that_do_not_exist_are_refused_before_any_work():
@@ -325,6 +354,9 @@ def make(width=4):
 
 def number():
     return 3
+
+def fails():
+    return {}["gone"]
 """
 
 
@@ -382,6 +414,8 @@ def test_candidates_of_every_origin_are_built(tmp_path):
         ("a: unknown parameter 'weight'; did you mean 'weights'?", "[a]\nbuild = 'x:y'\nweight = 'z'"),
         ("exactly one of build, torchvision, timm, transformers, encoder, architecture, not none", "[a]\nsize = 3"),
         ("not build and timm", "[a]\nbuild = 'x:y'\ntimm = 'z'"),
+        ("a: sha256: got 'abc'; expected 64 digits from 0 to f", "[a]\nbuild = 'x:y'\nweights = 'z'\nsha256 = 'abc'"),
+        ("nets.py:fails failed: KeyError: 'gone'", "[a]\nbuild = 'nets.py:fails'"),
         ("a: build is 'nets.py'; expected package.module:name", "[a]\nbuild = 'nets.py'"),
         ("unknown name in nets.py 'mak'; did you mean 'make'?", "[a]\nbuild = 'nets.py:mak'"),
         ("nets.py:number made a int; expected a torch.nn.Module", "[a]\nbuild = 'nets.py:number'"),
@@ -462,26 +496,70 @@ def test_a_stopped_run_goes_on_with_the_candidates_that_are_left(tmp_path, monke
     assert record.tables["scores"][values].equals(undisturbed.tables["scores"][values])
 
 
-def test_the_command_prints_a_ranking_and_writes_its_page(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def a_task(tmp_path, monkeypatch):
     monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
     (tmp_path / "nets.py").write_text(NETS)
-    file = pool_file(tmp_path, "[a]\nbuild = 'nets.py:make'\n[b]\nbuild = 'nets.py:make'\narguments = { width = 6 }")
+    text = "[a_1]\nbuild = 'nets.py:make'\n['b*']\nbuild = 'nets.py:make'\narguments = { width = 6 }"
     for k in range(12):
         for name, value in (("dark", 40), ("light", 200)):
-            written(tmp_path / "photos" / name / f"{k}.png", value + k)
+            written(tmp_path / "photos_*" / name / f"{k}.png", value + k)
+    (tmp_path / "photos_*" / "dark" / "notes.txt").touch()
     options = ["--size", "16", "--samples", "4", "--steps", "1", "--labels", "12", "--target-epochs", "1"]
-    words = ["rank", str(file), "--data", str(tmp_path / "photos"), *options]
-    assert main([*words, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {row["candidate"] for row in told["candidates"]} == {"a", "b"}
-    assert told["target"][0]["classes"] == 2
-    assert main([*words, "--out", str(tmp_path / "out")]) == 0
-    shown = capsys.readouterr().out
-    assert "2 classes" in shown
-    assert {"ranking.csv", "scores.csv", "choose_a_source.html"} <= {file.name for file in (tmp_path / "out").iterdir()}
-    assert "Which of your models?" in (tmp_path / "out" / "choose_a_source.html").read_text(encoding="utf-8")
-    assert main(["rank", str(tmp_path / "gone.toml"), "--data", "made-up"]) == 2
+    return ["rank", str(pool_file(tmp_path, text)), "--data", str(tmp_path / "photos_*"), *options]
+
+
+def test_the_command_prints_a_ranking_as_plain_text(a_task, capsys):
+    assert main([*a_task, "--json"]) == 0
+    told = capsys.readouterr()
+    assert {row["candidate"] for row in json.loads(told.out)["candidates"]} == {"a_1", "b*"}
+    assert main(a_task) == 0
+    shown, complaints = capsys.readouterr()
+    first, second, *_ = shown.splitlines()
+    assert first == told.err.splitlines()[0]
+    assert first.startswith(f"data: {a_task[3]}; target model: trained on these data; settings: seed 0, size 16, only")
+    assert "target_epochs 1" in first
+    assert second.startswith("The target is photos_*: 2 classes, images of 16 × 16 pixels. There are 2 candidates")
+    assert re.search(r"By the cross-validated probe the best is (a_1|b\*)", shown)
+    assert "`" not in shown
+    assert "left out: dark/notes.txt: no picture" in complaints
+    assert main(["rank", "gone.toml", "--data", "made-up"]) == 2
     assert "gone.toml does not exist" in capsys.readouterr().err
+    assert main(["rank", a_task[1]]) == 2
+    assert "no data given; expected --data DATA (images: folder of class folders" in capsys.readouterr().err
+
+
+def test_a_page_of_ones_own_holds_only_what_concerns_it(a_task, tmp_path, capsys):
+    assert main([*a_task, "--out", str(tmp_path / "out")]) == 0
+    made = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"ranking.csv", "scores.csv", "ranks.csv", "choose_a_source.html", "choose_a_source.ipynb"} <= made
+    page = (tmp_path / "out" / "choose_a_source.html").read_text(encoding="utf-8")
+    body = page[page.index("<main") :]
+    assert "Which of your models?" in body
+    assert "<code>target_epochs</code>" in body
+    assert "photos_*" in body
+    assert "jp-CodeCell" in body
+    assert "jp-Editor" not in body  # no code, and so no parameters and no example
+    for of_the_book in ("at their first weights", "Your own models", "nn.Sequential"):
+        assert of_the_book not in body
+    pictures = re.findall(r"<img [^>]*>", body)
+    assert len(pictures) == 2  # two candidates have no order, and so the third figure and its caption are not there
+    assert "What the choice by each score loses" not in body
+    assert "There are too few candidates" in body
+    assert all(re.search(r' alt="[^"]{40,}"', picture) for picture in pictures)
+
+
+def test_help_and_book_list_every_setting_from_the_config(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["rank", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    listed = {name: row for name, *row in settings.rows(choosing.Config)[1:]}
+    assert set(listed) == set(choosing.Config.model_fields)
+    for name, field in choosing.Config.model_fields.items():
+        assert name in ("pool",) or f"--{name.replace('_', '-')}" in told
+        assert field.description in listed[name][2]
+    assert "--truth-samples VALUE target images or texts for the truth, at most" in told
+    assert listed["labels"][:2] == ["500", "1000"]
 
 
 def test_the_identity_of_a_candidate_is_that_of_its_weights_and_inputs():

@@ -430,7 +430,7 @@ def test_a_candidate_of_texts_that_fails_is_named_and_the_others_are_ranked():
     result = ranking.score(pool, target(), only=["1-NN"], **FAST)
     assert list(result.candidates["candidate"]) == ["good"]
     reasons = dict(result.left_out.to_numpy())
-    assert "its outputs are not finite at 24 of 24 texts" in reasons["nan"]
+    assert "its outputs are not finite at 2 of 2 texts" in reasons["nan"]
     assert "Cannot handle batch sizes > 1" in reasons["decoder"]
 
 
@@ -458,6 +458,9 @@ def test_the_command_ranks_models_of_texts_and_says_for_which_there_is_no_alpha(
     assert pd.isna(ranked.loc["c", "alpha1"])
     html = (tmp_path / "out" / "choose_a_source.html").read_text(encoding="utf-8")
     assert "There is no α for" in html
+    (tmp_path / "images.toml").write_text("[a]\nbuild = 'torchvision.models:alexnet'")
+    assert main(["rank", str(tmp_path / "images.toml"), "--data", str(tmp_path / "reviews.csv")]) == 2
+    assert "the data 'reviews' are texts, and a read images; expected models of texts" in capsys.readouterr().err
     assert main(["rank", "book", "--data", str(tmp_path / "reviews.csv")]) == 2
     assert "the candidates of book read images; expected a pool file with models of texts" in capsys.readouterr().err
 
@@ -484,9 +487,9 @@ def test_the_page_says_what_a_target_of_texts_is(found):
     _, result, _ = found
     tables = {"target": pd.DataFrame([result.target]), "candidates": result.candidates, "scores": result.scores,
               "left_out": result.left_out, "ranks": ranking.ranks(result)}  # fmt: skip
-    record = type("Measured", (), {"tables": tables})
+    record = type("Measured", (), {"tables": tables, "config": {"target": ""}})
     said = page.about(record)
     assert "There are 7 candidates, of which 3 are attacked once" in said
-    assert "`foreign` (not computed: it reads the texts as other tokens than the target model)" in said
+    assert "foreign (not computed: it reads the texts as other tokens than the target model)" in said
     assert "On the test texts" in page.answer(record)
     assert set(page.attacks_table(record).set_index("candidate")["α1, T→S"][["foreign", "wide"]]) == {"–"}

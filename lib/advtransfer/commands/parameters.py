@@ -5,7 +5,10 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from advtransfer.records.configs import Config
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -13,6 +16,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", metavar="NAME=VALUE", help="set a parameter; -p NAME VALUE and --NAME VALUE do the same")
     parser.add_argument("--profile", help="size of the run: smoke, quick or paper")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+
+
+def add_settings(parser: argparse.ArgumentParser, kind: type["Config"], skip: tuple[str, ...] = ()) -> None:
+    """Add an option for each parameter of an experiment but those in `skip`, with its meaning and its default."""
+    from advtransfer.records.configs import meaning  # imported here, because it needs an extra
+
+    settings = parser.add_argument_group("settings", "their defaults are those of --profile quick")
+    shown = [row for row in meaning(kind) if row[0] not in skip]
+    for name, values, default, what in shown:
+        told = f"{what} ({values}; default: {default.replace(',', ', ') or 'none'})".replace("%", "%%")
+        settings.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=told)
+    parser.set_defaults(settings=[name for name, *_ in shown])
 
 
 def split(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -59,8 +74,10 @@ def pairs(rest: list[str]) -> list[tuple[str, str]]:
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
     """The parameters by name. If a device is given, it is set for all that this process computes."""
-    values: dict[str, Any] = dict(arguments.pairs)
-    if len(values) < len(arguments.pairs):
+    typed = [(name, getattr(arguments, name)) for name in getattr(arguments, "settings", ())]
+    pairs = [*arguments.pairs, *((name, value) for name, value in typed if value is not None)]
+    values: dict[str, Any] = dict(pairs)
+    if len(values) < len(pairs):
         raise ValueError("a parameter was set twice; expected -p NAME VALUE once for each name")
     if arguments.profile:
         values["profile"] = arguments.profile

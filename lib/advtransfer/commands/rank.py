@@ -7,33 +7,40 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from advtransfer import ranking
 from advtransfer.commands import parameters
 from advtransfer.commands.output import add_json, print_json, print_table
 from advtransfer.experiments import choosing
 from advtransfer.notebooks import execute
 from advtransfer.pages import choosing as page
+from advtransfer.ranking import texts
 from advtransfer.records import shipped, storage
 from advtransfer.records.record import Record
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the options of ``rank``."""
-    parser.add_argument("pool", metavar="POOL", help="a pool file (TOML), or book: the candidates of the book's page")
+    fields = choosing.Config.model_fields
+    parser.usage = "advtransfer rank POOL --data DATA [--out DIR] [--json] [--SETTING VALUE ...]"
+    parser.add_argument("pool", metavar="POOL", help=str(fields["pool"].description))
     parser.add_argument(
         "--data",
-        help="images: folder of class folders or .npz archive; texts: .csv or .parquet file; or name in data list",
+        help=f"required; {fields['data'].description}. The book's page has {fields['data'].default}",
     )
-    parser.add_argument("--truth", choices=("probe", "full", "none"), help="what to judge by (default: probe)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write ranking.csv, scores.csv and a page there")
     parameters.add_options(parser)
     add_json(parser)
+    parameters.add_settings(parser, choosing.Config, skip=("profile", "pool", "data"))
     parser.set_defaults(func=rank)
 
 
 def rank(arguments: argparse.Namespace) -> int:
     """Measure what has no record yet, print the ranking, and write it where it was asked for; return 0."""
     given = parameters.given(arguments) | {"pool": arguments.pool}
-    given |= {name: value for name in ("data", "truth") if (value := getattr(arguments, name)) is not None}
+    if arguments.data is not None:
+        given["data"] = arguments.data
+    if "data" not in given:  # no default: a ranking for data that nobody asked for would look like an answer
+        raise ValueError(f"no data given; expected --data DATA ({choosing.Config.model_fields['data'].description})")
     for name in ("pool", "data"):  # the page is executed in another folder
         path = Path(str(given.get(name, ""))).expanduser()
         if given.get(name) not in ("", None, choosing.BOOK) and path.exists():  # the repository has a folder "book"
@@ -41,6 +48,7 @@ def rank(arguments: argparse.Namespace) -> int:
     config = choosing.Config.from_profile(**given)
     if arguments.out:
         storage.writable_folder(arguments.out)
+    print(announced(config), file=sys.stderr if arguments.json else sys.stdout, flush=True)
     record = choosing.run(config)
     tables = record.tables
     if arguments.json:
@@ -50,6 +58,7 @@ def rank(arguments: argparse.Namespace) -> int:
     print(page.about(record))
     print_table(wide(record))
     print("* cannot be told from the best candidate by this score")
+    print(page.answer(record))
     for _, row in tables["left_out"].iterrows():
         print(f"left out: {row['name']}: {row['reason']}", file=sys.stderr)
     unknown = tables["scores"][~np.isfinite(tables["scores"]["value"])]
@@ -60,6 +69,20 @@ def rank(arguments: argparse.Namespace) -> int:
         files = write(record, given, arguments.out)
         print(f"written: {', '.join(file.name for file in files)} in {arguments.out}")
     return 0
+
+
+def announced(config: choosing.Config) -> str:
+    """Which data, which target model and which settings a ranking has, in one line."""
+    place = Path(config.data).expanduser()
+    idle = {"full_epochs"} if config.truth != "full" else set()
+    idle |= set() if place.is_dir() and not texts.here(place) else {"size"}
+    idle |= {"target_epochs"} if config.target else set()
+    model = f"the candidate {config.target}" if config.target else "trained on these data"
+    settings = config.model_dump(exclude={"profile", "pool", "data", "target", *idle})
+    if config.only == ranking.NAMES:
+        settings["only"] = "all"
+    told = ", ".join(f"{name} {value}" for name, value in settings.items())
+    return f"data: {config.data}; target model: {model}; settings: {told}"
 
 
 def wide(record: Record) -> pd.DataFrame:
@@ -85,10 +108,10 @@ def write(record: Record, given: dict[str, object], out: Path) -> list[Path]:
     """Write the tables as CSV, and the page as a notebook and as HTML; return the files."""
     files = []
     values = record.tables["scores"].set_index(["candidate", "score"])["value"].unstack()  # noqa: PD010
-    ranking = record.tables["candidates"].merge(values.reset_index(), on="candidate")
-    for name, table in (("ranking", ranking), *((name, record.tables[name]) for name in ("scores", "ranks"))):
+    ranked = record.tables["candidates"].merge(values.reset_index(), on="candidate")
+    for name, table in (("ranking", ranked), *((name, record.tables[name]) for name in ("scores", "ranks"))):
         with storage.replacing(out / f"{name}.csv") as draft:
             table.to_csv(draft, index=False)
         files.append(out / f"{name}.csv")
-    outcome = execute.run(shipped.notebook("choose_a_source"), given, out=out, whole=True)
+    outcome = execute.run(shipped.notebook("choose_a_source"), given, out=out, whole=True, without="only-in-book")
     return [*files, *(file for file in outcome.files if file.suffix in (".ipynb", ".html"))]

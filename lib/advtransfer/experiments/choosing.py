@@ -16,7 +16,7 @@ from advtransfer.experiments import protocol
 from advtransfer.experiments.protocol import Architecture, ImageConfig
 from advtransfer.models import images
 from advtransfer.names import unknown
-from advtransfer.ranking import Encoder, Labelled, LabelledTexts, measure, pools, text_target
+from advtransfer.ranking import Encoder, Labelled, LabelledTexts, measure, pools, text_target, trial
 from advtransfer.records import storage, weights
 from advtransfer.records.configs import Config as BaseConfig
 from advtransfer.records.configs import Epsilon
@@ -69,7 +69,7 @@ class Config(BaseConfig):
     truth: Literal["probe", "full", "none"] = Field(
         "probe", description="what to judge by: probe (a linear layer), full (fine-tuning of all weights), none"
     )
-    truth_images: int = Field(
+    truth_samples: int = Field(
         1000, ge=20, description="target images or texts for the truth, at most, in training and in testing"
     )
     full_epochs: int = Field(5, ge=1, description="passes of fine-tuning all weights")
@@ -80,7 +80,7 @@ class Config(BaseConfig):
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name not in ranking.NAMES:
-                raise ValueError(unknown("score", name, ranking.NAMES))
+                raise ValueError(f"scores; {unknown('score', name, ranking.NAMES)}")
         return value
 
 
@@ -136,6 +136,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
         if config.target not in pool:
             raise ValueError(unknown("candidate", config.target, pool))
         target = pool.pop(config.target)
+    trial.check_kinds(pool, data, target)
     settings = config.model_dump(
         include={"labels", "samples", "gradients", "outputs", "eps", "steps", "truth", "full_epochs", "target_epochs"}
     )
@@ -155,7 +156,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
 
 
 def target_data(config: Config) -> Labelled | LabelledTexts:
-    """The target's images or texts, with at most `truth_images` in each part."""
+    """The target's images or texts, with at most `truth_samples` in each part."""
     data: Labelled | LabelledTexts
     if config.data == "made-up":
         made = generated(seed=config.seed, n_train=120, n_test=120, shift=True)
@@ -164,7 +165,7 @@ def target_data(config: Config) -> Labelled | LabelledTexts:
         )
     else:
         data = ranking.load(config.data, size=config.size, seed=config.seed)
-    return data.fewer(config.truth_images, config.seed)
+    return data.fewer(config.truth_samples, config.seed)
 
 
 def candidates(config: Config) -> tuple[dict[str, Any], list[dict[str, str]]]:

@@ -49,8 +49,9 @@ class Outcome:
 
 
 def run(
-    notebook: Path, parameters: dict[str, Any] | None = None, *, out: Path | None = None, whole: bool = False
-) -> Outcome:
+    notebook: Path, parameters: dict[str, Any] | None = None, *, out: Path | None = None, whole: bool = False,
+    without: str = "",
+) -> Outcome:  # fmt: skip
     """Execute `notebook` (MyST Markdown) and write it as ``NAME.ipynb`` beside it, or into the folder `out`.
 
     With `whole`, the page ``NAME.html`` and the folder ``NAME.record`` are written, too. Nothing is done if these files
@@ -68,6 +69,8 @@ def run(
         The path of the ``.md`` file.
     parameters
         Parameters by name; each must be a field of the Config of the notebook's experiment.
+    without
+        A tag, whose cells are left out.
 
     Raises
     ------
@@ -79,7 +82,7 @@ def run(
     RunError
         A cell fails; the notebook up to this cell is kept as ``NAME.failed.ipynb``.
     """
-    source = read(notebook)
+    source = read(notebook, without)
     resolved = source.resolve(parameters or {})
     if whole and not resolved.record.is_dir() and (missing := source.missing_data(parameters or {})):
         from advtransfer.datasets import DataUnavailable  # imported here, because it is slow

@@ -1,6 +1,8 @@
 """An executed notebook as one HTML file, without the book around it."""
 
 import ast
+import base64
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,11 @@ from advtransfer.records import storage
 HIDDEN = {"remove-input", "hide-input", "hide-cell"}
 UNSEEN = "application/papermill.record/"  # prefix that myst-nb gives to values that are glued but not displayed
 LINK = re.compile(r"(.*?)\s*<[^>]*>")
+PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
 
 
 def write_html(notebook: Path, target: Path) -> None:
-    """Render an executed notebook, with the numbers that its text quotes and with captions under its figures.
+    """Render an executed notebook, with the numbers that its text quotes, and figures with captions and alt texts.
 
     References to other pages, which only the book can resolve, become plain text. Formulas need MathJax, which is
     loaded from the network when the page is read.
@@ -29,13 +32,14 @@ def write_html(notebook: Path, target: Path) -> None:
     tagged = [set(cell.metadata.get("tags", ())) for cell in node.cells]
     unseen = any("parameters" in tags and tags & HIDDEN for tags in tagged)
     hidden = HIDDEN | ({"injected-parameters"} if unseen else set())
+    captions = [_caption(cell) for cell in node.cells]
     for cell, tags in zip(node.cells, tagged, strict=True):
         if cell.cell_type == "markdown":
             cell.source = _resolved(cell.source, values)
         else:
-            cell.outputs = [output for output in cell.outputs if not _glue_name(output)]
+            cell.outputs = [_described(output, _about(cell)) for output in cell.outputs if not _glue_name(output)]
         cell.metadata["tags"] = sorted(tags | ({"remove-input"} if tags & hidden else set()))
-    node.cells = [shown for cell in node.cells for shown in (cell, *_caption(cell))]
+    node.cells = [shown for cell, below in zip(node.cells, captions, strict=True) for shown in (cell, *below)]
     options = {
         "TagRemovePreprocessor": {"remove_input_tags": {"remove-input"}, "enabled": True},
         "HTMLExporter": {"exclude_input_prompt": True, "exclude_output_prompt": True},
@@ -99,6 +103,24 @@ def _role(name: str, content: str, values: dict[str, Any]) -> str:
     return content.removeprefix("~").rpartition(".")[2] if name.startswith("py:") else content
 
 
+def _described(output: nbformat.NotebookNode, about: dict[str, Any]) -> nbformat.NotebookNode:
+    """A picture as an HTML element with its alt text, which nbconvert does not write; other outputs as they are."""
+    kind = next((kind for kind in PICTURES if kind in output.get("data", {})), None)
+    if kind is None or not (alt := about.get("image", {}).get("alt")):
+        return output
+    held = output.data[kind]
+    coded = base64.b64encode(held.encode()).decode() if kind.endswith("xml") else "".join(held.split())
+    element = f'<img src="data:{kind};base64,{coded}" alt="{html.escape(alt)}">'
+    return nbformat.v4.new_output("display_data", {"text/html": element})
+
+
+def _about(cell: nbformat.NotebookNode) -> dict[str, Any]:
+    """What myst-nb is told of a cell's figure."""
+    return dict(cell.metadata.get("mystnb", {}))
+
+
 def _caption(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption")
-    return [nbformat.v4.new_markdown_cell(caption, id=f"{cell['id']}-caption")] if caption else []
+    """The caption of a cell's figure as a cell of its own; none where the cell has drawn no figure."""
+    caption = _about(cell).get("figure", {}).get("caption")
+    drawn = any(kind in output.get("data", {}) for output in cell.get("outputs", ()) for kind in PICTURES)
+    return [nbformat.v4.new_markdown_cell(caption, id=f"{cell['id']}-caption")] if caption and drawn else []

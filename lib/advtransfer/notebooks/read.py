@@ -36,6 +36,8 @@ class Notebook:
 
     path: Path
     text: str
+    without: str = ""
+    """A tag, whose cells are left out."""
 
     @cached_property
     def node(self) -> nbformat.NotebookNode:
@@ -45,6 +47,7 @@ class Notebook:
         except Exception as error:  # jupytext passes on whatever its parsers raise
             reason = " ".join(str(error).split())
             raise NotebookError(f"{self.path} is not a notebook in MyST Markdown: {reason}") from None
+        node.cells = [cell for cell in node.cells if self.without not in cell.metadata.get("tags", ())]
         node.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         for number, cell in enumerate(node.cells):
             cell["id"] = f"cell-{number}"
@@ -121,7 +124,7 @@ class Notebook:
         answer = self._answer(given)
         name = self.experiment.rpartition(".")[2]
         shown = [*sorted(shipped.folder().glob("paper/*.csv")), *sorted((shipped.results() / name).rglob("*.json"))]
-        depends = [self.text, answer["parameters"], self._source, answer["inputs"]]
+        depends = [self.text, self.without, answer["parameters"], self._source, answer["inputs"]]
         key = digest([*depends, [storage.sha256(path) for path in shown]])
         from advtransfer.records.runs import place  # imported here, because it is slow
 
@@ -212,8 +215,8 @@ def _stamp(path: str) -> list[int] | None:
     return list(storage.stamp(Path(path))) if Path(path).is_file() else None
 
 
-def read(path: Path) -> Notebook:
-    """Read the notebook at `path` (``.md``).
+def read(path: Path, without: str = "") -> Notebook:
+    """Read the notebook at `path` (``.md``), without the cells that have the tag `without`.
 
     Raises
     ------
@@ -227,6 +230,6 @@ def read(path: Path) -> Notebook:
         names = sorted(other.stem for other in path.parent.glob("*.md"))
         raise NotebookError(f"{unknown('notebook', path.stem, names)} (in {path.parent})")
     try:
-        return Notebook(path, path.read_text(encoding="utf-8"))
+        return Notebook(path, path.read_text(encoding="utf-8"), without)
     except UnicodeDecodeError as error:
         raise NotebookError(f"{path} is not a notebook in MyST Markdown: {error}") from None

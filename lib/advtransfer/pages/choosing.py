@@ -23,6 +23,7 @@ SHOWN = ("probe", "1-NN", "LogME", "H-score", "alpha1")
 DRAWN = ("probe", "1-NN", "LogME", "LEEP", "N-LEEP", "H-score", "alpha1", "back_alpha1", "alpha2")
 WITH_FLOOR = ("probe", "1-NN", "LogME", "LEEP", "H-score", "TransRate", "alpha1", "back_alpha1", "alpha2")
 """The scores of the two figures."""
+FEWEST = 3  # candidates, to be in an order
 
 
 def load(config: choosing.Config) -> Record | None:
@@ -38,31 +39,35 @@ def label(score: str) -> str:
     return SYMBOLS.get(score, score)
 
 
+def introduction(record: Record | None) -> str | None:
+    """What was ranked for what, and what the ranking says, as Markdown."""
+    return None if record is None else tables.escaped(f"{about(record)}{_left_out(record)}\n\n{answer(record)}")
+
+
 def missing(config: choosing.Config) -> str:
     """What to do where the data are not here."""
     return tables.missing(choosing.required(config))
 
 
-def about(record: Record | None) -> str | None:
-    """What was ranked for what, in two sentences."""
-    if record is None:
-        return None
+def about(record: Record) -> str:
+    """What was ranked for what, in plain words."""
     target, candidates = record.tables["target"].iloc[0], record.tables["candidates"]
     used = int(record.tables["scores"]["labels"].max())
     size = f" of {target['height']} × {target['width']} pixels" if kind(record) == "images" else ""
     attacked = int(candidates["own_deviation"].notna().sum())
     each = "each is" if attacked == len(candidates) else f"{attacked} are"
     said = (
-        f"The target is *{target['name']}*: {target['classes']} classes, {kind(record)}{size}. There are "
+        f"The target is {target['name']}: {target['classes']} classes, {kind(record)}{size}. There are "
         f"{len(candidates)} candidates, of which {each} attacked once, and the target model once. The scores read "
         f"{used:,} labels. "
     )
     if np.isfinite(target["accuracy"]):
+        given = record.config["target"]
         said += (
-            f"The target model, trained on the target alone, has {100 * target['accuracy']:.0f}% on the test "
-            f"{kind(record)}."
+            f"The target model, {given or 'trained on the target alone'}, has {100 * target['accuracy']:.0f}% on the "
+            f"test {kind(record)}."
         )
-    return said.strip() + (_attacked_texts(record) if kind(record) == "texts" else "") + _left_out(record)
+    return said.strip() + (_attacked_texts(record) if kind(record) == "texts" else "")
 
 
 def kind(record: Record) -> str:
@@ -80,20 +85,18 @@ def _attacked_texts(record: Record) -> str:
     without = alphas[~np.isfinite(alphas["value"])].drop_duplicates("candidate")
     if without.empty:
         return said
-    reasons = "; ".join(f"`{row['candidate']}` ({row['note']})" for _, row in without.iterrows())
+    reasons = "; ".join(f"{row['candidate']} ({row['note']})" for _, row in without.iterrows())
     return f"{said} There is no α for {reasons}."
 
 
 def _left_out(record: Record) -> str:
-    rows = [f"`{row['name']}` ({row['reason']})" for _, row in record.tables["left_out"].iterrows()]
+    rows = [f"{row['name']} ({row['reason']})" for _, row in record.tables["left_out"].iterrows()]
     shown = rows[:5] + ([f"and {len(rows) - 5} more"] if len(rows) > 5 else [])
     return f" Left out: {'; '.join(shown)}." if rows else ""
 
 
-def answer(record: Record | None) -> str | None:
-    """What the ranking says, in three sentences."""
-    if record is None:
-        return None
+def answer(record: Record) -> str:
+    """What the ranking says, in three sentences of plain words."""
     places = record.tables["ranks"]
     sentences = []
     for score in ("probe", "alpha1"):
@@ -101,15 +104,15 @@ def answer(record: Record | None) -> str | None:
         if len(part):
             best = part.sort_values("rank").iloc[0]["candidate"]
             others = part[(part["group"] == 1) & (part["candidate"] != best)]["candidate"]
-            tied = f"; it cannot be told from {_listed(others)}" if len(others) else ", apart from all others"
-            said = f"By {'the ' if score == 'probe' else ''}{label(score)} the best is **{best}**{tied}"
+            tied = f"; it cannot be told from {_listed(others)}" if len(others) else ", which can be told from all others"
+            said = f"By {'the ' if score == 'probe' else ''}{label(score)} the best is {best}{tied}"
             sentences.append(f"{said}{_at_the_floor(record, score, best)}.")
     if "accuracy" in record.tables["candidates"]:
         known = record.tables["candidates"].sort_values("accuracy", ascending=False)
         first = known.iloc[0]
         near = known[known["accuracy_high"] >= first["accuracy_low"]]["candidate"].iloc[1:]
         tied = f", though its interval meets that of {_listed(near)}" if len(near) else ""
-        sentences.append(f"On the test {kind(record)} **{first['candidate']}** is the best after transfer{tied}.")
+        sentences.append(f"On the test {kind(record)} {first['candidate']} is the best after transfer{tied}.")
     return " ".join([*sentences, *_no_more_than_noise(record)])
 
 
@@ -141,7 +144,7 @@ def table(record: Record | None) -> pd.DataFrame | str | None:
     rows, scores = [], record.tables["scores"].set_index(["candidate", "score"])
     shown = [name for name in SHOWN if name in set(record.tables["scores"]["score"])]
     for _, candidate in record.tables["candidates"].iterrows():
-        row: dict[str, Any] = {"candidate": candidate["candidate"]}
+        row: dict[str, Any] = {"candidate": tables.escaped(candidate["candidate"])}
         if "accuracy" in candidate:
             row["after transfer, %"] = tables.percent(candidate, "accuracy")
         for name in shown:
@@ -183,12 +186,12 @@ def details(record: Record | None) -> pd.DataFrame | None:
         return None
     rows = [
         {
-            "candidate": row["candidate"],
+            "candidate": tables.escaped(row["candidate"]),
             "score": label(row["score"]),
             "value": tables.interval(row["value"], row["low"], row["high"]),
             "floor": tables.number(row["floor"]),
             "best 95% of the floor": tables.number(row["floor_high"]),
-            "note": row["note"],
+            "note": tables.escaped(row["note"]),
         }
         for _, row in record.tables["scores"].iterrows()
     ]
@@ -202,7 +205,7 @@ def attacks_table(record: Record | None) -> pd.DataFrame | None:
     scores = record.tables["scores"].set_index(["candidate", "score"])
     rows = []
     for _, candidate in record.tables["candidates"].iterrows():
-        row = {"candidate": candidate["candidate"]}
+        row = {"candidate": tables.escaped(candidate["candidate"])}
         for name in ("alpha1", "back_alpha1", "alpha2"):
             if (candidate["candidate"], name) in scores.index:
                 found = scores.loc[(candidate["candidate"], name)]
@@ -214,9 +217,28 @@ def attacks_table(record: Record | None) -> pd.DataFrame | None:
     return pd.DataFrame(rows) if any(name in set(record.tables["scores"]["score"]) for name in ALPHAS) else None
 
 
+def trained_for(*epochs: int) -> pd.DataFrame:
+    """α1 of small untrained networks for made-up images, with target models that were trained for fewer or more epochs.
+
+    This is an example that takes seconds: a row per target model, with its accuracy.
+    """
+    rows = []
+    for count in epochs:
+        found = choosing.run(
+            choosing.Config.from_profile(
+                "smoke", samples=60, steps=5, only=("alpha1",), truth="none", target_epochs=count
+            )
+        ).tables
+        row = {"target_epochs": count, "accuracy of the target model, %": f"{100 * found['target']['accuracy'][0]:.0f}"}
+        for _, each in found["scores"].iterrows():
+            row[f"α1 of {each['candidate']}"] = tables.interval(each["value"], each["low"], each["high"])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def judged(record: Record | None) -> pd.DataFrame | None:
     """How well each score orders the candidates by the truth: regret, rank correlation, cost."""
-    if record is None or "accuracy" not in record.tables["candidates"]:
+    if record is None or not _is_judged(record):
         return None
     rows = [
         {
@@ -240,7 +262,7 @@ def costs(record: Record) -> pd.DataFrame:
     rows = []
     for score, part in record.tables["scores"].groupby("score", sort=False):
         known = part[np.isfinite(part["value"])].set_index("candidate")
-        if len(known) < 3:
+        if len(known) < FEWEST:
             continue
         sign = -1 if score in SMALLER_IS_BETTER else 1
         accuracy = candidates.loc[known.index, "accuracy"].to_numpy()
@@ -262,14 +284,20 @@ def costs(record: Record) -> pd.DataFrame:
 
 def regret_figure(record: Record | None) -> Figure | None:
     """Regret of each score against its seconds."""
-    known = record is not None and "accuracy" in record.tables["candidates"]
-    return ranked.regret(costs(record), label) if record is not None and known else None
+    return ranked.regret(costs(record), label) if record is not None and _is_judged(record) else None
+
+
+def _is_judged(record: Record) -> bool:
+    """Whether the accuracy after transfer is known, and of enough candidates that there is an order."""
+    return "accuracy" in record.tables["candidates"] and len(record.tables["candidates"]) >= FEWEST
 
 
 def why_not_the_probe(record: Record | None) -> str | None:
     """The measured costs of the probe, beside those of α."""
     if record is None or "accuracy" not in record.tables["candidates"]:
         return None
+    if not _is_judged(record):
+        return "There are too few candidates to say how well a score orders them."
     found = costs(record).set_index("score")
     if not {"probe", "alpha1"} <= set(found.index):
         return None

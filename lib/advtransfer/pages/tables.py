@@ -96,6 +96,18 @@ def _is_number(cell: object) -> bool:
     return head in ("–", "") or (head[:1] == "$" and head[1:2].isdigit()) or head.replace(".", "", 1).isdigit()
 
 
+def settings(config: Config) -> pd.DataFrame:
+    """The parameters of a run: value and meaning."""
+    fields = type(config).model_fields.items()
+    rows = [[f"`{name}`", _setting(getattr(config, name)) or "none", field.description] for name, field in fields]
+    return pd.DataFrame(rows, columns=["setting", "value", "meaning"])
+
+
+def escaped(text: str) -> str:
+    """Plain text as Markdown that shows it letter for letter."""
+    return re.sub(r"([\\`*_\[\]<>$~#])", r"\\\1", text)
+
+
 def departures(runs: Mapping[str, Config]) -> pd.DataFrame:
     """The parameters in which a run differs from the profile ``paper``: their meaning, and what each of `runs` has."""
     released = type(next(iter(runs.values()))).from_profile("paper")

@@ -222,6 +222,9 @@ def _folder(path: Path, size: int, seed: int) -> Labelled:
         (x, y, broken), (x_test, y_test, others) = parts
         data = from_tensors(x, y, x_test, y_test, classes=classes, name=path.name)
         return replace(data, left_out=(*broken, *others))
+    if len(folders) < 2:
+        found = f"one folder, {next(iter(folders))}" if folders else "no folder"
+        raise DataError(f"{path} holds {found}; expected a folder of pictures per class, two at least")
     x, y, broken = _pictures(path, list(folders), size)
     return replace(from_tensors(x, y, classes=list(folders), name=path.name, seed=seed), left_out=tuple(broken))
 
@@ -244,7 +247,10 @@ def _pictures(path: Path, classes: list[str], size: int) -> tuple[Tensor, Tensor
         if len(found) == before:
             broken.append(f"{name}: a class without a picture")
     if not found:
-        raise DataError(f"{path} holds no picture in {len(classes)} folders; expected a folder of pictures per class")
+        why = f" ({broken[0]})" if broken else ""
+        raise DataError(
+            f"{path} holds no picture in {len(classes)} folders{why}; expected a folder of pictures per class"
+        )
     return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2), torch.tensor(labels), broken
 
 

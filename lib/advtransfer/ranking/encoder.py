@@ -16,6 +16,8 @@ from advtransfer.prepare import prepare
 from advtransfer.records import weights
 from advtransfer.records.provenance import digest
 
+FAILURES = (ValueError, TypeError, IndexError, AttributeError, NotImplementedError, RuntimeError)
+"""What a strange model raises."""
 Features = str | Callable[[nn.Module, Tensor], Tensor] | None
 
 
@@ -111,8 +113,10 @@ class Encoder(nn.Module):
             The outputs or the features are not a matrix with a row per image.
         """
         if callable(self._features):
-            features = self._features(self.module, self._normalised(x))
-            return _outputs(self, x), _matrix(features, len(x), "its features")
+            outputs = _outputs(self, x)
+            with self.explained(x):
+                features = self._features(self.module, self._normalised(x))
+            return outputs, _matrix(features, len(x), "its features")
         with noting(self.module, self._layer, self._before) as noted:
             outputs = _outputs(self, x)
         if not noted:
@@ -124,6 +128,18 @@ class Encoder(nn.Module):
         made = copy.copy(self)  # shares nothing that is changed: the next line replaces the module in the copy alone
         made._modules = {**self._modules, "module": prepare(self.module)}
         return made
+
+    @contextmanager
+    def explained(self, x: Tensor) -> Iterator[None]:
+        """Raise an `EncoderError` of one line where the module fails at images (N, 3, height, width)."""
+        try:
+            yield
+        except FAILURES as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            height, width = x.shape[-2:] if self.size is None else (self.size, self.size)
+            unsized = isinstance(error, RuntimeError) and self.size is None
+            hint = "; expected size, the pixels that the model takes" if unsized else ""
+            raise EncoderError(f"the model cannot be used at {height} × {width} pixels: {reason}{hint}") from error
 
     def _normalised(self, x: Tensor) -> Tensor:
         if self.size is not None and x.shape[-2:] != (self.size, self.size):
@@ -165,10 +181,8 @@ def place_of(module: nn.Module, features: str | None) -> tuple[str, bool]:
 
 
 def _outputs(encoder: Encoder, x: Tensor) -> Tensor:
-    try:
+    with encoder.explained(x):
         return outputs_of(encoder, x)
-    except ValueError as error:
-        raise EncoderError(str(error)) from None
 
 
 def _matrix(features: Any, rows: int, what: str) -> Tensor:

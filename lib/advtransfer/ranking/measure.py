@@ -158,11 +158,13 @@ class Target(Aim):
             return torch.cat([net(part.to(device()).float() / 255).argmax(1).cpu() for part in parts])
 
     def accuracy(self) -> float:
-        """The share of the target's test images that its model classifies correctly."""
+        """The share of the target's test images that its model classifies correctly; NaN for one of other classes."""
         with evaluating(self.model):
             parts = self.data.x_test.split(200)
-            found = torch.cat([self.model(part.to(device()).float() / 255).argmax(1).cpu() for part in parts])
-        return float((found == self.data.y_test).double().mean())
+            outputs = torch.cat([outputs_of(self.model, part.to(device()).float() / 255).cpu() for part in parts])
+        if outputs.shape[1] != len(self.data.classes):
+            return float("nan")
+        return float((outputs.argmax(1) == self.data.y_test).double().mean())
 
 
 def naive_model(data: Labelled, settings: Settings) -> Encoder:

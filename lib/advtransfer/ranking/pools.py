@@ -3,13 +3,15 @@
 import importlib
 import importlib.util
 import pickle
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import nn
 
 from advtransfer.datasets import encoders
@@ -48,7 +50,7 @@ class Candidate(BaseModel):
     weights: Path | str | None = Field(
         default=None, description="file of a state dict; torchvision: name of its weights"
     )
-    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="checksum of the file of weights")
+    sha256: str | None = Field(default=None, description="checksum of the file of weights")
     size: int | None = Field(default=None, ge=1, description="height and width of the images that it takes")
     mean: tuple[float, ...] | None = Field(default=None, description="per channel, of pixels in [0, 1]")
     std: tuple[float, ...] | None = Field(default=None, description="per channel, of pixels in [0, 1]")
@@ -60,6 +62,13 @@ class Candidate(BaseModel):
         named = [str(self.weights or ""), str(self.build or "").rpartition(":")[0], str(self.transformers or "")]
         found = [folder / Path(name).expanduser() for name in named if name]
         return [file for place in found for file in ([place] if place.is_file() else sorted(place.glob("*")))]
+
+    @field_validator("sha256")
+    @classmethod
+    def _checksum(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch("[0-9a-fA-F]{64}", value):
+            raise ValueError("64 digits from 0 to f, as sha256sum prints them")
+        return value and value.lower()
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -167,21 +176,30 @@ def _imported(candidate: Candidate, folder: Path) -> Built:
     place, colon, name = str(candidate.build).rpartition(":")
     if not colon:
         raise PoolError(f"build is {candidate.build!r}; expected package.module:name or file.py:name")
-    if place.endswith(".py"):
-        file = folder / place
-        spec = importlib.util.spec_from_file_location(f"advtransfer_pool_{file.stem}", file)
-        if spec is None or spec.loader is None or not file.is_file():
-            raise PoolError(f"{file} does not exist; expected a file with {name}")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(place)
+    file = folder / place
+    if place.endswith(".py") and not file.is_file():
+        raise PoolError(f"{file} does not exist; expected a file with {name}")
+    try:
+        module = _module_at(file) if place.endswith(".py") else importlib.import_module(place)
+        if hasattr(module, name):
+            made = getattr(module, name)(**candidate.arguments)
+    except Exception as error:  # the code of a user may raise anything
+        raise PoolError(f"{candidate.build} failed: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         raise PoolError(unknown(f"name in {place}", name, [n for n in vars(module) if not n.startswith("_")]))
-    made = getattr(module, name)(**candidate.arguments)
     if not isinstance(made, nn.Module):
         raise PoolError(f"{candidate.build} made a {type(made).__name__}; expected a torch.nn.Module")
     return _loaded(made, candidate, folder), {}
+
+
+def _module_at(file: Path) -> ModuleType:
+    """A file of Python, run as a module."""
+    spec = importlib.util.spec_from_file_location(f"advtransfer_pool_{file.stem}", file)
+    assert spec is not None  # for a name that ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _of_torchvision(candidate: Candidate, folder: Path) -> Built:

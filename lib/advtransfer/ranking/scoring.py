@@ -1,5 +1,6 @@
 """Rank a pool of candidates for a target: scores with floor, interval and cost, α in both directions, and the truth."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from advtransfer.ranking.measure import Aim, Arrays, Settings, Target, measure
 from advtransfer.ranking.text_encoder import TextEncoder
 from advtransfer.ranking.text_target import TextTarget
 from advtransfer.ranking.texts import LabelledTexts
+from advtransfer.ranking.trial import check_kinds, failing, none_left
 
 Function = Callable[[Tensor, Tensor], float]
 
@@ -140,8 +142,9 @@ def score(
     ------
     ValueError
         A setting or a name of a score that is unknown, candidates that read something else than the data are, or no
-        candidate that can be used.
+        candidate that can be used. It is raised before the target model is trained: each model is tried on two samples.
     """
+    check_kinds(pool, data, target)
     if not pool:
         raise ValueError("the pool is empty; expected at least one candidate")
     for name in only:
@@ -152,17 +155,24 @@ def score(
     except TypeError:
         name = next(name for name in settings if name not in Settings.__dataclass_fields__)
         raise ValueError(unknown("setting", name, Settings.__dataclass_fields__)) from None
+    useless = failing(pool, data)
+    if len(useless) == len(pool):
+        raise ValueError(none_left(useless))
+    for name, why in useless.items() if progress else ():
+        tqdm.write(f"left out: {name}: {why}", file=sys.stderr)
+    for why in failing({"": target}, data).values() if target is not None else ():
+        raise EncoderError(f"the target model: {why}")
     aim = _aim(pool, data, chosen, target)
     found: dict[str, Arrays] = {}
-    left_out = [(line.partition(": ")[0], line.partition(": ")[2]) for line in data.left_out]
-    for name, encoder in tqdm(pool.items(), "candidates measured", disable=None if progress else True):
+    able = {name: encoder for name, encoder in pool.items() if name not in useless}
+    for name, encoder in tqdm(able.items(), "candidates measured", disable=None if progress else True):
         try:
             compute = _measuring(encoder, aim)
             found[name] = keep(name, compute) if keep else compute()
         except EncoderError as error:
-            left_out.append((name, str(error)))
+            useless[name] = str(error)
     if not found:
-        raise ValueError(f"no candidate can be used: {'; '.join(f'{name}: {why}' for name, why in left_out)}")
+        raise ValueError(none_left(useless))
     rows, draws = [], []
     for name, arrays in tqdm(found.items(), "candidates scored", disable=None if progress else True):
         for row, drawn in _scored(arrays, aim, only, chosen):
@@ -170,6 +180,7 @@ def score(
             draws += [
                 {"candidate": name, "score": row["score"], "draw": k, "value": v} for k, v in enumerate(drawn.tolist())
             ]
+    left_out = [(line.partition(": ")[0], line.partition(": ")[2]) for line in data.left_out] + list(useless.items())
     sizes = (0, 0) if isinstance(data, LabelledTexts) else data.x_train.shape[2:]
     told = {
         "name": data.name, "classes": len(data.classes), "train": len(data.y_train), "test": len(data.y_test),
@@ -185,14 +196,9 @@ def score(
 
 
 def _aim(pool: Mapping[str, Any], data: Any, settings: Settings, target: Any) -> Aim:
-    """The target, once it is certain that all models read what the data are."""
-    texts = isinstance(data, LabelledTexts)
-    models = {**pool, **({"the target model": target} if target is not None else {})}
-    if wrong := [name for name, model in models.items() if isinstance(model, TextEncoder) != texts]:
-        read, are = ("images", "texts") if texts else ("texts", "images")
-        shown = ", ".join(wrong[:5]) + (" …" if len(wrong) > 5 else "")
-        raise ValueError(f"the data {data.name!r} are {are}, and {shown} read {read}; expected models of {are} alone")
-    return TextTarget(data, settings, pool, target) if texts else Target(data, settings, target)
+    if isinstance(data, LabelledTexts):
+        return TextTarget(data, settings, pool, target)
+    return Target(data, settings, target)
 
 
 def _measuring(encoder: Any, aim: Aim) -> Callable[[], Arrays]:

@@ -10,11 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from advtransfer.models.tokens import Tokens, by_length
 from advtransfer.modes import evaluating, outputs_of
-from advtransfer.ranking.encoder import EncoderError, check_finite, noting, place_of
+from advtransfer.ranking.encoder import FAILURES, EncoderError, check_finite, noting, place_of
 from advtransfer.records import weights
 from advtransfer.records.provenance import digest
-
-FAILURES = (ValueError, TypeError, IndexError, NotImplementedError, RuntimeError)  # what a strange model raises
 
 
 class TextEncoder(nn.Module):

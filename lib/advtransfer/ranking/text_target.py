@@ -142,11 +142,11 @@ class TextTarget(Aim):
         return self._predicted(net.encoder, net.head)
 
     def accuracy(self) -> float:
-        """The share of the target's test texts that its model classifies correctly; NaN for one without a head."""
-        if not self.model.classifier:
+        """The share of the target's test texts that its model classifies correctly; NaN for one of other classes."""
+        outputs = self.extract(self.model, None, "test")[0]
+        if not self.model.classifier or outputs.shape[1] != len(self.data.classes):
             return float("nan")
-        found = self.extract(self.model, None, "test")[0].argmax(1)
-        return float((found == self.data.y_test).double().mean())
+        return float((outputs.argmax(1) == self.data.y_test).double().mean())
 
     def _predicted(self, encoder: TextEncoder, head: nn.Module) -> Tensor:
         features = self.extract(encoder, None, "test")[1]

@@ -1,0 +1,44 @@
+"""Which models can be used, found out on two samples before the target model is trained and anything is attacked."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from advtransfer.ranking import encoder, text_encoder
+from advtransfer.ranking.data import Labelled
+from advtransfer.ranking.encoder import Encoder, EncoderError
+from advtransfer.ranking.text_encoder import TextEncoder
+from advtransfer.ranking.texts import LabelledTexts
+
+
+def check_kinds(pool: Mapping[str, Any], data: Any, target: Any) -> None:
+    """Refuse what is no pool, no data or no model, and models that read something else than the data are."""
+    texts = isinstance(data, LabelledTexts)
+    if not isinstance(pool, Mapping):
+        raise ValueError(f"the pool is a {type(pool).__name__}; expected models by name, as ranking.read gives them")
+    if not isinstance(data, Labelled | LabelledTexts):
+        raise ValueError(f"the data are a {type(data).__name__}; expected what ranking.load or from_tensors gives")
+    models = {**pool, **({"the target model": target} if target is not None else {})}
+    for name, model in models.items():
+        if not isinstance(model, Encoder | TextEncoder):
+            raise ValueError(f"{name} is a {type(model).__name__}; expected ranking.Encoder(model, size=...) around it")
+    if wrong := [name for name, model in models.items() if isinstance(model, TextEncoder) != texts]:
+        read, are = ("images", "texts") if texts else ("texts", "images")
+        shown = ", ".join(wrong[:5]) + (" …" if len(wrong) > 5 else "")
+        raise ValueError(f"the data {data.name!r} are {are}, and {shown} read {read}; expected models of {are} alone")
+
+
+def failing(pool: Mapping[str, Any], data: Any) -> dict[str, str]:
+    """Why candidates cannot be used, tried on two samples before the target model is trained."""
+    extracted: Any = text_encoder.extracted if isinstance(data, LabelledTexts) else encoder.extracted
+    found = {}
+    for name, candidate in pool.items():
+        try:
+            extracted(candidate, data.x_train[:2])
+        except EncoderError as error:
+            found[name] = str(error)
+    return found
+
+
+def none_left(useless: Mapping[str, str]) -> str:
+    """What is said where no candidate is left."""
+    return f"no candidate can be used: {'; '.join(f'{name}: {why}' for name, why in useless.items())}"
