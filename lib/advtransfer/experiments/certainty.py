@@ -178,7 +178,7 @@ def _tie(case: Case) -> float:
     return error
 
 
-@_states("no-order", "New", "a steep output of f⋄ that f⋆ does not see: C_w falls 100 times, the distance stays")
+@_states("no-order", "New", "a steep output of $f_b$ that $f_a$ does not see: C_w falls 100 times, the distance stays")
 def _steep_output(case: Case) -> float:
     n, steep = case.b.shape[2], 100 * torch.linalg.matrix_norm(case.b, 2)
     wide_a = torch.nn.functional.pad(case.a, (0, 1))

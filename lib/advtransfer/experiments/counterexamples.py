@@ -57,7 +57,7 @@ def printed_fraction(jac_a: Tensor, jac_b: Tensor, hessian_a: Tensor, hessian_b:
     # These have unit H_a norm, yet their inner product is Euclidean, as printed.
     own = torch.where(length_a > 0, 1 / length_a, 0)[..., None] * own
     other = torch.where(length_b > 0, 1 / length_b, 0)[..., None] * other
-    v = parts.sigma * length_b  # σ⋄⁽¹⁾ cancels against the denominator of A1
+    v = parts.sigma * length_b  # σ_b⁽¹⁾ cancels against the denominator of A1
     m = torch.einsum("nk,nkd,nkm->dm", v, own, other) / len(v)
     kernel = matching.pinv((jac_b @ jac_b.mT).mean(0))
     norm_a = (root_a @ jac_a).square().sum((1, 2)).mean()

@@ -39,7 +39,11 @@ def _unbiased(case: Case) -> float:
     return worst
 
 
-@_states("p-from-attacks", "Theorem 3.1", "P = E Σᵢ Δ⋆⋆⁽ⁱ⁾ Δ⋆⋄⁽ⁱ⁾ᵀ over an orthonormal basis of attacks")
+@_states(
+    "p-from-attacks",
+    "Theorem 3.1",
+    r"$P = \mathbb E \sum_i \Delta_{aa}^{(i)} \Delta_{ab}^{(i)\top}$ over an orthonormal basis of attacks",
+)
 def _cross_moment(case: Case) -> float:
     h = case.a.mT @ case.h_a @ case.a
     delta = torch.linalg.eigh(h).eigenvectors.mT  # all n attacks, including those that move nothing
@@ -61,19 +65,23 @@ def _pairs_in_full(case: Case) -> float:
     return abs(in_full * parts.kernel_norm / norm - r) / r
 
 
-@_states("cancel-h", "Theorem 3.1", "R does not depend on H⋄, as long as it is positive definite")
+@_states("cancel-h", "Theorem 3.1", "R does not depend on $H_b$, as long as it is positive definite")
 def _other_metric(case: Case) -> float:
     return abs(case.ratio.ratio - matching.theorem_ratio(case.a, case.b, case.h_a).ratio) / case.ratio.ratio
 
 
-@_states("invariance", "Proposition 3.1", "R is that of c·f⋆ and of any invertible affine map of f⋄")
+@_states("invariance", "Proposition 3.1", "R is that of $c f_a$ and of any invertible affine map of $f_b$")
 def _invariant(case: Case) -> float:
     change = _invertible(case, case.b.shape[1])
     r = matching.gradient_matching(case.a, case.b, case.h_a).r2
     return abs(matching.theorem_ratio(-3 * case.a, change @ case.b, case.h_a).ratio - r) / r
 
 
-@_states("function-matching", "Equation 13", "the best affine map is Cov(f⋆, f⋄) Cov(f⋄)†, for every constant H ⪰ 0")
+@_states(
+    "function-matching",
+    "Equation 13",
+    r"the best affine map is $C_{ab} C_{bb}^\dagger$, for every constant $H_a \succeq 0$",
+)
 def _function_matching(case: Case) -> float:
     f_a, f_b = (f(case.x).detach() for f in (case.f_a, case.f_b))
     found = matching.function_matching(f_a, f_b, case.h_a).distance

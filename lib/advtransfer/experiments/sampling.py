@@ -124,7 +124,12 @@ def alpha1(x: Tensor) -> Tensor:
     return 1 / x[..., 0].abs()
 
 
-@_states("heavy-attack", "Heavy tails", "the library's step on cross-entropy moves f⋄ by √2 ε ||x1| - ε/2|")
+@_states(
+    "heavy-attack",
+    "Heavy tails",
+    r"the library's step on cross-entropy moves $f_b$ by "
+    r"$\sqrt 2\, \varepsilon\, \bigl\lvert \lvert x_1 \rvert - \varepsilon / 2 \bigr\rvert$",
+)
 def _heavy_attack(case: Case) -> float:
     x = inputs(len(case.x), case.generator)
     borrowed, own = (d.norm(dim=1) for d in deviations(x))

@@ -126,7 +126,7 @@ def _in_unit_interval(case: Case) -> float:
     return max(result.alpha1_samples.max().item(), result.alpha2, result.alpha12)
 
 
-@_states("matching", "Equation 7", "the best affine map is W = P K†, for every constant H ⪰ 0")
+@_states("matching", "Equation 7", r"the best affine map is $W = P K^\dagger$, for every constant $H_a \succeq 0$")
 def _closed_form(case: Case) -> float:
     distance = matching.gradient_matching(case.a, case.b, case.h_a).relative
     return abs(distance - case.least_squares()) / distance
@@ -138,7 +138,7 @@ def _equation_12(case: Case) -> float:
     return abs(max(1 - case.ratio.ratio, 0.0) ** 0.5 - distance) / distance
 
 
-@_states("cancel", "Theorem 3.1", "the norm of J† cancels: four norms, one right-hand side")
+@_states("cancel", "Theorem 3.1", r"the norm of $K^\dagger$ cancels: four norms, one right-hand side")
 def _any_norm(case: Case) -> float:
     pseudo_inverse = case.parts.kernel * case.parts.kernel_norm
     values = []
@@ -170,7 +170,7 @@ def _diagonal(case: Case) -> float:
     return (blocks - torch.diag_embed(blocks.diagonal(dim1=1, dim2=2))).abs().max().item()
 
 
-@_states("scalar", "Theorem 3.1", "for a scalar f⋆ the first attack is all there is: R1 = 1 - distance²")
+@_states("scalar", "Theorem 3.1", "for a scalar $f_a$ the first attack is all there is: R1 = 1 - distance²")
 def _scalar(case: Case) -> float:
     scalar = case.a[:, :1]
     distance = matching.gradient_matching(scalar, case.b).relative
@@ -211,13 +211,13 @@ def _weighted(case: Case) -> tuple[float, float, float, float, float]:
     return ratio.ratio_first**0.5, c_w, ratio.rho, squares_b / positive[-1].item(), squares_b / positive[0].item()
 
 
-@_states("rho-3", "New", "√R1 ≥ C_w √(ρ E σ⋄² / λmax(K))", "inequality")
+@_states("rho-3", "New", r"$\sqrt{R_1} \ge C_w \sqrt{\rho\, \mathbb E \sigma_b^2 / \lambda_{\max}(K)}$", "inequality")
 def _lower(case: Case) -> float:
     root, c_w, rho, least, _ = _weighted(case)
     return c_w * (rho * least) ** 0.5 / root
 
 
-@_states("rho-4", "New", "√R1 ≤ C_w √(ρ E σ⋄² / λmin⁺(K))", "inequality")
+@_states("rho-4", "New", r"$\sqrt{R_1} \le C_w \sqrt{\rho\, \mathbb E \sigma_b^2 / \lambda_{\min}^+(K)}$", "inequality")
 def _upper(case: Case) -> float:
     root, c_w, rho, _, most = _weighted(case)
     return root / (c_w * (rho * most) ** 0.5)
