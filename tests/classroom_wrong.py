@@ -145,6 +145,15 @@ WRONG = [  # assignment, cell, answer, part of the message
      "return (m @ torch.linalg.pinv(k) @ m.T).trace() / size"), "trace norm"),
     ("3-theorem", "ratio", function("theorem_ratio(jac_a, jac_b)", SVD + K
      + "return (m @ k @ m.T).trace() / size"), "pseudo-inverse"),
+    ("3-theorem", "ratio", function("theorem_ratio(jac_a, jac_b)", SVD + K
+     + "m = (u @ (v @ jac_b.mT)).mean(0)\n"
+     "return (m @ torch.linalg.pinv(k) @ m.T).trace() / size"), "lacks the factor σ_a"),
+    ("3-theorem", "ratio", function("theorem_ratio(jac_a, jac_b)", SVD + K
+     + "m = (u * s[:, None] @ (v @ jac_b.mT) / torch.linalg.matrix_norm(jac_b, 2)[:, None, None]).mean(0)\n"
+     "return (m @ torch.linalg.pinv(k) @ m.T).trace() / size"), "lacks the factor σ_b"),
+    ("3-theorem", "ratio", function("theorem_ratio(jac_a, jac_b)", SVD + K
+     + "m = (u * s[:, None] @ (v @ jac_b.mT)).sum(0)\n"
+     "return (m @ torch.linalg.pinv(k) @ m.T).trace() / size"), "added up over the samples"),
     ("3-theorem", "broken",
      function("counterexample()", "return torch.eye(2)[None, :1], torch.eye(2)[None]"), "0.500"),
     ("3-theorem", "broken",

@@ -43,6 +43,22 @@ def test_the_student_edition_holds_no_answer_and_no_hidden_test(name, editions):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_no_line_of_code_is_cut_off_in_a_window_1280_pixels_wide(name, editions):
+    """JupyterLab shows about 104 characters there, beside its list of files."""
+    cells = [cell for cell in editions[name, "student"].cells if cell.cell_type == "code"]
+    assert [line for cell in cells for line in cell.source.splitlines() if len(line) > 100] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pages_that_a_sheet_names_are_in_the_book(name):
+    sheet, root = original(name).cells[0].source, SOURCES.parents[1]
+    pages = [*(root / "book").rglob("*.md"), *(root / "notebooks").glob("*.md")]
+    titles = {found[1] for page in pages if (found := re.search("^# (.*)", page.read_text(encoding="utf-8"), re.M))}
+    named = set(re.findall(r"\*([^*]+)\*", re.search(r"the pages? (\*.*?\*) of the book", sheet)[1]))
+    assert named <= titles
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_sheet_says_what_it_wants_and_has_twenty_points(name):
     notebook = original(name)
     first = notebook.cells[0].source
