@@ -107,6 +107,15 @@ def test_the_interval_of_the_median_is_counted_in_whole_numbers(seed, n, confide
     assert median_interval(holes, confidence=confidence) == found
 
 
+def test_the_fewest_values_for_a_median():
+    """Three tosses without heads have the probability 1/8, which is all that 75% allow; with 76% it takes four."""
+    assert median_interval(V[:3], confidence=0.75) == (1, 3)
+    refuses(
+        "values holds 3 values that are not NaN; expected at least 4", lambda: median_interval(V[:3], confidence=0.76)
+    )
+    assert median_interval(V[:4], confidence=0.76) == (1, 4)
+
+
 @pytest.mark.parametrize("n", [6, 9, 20])
 def test_the_interval_of_the_median_holds_it_for_values_with_ties(n):
     """0 with probability p, else 1: the coverage is a sum of binomial probabilities, in exact arithmetic."""
