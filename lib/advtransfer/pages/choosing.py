@@ -104,7 +104,9 @@ def answer(record: Record) -> str:
         if len(part):
             best = part.sort_values("rank").iloc[0]["candidate"]
             others = part[(part["group"] == 1) & (part["candidate"] != best)]["candidate"]
-            tied = f"; it cannot be told from {_listed(others)}" if len(others) else ", which can be told from all others"
+            tied = (
+                f"; it cannot be told from {_listed(others)}" if len(others) else ", which can be told from all others"
+            )
             said = f"By {'the ' if score == 'probe' else ''}{label(score)} the best is {best}{tied}"
             sentences.append(f"{said}{_at_the_floor(record, score, best)}.")
     if "accuracy" in record.tables["candidates"]:
