@@ -237,7 +237,8 @@ def control(sources: pd.DataFrame) -> pd.DataFrame:
         x, y, z = (part[name].to_numpy()[None] for name in ("alpha1", "probe_accuracy", "own_deviation"))
         xy, xz, yz = (float(spearman_rows(a, b)[0]) for a, b in ((x, y), (x, z), (y, z)))
         row = {"target": target, "n": len(part), "plain": xy, "with_own_deviation": xz}
-        row["held"] = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+        left = (1 - xz**2) * (1 - yz**2)
+        row["held"] = (xy - xz * yz) / left**0.5 if left > 0 else np.nan
         pairs = part[part["series"].isin(["robust", "slim"])].groupby(["architecture", "series"])
         for column, name in (("alpha1", "robust_alpha1"), ("probe_accuracy", "robust_accuracy")):
             both = pairs[column].mean().unstack().dropna() if len(pairs) else pd.DataFrame()  # noqa: PD010
