@@ -376,3 +376,20 @@ def test_an_attack_must_give_a_perturbation_like_x(attack, message) -> None:
     with pytest.raises(ValueError, match=message) as refused:
         metrics.transferability(model, model, torch.rand(4, 3), attack)
     assert "\n" not in str(refused.value)
+
+
+def test_robust_forms_of_alpha1_do_not_follow_one_small_denominator():
+    """Against numpy, in batches too; a sample that its own attack does not move counts in none of them."""
+    generator = torch.Generator().manual_seed(0)
+    d11, d12, d22 = (torch.randn(41, 3, generator=generator, dtype=torch.float64) for _ in range(3))
+    d22[7] = 0
+    d22[8] *= 1e-9
+    total = metrics.Accumulator()
+    for part in (slice(0, 10), slice(10, 41)):
+        total.update(d11[part], d12[part], d22[part])
+    found, kept = total.compute(), np.arange(41) != 7
+    carried, own = (d.norm(dim=1).numpy()[kept] for d in (d12, d22))
+    assert found.alpha1 == pytest.approx((carried / own).mean(), rel=1e-12)
+    assert found.alpha1_median == pytest.approx(np.median(carried / own), rel=1e-12)
+    assert found.alpha1_ratio == pytest.approx(carried.sum() / own.sum(), rel=1e-12)
+    assert found.alpha1 > 1e6 > 10 > max(found.alpha1_median, found.alpha1_ratio)

@@ -401,7 +401,8 @@ def test_metric_columns_are_the_estimates_and_intervals():
     columns = evaluation.metric_columns({"deviations": kept}, 0, 1)
     assert columns["alpha2_unbiased"] == found.alpha2_unbiased
     assert (columns["alpha12_low"], columns["alpha12_high"]) == ranges.alpha12
-    assert len(columns) == 13
+    assert (columns["alpha1_median"], columns["alpha1_ratio"]) == (found.alpha1_median, found.alpha1_ratio)
+    assert len(columns) == 15
 
 
 def test_printed_rows_and_their_correlation():
