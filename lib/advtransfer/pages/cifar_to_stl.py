@@ -12,7 +12,7 @@ from advtransfer.experiments.conclusions import METRICS
 from advtransfer.pages import comparison, evidence, plots, sizes, tables, verdicts
 from advtransfer.pages import runs as page_runs
 from advtransfer.pages.runs import HERE, STORED, Runs
-from advtransfer.pages.seeds import over_seeds
+from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
@@ -277,7 +277,7 @@ def forecast(runs: Runs) -> Figure:
     """Accuracy after transfer against α1, one point per source model: paper, stored and this run."""
     panels = {"Paper, STL-10": printed.table1()}
     for series, head in _domains(runs).items():
-        rows = over_seeds(_published(runs, series), ["label"], ["transfer_accuracy", "alpha1"])
+        rows = range_over_seeds(_published(runs, series), ["label"], ["transfer_accuracy", "alpha1"])
         panels[head[0].upper() + head[1:]] = rows
     if runs.record:
         panels[f"Rebuilt here, {protocol.SHORT[runs.config.target]}"] = _sources(runs)

@@ -14,7 +14,7 @@ from advtransfer.experiments.evaluation import Direction
 from advtransfer.pages import comparison, nlp_tables, plots, sizes, tables, verdicts
 from advtransfer.pages.comparison import MISSING
 from advtransfer.pages.runs import HERE, STORED, Runs, read_summary
-from advtransfer.pages.seeds import over_seeds
+from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import published as published_records
 from advtransfer.records.published import rows_of
@@ -104,7 +104,7 @@ def points(runs: Runs) -> Figure:
         panels[f"Paper, {direction}"] = nlp_tables.PAPER[direction]()
         if run:
             rows = nlp_tables.under(table, direction, "word")
-            rows = over_seeds(rows, ["label"], ["transfer_accuracy", "alpha1"]) if run == STORED else rows
+            rows = range_over_seeds(rows, ["label"], ["transfer_accuracy", "alpha1"]) if run == STORED else rows
             panels[f"{run.capitalize()}, {direction}"] = rows[rows["label"].isin(IN_PRINT)]
     return plots.forecast(panels)
 

@@ -1,4 +1,4 @@
-"""Means over seeds, with Student's interval."""
+"""Means over seeds, with Student's interval or with the range of the seeds."""
 
 from collections.abc import Sequence
 
@@ -21,3 +21,13 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str], l
         half = half_width(spread[name], count[name], level)
         found = found.assign(**{name: mean[name], f"{name}_low": mean[name] - half, f"{name}_high": mean[name] + half})
     return found.reset_index()
+
+
+def range_over_seeds(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """The same means, with the least and the greatest seed as ``name_low`` and ``name_high``, for a figure.
+
+    Student's interval from three seeds may leave the values that are possible.
+    """
+    groups = table.groupby(list(by), sort=False, dropna=False)[list(columns)]
+    ends = {"": groups.mean(), "_low": groups.min(), "_high": groups.max()}
+    return pd.concat([part.add_suffix(end) for end, part in ends.items()], axis=1).reset_index()

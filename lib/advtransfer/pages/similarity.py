@@ -12,7 +12,7 @@ from advtransfer.experiments.conclusions import METRICS
 from advtransfer.pages import comparison, evidence, plots, sizes, tables, verdicts
 from advtransfer.pages import runs as page_runs
 from advtransfer.pages.runs import HERE, Runs
-from advtransfer.pages.seeds import over_seeds
+from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
@@ -179,7 +179,7 @@ def forecast(runs: Runs) -> Figure:
         own = runs.record.tables["sources"]
         parts = {f"{HERE}, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
     for head, rows in parts.items():
-        means = over_seeds(rows, ["similarity"], ["transfer_accuracy", "alpha1"])
+        means = range_over_seeds(rows, ["similarity"], ["transfer_accuracy", "alpha1"])
         panels[head[0].upper() + head[1:]] = means.assign(label=_shared(means["similarity"]))
     return plots.forecast(panels)
 
