@@ -141,7 +141,7 @@ def summarise(results: Path) -> None:
         print(runs.store_summary(experiment, summary, results), flush=True)
     if authors.results():
         page = importlib.import_module("advtransfer.pages.synthetic")
-        page.differences(synthetic.recomputed()).to_csv(results / page.DIFFERENCES.name, index=False)
+        page.differences(synthetic.recomputed()).to_csv(results / page.DIFFERENCES, index=False)
 
 
 def main() -> None:

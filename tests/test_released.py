@@ -9,6 +9,7 @@ from advtransfer.datasets import released
 from advtransfer.experiments import synthetic
 from advtransfer.models.mlp import OneHiddenLayer
 from advtransfer.pages import synthetic as page
+from advtransfer.records.published import RESULTS
 
 FILES = 6
 pytestmark = pytest.mark.skipif(
@@ -44,7 +45,7 @@ def test_every_published_column_is_reproduced_in_single_precision(data, number):
 
 
 def test_the_stored_differences_are_those_of_the_files():
-    stored, now = pd.read_csv(page.DIFFERENCES), page.differences(synthetic.recomputed())
+    stored, now = pd.read_csv(RESULTS / page.DIFFERENCES), page.differences(synthetic.recomputed())
     pd.testing.assert_frame_equal(stored, now, rtol=0, atol=1e-9)
 
 

@@ -167,8 +167,8 @@ def rule(record: Record) -> str:
 
 # The released files.
 
-DIFFERENCES = RESULTS / "released.csv"
-"""Our values minus the released ones, stored by `benchmarks/evidence.py --summarise` where the files are at hand."""
+DIFFERENCES = "released.csv"
+"""Our values minus the released ones, among the stored results; `benchmarks/evidence.py --summarise` writes them."""
 
 
 def differences(table: pd.DataFrame) -> pd.DataFrame:
@@ -179,7 +179,7 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
 def released(record: Record) -> pd.DataFrame:
     """The largest differences from the authors' released values: of this run, else as they are stored."""
     here = "released" in record.tables
-    table = differences(record.tables["released"]) if here else pd.read_csv(DIFFERENCES)
+    table = differences(record.tables["released"]) if here else pd.read_csv(RESULTS / DIFFERENCES)
     worst = table.assign(size=table["difference"].abs()).pivot_table(
         index="quantity", columns="file", values="size", aggfunc="max"
     )

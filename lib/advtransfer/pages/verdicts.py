@@ -33,8 +33,8 @@ def judge(estimate: float, low: float, high: float, *, claimed: Literal[1, -1] =
 
     Examples
     --------
-    >>> judge(0.5, -0.1, 0.9), judge(0.1, -0.7, 0.8), judge(-0.5, -0.9, -0.1)
-    ('direction only', 'cannot tell', 'reversed')
+    >>> judge(0.5, -0.1, 0.9), judge(0.1, -0.7, 0.8)
+    ('direction only', 'cannot tell')
     """
     if claimed < 0:
         estimate, low, high = -estimate, -high, -low
