@@ -82,8 +82,9 @@ def about_this_run(runs: Runs) -> str:
         return tables.missing(protocol.required(runs.config))
     models = runs.record.tables["curves"]["architecture"].nunique()
     return (
-        f"The models are those of {{doc}}`Table 1 <cifar_to_stl>`, trained by the same parameters; target domain of "
-        f"this run: **{protocol.TARGETS[runs.config.target]}**. Each setting is measured on "
+        f"The models of the run rebuilt here are those of the run on {{doc}}`Table 1 <cifar_to_stl>`; its target "
+        f"domain: "
+        f"**{protocol.TARGETS[runs.config.target]}**. Each setting is measured on "
         f"{len(runs.record.arrays['index'])} images, {models or 'all'} source models, T→S."
     )
 
@@ -104,7 +105,10 @@ def about_published(runs: Runs) -> str:
             )
     if not text:
         return "No ablations are stored, so the figures show this run."
-    return "; ".join(text) + ". The figures show the stored runs."
+    return (
+        "; ".join(text) + ". The figures show the stored runs. Their sources are not trained to the end, as those of "
+        "Table 1 are, so this page cannot say whether the attack matters for finished sources."
+    )
 
 
 # Table 5.

@@ -255,10 +255,14 @@ def over_samples(runs: Runs) -> Finding:
     ]
     if not judged:
         return NOT_RUN
-    scores = [verdict.estimate for verdict in judged]
+    scores, groups = (
+        [verdict.estimate for verdict in judged],
+        dict.fromkeys(v.run.partition(", seed")[0] for v in judged),
+    )
+    tallies = [f"{group}: {verdicts.tally(v for v in judged if v.run.startswith(group))}" for group in groups]
     return Finding(
-        f"{tables.number(min(scores))} to {tables.number(max(scores))} in {len(judged)} source models: "
-        f"{verdicts.tally(judged)} (in print {tables.number(printed.pearson('table1'))})",
+        f"{tables.number(min(scores))} to {tables.number(max(scores))} (in print "
+        f"{tables.number(printed.pearson('table1'))}); {'; '.join(tallies)}",
         tuple(judged),
         size(runs),
     )
@@ -343,9 +347,20 @@ def answer(runs: Runs) -> str:
     """What this page finds, in three sentences."""
     return (
         f"**Over the paper's own five sources** accuracy after transfer rises with α1: {in_print(runs)}. Five points "
-        f"can hardly show more. **Over ours** the same has r = {over_models(runs, 'alpha1').sized}. **Over the images "
+        f"can hardly show more. **Over ours** the same has r = {over_models(runs, 'alpha1').sized}.{_own(runs)} "
+        f"**Over the images "
         f"of one source** the loss should fall with α1(x); Pearson's r is {over_samples(runs)}."
     )
+
+
+def _own(runs: Runs) -> str:
+    """What the sources' own accuracy forecasts, in a sentence; empty where no run is stored."""
+    rows = _published(runs)
+    if rows.empty:
+        return ""
+    means = over_seeds(rows, ["label"], ["transfer_accuracy", "source_accuracy"])
+    r = means["transfer_accuracy"].corr(means["source_accuracy"])
+    return f" Their own accuracy, which needs no attack, has r = {tables.number(r)}."
 
 
 def rule() -> str:

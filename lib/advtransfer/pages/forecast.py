@@ -58,7 +58,7 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_beyond": _over_images(record, "given accuracy", "alpha1"),
         "forecast_distance": _over_images(record, "given accuracy", "distance"),
         "forecast_choice": regret_sentence(record),
-        "forecast_short": short(record),
+        "forecast_in_short": in_short(record),
     }
 
 
@@ -91,27 +91,40 @@ def _size(record: Record) -> str:
 
 
 def answer(record: Record) -> str:
-    """The answer in three sentences, written from the numbers."""
+    """The answer in four sentences, written from the numbers; the figure has the intervals."""
     across, own = (_by_target(record, "run", name) for name in ("alpha1", "source_accuracy"))
     within, beyond = (_by_target(record, scope, "alpha1") for scope in ("architecture", "given accuracy"))
+    within_own = _by_target(record, "architecture", "source_accuracy")
     if not across:
         return "No run has been stored yet, so there is no answer."
     said = (
-        ("Between architectures, α1 forecasts which source transfers better", "Over all sources of a run"),
+        ("Over all sources of a run, α1 ranks them well", "Over all sources of a run"),
         ("Within one architecture it hardly tells sources apart", "Within one architecture"),
-        ("The source's accuracy on its own images, which needs no attack, forecasts as well", "With own accuracy"),
+        ("The source's accuracy on its own images, which needs no attack, does no worse", "Own accuracy"),
     )
-    holds = _holds(across, own, within)
-    first, second, third = (f"**{bold}**" if holds else plain for bold, plain in said)
+    first, second, third = (f"**{bold}**" if _holds(across, own, within) else plain for bold, plain in said)
     return (
-        f"{first}: {_ranked(across)}. {second}: {_ranked(within)}. {third}: {_ranked(own)}. With it held fixed, α1 has "
-        f"{_ranked(beyond)}."
+        f"{first}: Spearman's ρ of α1 with accuracy after transfer is {_bare(across)}. {second}: {_bare(within)}. "
+        f"{third}: {_bare(own)}, and within one architecture {_bare(within_own)}. With own accuracy held fixed, α1 has "
+        f"{_bare(beyond)}. {regret_sentence(record)}"
     )
 
 
-def _ranked(judged: dict[str, Verdict]) -> str:
-    """Spearman's correlation on each target."""
-    return "Spearman's ρ = " + " and ".join(f"{verdict.interval} on {target}" for target, verdict in judged.items())
+def in_short(record: Record) -> str:
+    """The answer for the first page, in words where the numbers say so."""
+    across, own = (_by_target(record, "run", name) for name in ("alpha1", "source_accuracy"))
+    within = _by_target(record, "architecture", "alpha1")
+    if not across:
+        return "No run has been stored yet."
+    if not _holds(across, own, within):
+        return short(record)
+    return (
+        f"On images α1 ranks source models well ({_bare(across)}), but no better than their own test accuracy, which "
+        f"needs no attack ({_bare(own)}); within one architecture it hardly tells them apart ({_bare(within)}). To "
+        f"choose a model, look at its own accuracy first. These are rank correlations over "
+        f"{len(_of_images(record)[['recipe', 'seed']].drop_duplicates())} sources, smaller than the paper's: "
+        f"{_size(record)}."
+    )
 
 
 def _holds(across: dict[str, Verdict], own: dict[str, Verdict], within: dict[str, Verdict]) -> bool:
@@ -162,9 +175,10 @@ def about_distance(record: Record) -> str:
     low, middle, high = np.quantile(_of_images(record)["distance"], [0, 0.5, 1])
     explained = 100 * (1 - low**2)
     return (
-        f"The relative distances lie between {tables.number(low)} and {tables.number(high)}, half of them above "
-        f"{tables.number(middle)}; 1 would mean that no linear map explains anything. So the best map explains at most "
-        f"{explained:.0f}% of the mean square of the target model's Jacobian. The theory speaks of networks whose "
+        f"The relative distances lie between {tables.number(low, 4)} and {tables.number(high, 4)}, half of them above "
+        f"{tables.number(middle, 4)}; 1 would mean that no linear map explains anything. So the best map explains at "
+        f"most "
+        f"{explained:.1f}% of the mean square of the target model's Jacobian. The theory speaks of networks whose "
         "gradients a linear map matches; these networks are not among them, whatever their α1."
     )
 
@@ -303,7 +317,8 @@ def regret_sentence(record: Record) -> str:
     if not parts:
         return "No run has sources enough to choose from."
     return (
-        f"Choosing among {record.config['candidates']} sources loses, of accuracy after transfer: {'; '.join(parts)}."
+        f"Whoever takes the best of {record.config['candidates']} sources by a predictor loses, of accuracy after "
+        f"transfer, {'; '.join(parts)}."
     )
 
 
@@ -319,8 +334,8 @@ def short(record: Record) -> str:
 
 
 def _bare(judged: dict[str, Verdict]) -> str:
-    """The estimates on each target alone."""
-    return " and ".join(tables.number(verdict.estimate) for verdict in judged.values())
+    """The estimate on each target alone."""
+    return " and ".join(f"{tables.number(verdict.estimate)} on {target}" for target, verdict in judged.items())
 
 
 def thrown_together(record: Record) -> str:

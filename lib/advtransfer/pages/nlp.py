@@ -90,7 +90,8 @@ def answer(runs: Runs) -> str:
         if (verdict := _verdict(_correlations(runs), direction, "word", "paper"))
     ]
     return (
-        f"**Over the paper's four sources** accuracy after transfer rises with α1: {'; '.join(paper)}. **Over the same "
+        f"T→S: the target model is attacked; S→T: the sources are. **Over the paper's four sources** accuracy after "
+        f"transfer rises with α1: {'; '.join(paper)}. **Over the same "
         f"four of ours**: {ours.sized}. **Over single texts** the confidence should rise with α1(x): "
         f"{texts}."
     )
@@ -104,8 +105,12 @@ def points(runs: Runs) -> Figure:
         panels[f"Paper, {direction}"] = nlp_tables.PAPER[direction]()
         if run:
             rows = nlp_tables.under(table, direction, "word")
+            rows = rows.drop(columns="alpha1").rename(columns={"alpha1_ratio": "alpha1"})  # one text can make the mean
             rows = range_over_seeds(rows, ["label"], ["transfer_accuracy", "alpha1"]) if run == STORED else rows
-            panels[f"{run.capitalize()}, {direction}"] = rows[rows["label"].isin(IN_PRINT)]
+            own = rows[rows["label"].isin(IN_PRINT)]
+            panels[f"{run.capitalize()}, {direction}, ratio of means"] = own.filter(
+                regex="label|accuracy|^alpha1$|alpha1_"
+            )
     return plots.forecast(panels)
 
 
@@ -289,11 +294,32 @@ def over_texts(runs: Runs) -> Finding:
     """Whether the transferred models are more confident of texts with a larger α1(x)."""
     every = list(_single_texts(runs))
     quoted = [each for each in every if each[0] != HERE] or every  # a reader's seed does not enter what pages quote
-    judged = tuple(
-        _text_verdict(scores, run) for run, _, source, scores in quoted if text_protocol.LABELS[source] in IN_PRINT
-    )
+    judged = {
+        direction: [
+            _text_verdict(scores, run)
+            for run, where, source, scores in quoted
+            if where == direction and text_protocol.LABELS[source] in IN_PRINT
+        ]
+        for direction in nlp_tables.DIRECTIONS
+    }
     in_print = " and ".join(tables.number(printed.pearson(table)) for table in ("table2", "table4"))
-    return Finding(f"{verdicts.tally(judged)} (in print {in_print})", judged, size(runs))
+    said = "; ".join(f"{direction}: {verdicts.tally(part)}" for direction, part in judged.items())
+    return Finding(f"{said} (in print {in_print})", tuple(v for part in judged.values() for v in part), size(runs))
+
+
+def about_single_texts(runs: Runs) -> str | None:
+    """What the attack on words does, and whether α1(x) tells of the confidence, in two sentences."""
+    shown = nlp_tables.shown(runs)
+    if not shown:
+        return None
+    attacked = pd.concat([made.tables["attacks"].query("view == 'word'") for made in shown.values()])
+    return (
+        f"**The attack on words** flips {100 * attacked['flipped'].min():.0f} to "
+        f"{100 * attacked['flipped'].max():.0f}% of "
+        f"the attacked texts; on average it changes {attacked['changed'].min():.1f} to {attacked['changed'].max():.1f} "
+        f"tokens. **The claim** that the transferred model is more confident of texts with a larger α1(x) is, by "
+        f"direction, {over_texts(runs)}. T→S: the target model is attacked; S→T: the sources are."
+    )
 
 
 def _single_texts(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:

@@ -121,7 +121,7 @@ def metric_ranks(record: Record) -> Finding:
 def distance_ranks(record: Record) -> Finding:
     """Whether the loss rises with the gradient matching distance: along the way of one source, and among others."""
     table = record.tables["agreement"].query("predictor == 'distance'")
-    return _listed(table, table["question"])
+    return _listed(table, table["question"] + ", " + table["direction"])
 
 
 def both_directions(record: Record) -> Finding:

@@ -21,10 +21,14 @@ RULE = (
     "*reversed*: it lies on the other side; "
     "*direction only*: it holds zero, but the estimate is on the claimed side, and the interval does not reach as far "
     "to the other side; "
-    "*cannot tell*: everything else, as the interval holds both the claim and its opposite"
+    "*cannot tell*: everything else"
 )
 """How `judge` decides, in words for the page."""
-RULE_WITH_P = f"{RULE}. *Reproduced* and *reversed* also ask for a permutation p of at most {SIGNIFICANT:g}"
+RULE_WITH_P = (
+    f"{RULE}. *Reproduced* and *reversed* also ask for a permutation p of at most {SIGNIFICANT:g}; without it they "
+    f"become "
+    "*direction only* and *cannot tell*"
+)
 """How `judge_correlation` decides, in words for the page."""
 
 
