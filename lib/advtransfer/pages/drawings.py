@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from advtransfer import matching, metrics, spectral
+from advtransfer import concentration, matching, metrics, spectral
 from advtransfer.models.mlp import tanh_network
 from advtransfer.pages import tables
 from advtransfer.pages.plots import COLOURS
@@ -112,6 +112,23 @@ def first_attacks() -> Figure:
     return drawn
 
 
+def how_many_samples() -> Figure:
+    """The half-width that N samples guarantee, for the metrics that have a guarantee."""
+    drawn, axis = plt.subplots(figsize=(5.6, 3.2))
+    samples = [round(10 ** (k / 4)) for k in range(8, 21)]
+    lines: dict[concentration.Metric, tuple[str, str]] = {
+        "alpha2": (r"$\alpha_2$", COLOURS["alpha2"]),
+        "alpha1": (r"$\alpha_1$ with exact attacks, and the level of the median", COLOURS["alpha1"]),
+    }
+    for metric, (name, colour) in lines.items():
+        widths = [concentration.guaranteed_half_width(n, metric=metric) for n in samples]
+        axis.loglog(samples, widths, color=colour, label=name)
+    axis.set(xlabel="number of inputs $N$", ylabel="half-width with 95% confidence")
+    axis.set_title("Four times as many inputs halve the error")
+    axis.legend(fontsize=8.5)
+    return drawn
+
+
 def _arrow(axis: Axes, end: Tensor, colour: str, name: str) -> None:
     axis.annotate("", tuple(end.tolist()), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.4})
     axis.annotate(name, tuple((1.13 * end).tolist()), color=colour, ha="center", va="center", fontsize=12)
@@ -121,5 +138,12 @@ def _arrow(axis: Axes, end: Tensor, colour: str, name: str) -> None:
 
 DRAWINGS: dict[str, Callable[[], Figure]] = {
     function.__name__: function
-    for function in (two_metrics, small_epsilon, gradient_matching, gradients_to_transfer, first_attacks)
+    for function in (
+        two_metrics,
+        small_epsilon,
+        gradient_matching,
+        gradients_to_transfer,
+        first_attacks,
+        how_many_samples,
+    )
 }

@@ -11,7 +11,7 @@ from advtransfer.experiments import conclusions, evaluation, printed, protocol, 
 from advtransfer.experiments.conclusions import METRICS
 from advtransfer.pages import comparison, evidence, plots, sizes, tables, verdicts
 from advtransfer.pages import runs as page_runs
-from advtransfer.pages.runs import HERE, Runs
+from advtransfer.pages.runs import HERE, STORED, Runs
 from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import rows_of
@@ -51,7 +51,7 @@ def _parts(everything: pd.DataFrame) -> dict[str, pd.DataFrame]:
         own = everything[everything["series"] == series]
         for domain in similarity.DOMAINS:
             if len(rows := own[own["domain"] == domain]):
-                parts[f"stored, {protocol.SHORT[rows['target'].iloc[0]]}, {domain}"] = rows
+                parts[f"{STORED}, {protocol.SHORT[rows['target'].iloc[0]]}, {domain}"] = rows
     return parts
 
 
@@ -173,14 +173,14 @@ def answer(runs: Runs) -> str:
 
 def forecast(runs: Runs) -> Figure:
     """Accuracy after transfer against α1, one point per source: paper, and by domain stored, else this run."""
-    panels = {"Paper": printed.table3().assign(label=lambda rows: _shared(rows["similarity"]))}
+    panels = {"Paper, as printed": printed.table3().assign(label=lambda rows: _shared(rows["similarity"]))}
     parts = _parts(_published(runs))
     if not parts and runs.record:
         own = runs.record.tables["sources"]
         parts = {f"{HERE}, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
     for head, rows in parts.items():
         means = range_over_seeds(rows, ["similarity"], ["transfer_accuracy", "alpha1"])
-        panels[head[0].upper() + head[1:]] = means.assign(label=_shared(means["similarity"]))
+        panels[f"Ours, {head.rpartition(', ')[2]}"] = means.assign(label=_shared(means["similarity"]))
     return plots.forecast(panels)
 
 
@@ -189,14 +189,22 @@ def _shared(similarity: pd.Series) -> pd.Series:
 
 
 def table3(runs: Runs) -> pd.DataFrame:
-    """Table 3 with the metrics as printed, squares included: paper, and by domain stored and this run."""
+    """Table 3 with the metrics as printed, squares included: paper, and by domain the stored runs."""
+    heads = _parts(_published(runs)).items()
+    return _table3({head.removeprefix(f"{STORED}, "): comparison.means(rows, ["similarity"]) for head, rows in heads})
+
+
+def table3_here(runs: Runs) -> pd.DataFrame | None:
+    """The same with the run that was rebuilt here, by domain."""
+    if runs.record is None:
+        return None
+    own = conclusions.squared(runs.record.tables["sources"])
+    return _table3({f"{HERE}, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains})
+
+
+def _table3(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     paper = printed.table3()
-    columns = {"paper": paper}
-    columns |= {head: comparison.means(rows, ["similarity"]) for head, rows in _parts(_published(runs)).items()}
-    if runs.record:
-        own = conclusions.squared(runs.record.tables["sources"])
-        columns |= {f"{HERE}, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
-    table = comparison.side_by_side(paper[["similarity"]], columns)
+    table = comparison.side_by_side(paper[["similarity"]], {"paper": paper, **columns})
     return table.rename(columns={"similarity": "similarity, %"})
 
 
@@ -253,7 +261,7 @@ def by_sample(runs: Runs) -> pd.DataFrame:
 def _samples(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
     """Run, domain, source and correlations over samples, of all runs."""
     shown = {
-        f"stored, {protocol.SHORT[made.config['target']]}, seed {made.config['seed']}": made
+        f"{STORED}, {protocol.SHORT[made.config['target']]}, seed {made.config['seed']}": made
         for series in _shown(runs)
         for made in runs.series(series).values()
     }

@@ -122,22 +122,22 @@ def figure(record: Record) -> Figure | None:
     return ranked.dots(scores.sort_values("weighted", ascending=False), label) if len(scores) else None
 
 
-def numbers(record: Record) -> pd.DataFrame | None:
-    """The numbers behind the figure."""
+def numbers(record: Record, truth: str = "probe_accuracy") -> pd.DataFrame | None:
+    """The numbers behind the figure, with one truth: ``probe_accuracy`` or ``full_accuracy``."""
     scores = record.tables["scores"]
+    scores = scores[scores["truth"] == truth] if len(scores) else scores
     if scores.empty:
         return None
     rows = [
         {
             "score": label(row["predictor"]),
-            "truth": study.TRUTHS[row["truth"]],
             "weighted τ": tables.estimate(row, "weighted"),
             "Kendall's τ": tables.number(row["kendall"]),
             "best one found, share of targets": tables.number(row["top"]),
             "regret among five, points": tables.estimate(row, "regret_few", scale=100, digits=1),
             "regret among all": tables.number(100 * row["regret"], 1),
         }
-        for _, row in scores.sort_values(["truth", "weighted"], ascending=False).iterrows()
+        for _, row in scores.sort_values("weighted", ascending=False).iterrows()
     ]
     return pd.DataFrame(rows)
 
