@@ -13,7 +13,7 @@ from pydantic import Field
 
 from advtransfer.datasets import ImageDataset
 from advtransfer.experiments import conclusions, evaluation, printed, protocol
-from advtransfer.experiments.protocol import TARGET_MODEL, ImageConfig, files, required
+from advtransfer.experiments.protocol import TARGET_MODEL, Domains, ImageConfig, files, required
 from advtransfer.models.images import ImageModel
 from advtransfer.prepare import prepare
 from advtransfer.records.record import Arrays, Tables
@@ -65,11 +65,10 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     whole = protocol.domains(config)
     sources: dict[int, ImageModel] = {}
     right: dict[int, np.ndarray] = {}
-    for animals, places in zip(ANIMALS, SUBSETS, strict=True):
-        data = protocol.drawn(config, _some(whole.source, places), train=config.train_images)
-        recipe = protocol.source_recipe(config, TARGET_MODEL, role=f"source of {animals} animals")
+    for animals in ANIMALS:
+        data = _source_images(config, whole, animals)
         try:
-            model = protocol.trained(config, recipe, data)
+            model = _source(config, data, animals)
         except TrainingError:  # reported as not learnt, and left out of everything else
             right[animals] = np.zeros(len(data.y_test), bool)
             continue
@@ -81,12 +80,38 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     arrays = {"kept": np.array([animals in sources for animals in ANIMALS])}
     arrays |= {f"source_right_{animals}": answers for animals, answers in right.items()}
     for domain in config.target_domains:
-        data = protocol.drawn(config, _some(whole.target, TARGET_CLASSES[config.target][domain]))
-        target_model = protocol.trained(config, protocol.target_recipe(config, f"target of {domain}"), data)
+        data = _target_images(config, whole, domain)
+        target_model = _target(config, data, domain)
         named = {f"{domain} from {animals} animals": model for animals, model in sources.items()}
         measured = evaluation.measure(config, target_model, named, data)
         arrays |= {f"{domain}_{name}": array for name, array in measured.items()}
     return derive(config, arrays), arrays
+
+
+def pair(config: Config, domain: DomainName, animals: int) -> tuple[ImageModel, ImageModel, ImageDataset]:
+    """The target model of a domain, the source that has learnt so many animals, and the images of the domain."""
+    whole = protocol.domains(config)
+    data = _target_images(config, whole, domain)
+    source = _source(config, _source_images(config, whole, animals), animals)
+    return _target(config, data, domain), source, data
+
+
+def _source_images(config: Config, whole: Domains, animals: int) -> ImageDataset:
+    places = SUBSETS[ANIMALS.index(animals)]
+    return protocol.drawn(config, _some(whole.source, places), train=config.train_images)
+
+
+def _source(config: Config, data: ImageDataset, animals: int) -> ImageModel:
+    recipe = protocol.source_recipe(config, TARGET_MODEL, role=f"source of {animals} animals")
+    return protocol.trained(config, recipe, data)
+
+
+def _target_images(config: Config, whole: Domains, domain: DomainName) -> ImageDataset:
+    return protocol.drawn(config, _some(whole.target, TARGET_CLASSES[config.target][domain]))
+
+
+def _target(config: Config, data: ImageDataset, domain: DomainName) -> ImageModel:
+    return protocol.trained(config, protocol.target_recipe(config, f"target of {domain}"), data)
 
 
 def _some(data: ImageDataset, places: tuple[int, ...]) -> ImageDataset:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from advtransfer import datasets, metrics
-from advtransfer.experiments import protocol, vision
+from advtransfer.experiments import protocol, similarity, vision
 from advtransfer.experiments.protocol import Architecture, Recipe
 from advtransfer.models import images
 from advtransfer.pages import tables
@@ -40,18 +40,33 @@ def pair(runs: Runs, source: Architecture = "resnet18", n: int = IMAGES) -> Pair
     Where the images of the run are not here, small untrained networks and made-up images take their place.
     """
     if runs.record is None:
-        made = datasets.generated(seed=0, n_train=10, n_test=n)
-        target, other = (
-            images.build(name, width=16, generator=torch.Generator().manual_seed(0)) for name in ("alexnet", source)
-        )
-        names = f"untrained {images.LABELS['alexnet']}", f"untrained {images.LABELS[source]}"
-        return Pair(prepare(target), prepare(other), made.x_test / 255, names, made.classes)
+        return _untrained(source, n)
     config = runs.config
     data = vision.loaded(config)
     first, second = protocol.target_recipe(config), protocol.source_recipe(config, source)
     target, other = protocol.trained(config, first, data.target), protocol.trained(config, second, data.source)
     x = data.target.x_test[runs.record.arrays["index"][:n]] / 255
     return Pair(prepare(target), prepare(other), x, (_name(first), _name(second)), data.target.classes)
+
+
+def similar(runs: Runs, animals: int = 4, n: int = IMAGES) -> Pair:
+    """The same for the page on similar domains: the first target domain, and the source that has learnt `animals`."""
+    if runs.record is None:
+        return _untrained("resnet18", n)
+    domain = runs.config.target_domains[0]
+    target, source, data = similarity.pair(runs.config, domain, animals)
+    x = data.x_test[runs.record.arrays[f"{domain}_index"][:n]] / 255
+    names = f"ResNet18 of the {domain}", f"ResNet18 of {animals} animals"
+    return Pair(prepare(target), prepare(source), x, names, data.classes)
+
+
+def _untrained(source: Architecture, n: int) -> Pair:
+    made = datasets.generated(seed=0, n_train=10, n_test=n)
+    target, other = (
+        images.build(name, width=16, generator=torch.Generator().manual_seed(0)) for name in ("alexnet", source)
+    )
+    names = f"untrained {images.LABELS['alexnet']}", f"untrained {images.LABELS[source]}"
+    return Pair(prepare(target), prepare(other), made.x_test / 255, names, made.classes)
 
 
 def _name(recipe: Recipe) -> str:
