@@ -14,10 +14,11 @@ class Case(NamedTuple):
 
     sheet: str
     content: str | bytes
-    due: float
+    due: float | tuple[float, ...]
+    """Its points; several where they depend on when its thread gets the processor."""
 
 
-def answers(due: float, *, sheet: str = "1-pgd", others: bool = True, **cells: str) -> Case:
+def answers(due: float | tuple[float, ...], *, sheet: str = "1-pgd", others: bool = True, **cells: str) -> Case:
     """The solution (or, without the others, a sheet without answers) in which `cells` are answered like this."""
     return Case(sheet, nbformat.writes((solved if others else stubbed)(sheet, **cells)), due)
 
@@ -177,7 +178,7 @@ def paired_effect(rows, knob, low, high, outcome):
 def own() -> dict[str, Case]:
     """Kinds that are not among them."""
 
-    def l2(body: str, before: str = "", due: float = 13) -> Case:
+    def l2(body: str, before: str = "", due: float | tuple[float, ...] = 13) -> Case:
         return answers(due, pgd_l2=f"{before}\ndef pgd_l2(*a):\n    {body}\n")
 
     return {
@@ -189,7 +190,7 @@ def spam():
     for fd in 1000 * {FDS}:
         try: os.write(fd, forge({{"dict": [["value", 1.0], ["ticket", ""]]}}))
         except OSError: pass
-""", 10),
+""", (10, 13)),
         "another process answers": l2("if os.fork(): os.wait(), os._exit(0)\n    return torch.zeros(32, 6)",
                                       "import os"),
         "reads the requests": l2("return [os.read(fd, 10**6) for fd in FDS]", f"import os\nFDS = {FDS}"),

@@ -172,7 +172,7 @@ def test_a_notebook_runs_from_another_folder_and_what_is_missing_is_told(install
     words = ["run", str(tmp_path / "cifar_to_stl.md"), "--profile", "smoke"]
     made = tmp_path / "cifar_to_stl"
     assert f"written to {made}.ipynb, {made}.html" in python("-m", "advtransfer", *words).stdout
-    assert "No run has been published yet" in (tmp_path / "cifar_to_stl.html").read_text("utf-8")
+    assert "No run has been stored yet" in (tmp_path / "cifar_to_stl.html").read_text("utf-8")
 
 
 def test_a_sheet_is_released_from_the_wheel(installed):

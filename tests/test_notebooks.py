@@ -57,7 +57,7 @@ def test_runs_at_smoke_size(path: Path, executed: Callable[[Path], Path], monkey
     figures = [
         cell
         for cell in node.cells
-        if cell.cell_type == "code" and any("image" in k for o in cell.outputs for k in o.get("data", {}))
+        if cell.cell_type == "code" and any(k.startswith("image/") for o in cell.outputs for k in o.get("data", {}))
     ]
     for cell in figures:
         about = cell.metadata.get("mystnb", {})
