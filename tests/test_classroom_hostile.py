@@ -49,6 +49,7 @@ TOLD = {
     "spinning": "the time was up after 20 s",
     "a byte each second": "the time was up after 20 s",
     "answers ahead": "wrote into the grader's pipe",
+    "a thread that writes": "wrote into the grader's pipe",
     "mended below": "for what a later cell of your own defines",
     "no names": "work in the sheet itself",
     "memfd": "Operation not permitted",

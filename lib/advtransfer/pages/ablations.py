@@ -46,8 +46,7 @@ def findings(runs: Runs) -> dict[str, Finding]:
     """What other pages quote of this one."""
     quoted = {}
     for study in SERIES:
-        every = [verdict for _, verdict, _ in _claims(runs, study)]
-        judged = tuple(verdict for verdict in every if verdict.run != HERE) or tuple(every)
+        judged = verdicts.quoted(verdict for _, verdict, _ in _claims(runs, study))
         text = f"{verdicts.tally(judged)} over settings and seeds" if judged else "not run"
         quoted[f"ablations_{study}"] = Finding(text, judged, size(runs, study))
     return quoted
@@ -55,8 +54,7 @@ def findings(runs: Runs) -> dict[str, Finding]:
 
 def size(runs: Runs, study: str) -> str:
     """How large the stored runs of a study are, else this run."""
-    made = runs.series(SERIES[study]) or ({} if runs.record is None else {HERE: runs.record})
-    return sizes.of_images(next(iter(made.values())).config, len(made)) if made else ""
+    return sizes.of_images(runs.series(SERIES[study]) or runs.own)
 
 
 def answer(runs: Runs) -> str:
@@ -83,8 +81,7 @@ def about_this_run(runs: Runs) -> str:
     models = runs.record.tables["curves"]["architecture"].nunique()
     return (
         f"The models of the run rebuilt here are those of the run on {{doc}}`Table 1 <cifar_to_stl>`; its target "
-        f"domain: "
-        f"**{protocol.TARGETS[runs.config.target]}**. Each setting is measured on "
+        f"domain: **{protocol.TARGETS[runs.config.target]}**. Each setting is measured on "
         f"{len(runs.record.arrays['index'])} images, {models or 'all'} source models, T→S."
     )
 

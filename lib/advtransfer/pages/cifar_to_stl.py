@@ -1,6 +1,7 @@
 """The page of Table 1: five source models, transferred from CIFAR-10 and forecast by attacks."""
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -223,7 +224,7 @@ def _shown(runs: Runs) -> dict[str, Record]:
         for series, head in _domains(runs).items()
         for made in runs.series(series).values()
     }
-    return shown | ({HERE: runs.record} if runs.record else {})
+    return shown | runs.own
 
 
 def by_sample(runs: Runs) -> pd.DataFrame:
@@ -245,33 +246,27 @@ def _sample_verdict(found: Correlation, run: str) -> Verdict:
 
 def over_samples(runs: Runs) -> Finding:
     """Whether images with a larger α1(x) have a smaller loss."""
-    shown = _shown(runs)
-    if len(shown) > 1:
-        shown.pop(HERE, None)  # a reader's seed does not enter what other pages quote
-    judged = [
+    judged = verdicts.quoted(
         _sample_verdict(conclusions.row(scores, method="pearson"), label)
-        for label, made in shown.items()
+        for label, made in _shown(runs).items()
         for _, scores in made.tables["samples"].groupby("source", sort=False)
-    ]
+    )
     if not judged:
         return NOT_RUN
-    scores, groups = (
-        [verdict.estimate for verdict in judged],
-        dict.fromkeys(v.run.partition(", seed")[0] for v in judged),
-    )
-    tallies = [f"{group}: {verdicts.tally(v for v in judged if v.run.startswith(group))}" for group in groups]
+    scores = [verdict.estimate for verdict in judged]
+    by_series = groupby(judged, lambda verdict: verdict.run.partition(", seed")[0])
+    tallies = [f"{series}: {verdicts.tally(part)}" for series, part in by_series]
     return Finding(
         f"{tables.number(min(scores))} to {tables.number(max(scores))} (in print "
         f"{tables.number(printed.pearson('table1'))}); {'; '.join(tallies)}",
-        tuple(judged),
+        judged,
         size(runs),
     )
 
 
 def size(runs: Runs) -> str:
     """How large the first stored series is, else this run."""
-    made = runs.series(SERIES[0]) or ({} if runs.record is None else {HERE: runs.record})
-    return sizes.of_images(next(iter(made.values())).config, len(made)) if made else ""
+    return sizes.of_images(runs.series(SERIES[0]) or runs.own)
 
 
 # Source models: what five points show.
@@ -348,8 +343,7 @@ def answer(runs: Runs) -> str:
     return (
         f"**Over the paper's own five sources** accuracy after transfer rises with α1: {in_print(runs)}. Five points "
         f"can hardly show more. **Over ours** the same has r = {over_models(runs, 'alpha1').sized}.{_own(runs)} "
-        f"**Over the images "
-        f"of one source** the loss should fall with α1(x); Pearson's r is {over_samples(runs)}."
+        f"**Over the images of one source** the loss should fall with α1(x); Pearson's r is {over_samples(runs)}."
     )
 
 

@@ -177,8 +177,7 @@ def about_distance(record: Record) -> str:
     return (
         f"The relative distances lie between {tables.number(low, 4)} and {tables.number(high, 4)}, half of them above "
         f"{tables.number(middle, 4)}; 1 would mean that no linear map explains anything. So the best map explains at "
-        f"most "
-        f"{explained:.1f}% of the mean square of the target model's Jacobian. The theory speaks of networks whose "
+        f"most {explained:.1f}% of the mean square of the target model's Jacobian. The theory speaks of networks whose "
         "gradients a linear map matches; these networks are not among them, whatever their α1."
     )
 

@@ -90,10 +90,9 @@ def answer(runs: Runs) -> str:
         if (verdict := _verdict(_correlations(runs), direction, "word", "paper"))
     ]
     return (
-        f"T→S: the target model is attacked; S→T: the sources are. **Over the paper's four sources** accuracy after "
-        f"transfer rises with α1: {'; '.join(paper)}. **Over the same "
-        f"four of ours**: {ours.sized}. **Over single texts** the confidence should rise with α1(x): "
-        f"{texts}."
+        "T→S: the target model is attacked; S→T: the sources are. **Over the paper's four sources** accuracy after "
+        f"transfer rises with α1: {'; '.join(paper)}. **Over the same four of ours**: {ours.sized}. **Over single "
+        f"texts** the confidence should rise with α1(x): {texts}."
     )
 
 
@@ -201,8 +200,7 @@ def forecast(runs: Runs, *directions: Direction) -> Finding:
 
 def size(runs: Runs) -> str:
     """How large the stored runs are, else this run."""
-    records = runs.published or ({} if runs.record is None else {"here": runs.record})
-    return sizes.of_texts(next(iter(records.values())).config, len(records)) if records else ""
+    return sizes.of_texts(runs.published or runs.own)
 
 
 def rule() -> str:
@@ -292,14 +290,12 @@ def by_confidence(runs: Runs) -> pd.DataFrame:
 
 def over_texts(runs: Runs) -> Finding:
     """Whether the transferred models are more confident of texts with a larger α1(x)."""
-    every = list(_single_texts(runs))
-    quoted = [each for each in every if each[0] != HERE] or every  # a reader's seed does not enter what pages quote
     judged = {
-        direction: [
+        direction: verdicts.quoted(
             _text_verdict(scores, run)
-            for run, where, source, scores in quoted
+            for run, where, source, scores in _single_texts(runs)
             if where == direction and text_protocol.LABELS[source] in IN_PRINT
-        ]
+        )
         for direction in nlp_tables.DIRECTIONS
     }
     in_print = " and ".join(tables.number(printed.pearson(table)) for table in ("table2", "table4"))

@@ -38,7 +38,7 @@ EXAMPLES = 4  # texts shown
 def shown(runs: Runs) -> dict[str, Record]:
     """The runs whose models and texts are shown one by one, by what a table calls them."""
     records = {f"stored, seed {made.config['seed']}": made for made in runs.published.values()}
-    return records | ({HERE: runs.record} if runs.record else {})
+    return records | runs.own
 
 
 def sources(runs: Runs) -> dict[str, pd.DataFrame]:

@@ -37,6 +37,11 @@ class Runs:
     summary: Summary
     """Tables that follow from the stored runs and the paper alone."""
 
+    @property
+    def own(self) -> dict[str, Record]:
+        """This run, under what a table calls it; empty where its data are not here."""
+        return {HERE: self.record} if self.record else {}
+
     def series(self, name: str) -> dict[str, Record]:
         """The stored runs of one series: alike but for their seed."""
         return self.published.series(name)

@@ -77,9 +77,8 @@ def findings(runs: Runs) -> dict[str, Any]:
 
 def size(runs: Runs) -> str:
     """How large the first stored series is, else this run."""
-    series = next(iter(_shown(runs)), None)
-    made = runs.series(series) if series else {} if runs.record is None else {HERE: runs.record}
-    return sizes.of_images(next(iter(made.values())).config, len(made)) if made else ""
+    series = next(iter(_shown(runs)), "")
+    return sizes.of_images(runs.series(series) or runs.own)
 
 
 def _by(runs: Runs) -> str:
@@ -265,7 +264,7 @@ def _samples(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
         for series in _shown(runs)
         for made in runs.series(series).values()
     }
-    shown |= {HERE: runs.record} if runs.record else {}
+    shown |= runs.own
     for label, made in shown.items():
         for (domain, source), scores in made.tables["samples"].groupby(["domain", "source"], sort=False):
             yield label, str(domain), str(source), scores

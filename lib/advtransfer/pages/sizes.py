@@ -1,38 +1,39 @@
 """The size of the runs behind a verdict, beside that of the paper's, in a few words."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from advtransfer.experiments.protocol import SHORT
+from advtransfer.records.record import Record
 
 WIDTH, EPOCHS = 64, 100  # of the released ResNets
+BERT = "bert-base-uncased"  # the encoder of the profile ``paper``
 
 
-def of_images(config: Mapping[str, Any], seeds: int = 1) -> str:
-    """Of a run on images, such as "ResNets of width 32, not 64; 24 epochs, not 100; STL-10; 3 seeds".
+def of_images(records: Mapping[str, Record]) -> str:
+    """Of runs on images that differ in their seed alone, such as "ResNets of width 32, not 64; 24 epochs, …; 3 seeds".
 
-    Parameters
-    ----------
-    config
-        The parameters of the run: ``width``, ``epochs`` and ``target``.
-    seeds
-        How many runs differ in their seed alone.
+    Empty where there is no run.
     """
+    if not records:
+        return ""
+    config = next(iter(records.values())).config
     width, epochs, target = config["width"], config["epochs"], SHORT[config["target"]]
     parts = [
         f"ResNets of width {width}{', not 64' * (width != WIDTH)}",
         f"{_counted(epochs, 'epoch')}{f', not {EPOCHS}' * (epochs != EPOCHS)}",
         f"{target}{', not STL-10' * (config['target'] != 'stl10')}",
-        _counted(seeds, "seed"),
+        _counted(len(records), "seed"),
     ]
     return "; ".join(parts)
 
 
-def of_texts(config: Mapping[str, Any], seeds: int = 1) -> str:
-    """Of a run on texts, such as "minilm-l6, not BERT; at most 2,000 training texts of 64 tokens; 3 seeds"."""
-    most, tokens = config["train_texts"], config["max_length"]
-    limit = f"at most {most:,} training texts" if most else "all training texts"
-    return f"{config['encoder']}, not BERT; {limit} of {tokens} tokens; {_counted(seeds, 'seed')}"
+def of_texts(records: Mapping[str, Record]) -> str:
+    """Of runs on texts, such as "minilm-l6, not BERT; at most 2,000 training texts of 64 tokens; 3 seeds"."""
+    if not records:
+        return ""
+    config = next(iter(records.values())).config
+    limit = f"at most {config['train_texts']:,} training texts of {config['max_length']} tokens"
+    return f"{config['encoder']}{', not BERT' * (config['encoder'] != BERT)}; {limit}; {_counted(len(records), 'seed')}"
 
 
 def _counted(n: int, what: str) -> str:

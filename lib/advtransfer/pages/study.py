@@ -103,11 +103,9 @@ def answer(record: Record) -> str:
     better, worse = ([label(name) for name in order.index if sign * sure.get(name, 0) > 0] for sign in (1, -1))
     return (
         f"Over {scores.iloc[0]['recipes']} recipes and {scores.iloc[0]['targets']} targets, the first by the mean "
-        f"weighted "
-        f"τ is **{label(str(order.index[0]))}** ({_tau(known, str(order.index[0]))}); own accuracy has "
+        f"weighted τ is **{label(str(order.index[0]))}** ({_tau(known, str(order.index[0]))}); own accuracy has "
         f"{_tau(known, 'source_accuracy')}, and α1 with the target model attacked (T→S) is number {place} of "
-        f"{len(order)} "
-        f"({_tau(known, 'alpha1')}). After Holm's correction these scores are better than α1: "
+        f"{len(order)} ({_tau(known, 'alpha1')}). After Holm's correction these scores are better than α1: "
         f"**{', '.join(better) or 'none'}**; worse: **{', '.join(worse) or 'none'}**. {choice(record)}"
     )
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from advtransfer.pages import tables
+from advtransfer.pages.runs import HERE
 from advtransfer.statistics import Correlation
 
 Word = Literal["reproduced", "direction only", "cannot tell", "reversed"]
@@ -26,8 +27,7 @@ RULE = (
 """How `judge` decides, in words for the page."""
 RULE_WITH_P = (
     f"{RULE}. *Reproduced* and *reversed* also ask for a permutation p of at most {SIGNIFICANT:g}; without it they "
-    f"become "
-    "*direction only* and *cannot tell*"
+    "become *direction only* and *cannot tell*"
 )
 """How `judge_correlation` decides, in words for the page."""
 
@@ -132,6 +132,12 @@ class Finding:
             "text/plain": repr(self.text),
             MIME: {"text": self.text, "word": self.word, "size": self.size, "verdicts": verdicts},
         }
+
+
+def quoted(judged: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """The verdicts that other pages quote: of stored runs, if there are any, so that a reader's seed moves no count."""
+    every = tuple(judged)
+    return tuple(verdict for verdict in every if verdict.run != HERE) or every
 
 
 def tally(verdicts: Iterable[Verdict]) -> str:
