@@ -19,7 +19,7 @@ import torch
 
 from advtransfer.datasets import released as authors
 from advtransfer.datasets.variants import VARIANTS
-from advtransfer.experiments import ablations, protocol, selection, similarity, synthetic, text, vision
+from advtransfer.experiments import ablations, protocol, selection, selection_texts, similarity, synthetic, text, vision
 from advtransfer.models.images import ARCHITECTURES
 from advtransfer.records import published
 
@@ -43,6 +43,10 @@ POOL = {
 SKETCH = SLIM | {"width": 8, "plain_width": 16, "epochs": 3, "plain_epochs": 3}
 SELECTED = {name: POOL[name] for name in ("slim", "few", "unaugmented", "brief", "robust")} | {"sketch": SKETCH}
 """The recipes of the study of scores; beside them are networks that were not trained at all."""
+TUNED = {
+    "tuned": {}, "brief": {"epochs": 1}, "few": {"train_texts": 200}, "pretrained": {"epochs": 0, "corpora": ("mr",)},
+}  # fmt: skip
+"""The ways of fine-tuning text models for the study of scores; the pretrained encoder as it is, is a control."""
 FOR_SCORES = {"target_width": 16, "target_epochs": 30, "attack_steps": 10, "samples": 200, "gradients": 30}
 FULLY_TUNED = ("tiny-imagenet-10", "cifar10-shift")  # the targets on which all weights are trained, too
 RELEASED = IMAGES | {"width": 64, "target_width": 64}
@@ -89,6 +93,11 @@ SERIES = {
         f"selection/{name}-{target}": Series(selection, _for_scores(recipe, target))
         for name, recipe in {**SELECTED, "untrained": SLIM | {"untrained": True}}.items()
         for target in VARIANTS
+    },
+    **{
+        f"selection_texts/{name}-{target}": Series(selection_texts, given | {"target": target})
+        for name, given in TUNED.items()
+        for target in ("imdb", "mr", "yelp", "ag", "fake")
     },
 }
 PAGES = {"vision": "cifar_to_stl", "similarity": "similarity", "ablations": "ablations", "text": "nlp"}

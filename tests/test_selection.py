@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from transformers import BertConfig
 
-from advtransfer.datasets import variants
-from advtransfer.experiments import selection, study
+from advtransfer.datasets import generated_texts, variants
+from advtransfer.experiments import selection, selection_texts, study
+from advtransfer.models.text import build
 from advtransfer.pages import study as page
 from advtransfer.ranking.truth import probe
 from advtransfer.records import published
@@ -71,6 +73,42 @@ def test_untrained_sources_are_at_their_first_weights():
     row = selection.run(config, cache=False).tables["sources"].iloc[0]
     assert row["untrained"]
     assert row["source_accuracy"] < 0.3
+
+
+@pytest.fixture(scope="module")
+def measured_texts():
+    return selection_texts.run(selection_texts.Config.from_profile("smoke"), cache=False)
+
+
+def test_text_models_are_measured_as_images_are(measured_texts, measured):
+    table = measured_texts.tables["sources"]
+    pd.testing.assert_frame_equal(published.rederived(measured_texts)["sources"], table)
+    assert set(measured.tables["sources"]) - set(table) == {
+        "full_accuracy", "full_accuracy_low", "full_accuracy_high"
+    }  # fmt: skip
+    assert np.isfinite(table.select_dtypes("number")).all(axis=None)
+    assert table["label"].tolist() == ["MR", "IMDB"]
+    kept = measured_texts.arrays["deviations"]
+    assert (np.linalg.norm(kept[[0, 1, 2], [0, 1, 2]].astype(float), axis=2) > 0).all()  # each attack moves its model
+    assert (kept[1, 2] == 0).all()  # sources are not attacked with each other's δ
+
+
+def test_a_text_is_a_source_s_or_a_target_s():
+    whole = generated_texts(seed=0, n_train=11, n_test=4)
+    own, other = (selection_texts._half(whole, part) for part in (0, 1))
+    assert own.train + other.train == whole.train[::2] + whole.train[1::2]
+    assert torch.equal(torch.cat([own.y_train, other.y_train]), torch.cat([whole.y_train[::2], whole.y_train[1::2]]))
+    assert own.test == other.test == whole.test
+
+
+def test_a_whole_classifier_gives_the_same_logits_and_shares_its_weights():
+    config = BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    model = build(config, 3, seeded(0)).eval()
+    ids = torch.randint(1, 30, (4, 6), generator=seeded(1))
+    whole = model.whole()
+    logits = whole(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    torch.testing.assert_close(logits, model(model.embed(ids), torch.ones(4, 6, dtype=torch.bool)))
+    assert whole.classifier.weight is model.head.weight
 
 
 # The analysis, of made-up measurements.
@@ -184,6 +222,21 @@ def test_the_page_says_what_the_numbers_say(pooled):
     assert page.pairs(record, "alpha1") is not None
     for figure in (page.figure(record), page.targets_figure(record), page.elsewhere_figure(record)):
         assert figure.axes
+
+
+def test_texts_have_the_same_analysis_and_no_score_that_is_constant(pooled):
+    records, tables = pooled
+    equal = {
+        name: Record("selection_texts", r.config, {"sources": r.tables["sources"].assign(parameters=7)}, {}, {})
+        for name, r in records.items()
+    }
+    judged = study.judged(study.Config.from_profile("quick", resamples=99), equal)
+    assert set(judged["scores"]["predictor"]) == set(study.PREDICTORS) - {"parameters"}
+    both = [part["scores"].set_index("predictor")["weighted"] for part in (tables, judged)]
+    pd.testing.assert_series_equal(both[0].drop("parameters"), both[1])
+    record = Record("study", {}, tables | {f"text_{name}": table for name, table in judged.items()}, {}, {})
+    assert page.choice(page.of_texts(record)) == page.choice(record)
+    assert page.about_texts(record).startswith(f"{RECIPES} recipes")
 
 
 def test_without_measurements_the_page_says_so():

@@ -126,7 +126,7 @@ def _measured(
     logits = evaluation.logits(model, data.x_train[few])
     found = {
         "own_right": evaluation.logits(model, own.x_test).argmax(1) == own.y_test,
-        "features": _fewer(train[few], config.components).half(),
+        "features": fewer(train[few], config.components).half(),
         "probabilities": logits.softmax(1).half(),
         "probe_right": probe(train, data.y_train, test, seed=config.seed) == data.y_test,
         "parameters": torch.tensor(evaluation.size(model)),
@@ -150,7 +150,7 @@ def _features(model: ImageModel, x: Tensor) -> Tensor:
     return evaluation.logits(Body(), x)
 
 
-def _fewer(features: Tensor, components: int) -> Tensor:
+def fewer(features: Tensor, components: int) -> Tensor:
     """The features, or if they are wider the scores on their first principal components; labels play no part."""
     if features.shape[1] <= components:
         return features
@@ -194,30 +194,34 @@ SCORES = {
 
 def derive(config: Config, arrays: Arrays) -> Tables:
     """The table ``sources`` from the arrays alone: a row per source with its truth, its scores and its α."""
-    labels = torch.from_numpy(arrays["labels"].astype("int64"))
-    shuffled = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
-    classes = int(labels.max()) + 1
+    classes = int(arrays["labels"].max()) + 1
     sizes = [classes] + [10 if config.target != "generated" else classes] * len(config.architectures)
     matched = matching.distances(torch.from_numpy(arrays["gram"]), sizes)
-    rows = []
+    rows: list[dict[str, object]] = []
     for place, name in enumerate(config.architectures, 1):
-        own = {key.removeprefix(f"{name}_"): a for key, a in arrays.items() if key.startswith(f"{name}_")}
-        features, probabilities = (torch.from_numpy(own[w].astype("float64")) for w in ("features", "probabilities"))
-        probabilities = probabilities / probabilities.sum(1, keepdim=True)  # half precision has rounded them
-        row: dict[str, object] = {"architecture": name, "label": images.LABELS[name], "untrained": config.untrained}
-        row |= {"parameters": int(own["parameters"]), "width": int(own["width"])}
-        row |= evaluation.accuracy("source_accuracy", own["own_right"])
-        row |= evaluation.accuracy("probe_accuracy", own["probe_right"])
-        if "full_right" in own:
-            row |= evaluation.accuracy("full_accuracy", own["full_right"])
-        for way, pair in (("", (0, place)), ("back_", (place, 0))):
-            row |= {way + key: value for key, value in evaluation.metric_columns(arrays, *pair).items()}
-        row["distance"] = float(matched[0, place])
-        own_deviation = arrays["deviations"][place, place].astype("float64")
-        row["own_deviation"] = float(np.linalg.norm(own_deviation, axis=1).mean())
-        inputs = {"features": features, "probabilities": probabilities, "answers": probabilities.argmax(1)}
-        for title, score in SCORES.items():
-            row[title] = score.function(inputs[score.reads], labels)
-            row[f"{title} permuted"] = score.function(inputs[score.reads], shuffled)
-        rows.append(row)
+        about = {"architecture": name, "label": images.LABELS[name], "untrained": config.untrained}
+        rows.append({**about, "distance": float(matched[0, place]), **scored(arrays, name, place)})
     return {"sources": pd.DataFrame(rows)}
+
+
+def scored(arrays: Arrays, name: str, place: int) -> dict[str, object]:
+    """Size, accuracies, α and scores of the source `name`, which is at `place` among the attacked models."""
+    own = {key.removeprefix(f"{name}_"): array for key, array in arrays.items() if key.startswith(f"{name}_")}
+    row: dict[str, object] = {"parameters": int(own["parameters"]), "width": int(own["width"])}
+    for column in ("source", "probe", "full"):
+        right = own.get("own_right" if column == "source" else f"{column}_right")
+        if right is not None:
+            row |= evaluation.accuracy(f"{column}_accuracy", right)
+    for way, pair in (("", (0, place)), ("back_", (place, 0))):
+        row |= {way + key: value for key, value in evaluation.metric_columns(arrays, *pair).items()}
+    own_deviation = arrays["deviations"][place, place].astype("float64")
+    row["own_deviation"] = float(np.linalg.norm(own_deviation, axis=1).mean())
+    labels = torch.from_numpy(arrays["labels"].astype("int64"))
+    shuffled = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+    features, probabilities = (torch.from_numpy(own[what].astype("float64")) for what in ("features", "probabilities"))
+    probabilities = probabilities / probabilities.sum(1, keepdim=True)  # half precision has rounded them
+    inputs = {"features": features, "probabilities": probabilities, "answers": probabilities.argmax(1)}
+    for title, score in SCORES.items():
+        row[title] = score.function(inputs[score.reads], labels)
+        row[f"{title} permuted"] = score.function(inputs[score.reads], shuffled)
+    return row

@@ -28,7 +28,9 @@ from advtransfer.statistics import spearman_rows
 
 __all__ = ["BASELINES", "TABLES", "Config", "files", "required", "run"]
 
-TABLES = ("sources", "scores", "by_target", "differences", "control", "elsewhere")
+OF_TEXTS = ("sources", "scores", "by_target", "differences")
+"""The tables that are made for texts, too, where their names begin with ``text_``."""
+TABLES = ("sources", "scores", "by_target", "differences", "control", "elsewhere", *(f"text_{n}" for n in OF_TEXTS))
 """The tables of a record."""
 
 Sign = Literal[1, -1]
@@ -47,6 +49,8 @@ AGAINST = ("alpha1", "source_accuracy")
 TRUTHS = {"probe_accuracy": "linear probe", "full_accuracy": "fine-tuning of all weights"}
 PLANNED = {"series": ("slim", "unaugmented", "few", "robust", "brief", "sketch"), "target": VARIANTS}
 """The ways of training and the targets of the plan; what has been measured of it so far, the page says."""
+KINDS = ("selection", "selection_texts")
+"""The experiments whose published records are pooled: images and texts, each by itself."""
 TARGETS_AT_LEAST, RECIPES_AT_LEAST = 2, 5
 
 
@@ -66,7 +70,9 @@ def required(config: Config) -> list[str]:
 
 def files(config: Config, results: Path = RESULTS) -> dict[str, Path]:
     """The head of each published record that is read, with the digests of the rest; and what others have published."""
-    records = {name: results / "selection" / name / "record.json" for name in published("selection", results)}
+    records = {
+        f"{kind}/{name}": results / kind / name / "record.json" for kind in KINDS for name in published(kind, results)
+    }
     return records | {path.name: path for path in sorted(_elsewhere_folder().glob("*.csv"))}
 
 
@@ -77,22 +83,31 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     Tables: ``sources`` (every source on every target); ``scores`` (each predictor with its mean agreement over targets,
     and intervals); ``by_target`` (the same for each target); ``differences`` (paired, against α1 and own accuracy);
     ``control`` (α1 with ‖Δ_SS‖ held fixed, and robust against standard sources); ``elsewhere`` (the same question asked
-    of the table that Shao et al. published).
+    of the table that Shao et al. published); and those of `OF_TEXTS` for sources and targets of texts.
     """
-    return pooled(config, published("selection")), {}
+    images, texts = (published(kind) for kind in KINDS)
+    return pooled(config, images) | {f"text_{name}": table for name, table in judged(config, texts).items()}, {}
 
 
 def pooled(config: Config, records: Mapping[str, Record]) -> Tables:
-    """The tables of a record."""
+    """The tables of sources and targets of images, with the controls, and what others have published."""
+    tables = judged(config, records)
+    sources = tables["sources"]
+    trained = sources[~sources["untrained"]] if len(sources) else sources
+    return {**tables, "control": control(trained), "elsewhere": elsewhere()}
+
+
+def judged(config: Config, records: Mapping[str, Record]) -> Tables:
+    """The tables of `OF_TEXTS` of any records."""
     sources = sources_of(records)
     trained = sources[~sources["untrained"]] if len(sources) else sources
-    judged = [judge(config, trained, truth) for truth in TRUTHS if truth in trained]
-    parts = [part for part in judged if part is not None]
+    found = [judge(config, trained, truth) for truth in TRUTHS if truth in trained]
+    parts = [part for part in found if part is not None]
     joined = {
         name: pd.concat([part[name] for part in parts], ignore_index=True) if parts else pd.DataFrame()
-        for name in ("scores", "by_target", "differences")
+        for name in OF_TEXTS[1:]
     }
-    return {"sources": sources, **joined, "control": control(trained), "elsewhere": elsewhere()}
+    return {"sources": sources, **joined}
 
 
 def sources_of(records: Mapping[str, Record]) -> pd.DataFrame:
@@ -139,7 +154,8 @@ def grid(sources: pd.DataFrame, truth: str) -> Grid | None:
         if name != "elsewhere":
             own = known.groupby(["recipe", "target"])[name].mean().unstack()  # noqa: PD010
             predictors[name] = sign * own.loc[table.index, table.columns].to_numpy(float)
-    return Grid(list(table.index), list(table.columns), values, {name: predictors[name] for name in PREDICTORS})
+    told = [name for name in PREDICTORS if np.ptp(predictors[name], axis=0).any()]  # text models are equally large
+    return Grid(list(table.index), list(table.columns), values, {name: predictors[name] for name in told})
 
 
 MEASURES = ("weighted", "kendall", "top", "regret", "regret_few")

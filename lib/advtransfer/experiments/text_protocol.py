@@ -158,7 +158,7 @@ def language(config: TextConfig) -> Language:
             vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
             intermediate_size=64, max_position_embeddings=64,
         )  # fmt: skip
-        return Language(tokenizer, sizes, TINY)
+        return Language(tokenizer, sizes, f"{TINY}, shared")
     folder = encoders.encoder_path(config.encoder) if config.encoder in encoders.of_texts() else None
     folder = folder or encoders.locate(config.encoder)
     if folder is None:
@@ -225,6 +225,16 @@ def read(config: TextConfig, spoken: Language, data: TextDataset) -> Read:
     )
 
 
+def untrained(seed_of: Callable[..., int], spoken: Language, data: TextDataset) -> TextClassifier:
+    """A classifier of a corpus before training: the encoder that all share, and a head of its own."""
+    generator = torch.Generator().manual_seed(seed_of("head", data.name))
+    model = models.build(spoken.checkpoint, len(data.classes), generator)
+    if isinstance(spoken.checkpoint, BertConfig):  # random weights, the same for all as if pretrained
+        shared = torch.Generator().manual_seed(seed_of("encoder"))
+        model.encoder = models.build(spoken.checkpoint, 1, shared).encoder
+    return model
+
+
 def trained(config: TextConfig, spoken: Language, data: TextDataset, tokens: Read) -> TextClassifier:
     """A classifier fine-tuned on a corpus.
 
@@ -233,8 +243,7 @@ def trained(config: TextConfig, spoken: Language, data: TextDataset, tokens: Rea
     TrainingError
         The loss did not stay finite.
     """
-    generator = torch.Generator().manual_seed(config.seed_of("head", data.name))
-    model = models.build(spoken.checkpoint, len(data.classes), generator).to(device())
+    model = untrained(config.seed_of, spoken, data).to(device())
     epochs = sizes(config, data.name)[0]
     return _kept(config, model, data, tokens, epochs, {"encoder": spoken.content, "role": "own"})
 

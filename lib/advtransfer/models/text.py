@@ -40,6 +40,15 @@ class TextClassifier(nn.Module):
         classifier.head = model.classifier
         return classifier
 
+    def whole(self) -> BertForSequenceClassification:
+        """The same classifier as the transformers library has it, which reads token ids; the two share their parts."""
+        config = copy.deepcopy(self.encoder.config)
+        config.num_labels = self.head.out_features
+        with torch.device("meta"):  # without weights, for they are replaced
+            model = BertForSequenceClassification(config)
+        model.bert, model.dropout, model.classifier = self.encoder, self.dropout, self.head
+        return model.train(self.training)
+
     @property
     def word_embeddings(self) -> Tensor:
         """The word embeddings (V, h), one row per token of the vocabulary."""

@@ -23,6 +23,7 @@ TARGETS = {
     "cifar10-unseen": "CIFAR-10, unseen images", "cifar10-noise": "CIFAR-10, noise",
     "cifar10-blocks": "CIFAR-10, coarse blocks", "cifar10-negative": "CIFAR-10, negative",
 }  # fmt: skip
+CORPORA = {"imdb": "IMDB", "mr": "MR", "yelp": "Yelp", "ag": "AG", "fake": "Fake"}
 NOT_YET = "No measurement has been stored yet."
 
 
@@ -39,6 +40,28 @@ def label(name: str) -> str:
 def findings(record: Record) -> dict[str, Any]:
     """What other pages quote of this one."""
     return {"study_choice": Finding(choice(record))}
+
+
+def of_texts(record: Record) -> Record:
+    """The record with the tables of texts in the place of those of images."""
+    tables = {name: record.tables[f"text_{name}"] for name in study.OF_TEXTS}
+    return Record(record.experiment, record.config, tables, record.arrays, record.provenance)
+
+
+def about_texts(record: Record) -> str:
+    """How many recipes and targets of texts there are."""
+    texts = of_texts(record)
+    scores = _main(texts, "scores")
+    if scores.empty:
+        return NOT_YET
+    trained = texts.tables["sources"][~texts.tables["sources"]["untrained"]]
+    row = scores.iloc[0]
+    return (
+        f"{row['recipes']} recipes (corpora: {trained['architecture'].nunique()}; ways of training: "
+        f"{trained['series'].nunique()}) on {row['targets']} targets. Own accuracy spans "
+        f"{100 * trained['source_accuracy'].min():.0f} to {100 * trained['source_accuracy'].max():.0f}%, accuracy "
+        f"after transfer {100 * trained['probe_accuracy'].min():.0f} to {100 * trained['probe_accuracy'].max():.0f}%."
+    )
 
 
 def _main(record: Record, table: str) -> pd.DataFrame:
@@ -163,7 +186,7 @@ def targets_figure(record: Record) -> Figure | None:
         return None
     table = found.set_index(["predictor", "target"])["weighted"].unstack()  # noqa: PD010 - nothing is aggregated
     order = _main(record, "scores").sort_values("weighted", ascending=False)["predictor"]
-    table = table.loc[order].rename(index=label, columns=TARGETS)
+    table = table.loc[order].rename(index=label, columns=TARGETS | CORPORA)
     return ranked.grid(table, "weighted τ")
 
 
