@@ -45,12 +45,12 @@ class Config(BaseConfig):
 
     PROFILES: ClassVar = {
         "smoke": {
-            "encoder": TINY, "corpora": ("mr", "imdb"), "train_texts": 120, "test_texts": 40, "max_length": 40,
+            "encoder": TINY, "corpora": ("mr", "imdb"), "train_texts": 120, "test_texts": 40, "target_texts": 40, "max_length": 40,
             "epochs": 2, "batch_size": 8, "lr": 5e-4, "labels": 40, "samples": 10, "gradients": 4, "steps": 2,
             "target_epochs": 1,
         },
         "quick": {},
-        "paper": {"train_texts": 10_000, "test_texts": 5_000, "max_length": 128, "samples": 300, "gradients": 50},
+        "paper": {"train_texts": 10_000, "test_texts": 5_000, "target_texts": 5_000, "max_length": 128, "samples": 300, "gradients": 50},
     }  # fmt: skip
 
     encoder: str = Field(
@@ -61,7 +61,8 @@ class Config(BaseConfig):
         ("imdb", "mr", "yelp", "ag", "fake"), min_length=1, description="corpora on which the sources are fine-tuned"
     )
     train_texts: int = Field(2000, ge=10, description="training texts of a source, at most")
-    test_texts: int = Field(1000, ge=10, description="texts of the target, in training and in testing, at most")
+    test_texts: int = Field(1000, ge=10, description="test texts of a source's own corpus, at most")
+    target_texts: int = Field(600, ge=10, description="texts of the target, in training and in testing, at most")
     max_length: int = Field(64, ge=3, le=512, description="tokens of a text, at most")
     epochs: int = Field(3, ge=0, le=1000, description="passes over a corpus; 0: the pretrained encoder as it is")
     batch_size: int = Field(32, ge=1, description="texts per step of training")
@@ -73,7 +74,7 @@ class Config(BaseConfig):
     gradients: int = Field(20, ge=1, description="attacked texts whose Jacobians are matched, at most")
     eps: float = Field(0.1, gt=0, description="l2 radius of the attack, in mean lengths of a word's vector")
     steps: int = Field(5, ge=1, description="steps of the attack")
-    target_epochs: int = Field(20, ge=1, description="passes of the target model over the target's texts")
+    target_epochs: int = Field(10, ge=1, description="passes of the target model over the target's texts")
 
 
 def _training(config: Config) -> text.Config:
@@ -105,7 +106,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     """Train the sources and the target model, and measure. `derive` computes the table from the arrays."""
     spoken = text_protocol.language(_training(config))
     whole = {name: _corpus(config, name) for name in (*config.corpora, config.target)}
-    data = _drawn(config, _half(whole[config.target], 1), config.test_texts)
+    data = _drawn(config, _half(whole[config.target], 1), config.target_texts, config.target_texts)
     labelled = LabelledTexts(data.name, data.train, data.y_train, data.test, data.y_test, data.classes)
     sources = {name: _source(config, spoken, _half(whole[name], 0)) for name in config.corpora}
     pool: dict[str, TextEncoder] = {name: encoder for name, (encoder, _) in sources.items()}
@@ -140,9 +141,12 @@ def run(config: Config) -> tuple[Tables, Arrays]:
 def _corpus(config: Config, name: str) -> TextDataset:
     if config.encoder != TINY:
         return load_texts(name)
-    number = 2 * max(config.train_texts, config.test_texts)
+    number = 2 * max(config.train_texts, config.target_texts)
     made = generated_texts(
-        seed=config.seed_of(name), n_train=number, n_test=config.test_texts, shift=name != config.target
+        seed=config.seed_of(name),
+        n_train=number,
+        n_test=max(config.test_texts, config.target_texts),
+        shift=name != config.target,
     )
     return replace(made, name=name)
 
@@ -153,15 +157,15 @@ def _half(data: TextDataset, part: int) -> TextDataset:
     return replace(data, train=taken(data.train, rows), y_train=data.y_train[rows])
 
 
-def _drawn(config: Config, data: TextDataset, train: int) -> TextDataset:
-    sizes = {"train": min(train, len(data.train)), "test": min(config.test_texts, len(data.test))}
+def _drawn(config: Config, data: TextDataset, train: int, test: int) -> TextDataset:
+    sizes = {"train": min(train, len(data.train)), "test": min(test, len(data.test))}
     return data.sample(**sizes, seed=config.seed_of(data.name))
 
 
 def _source(config: Config, spoken: Language, data: TextDataset) -> tuple[TextEncoder, np.ndarray]:
     """A fine-tuned classifier, and which test texts of its own corpus it classifies correctly."""
     training = _training(config)
-    data = _drawn(config, data, config.train_texts)
+    data = _drawn(config, data, config.train_texts, config.test_texts)
     tokens = text_protocol.read(training, spoken, data)
     if config.epochs:
         model = text_protocol.trained(training, spoken, data, tokens)
