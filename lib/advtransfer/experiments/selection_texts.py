@@ -45,12 +45,15 @@ class Config(BaseConfig):
 
     PROFILES: ClassVar = {
         "smoke": {
-            "encoder": TINY, "corpora": ("mr", "imdb"), "train_texts": 120, "test_texts": 40, "target_texts": 40, "max_length": 40,
-            "epochs": 2, "batch_size": 8, "lr": 5e-4, "labels": 40, "samples": 10, "gradients": 4, "steps": 2,
+            "encoder": TINY, "corpora": ("mr", "imdb"), "train_texts": 120, "test_texts": 40, "target_texts": 40,
+            "max_length": 40, "epochs": 2, "batch_size": 8, "lr": 5e-4, "labels": 40, "samples": 10, "gradients": 4, "steps": 2,
             "target_epochs": 1,
         },
         "quick": {},
-        "paper": {"train_texts": 10_000, "test_texts": 5_000, "target_texts": 5_000, "max_length": 128, "samples": 300, "gradients": 50},
+        "paper": {
+            "train_texts": 10_000, "test_texts": 5_000, "target_texts": 5_000, "max_length": 128, "samples": 300,
+            "gradients": 50,
+        },
     }  # fmt: skip
 
     encoder: str = Field(
