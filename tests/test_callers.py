@@ -109,14 +109,15 @@ BOXED = {
 @pytest.mark.parametrize("attack", BOXED.values(), ids=BOXED)
 @pytest.mark.parametrize(
     "eps",
-    [Fraction(8, 255), torch.tensor(8 / 255, dtype=torch.float64), np.float64(8 / 255)],
+    [Fraction(8, 255), Decimal(8 / 255), torch.tensor(8 / 255, dtype=torch.float64), np.float64(8 / 255),
+     np.array(8 / 255)],
     ids=lambda e: type(e).__name__,
-)
+)  # fmt: skip
 def test_a_radius_may_be_a_number_of_any_kind(attack, eps):
     assert attack(same, X, eps=eps).equal(attack(same, X, eps=8 / 255))
 
 
-@pytest.mark.parametrize("given", ["0.1", None, True, [0.1], torch.ones(1), torch.ones(2), Decimal("0.1"), 1j])
+@pytest.mark.parametrize("given", ["0.1", None, True, [0.1], torch.ones(1), torch.ones(2), np.ones(1), 1j])
 def test_what_is_no_number_is_refused(given):
     refuses(f"eps is {given!r}; expected a number".replace("\n", ""), lambda: as_number("eps", given), TypeError)
 
@@ -127,6 +128,8 @@ def test_every_attack_refuses_the_same_inputs_with_the_same_words(attack):
     refuses("x spans [-0.5, 1.5]; expected values within bounds (0.0, 1.0)", lambda: call(2 * X.round() - 0.5, eps=0.1))
     refuses("x spans [-1e-05, 1]", lambda: call(X.round() - 1e-5 * (X.round() == 0), eps=0.1))
     refuses("bounds is (1.0, 0.0); expected (low, high) with low < high", lambda: call(X, eps=0.1, bounds=(1.0, 0.0)))
+    for bounds in (5, (None, None), (torch.zeros(3), torch.ones(3)), (0.0, float("nan"))):
+        refuses("expected (low, high) with low < high, or None", lambda b=bounds: call(X, eps=0.1, bounds=b))
     refuses("x has shape (4,); expected (N, ...), samples first", lambda: call(torch.rand(4), eps=0.1))
     refuses("x is an empty batch", lambda: call(X[:0], eps=0.1))
     refuses("x holds 72 values that are NaN or infinite", lambda: call(X * torch.nan, eps=0.1))
@@ -168,6 +171,27 @@ def test_pixels_outside_by_rounding_are_taken_and_the_result_is_inside(attack, d
     assert delta.double().abs().max() <= 0.1
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("ulps", [1, 4])
+@pytest.mark.parametrize("name", [*BOXED, "pgd l2", "fgsm l2"])
+def test_a_perturbation_is_never_longer_than_its_radius_even_if_all_pixels_are_outside_by_rounding(name, ulps, dtype):
+    """Bringing many pixels back into the box takes a length, which counts."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).to(dtype)
+    white = torch.rand(4, 3, 8, 8, generator=seeded(5)).to(dtype).round()
+    x = white + ulps * torch.finfo(dtype).eps * (2 * white - 1)
+    far = (x - x.clamp(0, 1)).double().flatten(1)
+    l2 = name == "first_attack" or name.endswith("l2")
+    attack = partial(BOXED[name.removesuffix(" l2")], **({"norm": "l2"} if name.endswith(" l2") else {}))
+    lengths = partial(torch.linalg.vector_norm, ord=2 if l2 else torch.inf, dim=1)
+    for eps in (1e-6, 1 / 255, 8 / 255, 0.5):
+        delta = attack(net, x, eps=eps)
+        assert lengths(delta.double().flatten(1)).max() <= eps
+        moved = (x + delta).double().flatten(1)
+        outside = lengths(moved - moved.clamp(0, 1))
+        assert (outside <= lengths(far)).all()
+        assert not outside[2 * lengths(far) < eps].any()
+
+
 # Batches, outputs, precisions.
 
 
@@ -179,6 +203,31 @@ def test_batches_of_a_data_loader_are_taken(shape):
     assert metrics.transferability(NET, same, loader, PGD).alpha2 == batches.alpha2
     call = lambda: metrics.transferability(NET, same, "ab", PGD)  # noqa: E731
     refuses("x is str; expected a floating-point tensor", call, TypeError)
+
+
+def test_what_gives_no_batches_is_told_how_to():
+    rows = [{"pixels": x, "label": k} for k, x in enumerate(X)]
+    call = lambda x: metrics.transferability(NET, same, x, shove)  # noqa: E731
+    told = "a batch is dict with 'pixels', 'label'; .* pass (batch['pixels'] for batch in x), with the name"
+    loader = DataLoader(rows, batch_size=3)
+    refuses(
+        told.replace(".* ", "expected a tensor, or a tuple that begins with one: "), lambda: call(loader), TypeError
+    )
+    assert call(batch["pixels"] for batch in loader).n == 6
+    single = TensorDataset(X, torch.arange(6))
+    refuses("x is TensorDataset, which gives single samples; expected batches", lambda: call(single), TypeError)
+    refuses("x is NoneType; expected a tensor, or an iterable of batches", lambda: call(None), TypeError)
+
+
+@pytest.mark.parametrize("attack", [spectral.jacobian, BOXED["first_attack"]], ids=["jacobian", "first_attack"])
+def test_a_model_that_autograd_cannot_follow_is_no_constant_one(attack):
+    """Its Jacobian was zero without a word, and so was the attack."""
+    attack = partial(attack, **({"eps": 0.1} if attack is BOXED["first_attack"] else {}))
+    for x in (X, X[:1]):
+        refuses("the model's outputs do not depend on x", lambda x=x: attack(lambda z: same(z).detach(), x))
+        assert not attack(lambda z: torch.ones(len(z), 2), x).any()
+    refuses("model outputs is torch.int64", lambda: attack(lambda z: same(z).argmax(1, keepdim=True), X), TypeError)
+    refuses("model outputs is torch.complex128", lambda: attack(lambda z: same(z) + 0j, X), TypeError)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -216,6 +216,9 @@ def test_a_broken_file_is_listed_as_broken_and_the_others_are_listed(tmp_path, m
     assert set(rows) == set(sources.sources())
     assert [rows[name]["here"] for name in ("cifar10", "mr", "imdb")] == ["broken", "broken", "no"]
     assert str(tmp_path / "text" / "mr") in rows["mr"]["origin"]
+    assert main(["data", "verify", "--json"]) == 1
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert any("cifar10.npz" in each["told"] and not each["intact"] for each in files)
 
 
 # Fetches.

@@ -67,18 +67,26 @@ def test_outputs_that_are_not_a_matrix_are_refused(outputs, given):
 @pytest.mark.parametrize(
     ("returned", "given", "choose"),
     [
-        (lambda z: (z, None), "tuple of 2", "0"),
-        (lambda z: {"loss": 0, "logits": z}, "dict with 'loss', 'logits'", "'logits'"),
-        (lambda z: {"out": z}, "dict with 'out'", "'out'"),
+        (lambda z: (z, None), "tuple of 2", "[0]"),
+        (lambda z: [z.mean(), z], "list of 2", "[1]"),
+        (lambda z: {"loss": 0, "logits": z}, "dict with 'loss', 'logits'", "['logits']"),
+        (lambda z: {"out": z}, "dict with 'out'", "['out']"),
+        (lambda z: {"loss": z.mean(), "scores": z}, "dict with 'loss', 'scores'", "['scores']"),
+        (lambda z: SimpleNamespace(loss=z.mean(), scores=z), "SimpleNamespace", ".scores"),
     ],
 )
 def test_outputs_that_are_no_tensor_are_refused_with_the_wrapper_that_helps(returned, given, choose):
     model = lambda x: returned(2 * x)  # noqa: E731
-    wrapper = f"modes.Select(model, lambda out: out[{choose}])"
+    wrapper = f"modes.Select(model, lambda out: out{choose})"
     refuses(f"the model returns {given}; expected a tensor (N, d)", lambda: outputs_of(model, torch.ones(5, 3)))
     refuses(wrapper, lambda: outputs_of(model, torch.ones(5, 3)))
     selected = eval(wrapper, {"modes": advtransfer.modes, "model": model})
     assert outputs_of(selected, torch.ones(5, 3)).equal(2 * torch.ones(5, 3))
+
+
+@pytest.mark.parametrize("returned", [None, 3.0, (), {}, torch.zeros(5, 3).numpy()], ids=str)
+def test_no_wrapper_is_advised_that_would_not_help(returned):
+    refuses("modes.Select(model, lambda out: ...)", lambda: outputs_of(lambda x: returned, torch.ones(5, 3)))
 
 
 def test_logits_are_taken_from_an_object_that_has_them():
@@ -102,6 +110,14 @@ def test_a_half_model_that_gets_single_precision_is_refused_with_both_dtypes():
         lambda: outputs_of(nn.Linear(3, 2).bfloat16(), torch.zeros(5, 3)),
         TypeError,
     )
+
+
+def test_only_a_half_model_is_advised_to_be_prepared():
+    """A prepared copy of any other model converts nothing."""
+    for own, advised in ((torch.bfloat16, True), (torch.float64, False)):
+        with pytest.raises(TypeError) as caught:
+            outputs_of(nn.Linear(3, 2, dtype=own), torch.zeros(5, 3))
+        assert ("prepare.prepare" in str(caught.value)) == advised
 
 
 def test_four_threads_leave_one_model_as_it_was():

@@ -3,7 +3,11 @@
 import io
 import json
 import re
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,6 +63,45 @@ def test_features_are_where_they_were_asked_for():
         outputs, features = Encoder(module, features=place).both(x)
         torch.testing.assert_close(features, expected)
         torch.testing.assert_close(outputs, module(x))
+
+
+class InPlace(nn.Module):
+    """Layers of `net` whose results are overwritten by what comes after them, and logits inside an object."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = net().eval()
+
+    def forward(self, x):
+        convolution, _, *others, head = self.layers
+        h = nn.Sequential(*others)(convolution(x.mul_(1)).relu_())
+        found = SimpleNamespace(logits=head(h))
+        h.zero_()
+        return found
+
+
+@pytest.mark.parametrize(("place", "same"), [(None, None), ("layers.0", "0"), ("layers.3", "3")])
+def test_features_are_not_those_that_later_layers_write_over_them(place, same):
+    """A ReLU in place behind the layer that was asked for: its values were taken for those of the layer."""
+    x = pictures(4)[0]
+    for found, expected in zip(Encoder(InPlace(), features=place).both(x), Encoder(net(), features=same).both(x),
+                               strict=True):  # fmt: skip
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore::advtransfer.prepare.NotFoldedWarning")
+def test_a_candidate_that_works_in_place_and_returns_an_object_is_scored_as_any_other():
+    pool = {"odd": Encoder(InPlace()), "plain": Encoder(net())}
+    rows = ranking.score(pool, target(), truth="none", **FAST).scores.set_index(["candidate", "score"])["value"]
+    np.testing.assert_allclose(rows["odd"], rows["plain"], rtol=1e-5, atol=1e-6)
+
+
+def test_a_radius_of_any_kind_is_that_number():
+    for eps in (Fraction(8, 255), Decimal(8 / 255), np.array(8 / 255), torch.tensor(8 / 255, dtype=torch.float64)):
+        assert measure.Settings(eps=eps) == measure.Settings(eps=8 / 255)
+    score = partial(ranking.score, {"a": Encoder(net())}, ranking.from_tensors(*pictures(36)))
+    refuses("eps is '8/255'; expected a number", lambda: score(eps="8/255"), TypeError)
+    refuses("labels is '60'; expected an integer", lambda: score(labels="60"), TypeError)
 
 
 def test_an_encoder_normalises_and_resizes_and_passes_the_gradient():

@@ -5,6 +5,8 @@ import importlib
 import itertools
 import math
 import pkgutil
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -402,6 +404,26 @@ def test_the_floor_is_the_score_of_permuted_labels():
     assert math.isnan(found.low)
     related = scores.estimate(scores.cka, F, F[:, :3], permutations=19, subsamples=10)
     assert related.floor_high < related.low < related.value
+
+
+def test_an_estimate_of_a_score_that_writes_into_its_inputs_leaves_them_as_they_were():
+    def reckless(f, y):
+        f.sub_(f.mean(0)).mul_(2)
+        y.zero_()
+        return f.square().mean().item()
+
+    x, labels = gaussian()
+    before, names = x.clone(), labels.clone()
+    found = scores.estimate(reckless, x, labels, subsamples=4)
+    assert x.equal(before)
+    assert labels.equal(names)
+    assert found.floor == pytest.approx(found.value)
+
+
+def test_the_distortion_of_transrate_is_a_number_of_any_kind():
+    x, labels = gaussian()
+    for eps in (Fraction(1, 100), Decimal("0.01"), torch.tensor(0.01, dtype=torch.float64)):
+        assert scores.transrate(x, labels, eps=eps) == scores.transrate(x, labels, eps=0.01)
 
 
 def test_an_estimate_refuses_numbers_out_of_range_and_says_which_subsample_was_refused():

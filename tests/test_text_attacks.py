@@ -198,6 +198,10 @@ def test_marked_words_are_whole_words_and_no_sign_is_markup():
         ({"steps": 0}, "steps is 0; expected a number above 0"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"patience": 0}, "patience is 0"),
+        ({"c": float("nan")}, "c is nan; expected a finite number"),  # no text was flipped, without a word
+        ({"c": 0}, "c is 0; expected a number above 0"),
+        ({"kappa": -5}, "kappa is -5; expected a finite number, at least 0"),
+        ({"precision": "float16"}, "precision is 'float16'; expected one of 'float32', 'bfloat16'"),
         ({"max_changed": 0}, "max_changed is 0; expected"),
         ({"max_changed": 1.5}, "max_changed is 1.5; expected a number of tokens (int) or a share in (0, 1]"),
         ({"keep": torch.ones(2, 3)}, "keep is torch.float32 of (2, 3); expected bool (6,"),
@@ -205,3 +209,8 @@ def test_marked_words_are_whole_words_and_no_sign_is_markup():
 )
 def test_bad_options_are_refused(options, message):
     refuses(message, lambda: attack(**options))
+
+
+@pytest.mark.parametrize("name", ["lr", "c", "kappa", "clip", "steps", "max_changed", "batch_size"])
+def test_what_is_no_number_is_refused_by_name(name):
+    refuses(f"{name} is 'a'; expected a", lambda: attack(**{name: "a"}), TypeError)

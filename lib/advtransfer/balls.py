@@ -18,13 +18,15 @@ class Ball(NamedTuple):
     """Moves rows to the nearest point of the ball of a radius, in place."""
     shorten: Callable[[Tensor, float], Tensor]
     """The rows, of which those that are too long by rounding are made shorter."""
+    keep: Callable[[Tensor, Tensor, float], Tensor]
+    """The rows, of which those that are too long are brought into the ball on the way to a second point."""
 
 
 def fitted(delta: Tensor, x: Tensor, eps: float, norm: str, low: float, high: float) -> Tensor:
     """A perturbation in the dtype of `x` that is in ball and box, from one that leaves them at most by rounding.
 
     Each entry is rounded towards zero, which leaves neither the ball nor, if `x` is inside, the box. Where `x` itself
-    is outside by rounding, `x + δ` lies on the edge.
+    is outside by rounding, `x + δ` lies on the edge, or as near to it as the ball allows.
 
     Examples
     --------
@@ -35,12 +37,23 @@ def fitted(delta: Tensor, x: Tensor, eps: float, norm: str, low: float, high: fl
     True
     """
     delta = BALLS[norm].shorten(delta, eps)
-    if delta.dtype != x.dtype:
-        near = delta.to(x.dtype)
-        longer = near.abs().to(delta.dtype) > delta.abs()
-        delta = torch.where(longer, (near.view(torch.int16) - 1).view(x.dtype), near)  # the next number towards zero
+    delta = _towards_zero(delta, x.dtype)
     moved = x + delta
-    return torch.where(moved < low, low - x, torch.where(moved > high, high - x, delta))
+    delta = torch.where(moved < low, low - x, torch.where(moved > high, high - x, delta))
+    if not ((x < low) | (x > high)).any():
+        return delta
+    pull = (low - x).clamp(min=0) + (high - x).clamp(max=0)  # from `x` to the box
+    return _towards_zero(BALLS[norm].keep(delta.double(), pull.double(), eps), x.dtype)
+
+
+def _towards_zero(wide: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers in another dtype, rounded towards zero."""
+    near = wide.to(dtype)
+    longer = near.abs().to(wide.dtype) > wide.abs()
+    return torch.where(longer, (near.view(_BITS[dtype.itemsize]) - 1).view(dtype), near)
+
+
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # one less is the next number towards zero
 
 
 def norms(v: Tensor) -> Tensor:
@@ -80,8 +93,19 @@ def _shorten_l2(delta: Tensor, eps: float) -> Tensor:
     return torch.where(lengths > eps, delta * scale.to(delta.dtype), delta)
 
 
+def _keep_l2(delta: Tensor, pull: Tensor, eps: float) -> Tensor:
+    eps *= 1 - 1e-12  # so that rounding cannot exceed it
+    tiny = torch.finfo(pull.dtype).tiny
+    least = pull * (eps / norms(pull).clamp(min=tiny)).clamp(max=1)
+    share = (eps - norms(pull)).clamp(min=0) / norms(delta - pull).clamp(min=tiny)
+    return torch.where(norms(delta) > eps, least + share.clamp(max=1) * (delta - pull), delta)
+
+
 BALLS = {
-    "linf": Ball(_draw_linf, torch.sign, lambda delta, eps: delta.clamp_(-eps, eps), _shorten_linf),
-    "l2": Ball(_draw_l2, _unit_l2, _project_l2_, _shorten_l2),
-}
+    "linf": Ball(
+        _draw_linf, torch.sign, lambda delta, eps: delta.clamp_(-eps, eps), _shorten_linf,
+        lambda delta, pull, eps: delta.clamp(-eps, eps),
+    ),
+    "l2": Ball(_draw_l2, _unit_l2, _project_l2_, _shorten_l2, _keep_l2),
+}  # fmt: skip
 """The balls by the name of their norm."""

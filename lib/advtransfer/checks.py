@@ -1,9 +1,11 @@
 """Checks of inputs. Each error message is one line that says what was given and what was expected."""
 
 import math
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ def check_batch(name: str, x: Tensor, *, ndim: int | None = None) -> None:
 
 
 def as_number(name: str, value: Any) -> float:
-    """A length such as a radius as a float: from a number of any kind (such as a `Fraction`) or a tensor without axes.
+    """A length such as a radius as a float, from a number of any kind or a tensor or array without axes.
 
     Raises
     ------
@@ -42,8 +44,8 @@ def as_number(name: str, value: Any) -> float:
     ValueError
         It is negative, NaN or infinite.
     """
-    number = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
-    if not isinstance(number, Real) or isinstance(number, bool):
+    number = value.item() if isinstance(value, Tensor | np.ndarray) and value.ndim == 0 else value
+    if not isinstance(number, Real | Decimal) or isinstance(number, bool):
         raise TypeError(f"{name} is {value!r}; expected a number")
     length = float(number)
     if not 0 <= length < math.inf:
@@ -66,9 +68,13 @@ def check_box(x: Tensor, bounds: Bounds, eps: float, norm: str) -> tuple[float, 
         raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, ...), samples first")
     if bounds is None:
         return -math.inf, math.inf
-    if len(bounds) != 2 or not bounds[0] < bounds[1]:
-        raise ValueError(f"bounds is {bounds!r}; expected (low, high) with low < high, or None")
-    low, high = map(float, bounds)
+    try:
+        low, high = map(float, bounds)
+    except (TypeError, ValueError, RuntimeError):  # such as a tensor of a bound per channel
+        low, high = math.nan, math.nan
+    if not low < high:
+        given = " ".join(repr(bounds).split())
+        raise ValueError(f"bounds is {given}; expected (low, high) with low < high, or None")
     least, most = map(float, x.detach().aminmax())
     rounding = 4 * torch.finfo(x.dtype).eps * max(abs(bound) for bound in (low, high, 0.0) if math.isfinite(bound))
     if least < low - rounding or most > high + rounding:

@@ -133,7 +133,8 @@ def median_interval(values: Tensor, *, confidence: float = 0.95) -> Interval:
     >>> median_interval(torch.arange(1.0, 21.0))
     Interval(low=6.0, high=15.0)
     """
-    tail = (1 - _checked(confidence)) / 2
+    confidence = _checked(confidence)
+    tail = (1 - confidence) / 2
     if not isinstance(values, Tensor) or not values.is_floating_point() or values.ndim != 1:
         given = (
             f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__

@@ -12,11 +12,12 @@ None of them is squared. Where model 2's own attack does not move model 2, α1(x
 out, and their number is reported.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
 
 from advtransfer.checks import check_batch
 from advtransfer.intervals import directions, signed_root, unbiased_square
@@ -326,7 +327,7 @@ def _accumulate(
     # A pair (i, j) needs model j under the attacks on i and on j, and model i under its own.
     forwards = sorted(set(pairs) | {(i, i) for i in involved})
     totals = {pair: Accumulator() for pair in pairs}
-    for batch in x.split(batch_size) if isinstance(x, Tensor) else map(_inputs, x):
+    for batch in x.split(batch_size) if isinstance(x, Tensor) else map(_inputs, _batches(x)):
         check_batch("x", batch)
         with evaluating(*(models[i] for i in involved), gradients=True):
             deltas = {i: _perturbation(attack(models[i], batch.clone()), batch) for i in involved}
@@ -338,8 +339,23 @@ def _accumulate(
     return {pair: total.compute() for pair, total in totals.items()}
 
 
+def _batches(x: Batches) -> Batches:
+    """`x`, if it gives batches."""
+    if isinstance(x, Dataset) and not isinstance(x, IterableDataset):
+        raise TypeError(f"x is {type(x).__name__}, which gives single samples; expected batches: pass DataLoader(x)")
+    if not isinstance(x, Iterable):
+        raise TypeError(f"x is {type(x).__name__}; expected a tensor, or an iterable of batches")
+    return x
+
+
 def _inputs(batch: Tensor | Sequence[Tensor]) -> Tensor:
     """The inputs of a batch of a `DataLoader`, which come before the labels."""
+    if isinstance(batch, Mapping):
+        names = ", ".join(map(repr, batch))
+        raise TypeError(
+            f"a batch is {type(batch).__name__} with {names}; expected a tensor, or a tuple that begins with one: pass "
+            f"(batch[{next(iter(batch), 'x')!r}] for batch in x), with the name of the inputs"
+        )
     return batch[0] if isinstance(batch, tuple | list) and batch else batch  # type: ignore[return-value]
 
 

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 Model = Callable[[Tensor], Tensor]
+HALF = {torch.float16, torch.bfloat16}
 
 _LOCK = threading.Lock()
 _HELD: dict[nn.Module, int] = {}  # modules in train mode, and how many blocks of `evaluating` hold them in eval mode
@@ -107,15 +108,16 @@ def outputs_of(model: Model, x: Tensor) -> Tensor:
         if not own or x.dtype in own:
             raise
         names = ", ".join(sorted(map(str, own)))
+        converting = ", or attack the copy that prepare.prepare makes" if len(own) == 1 and own <= HALF else ""
         raise TypeError(
-            f"x is {x.dtype}, and the model's parameters are {names}; expected the same dtype: convert one of them, "
-            "or attack the copy that prepare.prepare makes"
+            f"x is {x.dtype}, and the model's parameters are {names}; expected the same dtype: convert one of them"
+            f"{converting}"
         ) from error
     outputs = found if isinstance(found, Tensor) else getattr(found, "logits", found)
     if not isinstance(outputs, Tensor):
         raise ValueError(
             f"the model returns {_described(found)}; expected a tensor (N, d), or an object with such .logits: "
-            f"pass modes.Select(model, lambda out: out[{_place(found)}])"
+            f"pass modes.Select(model, lambda out: {_place(found, len(x))})"
         )
     if outputs.ndim != 2 or len(outputs) != len(x):
         raise ValueError(f"model outputs have shape {tuple(outputs.shape)}; expected (N, d) with N = {len(x)}")
@@ -130,10 +132,20 @@ def _described(found: object) -> str:
     return f"{type(found).__name__} of {len(found)}" if isinstance(found, tuple | list) else type(found).__name__
 
 
-def _place(found: object) -> str:
-    if not isinstance(found, Mapping):
-        return "0"
-    return repr("logits" if "logits" in found else next(iter(found), "logits"))
+def _place(found: object, rows: int) -> str:
+    """Where the outputs are in what a model has returned as `out`: its logits, or else its first matrix (rows, d)."""
+    if isinstance(found, Mapping):
+        parts = {f"out[{name!r}]": part for name, part in found.items()}
+    elif isinstance(found, tuple | list):
+        parts = {f"out[{k}]": part for k, part in enumerate(found)}
+    else:
+        parts = {f"out.{name}": part for name, part in getattr(found, "__dict__", {}).items()}
+    fitting = [
+        place
+        for place, part in parts.items()
+        if place == "out['logits']" or (isinstance(part, Tensor) and part.ndim == 2 and len(part) == rows)
+    ]
+    return next(iter(sorted(fitting, key=lambda place: "logits" not in place)), "...")
 
 
 @contextmanager

@@ -12,12 +12,13 @@ from torch.fx import Node, Tracer
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from advtransfer.modes import HALF
+
 _NORM_OF: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv1d: nn.BatchNorm1d,
     nn.Conv2d: nn.BatchNorm2d,
     nn.Conv3d: nn.BatchNorm3d,
 }
-_HALF = {torch.float16, torch.bfloat16}
 
 
 class NotFoldedWarning(UserWarning):
@@ -106,7 +107,7 @@ def prepare(model: nn.Module, *, dtype: torch.dtype | None = None, channels_last
         if channels_last:
             convert_conv2d_weight_memory_format(prepared, torch.channels_last)
         kept = {p.dtype for p in prepared.parameters() if p.is_floating_point()}
-        if len(kept) == 1 and kept <= _HALF:
+        if len(kept) == 1 and kept <= HALF:
             prepared.register_forward_pre_hook(partial(_convert, kept.pop()))
     done = Preparation(len(pairs), len(norms) - len(pairs), len(overwriting), note)
     object.__setattr__(prepared, "preparation", done)  # as it is not a parameter, buffer or module

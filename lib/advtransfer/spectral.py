@@ -61,7 +61,10 @@ def jacobian(model: Model, x: Tensor, *, chunk_size: int | None = None) -> Tenso
 def _jacobian(model: Model, x: Tensor) -> Tensor:
     leaf = x.detach().clone().requires_grad_()
     outputs = outputs_of(model, leaf)  # (N, d)
-    if not outputs.requires_grad:  # a constant model
+    check_batch("model outputs", outputs)
+    if not outputs.requires_grad:  # a constant model, or one that autograd cannot follow
+        if not outputs.equal(outputs_of(model, leaf.detach() + 1)):
+            raise ValueError("the model's outputs do not depend on x; expected a model that autograd can follow")
         return x.new_zeros(len(x), outputs.shape[1], x[0].numel())
     rows = [
         torch.autograd.grad(column.sum(), leaf, retain_graph=True, materialize_grads=True)[0].flatten(1)

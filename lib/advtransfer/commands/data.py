@@ -31,7 +31,9 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     getter.add_argument("names", nargs="+", metavar="NAME", help=", ".join(sources()))
     getter.add_argument("--anew", action="store_true", help="fetch them even if they are here and intact")
     getter.set_defaults(func=fetch_data)
-    actions.add_parser("verify", help="check again every file that is here").set_defaults(func=verify_data)
+    checker = actions.add_parser("verify", help="check again every file that is here")
+    add_json(checker)
+    checker.set_defaults(func=verify_data)
 
 
 def list_data(arguments: argparse.Namespace) -> int:
@@ -96,6 +98,9 @@ def verify_data(arguments: argparse.Namespace) -> int:
     """Check the files in ``SHA256SUMS`` and the data sets here, one line each; return 1 if any is wrong."""
     root = data_root()
     verdicts = [*_file_verdicts(root), *_content_verdicts(root)]
+    if arguments.json:
+        print_json({"root": root, "files": [{"intact": fine, "told": line} for fine, line in verdicts]})
+        return 0 if all(fine for fine, _ in verdicts) else 1
     if not verdicts:
         print(f"nothing to verify: no data set in {root}")
     for fine, line in verdicts:

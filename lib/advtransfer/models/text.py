@@ -162,6 +162,7 @@ def with_new_head(model: TextClassifier, num_classes: int, generator: torch.Gene
     Parameters and errors are those of ``advtransfer.models.images.with_new_head``.
     """
     check_positive("num_classes", num_classes)
+    check_classifier(model)
     tuned = copy.deepcopy(model)
     with initialised_by(generator):
         head = _head(model.encoder.config, num_classes)

@@ -102,7 +102,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (N, d) of pixels (N, 3, height, width) in [0, 1]."""
-        return self.module(self._normalised(x))
+        return outputs_of(self.module, self._normalised(x))
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs (N, d) and features (N, k) of pixels (N, 3, height, width) in [0, 1].
@@ -153,14 +153,21 @@ def noting(module: nn.Module, layer: str, before: bool) -> Iterator[list[Any]]:
     noted: list[Any] = []
     place = module.get_submodule(layer)
     hook = (
-        place.register_forward_pre_hook(lambda module, given: noted.append(given[0]))
+        place.register_forward_pre_hook(lambda module, given: noted.append(_copied(given[0])))
         if before
-        else place.register_forward_hook(lambda module, given, found: noted.append(found))
+        else place.register_forward_hook(lambda module, given, found: noted.append(_copied(found)))
     )
     try:
         yield noted
     finally:
         hook.remove()
+
+
+def _copied(found: Any) -> Any:
+    """A copy of a tensor, or of the first of several: layers after it may work in place."""
+    if isinstance(found, tuple | list) and found:
+        return (_copied(found[0]),)
+    return found.clone() if isinstance(found, Tensor) else found
 
 
 def place_of(module: nn.Module, features: str | None) -> tuple[str, bool]:

@@ -5,6 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from advtransfer import attacks, matching, metrics, spectral
-from advtransfer.checks import expected_radius
+from advtransfer.checks import as_number, expected_radius
 from advtransfer.models import images
 from advtransfer.models.initialisation import initialised_by
 from advtransfer.modes import Model, evaluating, outputs_of
@@ -47,11 +48,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, least in (("labels", 4), ("samples", 2), ("gradients", 1), ("outputs", 1), ("steps", 1)):
+            if not isinstance(getattr(self, name), Integral):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; expected an integer")
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
         if self.truth not in ("probe", "full", "none"):
             raise ValueError(f"truth is {self.truth!r}; expected 'probe', 'full' or 'none'")
-        if self.eps <= 0:
+        object.__setattr__(self, "eps", as_number("eps", self.eps))
+        if self.eps == 0:
             raise ValueError(f"eps is {self.eps:g}; expected a radius above 0")
         if instead := expected_radius(self.eps, "linf", 1.0, 1):
             raise ValueError(f"eps is {self.eps:g}; expected {instead}")

@@ -150,11 +150,10 @@ def score(
     for name in only:
         if name not in NAMES:
             raise ValueError(unknown("score", name, NAMES))
-    try:
-        chosen = Settings(**settings)
-    except TypeError:
-        name = next(name for name in settings if name not in Settings.__dataclass_fields__)
-        raise ValueError(unknown("setting", name, Settings.__dataclass_fields__)) from None
+    for name in settings:
+        if name not in Settings.__dataclass_fields__:
+            raise ValueError(unknown("setting", name, Settings.__dataclass_fields__))
+    chosen = Settings(**settings)
     useless = failing(pool, data)
     if len(useless) == len(pool):
         raise ValueError(none_left(useless))

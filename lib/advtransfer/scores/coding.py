@@ -55,7 +55,8 @@ def transrate(features: Tensor, labels: Tensor, *, eps: float = 1e-4) -> float:
     >>> round(transrate(z, apart), 3), round(abs(transrate(z, mixed)), 3)
     (3.912, 0.0)
     """
-    if as_number("eps", eps) == 0:
+    eps = as_number("eps", eps)
+    if eps == 0:
         raise ValueError("eps is 0; expected a positive number")
     f, y, counts = labelled(features, labels)
     z = f - f.mean(0)

@@ -162,6 +162,7 @@ def estimate(
 
 def _timed(score: Score, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
     """The score, and the seconds that it took."""
+    inputs, labels = (v.clone() if isinstance(v, Tensor) else v for v in (inputs, labels))  # it may write into them
     start = time.perf_counter()
     return score(inputs, labels), time.perf_counter() - start
 

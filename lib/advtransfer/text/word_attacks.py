@@ -3,13 +3,14 @@
 The model only ever sees sentences that can be written as text and read as the same tokens again (see `text.nearest`).
 """
 
-import math
-from typing import Any, NamedTuple
+from numbers import Integral, Real
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from transformers import BertTokenizer
 
+from advtransfer.checks import as_number
 from advtransfer.metrics import Attack
 from advtransfer.models.text import OnTexts, TextClassifier, check_classifier
 from advtransfer.models.tokens import Tokens, by_length, check_vocabulary, untokenise
@@ -122,7 +123,8 @@ def word_attack(
     Wang et al. (2020), "T3: Tree-autoencoder constrained adversarial text generation for targeted attack".
     """
     check_classifier(model)
-    _check(tokens, keep, max_changed, steps=steps, batch_size=batch_size, patience=patience, lr=lr, clip=clip)
+    _check(tokens, keep, max_changed, precision, steps=steps, batch_size=batch_size, patience=patience)
+    lr, clip, c, kappa = _lengths(lr=lr, clip=clip, c=c, kappa=kappa)
     check_vocabulary(tokenizer, model.encoder.config)
     device = model.word_embeddings.device
     tokens = tokens.to(torch.device("cpu"))
@@ -155,6 +157,7 @@ def word_attack(
 
 def deltas(model: TextClassifier, before: Tensor, after: Tensor) -> Tensor:
     """How the word embeddings change, (N, L, h), from ids `before` to ids `after` (N, L)."""
+    check_classifier(model)
     device = model.word_embeddings.device
     return (model.embed(after.to(device)) - model.embed(before.to(device))).detach()
 
@@ -236,10 +239,27 @@ def _budget(free: Tensor, max_changed: float | None) -> Tensor:
     return available if max_changed is None else torch.full_like(available, max_changed)
 
 
-def _check(tokens: Tokens, keep: Tensor | None, max_changed: float | None, **numbers: float | None) -> None:
-    for name, value in numbers.items():
-        if value is not None and not 0 < value < math.inf:
+def _lengths(**numbers: float) -> list[float]:
+    """The numbers as floats: κ at least 0, all others above 0."""
+    found = {name: as_number(name, value) for name, value in numbers.items()}
+    for name, value in found.items():
+        if value == 0 and name != "kappa":
+            raise ValueError(f"{name} is 0; expected a number above 0")
+    return list(found.values())
+
+
+def _check(
+    tokens: Tokens, keep: Tensor | None, max_changed: float | None, precision: str, **counts: int | None
+) -> None:
+    for name, value in counts.items():
+        if value is not None and not isinstance(value, Integral):
+            raise TypeError(f"{name} is {value!r}; expected an integer")
+        if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; expected a number above 0")
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision is {precision!r}; expected one of {', '.join(map(repr, get_args(Precision)))}")
+    if max_changed is not None and not isinstance(max_changed, Real):
+        raise TypeError(f"max_changed is {max_changed!r}; expected a number of tokens (int) or a share in (0, 1]")
     if max_changed is not None and not (0 < max_changed <= 1 if isinstance(max_changed, float) else max_changed >= 1):
         raise ValueError(f"max_changed is {max_changed!r}; expected a number of tokens (int) or a share in (0, 1]")
     if not len(tokens.ids):
