@@ -46,8 +46,8 @@ class Config(BaseConfig):
     PROFILES: ClassVar = {
         "smoke": {
             "encoder": TINY, "corpora": ("mr", "imdb"), "train_texts": 120, "test_texts": 40, "target_texts": 40,
-            "max_length": 40, "epochs": 2, "batch_size": 8, "lr": 5e-4, "labels": 40, "samples": 10, "gradients": 4, "steps": 2,
-            "target_epochs": 1,
+            "max_length": 40, "epochs": 2, "batch_size": 8, "lr": 5e-4, "labels": 40, "samples": 10, "gradients": 4,
+            "steps": 2, "target_epochs": 1,
         },
         "quick": {},
         "paper": {
