@@ -18,7 +18,7 @@ class ConfigError(ValueError):
 
 def _fraction(value: Any) -> Any:
     try:
-        return float(Fraction(value)) if isinstance(value, str) and "/" in value else value
+        return float(Fraction("".join(value.split()))) if isinstance(value, str) and "/" in value else value
     except (ValueError, ZeroDivisionError):
         raise ValueError("a number or a fraction such as 4/255") from None
 
