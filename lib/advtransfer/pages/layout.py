@@ -24,7 +24,7 @@ from matplotlib.ticker import FixedLocator
 MIME = "application/vnd.advtransfer.narrow+xml"  # of the narrow drawing, an SVG, in the output of a notebook
 WIDTH = 4.2  # inches of a narrow figure: letters then have about the size of the text around it on a phone
 LETTER = 0.083  # inches of a letter, roughly
-TICKS = 17  # letters in a line of a label beside a row
+TICKS = 19  # letters in a line of a label beside a row
 
 Parameters = ParamSpec("Parameters")
 Shared = bool | Literal["row", "col"]
@@ -206,7 +206,8 @@ def _break_lines(axis: Axes, width: float) -> None:
 def _broken(text: str, letters: int) -> str:
     """A text in lines of at most so many letters, broken at spaces outside of formulas."""
     kept = re.sub(r"\$[^$]*\$", lambda found: found[0].replace(" ", "\0"), text)
-    lines = [line for part in kept.split("\n") for line in textwrap.wrap(part, letters, break_long_words=False) or [""]]
+    wrapper = textwrap.TextWrapper(letters, break_long_words=False, break_on_hyphens=False)
+    lines = [line for part in kept.split("\n") for line in wrapper.wrap(part) or [""]]
     return "\n".join(lines).replace("\0", " ")
 
 

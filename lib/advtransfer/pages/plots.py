@@ -390,6 +390,54 @@ def settings(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
 
 
 @two_widths
+def choices(table: pd.DataFrame, baselines: dict[str, float]) -> Figure:
+    """The correlation of accuracy after transfer with α1 under each choice of the attack, a panel per thing to choose.
+
+    `table` has panel, setting, whose, r, low, high and seeds, the correlation of each seed. `baselines` has the
+    correlation under the attack of the run itself, by panel; it is a dashed line.
+    """
+    names = list(dict.fromkeys(table["panel"]))
+    columns = min(2, len(names))
+    lines = [names[k : k + columns] for k in range(0, len(names), columns)]
+    sizes = {name: table[table["panel"] == name]["setting"].nunique() for name in names}
+    rows = [max(sizes[name] for name in line) for line in lines]
+    height = 0.27 * sum(rows) + 0.62 * len(lines) + 0.8
+    figure, panels = layout.panels(
+        len(lines), columns, size=(8.6, height), used=len(names), heights=rows,
+        shorter=[(0.28 * sizes[name] + 0.9) * len(lines) / height for name in names], sharex=True,
+    )  # fmt: skip
+    looks = dict(zip(dict.fromkeys(table["whose"]), ((COLOURS["alpha1"], "o"), (COLOURS["other"], "s")), strict=False))
+    shifts = dict(zip(looks, (0.0,) if len(looks) == 1 else (-0.16, 0.16), strict=True))
+    for panel, name in zip(panels.flat, names, strict=False):
+        part = table[table["panel"] == name]
+        settings = list(dict.fromkeys(part["setting"]))
+        groups = list(part.groupby("whose", sort=False))
+        apart = len(groups) > 1
+        for whose, own in groups:
+            colour, marker = looks[whose]
+            y = np.array([settings.index(setting) for setting in own["setting"]]) + apart * shifts[whose]
+            panel.hlines(y, own["low"], own["high"], color=colour, lw=1.6)
+            for place, seeds in zip(y, own["seeds"], strict=True):
+                panel.plot(seeds, np.full(len(seeds), place), marker, color=colour, mfc="white", ms=4)
+            panel.plot(own["r"], y, marker, color=colour, ms=6.5)
+        panel.axvline(0, color=COLOURS["other"], lw=1)
+        if name in baselines:
+            panel.axvline(baselines[name], color=COLOURS["distance"], lw=1.3, ls="--")
+        panel.set(yticks=range(len(settings)), yticklabels=settings, ylim=(len(settings) - 0.5, -0.5), title=name)
+        panel.set(xlim=(-1.07, 1.07))
+        panel.tick_params(labelbottom=True)
+    for panel in panels[-1]:
+        panel.set_xlabel("Pearson's r")
+    handles = [plt.Line2D([], [], color=colour, marker=marker, ms=6.5) for colour, marker in looks.values()]
+    labels = list(looks)
+    if baselines:
+        handles.append(plt.Line2D([], [], color=COLOURS["distance"], lw=1.3, ls="--"))
+        labels.append("the attack of the run")
+    layout.legend(figure, handles, labels, loc="outside upper center", columns=len(labels))
+    return figure
+
+
+@two_widths
 def switches(table: pd.DataFrame) -> Figure:
     """What each switch of the protocol does to the correlation of accuracy with each metric, and over samples.
 
