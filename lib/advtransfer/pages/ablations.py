@@ -21,7 +21,7 @@ from advtransfer.records.record import Record
 ATTACKS = {"pgd eps=2/255": "PGD, ε = 2/255", "pgd eps=4/255": "PGD, ε = 4/255", "mi": "MI-FGSM"}
 ATTACKS |= {"pgd-l2 eps=1": "PGD, ℓ2, ε = 1"}
 """The attacks of Table 5, in words."""
-CHOICES = {
+CHOICES: dict[ablations.Study, str] = {
     "attack": "attack",
     "eps": r"radius $\varepsilon$ of PGD",
     "steps": "steps of PGD",
@@ -87,7 +87,8 @@ def _moved(runs: Runs) -> str:
     table = table[table["panel"] != PRINTED]
     if table.empty:
         return ""
-    low, high = table.loc[table["r"].idxmin()], table.loc[table["r"].idxmax()]
+    ordered = table.sort_values("r")
+    low, high = ordered.iloc[0], ordered.iloc[-1]
     said = "keeps its sign under every attack"
     if low["r"] < 0 < high["r"]:
         negative = int((table["r"] < 0).sum())
@@ -170,7 +171,7 @@ def _row(setting: str, verdict: Verdict, over_images: float) -> dict[str, Any]:
     return {
         "setting": setting,
         "run": verdict.run,
-        "accuracy with α1, Pearson": verdict.interval,
+        "accuracy with α1, Pearson": verdict.cell,
         "p": tables.probability(verdict.p),
         "n": verdict.n,
         "verdict": verdict.said,
