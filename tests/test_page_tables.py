@@ -27,7 +27,7 @@ FUNCTIONS = {
         "table1_as_defined", "by_image", "by_sample", "forecast", "over_five_models",
     ],
     "similarity": ["answer", "about", "departures", "table3", "over_models", "forecast", "by_image", "by_sample"],
-    "ablations": ["answer", "about_this_run", "about_published", "curves", "settings", "switches"],
+    "ablations": ["answer", "about_this_run", "about_published", "choices", "curves", "settings", "switches"],
     "nlp": ["answer", "points", "about", "departures", "over_sources", "by_confidence", "control"],
 }  # fmt: skip
 
@@ -109,11 +109,14 @@ def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
         vision.Config.from_profile("quick"), None, records, runs.read_summary("vision", records)
     )  # fmt: skip
     quoted = page.findings(known)
-    table = page.over_five_models(known).set_index("correlation")
+    table = page.over_five_models(known).set_index(["correlation", "run"])
     for key, row in (("cifar_pearson_table", r"accuracy with $\alpha_1$, Pearson"),
                      ("cifar_alpha2", r"accuracy with $\alpha_2$, Pearson")):  # fmt: skip
-        assert quoted[key].word == table.loc[row, "verdict, stored, Tiny ImageNet"]
-        assert str(quoted[key]).startswith(table.loc[row, "stored, Tiny ImageNet"])
+        shown = table.loc[(row, "stored, Tiny ImageNet")]
+        assert quoted[key].word == shown["verdict"]
+        assert str(quoted[key]).startswith(
+            f"{shown['r'].removesuffix(tables.MARK)}, p = {shown['p']}, n = {shown['n']}"
+        )
         (verdict,) = quoted[key].verdicts
         assert verdicts.judge_correlation(
             conclusions.Correlation(verdict.estimate, verdict.low, verdict.high, verdict.p, verdict.n), claimed=1
@@ -127,9 +130,46 @@ def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
 
 def test_scores_have_a_cell_for_each_method():
     correlations = conclusions.over_samples(["a"], [[0.1, 0.2, 0.3, 0.4]], [[0.4, 0.3, 0.2, 0.1]])
-    cells = comparison.scores(correlations)
-    assert list(cells) == ["Pearson", "p, Pearson", "Spearman", "p, Spearman", "Kendall", "p, Kendall"]
-    assert cells["Pearson"].startswith("−1.00")
+    assert comparison.scores(correlations, "pearson")["Pearson"].startswith("−1.00")
+    assert list(comparison.scores(correlations, "spearman", "kendall")) == [
+        "Spearman", "p, Spearman", "Kendall", "p, Kendall",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("cifar_to_stl", "by_sample"),
+        ("similarity", "by_sample"),
+        ("nlp", "by_confidence"),
+        ("cifar_to_stl", "over_five_models"),
+    ],
+)
+def test_a_folded_table_has_few_columns_and_all_numbers(name, function):
+    experiment, module = EXPERIMENTS[name], importlib.import_module(f"advtransfer.pages.{name}")
+    records = published(name_of(experiment))
+    summaries = runs.read_summary(name_of(experiment), records)
+    known = runs.Runs(experiment.Config.from_profile("quick"), None, records, summaries)
+    shown = [getattr(module, function)(known)]
+    if function != "over_five_models":
+        shown.append(getattr(module, function)(known, "spearman", "kendall"))
+        assert len(shown[0]) == len(shown[1])
+        assert {"Pearson", "p, Pearson", "n"} < set(shown[0].columns)
+        assert {"Spearman", "p, Spearman", "Kendall", "p, Kendall"} < set(shown[1].columns)
+    assert all(len(table.columns) <= 7 for table in shown)
+
+
+def test_every_interval_of_a_table_from_five_points_or_fewer_is_marked():
+    for name, function, column in (("cifar_to_stl", "over_five_models", "r"), ("ablations", "claims", None)):
+        experiment, page = EXPERIMENTS[name], importlib.import_module(f"advtransfer.pages.{name}")
+        records = published(name_of(experiment))
+        summaries = runs.read_summary(name_of(experiment), records)
+        known = runs.Runs(experiment.Config.from_profile("quick"), None, records, summaries)
+        table = getattr(page, function)(known, *([] if column else ["table5"]))
+        cells = table[column or "accuracy with α1, Pearson"]
+        assert set(table["n"]) <= {4, 5}
+        assert cells.str.endswith(f"]{tables.MARK}").all()
+        assert tables.NOTE in tables.show(table).data
 
 
 def test_every_function_of_a_page_is_called_by_its_notebook():
@@ -147,6 +187,26 @@ def test_every_function_of_a_page_is_called_by_its_notebook():
         for function in public:
             used = f"page.{function}(" in text or own.count(f"{function}(") > 1
             assert used or function == "summary", f"{name}.{function}"
+
+
+def test_the_leading_figure_of_the_ablations_shows_what_each_attack_makes_of_the_correlation():
+    records = published("ablations")
+    known = runs.Runs(ablations.Config.from_profile("quick"), None, records, runs.read_summary("ablations", records))
+    page = importlib.import_module("advtransfer.pages.ablations")
+    table, baselines = page._choices(known)
+    claims = pd.concat(record.tables["claims"] for record in records.series("narrow").values())
+    claims = claims[claims["metric"] == "alpha1"]
+    shown = table[table["panel"] != page.PRINTED]
+    assert len(shown) == len(claims[~claims["study"].isin(["table5", "protocol"])]) / 3
+    seeds = claims[(claims["study"] == "eps") & (claims["setting"] == "8/255")]["r"]
+    row = shown[shown["setting"] == "8/255"].iloc[0]
+    assert (row["r"], row["low"], row["high"]) == (seeds.mean(), seeds.min(), seeds.max())
+    assert set(baselines) == set(shown["panel"])
+    assert set(baselines.values()) == {claims[claims["setting"] == "as the run"]["r"].mean()}
+    assert list(table[table["panel"] == page.PRINTED]["whose"].value_counts()) == [4, 4]  # ours and the paper's
+    assert f"negative in {(shown['r'] < 0).sum()} of the {len(shown)} rows" in page.answer(known)
+    (radii, *_), _ = page.curves(known).axes, plt.close("all")
+    assert [label.get_text() for label in radii.get_xticklabels()] == ["1", "2", "4", "8", "16", "32"]
 
 
 @layout.two_widths
@@ -190,7 +250,7 @@ def test_the_figures_of_the_pages_fit_a_phone():
     config = ablations.Config.from_profile("quick")
     known = runs.Runs(config, None, published("ablations"), runs.read_summary("ablations", published("ablations")))
     page = importlib.import_module("advtransfer.pages.ablations")
-    figures = {"settings": page.settings(known), "curves": page.curves(known), "switches": page.switches(known)}
+    figures = {name: getattr(page, name)(known) for name in ("choices", "settings", "curves", "switches")}
     figures |= {name: draw() for name, draw in drawings.DRAWINGS.items()}
     widths = {name: size_of(layout.narrow(figure))[0] for name, figure in figures.items()}
     assert not {name: width for name, width in widths.items() if width > layout.WIDTH + 0.15}
