@@ -17,9 +17,11 @@ from advtransfer.experiments import vision
 from advtransfer.notebooks import execute
 from advtransfer.notebooks.export import glued
 from advtransfer.notebooks.read import read
+from advtransfer.pages import layout
 from advtransfer.records.record import Record
 
 ROOT = Path(__file__).parents[1]
+SVG = "image/svg+xml"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.md"))
 QUOTED = re.compile(r"\{glue:text\}`/notebooks/(\w+)\.ipynb::(\w+):([^`]*)`")
 PAGES = [path for path in sorted((ROOT / "book").rglob("*.md")) if "_build" not in path.parts]
@@ -63,6 +65,7 @@ def test_runs_at_smoke_size(path: Path, executed: Callable[[Path], Path], monkey
         about = cell.metadata.get("mystnb", {})
         assert about.get("figure", {}).get("caption"), f"a figure of {path.name} has no caption"
         assert about.get("image", {}).get("alt"), f"a figure of {path.name} has no alt text"
+        assert all(layout.MIME in o.data for o in cell.outputs if SVG in o.get("data", {})), f"{path.name}, on a phone"
     values = glued(node)
     own = {key for page in PAGES for name, key, _ in QUOTED.findall(page.read_text()) if name == path.stem}
     assert own <= set(values), f"quoted on a page, but not glued: {own - set(values)}"

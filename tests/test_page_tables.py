@@ -1,16 +1,21 @@
 """The tables and figures of the pages: they say what their records say, with and without data and published runs."""
 
+import base64
 import importlib
 import json
+import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import nbformat
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from matplotlib.figure import Figure
 
 from advtransfer.experiments import ablations, conclusions, similarity, text, vision
 from advtransfer.pages import cifar_to_stl as page
-from advtransfer.pages import comparison, runs, tables, verdicts
+from advtransfer.pages import comparison, drawings, layout, plots, runs, tables, verdicts
 from advtransfer.pages.verdicts import Finding
 from advtransfer.records.published import RESULTS, Published, published
 from advtransfer.records.record import RecordError
@@ -22,7 +27,7 @@ FUNCTIONS = {
         "table1_as_defined", "by_image", "by_sample", "forecast", "over_five_models",
     ],
     "similarity": ["answer", "about", "departures", "table3", "over_models", "forecast", "by_image", "by_sample"],
-    "ablations": ["answer", "about_this_run", "about_published", "curves", "settings", "switches"],
+    "ablations": ["answer", "about_this_run", "about_published", "choices", "curves", "settings", "switches"],
     "nlp": ["answer", "points", "about", "departures", "over_sources", "by_confidence", "control"],
 }  # fmt: skip
 
@@ -104,11 +109,14 @@ def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
         vision.Config.from_profile("quick"), None, records, runs.read_summary("vision", records)
     )  # fmt: skip
     quoted = page.findings(known)
-    table = page.over_five_models(known).set_index("correlation")
+    table = page.over_five_models(known).set_index(["correlation", "run"])
     for key, row in (("cifar_pearson_table", r"accuracy with $\alpha_1$, Pearson"),
                      ("cifar_alpha2", r"accuracy with $\alpha_2$, Pearson")):  # fmt: skip
-        assert quoted[key].word == table.loc[row, "verdict, stored, Tiny ImageNet"]
-        assert str(quoted[key]).startswith(table.loc[row, "stored, Tiny ImageNet"])
+        shown = table.loc[(row, "stored, Tiny ImageNet")]
+        assert quoted[key].word == shown["verdict"]
+        assert str(quoted[key]).startswith(
+            f"{shown['r'].removesuffix(tables.MARK)}, p = {shown['p']}, n = {shown['n']}"
+        )
         (verdict,) = quoted[key].verdicts
         assert verdicts.judge_correlation(
             conclusions.Correlation(verdict.estimate, verdict.low, verdict.high, verdict.p, verdict.n), claimed=1
@@ -122,9 +130,46 @@ def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
 
 def test_scores_have_a_cell_for_each_method():
     correlations = conclusions.over_samples(["a"], [[0.1, 0.2, 0.3, 0.4]], [[0.4, 0.3, 0.2, 0.1]])
-    cells = comparison.scores(correlations)
-    assert list(cells) == ["Pearson", "p, Pearson", "Spearman", "p, Spearman", "Kendall", "p, Kendall"]
-    assert cells["Pearson"].startswith("−1.00")
+    assert comparison.scores(correlations, "pearson")["Pearson"].startswith("−1.00")
+    assert list(comparison.scores(correlations, "spearman", "kendall")) == [
+        "Spearman", "p, Spearman", "Kendall", "p, Kendall",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("cifar_to_stl", "by_sample"),
+        ("similarity", "by_sample"),
+        ("nlp", "by_confidence"),
+        ("cifar_to_stl", "over_five_models"),
+    ],
+)
+def test_a_folded_table_has_few_columns_and_all_numbers(name, function):
+    experiment, module = EXPERIMENTS[name], importlib.import_module(f"advtransfer.pages.{name}")
+    records = published(name_of(experiment))
+    summaries = runs.read_summary(name_of(experiment), records)
+    known = runs.Runs(experiment.Config.from_profile("quick"), None, records, summaries)
+    shown = [getattr(module, function)(known)]
+    if function != "over_five_models":
+        shown.append(getattr(module, function)(known, "spearman", "kendall"))
+        assert len(shown[0]) == len(shown[1])
+        assert {"Pearson", "p, Pearson", "n"} < set(shown[0].columns)
+        assert {"Spearman", "p, Spearman", "Kendall", "p, Kendall"} < set(shown[1].columns)
+    assert all(len(table.columns) <= 7 for table in shown)
+
+
+def test_every_interval_of_a_table_from_five_points_or_fewer_is_marked():
+    for name, function, column in (("cifar_to_stl", "over_five_models", "r"), ("ablations", "claims", None)):
+        experiment, page = EXPERIMENTS[name], importlib.import_module(f"advtransfer.pages.{name}")
+        records = published(name_of(experiment))
+        summaries = runs.read_summary(name_of(experiment), records)
+        known = runs.Runs(experiment.Config.from_profile("quick"), None, records, summaries)
+        table = getattr(page, function)(known, *([] if column else ["table5"]))
+        cells = table[column or "accuracy with α1, Pearson"]
+        assert set(table["n"]) <= {4, 5}
+        assert cells.str.endswith(f"]{tables.MARK}").all()
+        assert tables.NOTE in tables.show(table).data
 
 
 def test_every_function_of_a_page_is_called_by_its_notebook():
@@ -142,3 +187,107 @@ def test_every_function_of_a_page_is_called_by_its_notebook():
         for function in public:
             used = f"page.{function}(" in text or own.count(f"{function}(") > 1
             assert used or function == "summary", f"{name}.{function}"
+
+
+def test_the_leading_figure_of_the_ablations_shows_what_each_attack_makes_of_the_correlation():
+    records = published("ablations")
+    known = runs.Runs(ablations.Config.from_profile("quick"), None, records, runs.read_summary("ablations", records))
+    page = importlib.import_module("advtransfer.pages.ablations")
+    table, baselines = page._choices(known)
+    claims = pd.concat(record.tables["claims"] for record in records.series("narrow").values())
+    claims = claims[claims["metric"] == "alpha1"]
+    shown = table[table["panel"] != page.PRINTED]
+    assert len(shown) == len(claims[~claims["study"].isin(["table5", "protocol"])]) / 3
+    seeds = claims[(claims["study"] == "eps") & (claims["setting"] == "8/255")]["r"]
+    row = shown[shown["setting"] == "8/255"].iloc[0]
+    assert (row["r"], row["low"], row["high"]) == (seeds.mean(), seeds.min(), seeds.max())
+    assert set(baselines) == set(shown["panel"])
+    assert set(baselines.values()) == {claims[claims["setting"] == "as the run"]["r"].mean()}
+    assert list(table[table["panel"] == page.PRINTED]["whose"].value_counts()) == [4, 4]  # ours and the paper's
+    assert f"negative in {(shown['r'] < 0).sum()} of the {len(shown)} rows" in page.answer(known)
+    (radii, *_), _ = page.curves(known).axes, plt.close("all")
+    assert [label.get_text() for label in radii.get_xticklabels()] == ["1", "2", "4", "8", "16", "32"]
+
+
+@layout.two_widths
+def two_panels() -> Figure:
+    """Two panels side by side, which share the label of their vertical axis, and a legend."""
+    figure, (panels,) = layout.panels(1, 2, size=(8, 3), sharey=True)
+    for panel in panels:
+        panel.plot([0, 1], [0, 1], label="a line with a very long name")
+        panel.set_xlabel("one thing " * 12)
+    panels[0].set_ylabel("accuracy")
+    layout.legend(figure, *panels[0].get_legend_handles_labels(), loc="outside upper center", columns=4)
+    return figure
+
+
+def size_of(svg: str) -> tuple[float, float]:
+    """Width and height of an SVG, in inches."""
+    width, height = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()
+    return float(width) / 72, float(height) / 72
+
+
+def test_a_figure_is_drawn_again_for_a_phone_with_its_panels_one_below_the_other():
+    plots.use_style()
+    figure = two_panels()
+    wide = [panel.get_position().bounds for panel in figure.axes]
+    narrow = layout.narrow(figure)
+    width, height = size_of(narrow)
+    assert width <= layout.WIDTH + 0.15
+    assert height > 6
+    assert narrow.count("<!-- accuracy -->") == 2  # the letters of a label, as matplotlib notes them in an SVG
+    assert "<!-- 0.0 -->" in narrow
+    assert (figure.get_size_inches() == (8, 3)).all()
+    assert [panel.get_position().bounds for panel in figure.axes] == wide
+    assert plt.get_fignums() == [figure.number]  # a notebook shows every figure that is open
+    assert layout.narrow(plt.figure()) is None
+    assert "<!-- accuracy -->" in layout.narrow(two_panels())
+    plt.close("all")
+
+
+def test_the_figures_of_the_pages_fit_a_phone():
+    plots.use_style()
+    config = ablations.Config.from_profile("quick")
+    known = runs.Runs(config, None, published("ablations"), runs.read_summary("ablations", published("ablations")))
+    page = importlib.import_module("advtransfer.pages.ablations")
+    figures = {name: getattr(page, name)(known) for name in ("choices", "settings", "curves", "switches")}
+    figures |= {name: draw() for name, draw in drawings.DRAWINGS.items()}
+    widths = {name: size_of(layout.narrow(figure))[0] for name, figure in figures.items()}
+    assert not {name: width for name, width in widths.items() if width > layout.WIDTH + 0.15}
+    plt.close("all")
+
+
+def test_a_small_screen_gets_the_narrow_drawing_and_everything_else_the_wide_one(tmp_path):
+    """A notebook with one figure in two widths, and one glued for another page."""
+    build = pytest.importorskip("sphinx.cmd.build", reason="no Sphinx here to build a page")
+    pytest.importorskip("myst_nb", reason="no MyST-NB here to build a page")
+    wide, narrow = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="1pt"/>' for width in (8, 4))
+    data = {"image/svg+xml": wide, layout.MIME: narrow, "text/plain": "<Figure>"}
+    about = {"mystnb": {"figure": {"caption": "Its caption."}, "image": {"alt": "what is drawn"}}}
+    cell = nbformat.v4.new_code_cell("figure", metadata=about, outputs=[nbformat.v4.new_output("display_data", data)])
+    glued = nbformat.v4.new_output("display_data", data, metadata={"scrapbook": {"name": "drawn", "mime_prefix": ""}})
+    node = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_markdown_cell("# A page\n\n```{toctree}\nother\n```"), cell,
+        nbformat.v4.new_code_cell("glue", outputs=[glued]),
+    ], metadata={"language_info": {"name": "python"}})  # fmt: skip
+    source, out = tmp_path / "source", tmp_path / "built" / "html"
+    source.mkdir()
+    nbformat.write(node, source / "page.ipynb")
+    quoted = "```{notebook-figure} page.ipynb::drawn\n:alt: the same\n\nText.\n```"
+    (source / "other.md").write_text(f"# Other\n\n{quoted}\n")
+    (source / "conf.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[1] / 'book' / '_ext')!r})\nroot_doc = 'page'\n"
+        "extensions = ['myst_nb', 'narrow_figures', 'notebook_figure']\nnb_execution_mode = 'off'\n"
+        "html_theme = 'basic'\n"
+    )
+    assert build.main(["-q", "-W", "-b", "html", str(source), str(out)]) == 0
+    for name, alt in (("page", "what is drawn"), ("other", "the same")):
+        page = BeautifulSoup((out / f"{name}.html").read_text("utf-8"), "html.parser")
+        (picture,) = page.select("figure picture")
+        other, image = picture.find_all(["source", "img"])
+        assert (other["media"], image["alt"]) == ("screen and (max-width: 600px)", alt)
+        held = [
+            base64.b64decode(address.partition(",")[2]).decode() if address.startswith("data:") else
+            (out / address).read_text("utf-8") for address in (other["srcset"], image["src"])
+        ]  # fmt: skip
+        assert held == [narrow, wide]

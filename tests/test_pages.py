@@ -31,6 +31,10 @@ WIDE = """
     document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('main *')]
         .filter(e => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map(e => e.outerHTML.slice(0, 200))
 """
+SMALL_PRINT = """
+    Promise.all([...document.querySelectorAll('main figure img')].map(img => img.decode().then(() => img)))
+        .then(all => all.filter(img => img.clientWidth < 0.8 * img.naturalWidth).map(img => img.alt))
+"""
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to show the pages")
 
 
@@ -92,6 +96,8 @@ def test_a_page_fits_is_typeset_and_can_be_read_by_all(page: str, site: str, bro
     for width in WIDTHS:
         browser.size(width, 900)
         browser.run(SETTLED)
+        if width < 600:
+            wrong["figures whose letters shrink on a phone"] = browser.run(SMALL_PRINT)
         for mode in MODES:
             browser.run(f"document.documentElement.dataset.mode = document.documentElement.dataset.theme = '{mode}'")
             wrong[f"wider than {width}, {mode}"] = browser.run(WIDE)

@@ -33,6 +33,16 @@ def test_an_estimate_without_an_interval_stands_alone():
     assert tables.interval(nan, nan, nan) == "–"
 
 
+def test_an_interval_from_few_points_is_marked_and_the_mark_explained():
+    assert tables.interval(0.5, 0, 1, n=5) == tables.interval(0.5, 0, 1) + "†"
+    assert tables.interval(0.5, 0, 1, n=6) == tables.interval(0.5, 0, 1)
+    assert tables.interval(0.5, math.nan, math.nan, n=3) == "0.50"
+    marked, plain = (tables.show(pd.DataFrame({"r": [tables.interval(0.5, 0, 1, n=n)]})).data for n in (5, 6))
+    assert marked.endswith(f"\n\n{tables.NOTE}")
+    assert tables.NOTE not in plain
+    assert marked.splitlines()[1].endswith(":|")  # still a number
+
+
 def test_columns_of_numbers_are_set_right():
     cells = {
         "numbers": ["1.5", "−0.20 [−0.3,\N{NO-BREAK SPACE}0.1]", "–", "12,000", "3%", "< 0.001", r"$4 \times 10^{-5}$"],

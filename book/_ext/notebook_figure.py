@@ -9,10 +9,11 @@ from typing import Any
 
 import nbformat
 from docutils import nodes
+from narrow_figures import wrapped
 from sphinx.application import Sphinx
 from sphinx.directives.patches import Figure
 
-from advtransfer.notebooks.export import pictures
+from advtransfer.notebooks.export import narrow_pictures, pictures
 
 
 class NotebookFigure(Figure):
@@ -25,13 +26,22 @@ class NotebookFigure(Figure):
         path = Path(env.srcdir) / page.lstrip("/")
         if not separator:
             raise self.error(f"notebook-figure {self.arguments[0]!r}; expected notebook.ipynb::key")
-        known = pictures(nbformat.read(path, as_version=4))
+        notebook = nbformat.read(path, as_version=4)
+        known, narrow = pictures(notebook), narrow_pictures(notebook)
         if key not in known:
             raise self.error(f"{page} glues no picture {key!r}; expected one of: {', '.join(known) or 'none'}")
         env.note_dependency(str(path))
-        data = base64.b64encode(known[key].encode("utf-8")).decode("ascii")
-        self.arguments[0] = f"data:image/svg+xml;base64,{data}"
-        return super().run()
+        self.arguments[0] = _address(known[key])
+        made = super().run()
+        if key in narrow:
+            for image in (image for node in made for image in node.findall(nodes.image)):
+                image.replace_self(wrapped(image.deepcopy(), _address(narrow[key])))
+        return made
+
+
+def _address(svg: str) -> str:
+    """An SVG as the address of itself."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode('utf-8')).decode('ascii')}"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

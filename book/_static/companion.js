@@ -1,6 +1,6 @@
 // What is wider than the page scrolls in a box of its own: a keyboard can reach the boxes that do.
 (() => {
-  const boxes = () => document.querySelectorAll(".pst-scrollable-table-container, div.math > mjx-container, figure");
+  const boxes = () => document.querySelectorAll(".pst-scrollable-table-container, div.math > mjx-container");
   const update = () => {
     for (const box of boxes()) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;

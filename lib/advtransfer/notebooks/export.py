@@ -9,6 +9,7 @@ from typing import Any
 
 import nbformat
 
+from advtransfer.pages import layout
 from advtransfer.pages.verdicts import MIME
 from advtransfer.records import storage
 
@@ -70,6 +71,11 @@ def findings(node: nbformat.NotebookNode) -> dict[str, dict[str, Any]]:
 def pictures(node: nbformat.NotebookNode) -> dict[str, str]:
     """The figures that cells have glued, by name, as SVG."""
     return _glued_as(node, "image/svg+xml")
+
+
+def narrow_pictures(node: nbformat.NotebookNode) -> dict[str, str]:
+    """The narrow drawings of the figures that cells have glued, by name, as SVG (see `pages.layout`)."""
+    return _glued_as(node, layout.MIME)
 
 
 def _glued_as(node: nbformat.NotebookNode, wanted: str) -> dict[str, Any]:

@@ -21,6 +21,16 @@ from advtransfer.records.record import Record
 ATTACKS = {"pgd eps=2/255": "PGD, ε = 2/255", "pgd eps=4/255": "PGD, ε = 4/255", "mi": "MI-FGSM"}
 ATTACKS |= {"pgd-l2 eps=1": "PGD, ℓ2, ε = 1"}
 """The attacks of Table 5, in words."""
+CHOICES: dict[ablations.Study, str] = {
+    "attack": "attack",
+    "eps": r"radius $\varepsilon$ of PGD",
+    "steps": "steps of PGD",
+    "temperature": "temperature",
+    "start": "start and loss of PGD",
+    "loss": "start and loss of PGD",
+}
+"""What one can choose of the attack, and the panel that shows it."""
+PRINTED = "attacks of Table 5"
 SERIES = {"table5": "full", "protocol": "narrow"}
 """The stored series that has a study."""
 
@@ -58,16 +68,35 @@ def size(runs: Runs, study: str) -> str:
 
 
 def answer(runs: Runs) -> str:
-    """What this page finds, in two sentences."""
+    """What this page finds, in a few sentences."""
     paper = (runs.summary or summary({}))["paper"]
     in_print = [
         _judged(Correlation(*line[list(Correlation._fields)]), line["attack"], "paper") for _, line in paper.iterrows()
     ]
     found = findings(runs)
     return (
-        f"**Under the four attacks of Table 5** in the paper's own rows accuracy after transfer rises with α1: "
-        f"{verdicts.tally(in_print)}. **Ours**: {found['ablations_table5'].sized}. "
+        f"{_moved(runs)}**Under the four attacks of Table 5** in the paper's own rows accuracy after transfer rises "
+        f"with α1: {verdicts.tally(in_print)}. **Ours**: {found['ablations_table5'].sized}. "
         f"**With one point of the protocol switched at a time**: {found['ablations_protocol']}."
+    )
+
+
+def _moved(runs: Runs) -> str:
+    """How far the correlation moves with the attack, in a sentence or two; empty where no choice was tried."""
+    table, baselines = _choices(runs)
+    table = table[table["panel"] != PRINTED]
+    if table.empty:
+        return ""
+    ordered = table.sort_values("r")
+    low, high = ordered.iloc[0], ordered.iloc[-1]
+    said = "keeps its sign under every attack"
+    if low["r"] < 0 < high["r"]:
+        negative = int((table["r"] < 0).sum())
+        said = f"changes its sign with the attack: it is negative in {negative} of the {len(table)} rows below"
+    usual = "".join(f"; under the attack of the run it is {tables.number(r)}" for r in set(baselines.values()))
+    return (
+        f"**The correlation of accuracy after transfer with α1 {said}.** It goes from {tables.number(low['r'])} "
+        f"({low['said']}) to {tables.number(high['r'])} ({high['said']}){usual}. Each value rests on few sources. "
     )
 
 
@@ -142,7 +171,7 @@ def _row(setting: str, verdict: Verdict, over_images: float) -> dict[str, Any]:
     return {
         "setting": setting,
         "run": verdict.run,
-        "accuracy with α1, Pearson": verdict.interval,
+        "accuracy with α1, Pearson": verdict.cell,
         "p": tables.probability(verdict.p),
         "n": verdict.n,
         "verdict": verdict.said,
@@ -206,10 +235,60 @@ def _drawn(runs: Runs) -> pd.DataFrame:
     return _labelled(own) if len(own) else own
 
 
+def _choices(runs: Runs) -> tuple[pd.DataFrame, dict[str, float]]:
+    """The correlation of accuracy with α1 under each choice of the attack, and that under the attack of the run.
+
+    The rows have panel, setting, whose, r, low, high and seeds; of stored runs low and high are the least and the
+    greatest seed. A choice is also ``said`` in words.
+    """
+    rows: list[dict[str, Any]] = []
+    narrow, full = (_by_seed(runs, series) for series in ("narrow", "full"))
+    for study, panel in CHOICES.items():
+        for setting, found in narrow[narrow["study"] == study].groupby("setting", sort=False):
+            shown = str(setting)
+            if study in ("start", "loss"):
+                shown = f"{study}: {setting}"
+            said = f"{ablations.STUDIES[study]} {setting}" if study in ("eps", "steps", "temperature") else shown
+            rows.append({"panel": panel, "setting": shown, "whose": _whose(found), **_spread(found), "said": said})
+    for setting, found in full[full["study"] == "table5"].groupby("setting", sort=False):
+        rows.append({"panel": PRINTED, "setting": ATTACKS[str(setting)], "whose": _whose(found), **_spread(found)})
+    for _, line in (runs.summary or summary({}))["paper"].iterrows():
+        about = {"panel": PRINTED, "setting": ATTACKS[line["attack"]], "whose": "paper", "seeds": ()}
+        rows.append({**about, **line[["r", "low", "high"]]})
+    usual = narrow.query("study == 'protocol' and setting == @ablations.SWITCHES[0]")
+    panels = [row["panel"] for row in rows if row["panel"] != PRINTED]
+    return pd.DataFrame(rows), dict.fromkeys(panels, usual["r"].mean()) if len(usual) else {}
+
+
+def _by_seed(runs: Runs, series: str) -> pd.DataFrame:
+    """The correlations with α1 of a stored series, else of this run."""
+    stored = runs.series(series)
+    rows = rows_of(stored, "claims") if stored else _own(runs, "claims")
+    return rows[rows["metric"] == "alpha1"] if len(rows) else pd.DataFrame(columns=["study", "setting"])
+
+
+def _whose(found: pd.DataFrame) -> str:
+    return STORED if "seed" in found else HERE
+
+
+def _spread(found: pd.DataFrame) -> dict[str, Any]:
+    """The mean over seeds with the least and the greatest; of one run its interval."""
+    if len(found) == 1:
+        return {**found.iloc[0][["r", "low", "high"]], "seeds": ()}
+    return {"r": found["r"].mean(), "low": found["r"].min(), "high": found["r"].max(), "seeds": tuple(found["r"])}
+
+
+def choices(runs: Runs) -> Figure:
+    """Whether the answer changes with the attack: the correlation of accuracy with α1 under each choice."""
+    return plots.choices(*_choices(runs))
+
+
 def curves(runs: Runs) -> Figure | None:
     """α1 of each source model against the radius, the steps and the temperature."""
-    names = {"eps": r"radius $\varepsilon$", "steps": "steps", "temperature": "temperature"}
+    names = {"eps": r"radius $\varepsilon$, in units of 1/255", "steps": "steps", "temperature": "temperature"}
     drawn = _drawn(runs)
+    if len(drawn):
+        drawn = drawn.assign(setting=drawn["setting"].str.removesuffix("/255"))
     parts = {label: drawn[drawn["study"] == study] for study, label in names.items()}
     parts = {label: part for label, part in parts.items() if len(part)}
     if not parts:

@@ -17,7 +17,7 @@ from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
-from advtransfer.statistics import METHODS, Correlation
+from advtransfer.statistics import METHODS, Correlation, Method
 
 NOT_RUN = Finding("not run, the images are missing")
 CLAIM = "accuracy after transfer rises with {}"
@@ -227,15 +227,19 @@ def _shown(runs: Runs) -> dict[str, Record]:
     return shown | runs.own
 
 
-def by_sample(runs: Runs) -> pd.DataFrame:
-    """The correlation of loss with α1(x) over the images of each source model, with a verdict on Pearson's."""
+def by_sample(runs: Runs, *methods: Method) -> pd.DataFrame:
+    """The correlation of loss with α1(x) over the images of each source model.
+
+    By these methods, or else by Pearson's with a verdict.
+    """
     rows = []
     for label, made in _shown(runs).items():
         names = made.tables["sources"].set_index("architecture")["label"]
         for source, scores in made.tables["samples"].groupby("source", sort=False):
             verdict = _sample_verdict(conclusions.row(scores, method="pearson"), label)
-            about = {"source model": names[source], "run": label, **comparison.scores(scores)}
-            rows.append({**about, "n": verdict.n, "a negative r is": verdict.word})
+            about = {"source model": names[source], "run": label}
+            judged = {} if methods else {"n": verdict.n, "a negative r is": verdict.word}
+            rows.append({**about, **comparison.scores(scores, *methods or METHODS[:1]), **judged})
     return pd.DataFrame(rows).sort_values("source model", kind="stable") if rows else pd.DataFrame()
 
 
@@ -305,15 +309,21 @@ def over_five_models(runs: Runs) -> pd.DataFrame:
     for outcome, words, claimed in outcomes:
         for metric in METRICS:
             for method in METHODS if claimed == 1 else METHODS[:1]:
-                row = {"correlation": f"{words} with {plots.SYMBOLS[metric]}, {method.title()}"}
                 for name, table in found.items():
-                    if outcome not in set(table["outcome"]):
-                        row |= {name: "not printed", f"verdict, {name}": comparison.MISSING}
+                    if outcome not in set(table["outcome"]):  # the paper prints no losses
                         continue
                     score = conclusions.row(table, outcome=outcome, metric=metric, method=method)
                     verdict = Verdict.of("", score, verdicts.judge_correlation(score, claimed=claimed), name)
-                    row |= {name: verdict.correlation, f"verdict, {name}": verdict.said}
-                rows.append(row)
+                    rows.append(
+                        {
+                            "correlation": f"{words} with {plots.SYMBOLS[metric]}, {method.title()}",
+                            "run": name,
+                            "r": verdict.cell,
+                            "p": tables.probability(verdict.p),
+                            "n": verdict.n,
+                            "verdict": verdict.said,
+                        }
+                    )
     return pd.DataFrame(rows)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from advtransfer.experiments import conclusions
 from advtransfer.pages import tables
 from advtransfer.pages.seeds import over_seeds
-from advtransfer.statistics import METHODS
+from advtransfer.statistics import Method
 
 
 class Quantity(NamedTuple):
@@ -109,11 +109,11 @@ def _cell(table: pd.DataFrame, key: Any, quantity: Quantity) -> str:
     return tables.estimate(row, name, scale=quantity.scale, digits=quantity.digits)
 
 
-def scores(correlations: pd.DataFrame) -> dict[str, str]:
-    """The cells of a row of correlations: for each method the estimate with its interval, and p."""
+def scores(correlations: pd.DataFrame, *methods: Method) -> dict[str, str]:
+    """The cells of a row of correlations: for each of these methods the estimate with its interval, and p."""
     cells = {}
-    for method in METHODS:
+    for method in methods:
         found = conclusions.row(correlations, method=method)
-        cells[method.title()] = tables.interval(found.r, found.low, found.high)
+        cells[method.title()] = tables.interval(found.r, found.low, found.high, n=found.n)
         cells[f"p, {method.title()}"] = tables.probability(found.p)
     return cells

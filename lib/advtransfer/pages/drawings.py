@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from advtransfer import concentration, matching, metrics, spectral
 from advtransfer.models.mlp import tanh_network
-from advtransfer.pages import tables
+from advtransfer.pages import layout, tables
+from advtransfer.pages.layout import two_widths
 from advtransfer.pages.plots import COLOURS
 
 OWN, OTHER, MATCH = COLOURS["other"], COLOURS["alpha1"], COLOURS["distance"]
@@ -21,11 +21,12 @@ ANGLE = torch.linspace(0, 2 * math.pi, 181, dtype=torch.float64)
 CIRCLE = torch.stack([ANGLE.cos(), ANGLE.sin()], 1)
 
 
+@two_widths
 def two_metrics() -> Figure:
     """Two linear models of two inputs: the strongest attack on each, and what both do to model b."""
     strongest = [spectral.singular_attacks(jac[None], k=1).delta[0, 0] for jac in (JAC_A, JAC_B)]
     found = metrics.from_jacobians(JAC_A[None], JAC_B[None])
-    drawn, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.3))
+    drawn, ((left, right),) = layout.panels(1, 2, size=(7.4, 3.3))
     left.plot(*CIRCLE.T, color="#bbbbbb")
     right.plot(*(CIRCLE @ JAC_B.T).T, color="#bbbbbb")
     for delta, colour, name in zip(strongest, (OTHER, OWN), ("a", "b"), strict=True):
@@ -37,6 +38,7 @@ def two_metrics() -> Figure:
     return drawn
 
 
+@two_widths
 def small_epsilon() -> Figure:
     """How far the best attack moves a network at growing radius, and the line that its limit draws."""
     generator = torch.Generator().manual_seed(3)
@@ -44,7 +46,7 @@ def small_epsilon() -> Figure:
     sigma = spectral.singular_attacks(spectral.jacobian(model, x), k=1).sigma[0, 0]
     radii = torch.linspace(0, 2, 60, dtype=torch.float64)
     moved = torch.stack([(model(x + eps * CIRCLE) - model(x)).norm(dim=1).max() for eps in radii]).detach()
-    drawn, axis = plt.subplots(figsize=(5.6, 3.2))
+    drawn, ((axis,),) = layout.panels(size=(5.6, 3.2))
     axis.plot(radii, radii * sigma, "--", color=OWN, label=r"$\varepsilon\,\sigma^{(1)}$, the limit")
     axis.plot(radii, moved, color=OTHER, label="the best attack of that radius")
     axis.set(xlabel=r"radius $\varepsilon$", ylabel="how far the outputs move", xlim=(0, 2), ylim=(0, None))
@@ -53,12 +55,13 @@ def small_epsilon() -> Figure:
     return drawn
 
 
+@two_widths
 def gradient_matching() -> Figure:
     """What model a does to all directions, and the nearest that a linear map of one output of model b can do."""
     one_output = JAC_B[1:]
     found = matching.gradient_matching(JAC_A[None], one_output[None])
     near = found.weight @ one_output
-    drawn, axis = plt.subplots(figsize=(5.6, 3.2))
+    drawn, ((axis,),) = layout.panels(size=(5.6, 3.2))
     ours, theirs = CIRCLE @ JAC_A.T, CIRCLE @ near.T
     for start, end in zip(ours[::12], theirs[::12], strict=True):
         axis.plot(*torch.stack([start, end]).T, color=MATCH, lw=1)
@@ -70,13 +73,14 @@ def gradient_matching() -> Figure:
     return drawn
 
 
+@two_widths
 def gradients_to_transfer() -> Figure:
     """Two functions of one input, and the affine map of one that is nearest to the other."""
     x = torch.linspace(-3, 3, 400, dtype=torch.float64)
     target, source = (3 * torch.sigmoid(1.6 * x))[:, None], (torch.tanh(0.9 * (x - 0.8)))[:, None]
     found = matching.function_matching(target, source)
     fitted = source @ found.weight.T + found.bias
-    drawn, axis = plt.subplots(figsize=(5.6, 3.2))
+    drawn, ((axis,),) = layout.panels(size=(5.6, 3.2))
     axis.plot(x, source[:, 0], color="#bbbbbb", label=r"the source, $f_b$")
     axis.plot(x, target[:, 0], color=OTHER, label=r"the target, $f_a$")
     axis.plot(x, fitted[:, 0], "--", color=OWN, label=r"the nearest $W f_b + c$")
@@ -87,12 +91,13 @@ def gradients_to_transfer() -> Figure:
     return drawn
 
 
+@two_widths
 def first_attacks() -> Figure:
     """The share of the first attack in a steep and in a flat gradient, and where the ratio R can lie."""
     generator = torch.Generator().manual_seed(1)
     random = torch.randn(2, 50, 4, 6, generator=generator, dtype=torch.float64)
     jac_b = random[0]
-    drawn, axes = plt.subplots(1, 2, figsize=(7.4, 2.6), sharex=True)
+    drawn, (axes,) = layout.panels(1, 2, size=(7.4, 2.6), sharex=True)
     for axis, fall, words in zip(
         axes, (0.2, 0.8), ("Steep: the first attack says much", "Flat: it says little"), strict=True
     ):
@@ -112,9 +117,10 @@ def first_attacks() -> Figure:
     return drawn
 
 
+@two_widths
 def how_many_samples() -> Figure:
     """The half-width that N samples guarantee, for the metrics that have a guarantee."""
-    drawn, axis = plt.subplots(figsize=(5.6, 3.2))
+    drawn, ((axis,),) = layout.panels(size=(5.6, 3.2))
     samples = [round(10 ** (k / 4)) for k in range(8, 21)]
     lines: dict[concentration.Metric, tuple[str, str]] = {
         "alpha2": (r"$\alpha_2$", COLOURS["alpha2"]),

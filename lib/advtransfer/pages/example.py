@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +11,7 @@ from advtransfer import datasets, metrics
 from advtransfer.experiments import protocol, similarity, vision
 from advtransfer.experiments.protocol import Architecture, Recipe
 from advtransfer.models import images
-from advtransfer.pages import tables
+from advtransfer.pages import layout, tables
 from advtransfer.pages.plots import COLOURS
 from advtransfer.pages.runs import Runs
 from advtransfer.prepare import prepare
@@ -88,19 +87,21 @@ def figure(two: Pair, attack: metrics.Attack, eps: float) -> Figure:
     x = two.x[at : at + 1]
     delta = attack(two.target, x)
     before, after = (two.classes[int(two.target(z).argmax())] for z in (x, x + delta))
+    changed = torch.cat([x, 0.5 + delta / (2 * eps), x + delta])
+    titles = f"target model:\n“{before}”", f"a change of\nat most {255 * eps:.0f}/255", f"target model:\n“{after}”"
+    return _drawn(changed, titles, carried[at], own[at], float(ratio[at]))
 
-    drawn, axes = plt.subplots(1, 4, figsize=(7.8, 2.5), width_ratios=(1, 1, 1, 2))
-    for axis, picture, title in (
-        (axes[0], x, f"target model:\n“{before}”"),
-        (axes[1], 0.5 + delta / (2 * eps), f"a change of\nat most {255 * eps:.0f}/255"),
-        (axes[2], x + delta, f"target model:\n“{after}”"),
-    ):
-        axis.imshow(picture[0].permute(1, 2, 0).clamp(0, 1), interpolation="nearest")
+
+@layout.two_widths
+def _drawn(pictures: Tensor, titles: tuple[str, ...], carried: Tensor, own: Tensor, ratio: float) -> Figure:
+    drawn, (axes,) = layout.panels(1, 4, size=(7.8, 2.5), narrow=3, widths=(1, 1, 1, 2))
+    for axis, picture, title in zip(axes, pictures, titles, strict=False):
+        axis.imshow(picture.permute(1, 2, 0).clamp(0, 1), interpolation="nearest")
         axis.set_title(title, fontsize=9.5)
         axis.set_axis_off()
     for axis, sign in zip(axes[:2], "+=", strict=True):
         axis.annotate(sign, (1.06, 0.5), xycoords="axes fraction", ha="center", va="center", fontsize=14)
-    _arrows(axes[3], carried[at], own[at], float(ratio[at]))
+    _arrows(axes[3], carried, own, ratio)
     return drawn
 
 
@@ -110,7 +111,7 @@ def _arrows(axis: Axes, carried: Tensor, own: Tensor, ratio: float) -> None:
     along, across = carried @ first, (carried - (carried @ first) * first).norm()
     for end, colour, text in (
         ((float(own.norm()), 0.0), OWN, "under an attack on itself"),
-        ((float(along), float(across)), CARRIED, "under the change on the left"),
+        ((float(along), float(across)), CARRIED, "under the attack on the target model"),
     ):
         axis.annotate(
             "", end, (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 2.4, "mutation_scale": 16}

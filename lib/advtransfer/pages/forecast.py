@@ -152,8 +152,8 @@ def numbers(record: Record) -> pd.DataFrame:
             if alpha1 is None:
                 continue
             row = {"sources": domain, "compared": words, "n": alpha1.n}
-            row |= {r"$\alpha_1$": alpha1.interval, "p": tables.probability(alpha1.p), "verdict": alpha1.word}
-            rows.append({**row, "own accuracy": own.interval if own else "held fixed"})
+            row |= {r"$\alpha_1$": alpha1.cell, "p": tables.probability(alpha1.p), "verdict": alpha1.word}
+            rows.append({**row, "own accuracy": own.cell if own else "held fixed"})
     return pd.DataFrame(rows)
 
 
@@ -165,7 +165,7 @@ def others(record: Record) -> pd.DataFrame:
             row = {"sources": domain, "predictor": NAMES[predictor]}
             for scope in ("run", "given accuracy"):
                 if found := _verdict(record, domain, scope, predictor):
-                    row |= {SCOPES[scope]: found.interval, f"verdict, {SCOPES[scope]}": found.word}
+                    row |= {SCOPES[scope]: found.cell, f"verdict, {SCOPES[scope]}": found.word}
             rows.append(row)
     return pd.DataFrame(rows).fillna("–")
 
@@ -261,8 +261,8 @@ def by_series(record: Record) -> pd.DataFrame:
                 if thrown
                 else f"{100 * own['low_accuracy']:.0f} to {100 * own['high_accuracy']:.0f}",
                 "n": own["n"],
-                "ρ, own accuracy": tables.interval(own["r"], own["low"], own["high"]),
-                r"ρ, $\alpha_1$": tables.interval(alpha1["r"], alpha1["low"], alpha1["high"]),
+                "ρ, own accuracy": tables.interval(own["r"], own["low"], own["high"], n=own["n"]),
+                r"ρ, $\alpha_1$": tables.interval(alpha1["r"], alpha1["low"], alpha1["high"], n=alpha1["n"]),
             }
         )
     return pd.DataFrame(rows)

@@ -19,6 +19,7 @@ from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import published as published_records
 from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
+from advtransfer.statistics import METHODS, Method
 
 NOT_RUN = Finding("not run, the texts are missing")
 RUNS = ("paper", STORED, HERE)
@@ -172,7 +173,7 @@ def over_sources(runs: Runs) -> pd.DataFrame:
             continue
         found = {form: _verdict(scores, direction, view, run, form) for form in set(own["metric"])}
         cells = {
-            words: f"{verdict.interval}, {verdict.said}" if (verdict := found.get(form)) else MISSING
+            words: f"{verdict.cell}, {verdict.said}" if (verdict := found.get(form)) else MISSING
             for form, words in FORMS.items()
         }
         about = {"": direction, "attack": text.VIEWS[view], "run": run}
@@ -277,13 +278,17 @@ def _losses(record: Record) -> np.ndarray:
     return record.arrays["transfer_loss"].astype(float)[:, record.arrays["index"]]
 
 
-def by_confidence(runs: Runs) -> pd.DataFrame:
-    """The correlation of confidence after transfer with α1(x) over the texts of each source, with a verdict."""
+def by_confidence(runs: Runs, *methods: Method) -> pd.DataFrame:
+    """The correlation of confidence after transfer with α1(x) over the texts of each source.
+
+    By these methods, or else by Pearson's with a verdict.
+    """
     rows = []
     for run, direction, source, scores in _single_texts(runs):
         verdict = _text_verdict(scores, run)
         about = {"": direction, "source": text_protocol.LABELS[source], "run": run}
-        rows.append({**about, **comparison.scores(scores), "n": verdict.n, "a positive r is": verdict.word})
+        judged = {} if methods else {"n": verdict.n, "a positive r is": verdict.word}
+        rows.append({**about, **comparison.scores(scores, *methods or METHODS[:1]), **judged})
     table = pd.DataFrame(rows)
     return table.sort_values(["", "source"], kind="stable", ascending=[False, True]) if rows else table
 

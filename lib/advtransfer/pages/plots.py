@@ -9,6 +9,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from advtransfer.pages import layout
+from advtransfer.pages.layout import two_widths
+
 # From the palette of Okabe and Ito (2008), which the common kinds of colour blindness keep apart.
 COLOURS = {
     "alpha1": "#0072B2",
@@ -59,6 +62,7 @@ def use_style() -> None:
             "font.family": "DejaVu Sans",
         },
     )
+    layout.offer()
     try:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
     except ModuleNotFoundError:  # no notebook, no inline figures
@@ -66,12 +70,13 @@ def use_style() -> None:
     set_matplotlib_formats("svg", bbox_inches="tight", metadata={"Date": None})
 
 
+@two_widths
 def growing_eps(table: pd.DataFrame) -> Figure:
     """How far the metrics at radius ε are from their limit, and α1(ε) over its limit for the best attack and for PGD.
 
     `table` is ``growing_eps`` of the theory record.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.7))
+    figure, ((left, right),) = layout.panels(1, 2, size=(8.6, 3.7))
     best = table[table["attack"] == "best attack"]
     for metric in ("alpha1", "alpha2", "alpha12"):
         error = best.assign(error=(best[metric] - best[f"{metric}_limit"]).abs())
@@ -92,12 +97,13 @@ def growing_eps(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@two_widths
 def figure_2(sources: pd.DataFrame, transfer: pd.DataFrame) -> Figure:
     """Figure 2 against t, a column for the regular and one for the secondary attacks.
 
     `sources` and `transfer` are tables of the synthetic record.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(8.6, 6.2), sharex=True, sharey="row")
+    figure, axes = layout.panels(2, 2, size=(8.6, 6.2), sharex=True, sharey="row")
     for column, (level, title) in enumerate([(0, "(a) regular attacks"), (1, "(b) secondary attacks")]):
         _metrics_and_losses(axes[:, column], sources, transfer, level, "t")
         axes[0, column].set_title(title)
@@ -109,12 +115,13 @@ def figure_2(sources: pd.DataFrame, transfer: pd.DataFrame) -> Figure:
     return figure
 
 
+@two_widths
 def figure_2_accumulated(sources: pd.DataFrame, transfer: pd.DataFrame) -> Figure:
     """Figure 2 against the scale s of the released script, with the t that it has reached on an upper axis.
 
     `sources` and `transfer` are tables of the synthetic record, with a column s.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.9))
+    figure, (axes,) = layout.panels(1, 2, size=(8.6, 3.9))
     _metrics_and_losses(axes, sources, transfer, 0, "s")
     ticks = sources[["s", "t"]].drop_duplicates().sort_values("s").iloc[::2]
     for panel in axes:
@@ -128,7 +135,7 @@ def figure_2_accumulated(sources: pd.DataFrame, transfer: pd.DataFrame) -> Figur
 
 
 def _metrics_and_losses(
-    panels: Sequence[Axes], sources: pd.DataFrame, transfer: pd.DataFrame, level: int, x: str
+    panels: Sequence[Axes] | np.ndarray, sources: pd.DataFrame, transfer: pd.DataFrame, level: int, x: str
 ) -> None:
     """Draw the metrics of one level of attack in the first of two panels and the two losses in the second."""
     metrics, losses = panels
@@ -145,9 +152,10 @@ def _metrics_and_losses(
     losses.set(ylim=(0, None), ylabel="distance or loss")
 
 
+@two_widths
 def shares(transfer: pd.DataFrame) -> Figure:
     """R, R1 and ρ against t, for both directions of transfer."""
-    figure, panels = plt.subplots(1, 2, figsize=(8.6, 3.4), sharey=True)
+    figure, (panels,) = layout.panels(1, 2, size=(8.6, 3.4), sharey=True)
     for panel, direction in zip(panels, ("T→S", "S→T"), strict=True):
         part = transfer[(transfer["direction"] == direction) & (transfer["level"] == 0) & (transfer["t"] <= 1)]
         for name, colour, style in (
@@ -162,16 +170,17 @@ def shares(transfer: pd.DataFrame) -> Figure:
     return figure
 
 
+@two_widths
 def rankings(agreement: pd.DataFrame) -> Figure:
     """How well each predictor ranks sources by transfer loss: along t, and among directions at one t.
 
     `agreement` has columns question, predictor, label, r, low and high.
     """
     questions = list(dict.fromkeys(agreement["question"]))
-    figure, panels = plt.subplots(
-        1, len(questions), figsize=(8.6, 0.42 * agreement["label"].nunique() + 1.3), sharey=True
+    figure, (panels,) = layout.panels(
+        1, len(questions), size=(8.6, 0.42 * agreement["label"].nunique() + 1.3), sharey=True
     )
-    for panel, question in zip(np.atleast_1d(panels), questions, strict=True):
+    for panel, question in zip(panels, questions, strict=True):
         part = agreement[agreement["question"] == question].reset_index(drop=True)
         for y, row in part.iterrows():
             colour = COLOURS.get(row["predictor"], COLOURS["other"])
@@ -184,6 +193,7 @@ def rankings(agreement: pd.DataFrame) -> Figure:
     return figure
 
 
+@two_widths
 def sample_scatter(labels: Sequence[str], scores: pd.DataFrame, alpha1: np.ndarray, loss: np.ndarray) -> Figure:
     """α1(x) against the loss after transfer, one panel per source model: appendix figures 4 and 8.
 
@@ -192,12 +202,10 @@ def sample_scatter(labels: Sequence[str], scores: pd.DataFrame, alpha1: np.ndarr
     """
     columns = min(3, len(labels))
     rows = -(-len(labels) // columns)
-    figure, panels = plt.subplots(
-        rows, columns, figsize=(7.8, 2.7 * rows + 0.3), sharex=True, sharey=True, squeeze=False
+    figure, panels = layout.panels(
+        rows, columns, size=(7.8, 2.7 * rows + 0.3), used=len(labels), narrow=2, sharex=True, sharey=True
     )
     end = 1.05 * np.nanquantile(alpha1, 0.99)
-    for panel in panels.flat[len(labels) :]:
-        panel.set_axis_off()
     for panel, label, (_, row), x, y in zip(panels.flat, labels, scores.iterrows(), alpha1, loss, strict=False):
         panel.plot(x, y, "o", color=COLOURS["alpha1"], ms=3, alpha=0.35, mew=0, rasterized=True)
         kept = np.isfinite(x)
@@ -206,7 +214,8 @@ def sample_scatter(labels: Sequence[str], scores: pd.DataFrame, alpha1: np.ndarr
             ends = np.array([x[kept].min(), x[kept].max()])
             panel.plot(ends, intercept + slope * ends, color=COLOURS["other"], label="least squares")
         beyond = int((x[kept] > end).sum())
-        about = f"r = {row['r']:.2f}, n = {int(row['n'])}".replace("-", "−") + (f", {beyond} beyond" if beyond else "")
+        about = f"r = {row['r']:.2f}, n = {int(row['n'])}".replace("-", "−")
+        about += f", {beyond}\N{NO-BREAK SPACE}beyond" if beyond else ""
         panel.set_title(f"{label}\n{about}", fontsize=10.5)
         panel.set(xlim=(0, end), ylim=(0, None))
         panel.xaxis.set_tick_params(labelbottom=True)
@@ -217,6 +226,7 @@ def sample_scatter(labels: Sequence[str], scores: pd.DataFrame, alpha1: np.ndarr
     return figure
 
 
+@two_widths
 def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
     """Transfer accuracy against α1, one point per source model, one panel per table; with the intervals of the table.
 
@@ -224,11 +234,9 @@ def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
     """
     columns = min(3, len(panels)) if len(panels) != 4 else 2
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(7.8, 3 * rows + 0.6), squeeze=False)
+    figure, axes = layout.panels(rows, columns, size=(7.8, 3 * rows + 0.6), used=len(panels), narrow=2)
     labels = dict.fromkeys(label for table in panels.values() for label in table["label"])
     markers = dict(zip(labels, MARKERS, strict=False))
-    for axis in axes.flat[len(panels) :]:
-        axis.set_axis_off()
     for axis, (title, table) in zip(axes.flat, panels.items(), strict=False):
         for _, row in table.iterrows():
             x, y = row["alpha1"], 100 * row["transfer_accuracy"]
@@ -244,12 +252,17 @@ def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy after transfer (%)")
     handles = {
-        text: handle for axis in axes.flat for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
+        text: handle
+        for axis in axes.flat[: len(panels)]
+        for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend([handles[label] for label in labels], list(labels), loc="outside upper center", ncols=len(labels))
+    layout.legend(
+        figure, [handles[label] for label in labels], list(labels), loc="outside upper center", columns=len(labels)
+    )
     return figure
 
 
+@two_widths
 def forest(table: pd.DataFrame) -> Figure:
     """Correlations with intervals, one panel per domain, one row per scope: of α1 and of own accuracy.
 
@@ -257,10 +270,8 @@ def forest(table: pd.DataFrame) -> Figure:
     """
     domains = list(dict.fromkeys(table["domain"]))
     sizes = [table[table["domain"] == domain]["scope"].nunique() for domain in domains]
-    figure, panels = plt.subplots(
-        len(domains), 1, figsize=(8.6, 0.34 * sum(sizes) + 0.62 * len(domains) + 0.9), sharex=True, squeeze=False,
-        gridspec_kw={"height_ratios": sizes},
-    )  # fmt: skip
+    size = (8.6, 0.34 * sum(sizes) + 0.62 * len(domains) + 0.9)
+    figure, panels = layout.panels(len(domains), size=size, sharex=True, heights=sizes)
     drawn = (("alpha1", r"$\alpha_1$", "o", -0.14), ("source_accuracy", "own accuracy", "s", 0.14))
     for panel, domain in zip(panels[:, 0], domains, strict=True):
         own = table[table["domain"] == domain]
@@ -275,10 +286,11 @@ def forest(table: pd.DataFrame) -> Figure:
         panel.set(yticks=range(len(scopes)), yticklabels=scopes, ylim=(len(scopes) - 0.5, -0.5), xlim=(-1.05, 1.05))
         panel.set_title(domain, loc="left")
     panels[-1, 0].set_xlabel("Spearman's rank correlation with accuracy after transfer, within runs")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    layout.legend(figure, *panels[0, 0].get_legend_handles_labels(), loc="outside upper right", columns=2)
     return figure
 
 
+@two_widths
 def sources(table: pd.DataFrame) -> Figure:
     """Accuracy after transfer against predictors, one row of panels per domain, one point per source.
 
@@ -288,7 +300,9 @@ def sources(table: pd.DataFrame) -> Figure:
     names = {"source_accuracy": "accuracy on the source's own images (%)", "alpha1": r"$\alpha_1$",
              "distance": "matching distance"}  # fmt: skip
     domains = list(dict.fromkeys(table["domain"]))
-    figure, panels = plt.subplots(len(domains), 3, figsize=(7.8, 2.9 * len(domains) + 0.9), sharey="row", squeeze=False)
+    figure, panels = layout.panels(
+        len(domains), 3, size=(7.8, 2.9 * len(domains) + 0.9), shorter=[0.75] * 3 * len(domains), sharey="row"
+    )
     markers = dict(zip(dict.fromkeys(table["model"]), MARKERS, strict=False))
     colours = dict(zip(dict.fromkeys(table["kind"]), KINDS, strict=False))
     for row, domain in zip(panels, domains, strict=True):
@@ -302,15 +316,16 @@ def sources(table: pd.DataFrame) -> Figure:
         row[0].set_ylabel("accuracy after transfer (%)")
         row[0].set_title(domain, loc="left")
     shapes = [plt.Line2D([], [], ls="", marker=marker, color=COLOURS["other"], ms=7) for marker in markers.values()]
-    figure.legend(shapes, list(markers), loc="outside upper center", ncols=len(markers))
+    layout.legend(figure, shapes, list(markers), loc="outside upper center", columns=len(markers))
     lines = [plt.Line2D([], [], color=colour, lw=4) for colour in colours.values()]
-    figure.legend(lines, list(colours), loc="outside lower center", ncols=len(colours))
+    layout.legend(figure, lines, list(colours), loc="outside lower center", columns=len(colours))
     return figure
 
 
+@two_widths
 def learning(accuracies: dict[str, Sequence[float]]) -> Figure:
     """Accuracy on the test images after each epoch, one line per recipe of training."""
-    figure, panel = plt.subplots(figsize=(6.2, 3.4))
+    figure, ((panel,),) = layout.panels(size=(6.2, 3.4))
     for (name, values), colour, style in zip(
         accuracies.items(), (COLOURS["other"], COLOURS["alpha1"]), ("--", "-"), strict=False
     ):
@@ -323,13 +338,14 @@ def learning(accuracies: dict[str, Sequence[float]]) -> Figure:
     return figure
 
 
+@two_widths
 def curves(tables: dict[str, pd.DataFrame], labels: dict[str, str]) -> Figure:
     """α1 of each source against what a study varies, one panel per study, with a band where the table has intervals.
 
     `tables` maps the label of the horizontal axis to rows with value, setting, architecture, alpha1, alpha1_low and
     alpha1_high; values that are places of settings, not numbers, are marked by the label's ending "(kind)".
     """
-    figure, panels = plt.subplots(1, len(tables), figsize=(7.8, 3.9), sharey=True, squeeze=False)
+    figure, panels = layout.panels(1, len(tables), size=(7.8, 3.9), sharey=True)
     shades = dict(zip(labels, KINDS, strict=False))
     for panel, (name, table) in zip(panels[0], tables.items(), strict=True):
         for (architecture, label), marker in zip(labels.items(), MARKERS, strict=False):
@@ -344,20 +360,19 @@ def curves(tables: dict[str, pd.DataFrame], labels: dict[str, str]) -> Figure:
         panel.minorticks_off()
     panels[0, 0].set_ylim(0, None)
     panels[0, 0].set_ylabel(r"$\alpha_1$, T→S")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(labels))
+    layout.legend(figure, *panels[0, 0].get_legend_handles_labels(), loc="outside upper center", columns=len(labels))
     return figure
 
 
+@two_widths
 def settings(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """α1 of each source under each setting of studies that vary a kind, one panel per study.
 
     `table` has study, setting, architecture, label, alpha1, alpha1_low and alpha1_high.
     """
     sizes = [table[table["study"] == study]["setting"].nunique() for study in titles]
-    figure, panels = plt.subplots(
-        len(titles), 1, figsize=(8.6, 0.42 * sum(sizes) + 0.75 * len(titles) + 0.8), sharex=True, squeeze=False,
-        gridspec_kw={"height_ratios": sizes},
-    )  # fmt: skip
+    size = (8.6, 0.42 * sum(sizes) + 0.75 * len(titles) + 0.8)
+    figure, panels = layout.panels(len(titles), size=size, sharex=True, heights=sizes)
     labels = list(dict.fromkeys(table["label"]))
     shades = sns.color_palette("crest", len(labels))
     for panel, (study, title) in zip(panels[:, 0], titles.items(), strict=True):
@@ -370,18 +385,67 @@ def settings(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
             panel.plot(own["alpha1"], y, marker, color=shades[k], ms=5, label=label)
         panel.set(yticks=range(len(names)), yticklabels=names, title=title, ylim=(len(names) - 0.5, -0.5))
     panels[-1, 0].set(xlabel=r"$\alpha_1$, T→S")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(labels))
+    layout.legend(figure, *panels[0, 0].get_legend_handles_labels(), loc="outside upper center", columns=len(labels))
     return figure
 
 
+@two_widths
+def choices(table: pd.DataFrame, baselines: dict[str, float]) -> Figure:
+    """The correlation of accuracy after transfer with α1 under each choice of the attack, a panel per thing to choose.
+
+    `table` has panel, setting, whose, r, low, high and seeds, the correlation of each seed. `baselines` has the
+    correlation under the attack of the run itself, by panel; it is a dashed line.
+    """
+    names = list(dict.fromkeys(table["panel"]))
+    columns = min(2, len(names))
+    lines = [names[k : k + columns] for k in range(0, len(names), columns)]
+    sizes = {name: table[table["panel"] == name]["setting"].nunique() for name in names}
+    rows = [max(sizes[name] for name in line) for line in lines]
+    height = 0.27 * sum(rows) + 0.62 * len(lines) + 0.8
+    figure, panels = layout.panels(
+        len(lines), columns, size=(8.6, height), used=len(names), heights=rows,
+        shorter=[(0.28 * sizes[name] + 0.9) * len(lines) / height for name in names], sharex=True,
+    )  # fmt: skip
+    looks = dict(zip(dict.fromkeys(table["whose"]), ((COLOURS["alpha1"], "o"), (COLOURS["other"], "s")), strict=False))
+    shifts = dict(zip(looks, (0.0,) if len(looks) == 1 else (-0.16, 0.16), strict=True))
+    for panel, name in zip(panels.flat, names, strict=False):
+        part = table[table["panel"] == name]
+        settings = list(dict.fromkeys(part["setting"]))
+        groups = list(part.groupby("whose", sort=False))
+        apart = len(groups) > 1
+        for whose, own in groups:
+            colour, marker = looks[whose]
+            y = np.array([settings.index(setting) for setting in own["setting"]]) + apart * shifts[whose]
+            panel.hlines(y, own["low"], own["high"], color=colour, lw=1.6)
+            for place, seeds in zip(y, own["seeds"], strict=True):
+                panel.plot(seeds, np.full(len(seeds), place), marker, color=colour, mfc="white", ms=4)
+            panel.plot(own["r"], y, marker, color=colour, ms=6.5)
+        panel.axvline(0, color=COLOURS["other"], lw=1)
+        if name in baselines:
+            panel.axvline(baselines[name], color=COLOURS["distance"], lw=1.3, ls="--")
+        panel.set(yticks=range(len(settings)), yticklabels=settings, ylim=(len(settings) - 0.5, -0.5), title=name)
+        panel.set(xlim=(-1.07, 1.07))
+        panel.tick_params(labelbottom=True)
+    for panel in panels[-1]:
+        panel.set_xlabel("Pearson's r")
+    handles = [plt.Line2D([], [], color=colour, marker=marker, ms=6.5) for colour, marker in looks.values()]
+    labels = list(looks)
+    if baselines:
+        handles.append(plt.Line2D([], [], color=COLOURS["distance"], lw=1.3, ls="--"))
+        labels.append("the attack of the run")
+    layout.legend(figure, handles, labels, loc="outside upper center", columns=len(labels))
+    return figure
+
+
+@two_widths
 def switches(table: pd.DataFrame) -> Figure:
     """What each switch of the protocol does to the correlation of accuracy with each metric, and over samples.
 
     `table` has setting, metric, r, low and high, and pearson_samples with pearson_samples_low and _high.
     """
     names = list(dict.fromkeys(table["setting"]))
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7.8, 0.95 * len(names) + 1.5), sharey=True, gridspec_kw={"width_ratios": [3, 2]}
+    figure, ((left, right),) = layout.panels(
+        1, 2, size=(7.8, 0.95 * len(names) + 1.5), sharey=True, widths=[3, 2], shorter=[1, 0.4]
     )
     drawn = (
         ("alpha1", "alpha1", "o"),
@@ -404,7 +468,7 @@ def switches(table: pd.DataFrame) -> Figure:
         panel.axvline(0, color=COLOURS["other"], lw=1)
         panel.set(xlim=(-1.05, 1.05), xlabel="Pearson's r", title=title)
     left.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    layout.legend(figure, *left.get_legend_handles_labels(), loc="outside upper center", columns=5)
     return figure
 
 

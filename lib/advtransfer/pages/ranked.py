@@ -8,6 +8,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from advtransfer.pages import layout
+from advtransfer.pages.layout import two_widths
 from advtransfer.pages.plots import COLOURS
 
 Label = Callable[[str], str]
@@ -20,14 +22,13 @@ def _colour(score: str) -> str:
 
 def _panels(count: int, height: float, *, sharex: bool = False) -> tuple[Figure, list[plt.Axes]]:
     rows = -(-count // COLUMNS)
-    figure, axes = plt.subplots(
-        rows, COLUMNS, figsize=(8.6, height * rows + 0.5), squeeze=False, sharex=sharex, sharey=True
+    figure, axes = layout.panels(
+        rows, COLUMNS, size=(8.6, height * rows + 0.5), used=count, narrow=2, sharex=sharex, sharey=True
     )
-    for panel in axes.flat[count:]:
-        panel.set_axis_off()
     return figure, list(axes.flat[:count])
 
 
+@two_widths
 def ranks(table: pd.DataFrame, label: Label) -> Figure:
     """A panel per score, a row per candidate: its rank, with the interval over the draws.
 
@@ -54,6 +55,7 @@ def ranks(table: pd.DataFrame, label: Label) -> Figure:
     return figure
 
 
+@two_widths
 def floors(table: pd.DataFrame, label: Label) -> Figure:
     """A panel per score, a row per candidate: the score with its interval, and a grey mark for its floor.
 
@@ -73,13 +75,14 @@ def floors(table: pd.DataFrame, label: Label) -> Figure:
         panel.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
         panel.xaxis.set_major_locator(plt.MaxNLocator(4))
         panel.margins(x=0.08)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    layout.legend(figure, *panels[0].get_legend_handles_labels(), loc="outside upper center", columns=2)
     return figure
 
 
+@two_widths
 def regret(table: pd.DataFrame, label: Label) -> Figure:
     """What the choice by each score loses, against what the score costs; `table` has score, seconds and regret."""
-    figure, panel = plt.subplots(figsize=(8.6, 4.2))
+    figure, ((panel,),) = layout.panels(size=(8.6, 4.2))
     shown = table[table["seconds"] > 0].sort_values("seconds")
     for k, (_, row) in enumerate(shown.iterrows()):
         x, y = row["seconds"], 100 * row["regret"]
@@ -95,9 +98,10 @@ def regret(table: pd.DataFrame, label: Label) -> Figure:
     return figure
 
 
+@two_widths
 def dots(table: pd.DataFrame, label: Label) -> Figure:
     """The mean weighted τ of each predictor with its interval, one row per predictor, in the order given."""
-    figure, panel = plt.subplots(figsize=(8.6, 0.3 * len(table) + 1.0))
+    figure, ((panel,),) = layout.panels(size=(8.6, 0.3 * len(table) + 1.0))
     for y, (_, row) in enumerate(table.iterrows()):
         colour = _colour(row["predictor"])
         panel.plot([row["weighted_low"], row["weighted_high"]], [y, y], color=colour, lw=1.8)
@@ -108,9 +112,10 @@ def dots(table: pd.DataFrame, label: Label) -> Figure:
     return figure
 
 
+@two_widths
 def grid(table: pd.DataFrame, what: str) -> Figure:
     """A matrix of numbers between −1 and 1, each written into its cell."""
-    figure, panel = plt.subplots(figsize=(8.6, 0.36 * len(table) + 2.0))
+    figure, ((panel,),) = layout.panels(size=(8.6, 0.36 * len(table) + 2.0))
     sns.heatmap(
         table, ax=panel, vmin=-1, vmax=1, cmap="PuOr", annot=True, fmt=".2f", annot_kws={"fontsize": 8.5},
         cbar_kws={"label": what}, linewidths=0.5,
@@ -120,10 +125,11 @@ def grid(table: pd.DataFrame, what: str) -> Figure:
     return figure
 
 
+@two_widths
 def strips(table: pd.DataFrame) -> Figure:
     """Weighted τ on each data set, a row an estimator, with a bar at the mean; `table` has estimator and weighted."""
     order = table.groupby("estimator")["weighted"].mean().sort_values(ascending=False).index
-    figure, panel = plt.subplots(figsize=(8.6, 0.42 * len(order) + 1.0))
+    figure, ((panel,),) = layout.panels(size=(8.6, 0.42 * len(order) + 1.0))
     for y, name in enumerate(order):
         values = table[table["estimator"] == name]["weighted"]
         colour = COLOURS["distance"] if name.startswith("mean rank") else COLOURS["other"]

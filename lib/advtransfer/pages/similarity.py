@@ -16,6 +16,7 @@ from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
+from advtransfer.statistics import METHODS, Method
 
 NOT_RUN = "not run, the images are missing"
 WORDS = {"animals": "the animals, as released", "vehicles": "the vehicles, as the text says"}
@@ -216,7 +217,7 @@ def over_models(runs: Runs) -> pd.DataFrame:
             for name, table in _correlations(runs).items():
                 score = conclusions.row(table, outcome="transfer_accuracy", metric=metric, method=method)
                 verdict = Verdict.of("", score, verdicts.judge_correlation(score, claimed=1), name)
-                row[name] = f"{verdict.correlation}: {verdict.said}"
+                row[name] = f"{verdict.cell}, p = {tables.probability(verdict.p)}: {verdict.said}"
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -246,14 +247,18 @@ def by_image(runs: Runs) -> Figure | None:
     return plots.sample_scatter(labels, scores, alpha1, arrays["transfer_loss"][:, arrays["index"]])
 
 
-def by_sample(runs: Runs) -> pd.DataFrame:
-    """The correlation of loss with α1(x) over the images of each source model, with a verdict on Pearson's."""
+def by_sample(runs: Runs, *methods: Method) -> pd.DataFrame:
+    """The correlation of loss with α1(x) over the images of each source model.
+
+    By these methods, or else by Pearson's with a verdict.
+    """
     rows = []
     for label, domain, source, scores in _samples(runs):
         score = conclusions.row(scores, method="pearson")
         word = verdicts.judge_correlation(score, claimed=-1)
-        row = {"target": domain, "similarity, %": source, "run": label, **comparison.scores(scores)}
-        rows.append({**row, "n": score.n, "a negative r is": word})
+        row = {"target": domain, "similarity, %": source, "run": label}
+        judged = {} if methods else {"n": score.n, "a negative r is": word}
+        rows.append({**row, **comparison.scores(scores, *methods or METHODS[:1]), **judged})
     return pd.DataFrame(rows)
 
 

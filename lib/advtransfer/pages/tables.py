@@ -9,6 +9,14 @@ from IPython.display import Markdown
 
 from advtransfer.records.configs import Config
 
+FEW = 5
+"""An interval from at most so many points has a mark."""
+MARK = "†"
+NOTE = (
+    f"{MARK} An interval from {FEW} points or fewer. It holds the truth less often than 95 times in 100, and can be "
+    "far too short or as wide as the scale ({ref}`intervals-checked`)."
+)
+"""What a page says below a table with a marked interval."""
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -35,12 +43,16 @@ def probability(value: float) -> str:
     return "< 0.001" if value < 0.001 else number(value, 3)
 
 
-def interval(value: float, low: float, high: float, digits: int = 2) -> str:
-    """An estimate with its interval, e.g. "0.54 [0.48, 0.60]"; alone where there is none."""
+def interval(value: float, low: float, high: float, digits: int = 2, n: int | None = None) -> str:
+    """An estimate with its interval, e.g. "0.54 [0.48, 0.60]"; alone where there is none.
+
+    With n, the number of points behind it, an interval from `FEW` or fewer is marked: "0.54 [0.48, 0.60]†".
+    """
     if math.isnan(low) and math.isnan(high):
         return number(value, digits)
     no_break = "\N{NO-BREAK SPACE}"
-    return f"{number(value, digits)} [{number(low, digits)},{no_break}{number(high, digits)}]"
+    mark = MARK if n is not None and n <= FEW else ""
+    return f"{number(value, digits)} [{number(low, digits)},{no_break}{number(high, digits)}]{mark}"
 
 
 def estimate(row: Mapping[str, float] | pd.Series, name: str, *, scale: float = 1, digits: int = 2) -> str:
@@ -77,7 +89,8 @@ def power(value: float) -> str:
 def show(content: pd.DataFrame | str | None) -> Markdown | None:
     """A table or a text for the page; both may hold Markdown and formulas. Nothing for None or an empty table.
 
-    Columns of numbers are set right, with or without an interval; the others left.
+    Columns of numbers are set right, with or without an interval; the others left. Below a table with a marked
+    interval stands what the mark means.
     """
     if content is None or isinstance(content, str):
         return content if content is None else Markdown(content)
@@ -85,7 +98,8 @@ def show(content: pd.DataFrame | str | None) -> Markdown | None:
         return None
     cells = content.map(lambda cell: cell.replace("|", r"\|") if isinstance(cell, str) else cell)  # no new column
     sides = ["right" if all(map(_is_number, cells[name])) else "left" for name in cells]
-    return Markdown(cells.to_markdown(index=False, colalign=sides, disable_numparse=True))
+    text = cells.to_markdown(index=False, colalign=sides, disable_numparse=True)
+    return Markdown(f"{text}\n\n{NOTE}" if f"]{MARK}" in text else text)
 
 
 def _is_number(cell: object) -> bool:

@@ -95,6 +95,11 @@ class Verdict:
         return tables.interval(self.estimate, self.low, self.high)
 
     @property
+    def cell(self) -> str:
+        """The same for a table, with a mark where few points are behind it."""
+        return tables.interval(self.estimate, self.low, self.high, n=self.n)
+
+    @property
     def correlation(self) -> str:
         """The estimate with its interval, p and n."""
         return f"{self.interval}, p = {tables.probability(self.p)}, n = {self.n}"
