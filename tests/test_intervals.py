@@ -103,6 +103,21 @@ def test_intervals_are_those_of_a_plain_bootstrap():
     np.testing.assert_allclose(np.array(found).T, expected, rtol=0, atol=1e-12)
 
 
+def test_one_resample_is_enough():
+    """Its interval is a point: α1 of the resample, and 2 α² of the data − α² of the resample for the squares."""
+    deviations = model(30, seeded(1))
+    index = torch.randint(30, (100, 30), generator=seeded(9))[0]
+    drawn, point = from_deviations(*(d[index] for d in deviations)), from_deviations(*deviations)
+    expected = [drawn.alpha1] + [
+        signed_root(2 * of_data**2 - of_drawn**2)
+        for of_data, of_drawn in ((point.alpha2, drawn.alpha2), (point.alpha12, drawn.alpha12))
+    ]
+    found = intervals(*deviations, resamples=1, generator=seeded(9))
+    low, high = zip(*found, strict=True)
+    assert low == high == pytest.approx(expected, abs=1e-12)
+    assert resampled(*deviations, resamples=1, generator=seeded(9)).tolist()[0] == pytest.approx(expected, abs=1e-12)
+
+
 def test_intervals_depend_on_nothing_but_the_data_and_the_generator():
     deviations = model(20, seeded(2))
     state = torch.get_rng_state()
