@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from advtransfer.intervals import directions, intervals, resampled, signed_root, unbiased_square, unit_rows
 from advtransfer.metrics import from_deviations
-from cases import normal, refuses, seeded, seeds
+from cases import Largest, normal, refuses, seeded, seeds
 
 
 @settings(deadline=None)
@@ -76,6 +76,15 @@ def test_many_outputs_give_the_intervals_of_the_few_that_they_hold():
     wide = [torch.nn.functional.pad(d, (0, 87)) @ turned for d in (d11, d12, d22)]
     for few, many in zip(intervals(d11, d12, d22), intervals(*wide), strict=True):
         assert many == pytest.approx(few, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "d"), [(400, 3), (150, 30)])
+def test_the_smaller_table_is_held(n, d):
+    """Beside the weights of a hundred resamples: all outer products, N·d1·d2 entries, or all inner ones, N²."""
+    deviations = [normal(n, d, seed=seed) for seed in range(3)]
+    with Largest() as made:
+        intervals(*deviations, resamples=200)
+    assert made.entries <= max(100 * n, min(n * d * d, n * n))
 
 
 def test_resampled_values_have_the_intervals_as_their_quantiles():
