@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 seeds = st.integers(0, 2**31)
 
@@ -47,6 +48,20 @@ class ConvNet(nn.Sequential):
             parameter.data = normal(*parameter.shape, seed=parameter.numel(), dtype=dtype)
         self[1].running_mean += 0.3
         self[1].running_var *= 1.7
+
+
+class Largest(TorchDispatchMode):
+    """The most entries of a tensor that is made inside the block."""
+
+    def __init__(self):
+        super().__init__()
+        self.entries = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.entries = max(self.entries, made.numel())
+        return made
 
 
 def trace(net):

@@ -117,6 +117,14 @@ def test_a_radius_may_be_a_number_of_any_kind(attack, eps):
     assert attack(same, X, eps=eps).equal(attack(same, X, eps=8 / 255))
 
 
+@pytest.mark.parametrize("attack", BOXED.values(), ids=BOXED)
+def test_the_model_and_the_samples_may_be_named_and_all_else_must_be(attack):
+    """A bare number in third place says neither which ball it is the radius of, nor that it is a radius."""
+    assert attack(x=X, model=same, eps=0.1).equal(attack(same, X, eps=0.1))
+    with pytest.raises(TypeError, match="positional"):
+        attack(same, X, 0.1)
+
+
 @pytest.mark.parametrize("given", ["0.1", None, True, [0.1], torch.ones(1), torch.ones(2), np.ones(1), 1j])
 def test_what_is_no_number_is_refused(given):
     refuses(f"eps is {given!r}; expected a number".replace("\n", ""), lambda: as_number("eps", given), TypeError)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from advtransfer.intervals import directions, intervals, resampled, signed_root, unbiased_square, unit_rows
 from advtransfer.metrics import from_deviations
-from cases import normal, refuses, seeded, seeds
+from cases import Largest, normal, refuses, seeded, seeds
 
 
 @settings(deadline=None)
@@ -78,6 +78,15 @@ def test_many_outputs_give_the_intervals_of_the_few_that_they_hold():
         assert many == pytest.approx(few, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize(("n", "d"), [(400, 3), (150, 30)])
+def test_the_smaller_table_is_held(n, d):
+    """Beside the weights of a hundred resamples: all outer products, N·d1·d2 entries, or all inner ones, N²."""
+    deviations = [normal(n, d, seed=seed) for seed in range(3)]
+    with Largest() as made:
+        intervals(*deviations, resamples=200)
+    assert made.entries <= max(100 * n, min(n * d * d, n * n))
+
+
 def test_resampled_values_have_the_intervals_as_their_quantiles():
     deviations = model(40, seeded(6))
     drawn = resampled(*deviations, resamples=400, generator=seeded(2))
@@ -101,6 +110,21 @@ def test_intervals_are_those_of_a_plain_bootstrap():
     expected = np.quantile(draws, [0.1, 0.9], axis=0) - bias
     expected[:, 1:] = np.sign(expected[:, 1:]) * np.sqrt(np.abs(expected[:, 1:]))
     np.testing.assert_allclose(np.array(found).T, expected, rtol=0, atol=1e-12)
+
+
+def test_one_resample_is_enough():
+    """Its interval is a point: α1 of the resample, and 2 α² of the data − α² of the resample for the squares."""
+    deviations = model(30, seeded(1))
+    index = torch.randint(30, (100, 30), generator=seeded(9))[0]
+    drawn, point = from_deviations(*(d[index] for d in deviations)), from_deviations(*deviations)
+    expected = [drawn.alpha1] + [
+        signed_root(2 * of_data**2 - of_drawn**2)
+        for of_data, of_drawn in ((point.alpha2, drawn.alpha2), (point.alpha12, drawn.alpha12))
+    ]
+    found = intervals(*deviations, resamples=1, generator=seeded(9))
+    low, high = zip(*found, strict=True)
+    assert low == high == pytest.approx(expected, abs=1e-12)
+    assert resampled(*deviations, resamples=1, generator=seeded(9)).tolist()[0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_intervals_depend_on_nothing_but_the_data_and_the_generator():

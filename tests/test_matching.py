@@ -14,12 +14,13 @@ from advtransfer.matching import (
     function_matching,
     generalized_transferability,
     gradient_matching,
+    gram,
     pairwise,
     theorem_ratio,
     transfer_loss,
 )
 from advtransfer.spectral import singular_attacks
-from cases import inner_product, normal, orthogonal, refuses, seeds
+from cases import Largest, inner_product, normal, orthogonal, refuses, seeds
 
 KINDS = ["I", "PD", "PSD"]
 
@@ -175,6 +176,20 @@ def test_all_pairs_from_one_gram_matrix():
         for j, b in enumerate(jacs):
             expected = gradient_matching(a, b).relative
             assert found[i, j].item() == pytest.approx(expected, abs=1e-7 if i == j else 1e-13)
+
+
+@pytest.mark.parametrize(("few", "d", "n"), [(100, 2, 3000), (20, 1000, 60)])
+@pytest.mark.parametrize("use", [gradient_matching, lambda a, b: gram([a, b])], ids=["gradient_matching", "gram"])
+def test_no_more_is_copied_of_many_samples_than_of_few(few, d, n, use):
+    """The Jacobians themselves may fill the memory."""
+
+    def copied(samples):
+        jacs = normal(samples, d, n), normal(samples, 2, n, seed=1)
+        with Largest() as made:
+            use(*jacs)
+        return made.entries
+
+    assert 0 < copied(4 * few) <= copied(few) < 4 * few * d * n
 
 
 # A1 and A2.

@@ -3,6 +3,7 @@
 import doctest
 import subprocess
 import sys
+from dataclasses import FrozenInstanceError
 from functools import partial
 
 import numpy as np
@@ -86,6 +87,15 @@ def test_a_batch_that_moves_nothing_has_no_metrics():
     assert np.isnan(numbers(found)).all()
     assert (found.n, found.undefined) == (0, 3)
     assert np.isnan(from_deviations(d11[:1], d12[:1], d22[:1]).alpha2_unbiased)
+
+
+def test_a_result_stays_what_was_measured_and_is_equal_to_itself_alone():
+    """Equality of its tensors, entry by entry, would be no yes or no."""
+    results = [from_deviations(*deviations()) for _ in range(2)] + [transfer_matrix(nets(2), X, Recorded())]
+    for result in results:
+        with pytest.raises(FrozenInstanceError):
+            result.alpha1 = 0.0
+    assert len(set(results)) == 3
 
 
 # Closed forms and invariances.
