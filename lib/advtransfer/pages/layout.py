@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 MIME = "application/vnd.advtransfer.narrow+xml"  # of the narrow drawing, an SVG, in the output of a notebook
-WIDTH = 4.2  # inches of a narrow figure: letters then have about the size of the text around it on a phone
+WIDTH = 4.0  # inches of a narrow figure: letters then have about the size of the text around it on a phone
 LETTER = 0.083  # inches of a letter, roughly
 TICKS = 19  # letters in a line of a label beside a row
 
