@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from advtransfer.experiments import ablations, conclusions, similarity, text, vision
 from advtransfer.pages import cifar_to_stl as page
-from advtransfer.pages import comparison, runs, tables, verdicts
+from advtransfer.pages import comparison, example_texts, runs, tables, verdicts
 from advtransfer.pages.verdicts import Finding
 from advtransfer.records.published import RESULTS, Published, published
 from advtransfer.records.record import RecordError
@@ -96,6 +97,16 @@ def test_without_data_and_published_runs_a_page_shows_the_paper_and_says_what_is
     for key, value in module.findings(none).items():
         runs_of = {verdict.run for verdict in value.verdicts} if isinstance(value, Finding) else set()
         assert runs_of <= {"paper"}, f"{key} has a verdict without a run"
+
+
+@pytest.mark.parametrize("bare", ["nlp"], indirect=True)
+def test_without_texts_the_example_has_trained_classifiers_of_made_up_ones(bare):
+    two = example_texts.pair(bare[1], n=4)
+    assert two.names == ("IMDB (made-up texts)", "MR (made-up texts)")
+    assert len(two.tokens.ids) == 4
+    assert not two.target.training
+    assert set(two.tokenizer.convert_ids_to_tokens(two.tokens.ids[0].tolist())) > {"[CLS]", "[SEP]"}
+    assert not torch.equal(two.target.word_embeddings, two.source.word_embeddings)
 
 
 def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
