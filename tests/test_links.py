@@ -59,6 +59,20 @@ def test_links_out_of_the_book_are_those_listed(pages: list[Path]) -> None:
     assert sorted(found) == LISTED.read_text(encoding="utf-8").splitlines()
 
 
+def test_each_word_of_the_glossary_is_linked_where_a_page_first_uses_it(book: Path, pages: list[Path]) -> None:
+    notation = book / "book" / "notation.html"
+    terms = {str(tag["id"]) for tag in soup(notation).select("dl.glossary dt[id]")}
+    linked: set[str] = set()
+    for page in pages:
+        found = [urldefrag(str(link["href"]))[1] for link in soup(page).select("a.word")]
+        assert len(found) == len(set(found)), page
+        assert page != notation or not found
+        linked |= set(found)
+    assert len(terms) > 20
+    assert linked == terms
+    assert not [page for page in pages if soup(page).select("h1 a.word, h2 a.word, h3 a.word, code a.word")]
+
+
 def test_each_notebook_page_gives_the_executed_notebook(book: Path) -> None:
     for page in sorted((book / "notebooks").glob("*.html")):
         downloads = {target for target in targets(page) if target.endswith(".ipynb")}

@@ -116,14 +116,16 @@ def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
     )  # fmt: skip
     quoted = page.findings(known)
     table = page.over_five_models(known).set_index("correlation")
-    for key, row in (("cifar_pearson_table", r"accuracy with $\alpha_1$, Pearson"),
-                     ("cifar_alpha2", r"accuracy with $\alpha_2$, Pearson")):  # fmt: skip
-        assert quoted[key].word == table.loc[row, "verdict, stored, Tiny ImageNet"]
-        assert str(quoted[key]).startswith(table.loc[row, "stored, Tiny ImageNet"])
-        (verdict,) = quoted[key].verdicts
-        assert verdicts.judge_correlation(
-            conclusions.Correlation(verdict.estimate, verdict.low, verdict.high, verdict.p, verdict.n), claimed=1
-        ) == verdict.word  # fmt: skip
+    targets = ["Tiny ImageNet", "shifted CIFAR-10"]
+    for key, metric in (("cifar_pearson_table", r"\alpha_1"), ("cifar_alpha2", r"\alpha_2")):
+        row = table.loc[f"accuracy with ${metric}$, Pearson"]
+        cells = [(row[f"stored, {target}"], row[f"verdict, stored, {target}"], target) for target in targets]
+        assert str(quoted[key]) == "; ".join(f"{score}, {word} ({target})" for score, word, target in cells)
+        assert [verdict.word for verdict in quoted[key].verdicts] == [word for _, word, _ in cells]
+        assert quoted[key].size.endswith("Tiny ImageNet and shifted CIFAR-10, not STL-10; 3 seeds")
+        for verdict in quoted[key].verdicts:
+            score = conclusions.Correlation(verdict.estimate, verdict.low, verdict.high, verdict.p, verdict.n)
+            assert verdicts.judge_correlation(score, claimed=1) == verdict.word
     by_sample = page.by_sample(known)
     assert len(by_sample) == len(quoted["cifar_pearson_samples"].verdicts)
     for target, part in by_sample.groupby(by_sample["run"].str.partition(", seed")[0]):
