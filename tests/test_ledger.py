@@ -17,7 +17,7 @@ from advtransfer.statistics import Correlation
 
 ROOT = Path(__file__).parents[1]
 ROLE = re.compile(r"\{verdict\}`([^`]+)`")
-ELSEWHERE = re.compile(r"(?:^|- )(?:The same|So does|This)\b|\bthe row\b|row above|next table")  # read another row first
+ELSEWHERE = re.compile(r"(?:^|- )(?:The same|So does|This)\b|\bthe row\b|row above|next table")
 
 REPRODUCED = Verdict("a rises with b", "reproduced", 0.9, 0.5, 1.0, 5, 0.03, "stored")
 DIRECTION = Verdict("a rises with c", "direction only", 0.5, -0.2, 0.9, 5)

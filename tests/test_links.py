@@ -1,5 +1,7 @@
 """What the built pages point at: everything of the book's own is there, and the rest is listed."""
 
+import json
+import re
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -79,3 +81,17 @@ def test_each_notebook_page_gives_the_executed_notebook(book: Path) -> None:
         downloads = {target for target in downloads if not target.startswith(place.LAUNCHERS)}
         assert downloads == {f"../_sources/notebooks/{page.stem}.ipynb"}
         assert '"output_type"' in (page.parent / downloads.pop()).read_text(encoding="utf-8")
+
+
+def test_a_downloaded_notebook_has_no_syntax_that_only_the_book_understands(book: Path) -> None:
+    for path in sorted((book / "_sources" / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", ())]
+        texts += ["".join(data["text/markdown"]) for data in outputs if "text/markdown" in data]
+        assert len(texts) > 5
+        assert not [role for text in texts for role in re.findall(r"\{[\w:]+\}`[^`]*`|^\([\w-]+\)=$", text, re.M)]
+        known = {
+            name for text in texts for name in re.findall(r"\b(?:erratum|derivation|thm|prop|rem|check)-\w+", text)
+        }
+        assert not {name for name in known if f"#{name}" not in "".join(texts)}, "a label in place of its title"
