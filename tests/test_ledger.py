@@ -17,6 +17,7 @@ from advtransfer.statistics import Correlation
 
 ROOT = Path(__file__).parents[1]
 ROLE = re.compile(r"\{verdict\}`([^`]+)`")
+ELSEWHERE = re.compile(r"(?:^|- )(?:The same|So does|This)\b|\bthe row\b|row above|next table")
 
 REPRODUCED = Verdict("a rises with b", "reproduced", 0.9, 0.5, 1.0, 5, 0.03, "stored")
 DIRECTION = Verdict("a rises with c", "direction only", 0.5, -0.2, 0.9, 5)
@@ -106,7 +107,7 @@ def test_the_first_page_counts_what_stands_in_the_ledger(book):
         assert (f"{word}: {shown.count(word)}" in text) == (word in shown)
 
 
-def test_every_row_of_the_ledger_has_one_verdict_and_no_number_is_typed():
+def test_every_row_of_the_ledger_can_be_read_alone_has_one_verdict_and_no_typed_number():
     text = (ROOT / f"{ledger.LEDGER}.md").read_text("utf-8").split("## What the paper does not claim")[0]
     rows = text.split("\n* - ")[2:]
     assert len(rows) > 30
@@ -114,5 +115,6 @@ def test_every_row_of_the_ledger_has_one_verdict_and_no_number_is_typed():
         cells = row.rstrip("`\n").split("\n  - ")
         assert len(cells) == 5, cells[0]
         assert len(ROLE.findall(row)) == 1, cells[0]
+        assert not ELSEWHERE.search(row), cells[0]
         written = ROLE.search(row)[1]
         assert written in ledger.PROVED or "::" in written, cells[0]

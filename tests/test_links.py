@@ -1,5 +1,7 @@
 """What the built pages point at: everything of the book's own is there, and the rest is listed."""
 
+import json
+import re
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -59,9 +61,37 @@ def test_links_out_of_the_book_are_those_listed(pages: list[Path]) -> None:
     assert sorted(found) == LISTED.read_text(encoding="utf-8").splitlines()
 
 
+def test_each_word_of_the_glossary_is_linked_where_a_page_first_uses_it(book: Path, pages: list[Path]) -> None:
+    notation = book / "book" / "notation.html"
+    terms = {str(tag["id"]) for tag in soup(notation).select("dl.glossary dt[id]")}
+    linked: set[str] = set()
+    for page in pages:
+        found = [urldefrag(str(link["href"]))[1] for link in soup(page).select("a.word")]
+        assert len(found) == len(set(found)), page
+        assert page != notation or not found
+        linked |= set(found)
+    assert len(terms) > 20
+    assert linked == terms
+    assert not [page for page in pages if soup(page).select("h1 a.word, h2 a.word, h3 a.word, code a.word")]
+
+
 def test_each_notebook_page_gives_the_executed_notebook(book: Path) -> None:
     for page in sorted((book / "notebooks").glob("*.html")):
         downloads = {target for target in targets(page) if target.endswith(".ipynb")}
         downloads = {target for target in downloads if not target.startswith(place.LAUNCHERS)}
         assert downloads == {f"../_sources/notebooks/{page.stem}.ipynb"}
         assert '"output_type"' in (page.parent / downloads.pop()).read_text(encoding="utf-8")
+
+
+def test_a_downloaded_notebook_has_no_syntax_that_only_the_book_understands(book: Path) -> None:
+    for path in sorted((book / "_sources" / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", ())]
+        texts += ["".join(data["text/markdown"]) for data in outputs if "text/markdown" in data]
+        assert len(texts) > 5
+        assert not [role for text in texts for role in re.findall(r"\{[\w:]+\}`[^`]*`|^\([\w-]+\)=$", text, re.M)]
+        known = {
+            name for text in texts for name in re.findall(r"\b(?:erratum|derivation|thm|prop|rem|check)-\w+", text)
+        }
+        assert not {name for name in known if f"#{name}" not in "".join(texts)}, "a label in place of its title"

@@ -76,6 +76,19 @@ def test_runs_at_smoke_size(path: Path, executed: Callable[[Path], Path], monkey
     assert second.path.read_bytes() == first.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["cifar_to_stl", "nlp"])
+def test_what_a_page_computes_from_scratch_is_what_the_library_gives(
+    name: str, executed: Callable[[Path], Path]
+) -> None:
+    node = nbformat.read(executed(ROOT / "notebooks" / f"{name}.md"), as_version=4)
+    printed = "".join(
+        output.text for cell in node.cells for output in cell.get("outputs", ()) if output.output_type == "stream"
+    )
+    scratch, library = (re.findall(rf"α1 {by} +([\d.]+)", printed) for by in ("from scratch", "by the library"))
+    assert scratch == library
+    assert float(scratch[0]) > 0
+
+
 def test_an_unknown_parameter_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="did you mean 'networks'") as refused:
         execute.run(ROOT / "notebooks" / "theory_checks.md", {"network": 3}, out=tmp_path)

@@ -10,12 +10,13 @@ import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pytest
+import torch
 from bs4 import BeautifulSoup
 from matplotlib.figure import Figure
 
 from advtransfer.experiments import ablations, conclusions, similarity, text, vision
 from advtransfer.pages import cifar_to_stl as page
-from advtransfer.pages import comparison, drawings, layout, plots, runs, tables, verdicts
+from advtransfer.pages import comparison, drawings, example_texts, layout, plots, runs, tables, verdicts
 from advtransfer.pages.verdicts import Finding
 from advtransfer.records.published import RESULTS, Published, published
 from advtransfer.records.record import RecordError
@@ -103,6 +104,16 @@ def test_without_data_and_published_runs_a_page_shows_the_paper_and_says_what_is
         assert runs_of <= {"paper"}, f"{key} has a verdict without a run"
 
 
+@pytest.mark.parametrize("bare", ["nlp"], indirect=True)
+def test_without_texts_the_example_has_trained_classifiers_of_made_up_ones(bare):
+    two = example_texts.pair(bare[1], n=4)
+    assert two.names == ("IMDB (made-up texts)", "MR (made-up texts)")
+    assert len(two.tokens.ids) == 4
+    assert not two.target.training
+    assert set(two.tokenizer.convert_ids_to_tokens(two.tokens.ids[0].tolist())) > {"[CLS]", "[SEP]"}
+    assert not torch.equal(two.target.word_embeddings, two.source.word_embeddings)
+
+
 def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
     records = published("vision")
     known = runs.Runs(
@@ -110,17 +121,18 @@ def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
     )  # fmt: skip
     quoted = page.findings(known)
     table = page.over_five_models(known).set_index(["correlation", "run"])
-    for key, row in (("cifar_pearson_table", r"accuracy with $\alpha_1$, Pearson"),
-                     ("cifar_alpha2", r"accuracy with $\alpha_2$, Pearson")):  # fmt: skip
-        shown = table.loc[(row, "stored, Tiny ImageNet")]
-        assert quoted[key].word == shown["verdict"]
-        assert str(quoted[key]).startswith(
-            f"{shown['r'].removesuffix(tables.MARK)}, p = {shown['p']}, n = {shown['n']}"
-        )
-        (verdict,) = quoted[key].verdicts
-        assert verdicts.judge_correlation(
-            conclusions.Correlation(verdict.estimate, verdict.low, verdict.high, verdict.p, verdict.n), claimed=1
-        ) == verdict.word  # fmt: skip
+    targets = ["Tiny ImageNet", "shifted CIFAR-10"]
+    for key, metric in (("cifar_pearson_table", r"\alpha_1"), ("cifar_alpha2", r"\alpha_2")):
+        said = []
+        for target in targets:
+            row = table.loc[(f"accuracy with ${metric}$, Pearson", f"stored, {target}")]
+            score = f"{row['r'].removesuffix(tables.MARK)}, p = {row['p']}, n = {row['n']}"
+            said.append(f"{score}, {row['verdict']} ({target})")
+        assert str(quoted[key]) == "; ".join(said)
+        assert quoted[key].size.endswith("Tiny ImageNet and shifted CIFAR-10, not STL-10; 3 seeds")
+        for verdict in quoted[key].verdicts:
+            score = conclusions.Correlation(verdict.estimate, verdict.low, verdict.high, verdict.p, verdict.n)
+            assert verdicts.judge_correlation(score, claimed=1) == verdict.word
     by_sample = page.by_sample(known)
     assert len(by_sample) == len(quoted["cifar_pearson_samples"].verdicts)
     for target, part in by_sample.groupby(by_sample["run"].str.partition(", seed")[0]):

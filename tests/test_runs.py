@@ -124,7 +124,11 @@ def test_energy_is_what_the_meters_moved_by(tmp_path, monkeypatch):
 
 def test_a_page_says_what_the_book_would():
     text = "(label)=\n# Title\n{glue:text}`share:.1%` of {glue:text}`lost:d`, {ref}`see <there>`, {py:mod}`~a.b.c`."
-    assert export._resolved(text, {"share": 0.1234}) == "# Title\n12.3% of ?, see, c."
+    assert export.resolved(text, {"share": 0.1234}) == "# Title\n12.3% of ?, see, c."
+    links = {("ref", "there"): ("A title", "https://a.b/c.html#there"), ("cite:p", "x2020"): ("[X, 2020]", "")}
+    text = "{ref}`see <there>`, {ref}`there`, {cite:p}`x2020`, {prf:ref}`thm`."
+    said = "[see](https://a.b/c.html#there), [A title](https://a.b/c.html#there), [X, 2020], thm."
+    assert export.resolved(text, {}, links) == said
 
 
 def test_text_that_differs_is_told_with_its_row():

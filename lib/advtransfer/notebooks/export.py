@@ -4,6 +4,7 @@ import ast
 import base64
 import html
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from advtransfer.records import storage
 
 HIDDEN = {"remove-input", "hide-input", "hide-cell"}
 UNSEEN = "application/papermill.record/"  # prefix that myst-nb gives to values that are glued but not displayed
-LINK = re.compile(r"(.*?)\s*<[^>]*>")
+LINK = re.compile(r"(.*?)\s*<([^>]*)>")
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
 
 
@@ -36,7 +37,7 @@ def write_html(notebook: Path, target: Path) -> None:
     captions = [_caption(cell) for cell in node.cells]
     for cell, tags in zip(node.cells, tagged, strict=True):
         if cell.cell_type == "markdown":
-            cell.source = _resolved(cell.source, values)
+            cell.source = resolved(cell.source, values)
         else:
             cell.outputs = [_described(output, _about(cell)) for output in cell.outputs if not _glue_name(output)]
         cell.metadata["tags"] = sorted(tags | ({"remove-input"} if tags & hidden else set()))
@@ -94,19 +95,29 @@ def _glue_name(output: nbformat.NotebookNode) -> str:
     return output.get("metadata", {}).get("scrapbook", {}).get("name", "").removeprefix(UNSEEN)
 
 
-def _resolved(text: str, values: dict[str, Any]) -> str:
-    """Markdown without the syntax that only MyST understands."""
+def resolved(text: str, values: Mapping[str, Any], links: Mapping[tuple[str, str], tuple[str, str]] = {}) -> str:
+    """Markdown without the syntax that only MyST understands.
+
+    Parameters
+    ----------
+    values
+        What ``{glue:text}`` quotes, by name.
+    links
+        For a role and its target the text that is shown, and an address or an empty string.
+    """
     text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
-    return re.sub(r"\{([\w:]+)\}`([^`]*)`", lambda role: _role(role[1], role[2], values), text)
+    return re.sub(r"\{([\w:]+)\}`([^`]*)`", lambda role: _role(role[1], role[2], values, links), text)
 
 
-def _role(name: str, content: str, values: dict[str, Any]) -> str:
+def _role(name: str, content: str, values: Mapping[str, Any], links: Mapping[tuple[str, str], tuple[str, str]]) -> str:
     if name == "glue:text":
         key, _, form = content.partition(":")
         return format(values[key], form) if key in values else "?"
-    if link := LINK.fullmatch(content):
-        return link[1]
-    return content.removeprefix("~").rpartition(".")[2] if name.startswith("py:") else content
+    link = LINK.fullmatch(content)
+    title, address = links.get((name, link[2] if link else content), ("", ""))
+    plain = content.removeprefix("~").rpartition(".")[2] if name.startswith("py:") else content
+    shown = link[1] if link else title or plain
+    return f"[{shown}]({address})" if address else shown
 
 
 def _described(output: nbformat.NotebookNode, about: dict[str, Any]) -> nbformat.NotebookNode:

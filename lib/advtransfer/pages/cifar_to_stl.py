@@ -269,8 +269,9 @@ def over_samples(runs: Runs) -> Finding:
 
 
 def size(runs: Runs) -> str:
-    """How large the first stored series is, else this run."""
-    return sizes.of_images(runs.series(SERIES[0]) or runs.own)
+    """How large the stored series are, else this run."""
+    stored = {name: made for series in _domains(runs) for name, made in runs.series(series).items()}
+    return sizes.of_images(stored or runs.own)
 
 
 # Source models: what five points show.
@@ -328,15 +329,17 @@ def over_five_models(runs: Runs) -> pd.DataFrame:
 
 
 def over_models(runs: Runs, metric: str) -> Finding:
-    """Whether a metric forecasts accuracy after transfer over five source models: stored, else this run."""
-    found = _correlations(runs)
-    run = next((name for name in (*_domains(runs).values(), HERE) if name in found), None)
-    if run is None:
+    """Whether a metric forecasts accuracy after transfer over five source models: on each stored target, else here."""
+    found, judged = _correlations(runs), {}
+    for run in list(_domains(runs).values()) or [HERE]:
+        if run in found:
+            score = conclusions.row(found[run], outcome="transfer_accuracy", metric=metric, method="pearson")
+            word = verdicts.judge_correlation(score, claimed=1)
+            judged[run.removeprefix(f"{STORED}, ")] = Verdict.of(CLAIM.format(metric), score, word, run)
+    if not judged:
         return NOT_RUN
-    score = conclusions.row(found[run], outcome="transfer_accuracy", metric=metric, method="pearson")
-    word = verdicts.judge_correlation(score, claimed=1)
-    verdict = Verdict.of(CLAIM.format(metric), score, word, run)
-    return Finding(f"{verdict.correlation}, {verdict.word} ({verdict.run})", (verdict,), size(runs))
+    said = "; ".join(f"{verdict.correlation}, {verdict.word} ({where})" for where, verdict in judged.items())
+    return Finding(said, tuple(judged.values()), size(runs))
 
 
 def in_print(runs: Runs) -> Finding:
@@ -358,13 +361,13 @@ def answer(runs: Runs) -> str:
 
 
 def _own(runs: Runs) -> str:
-    """What the sources' own accuracy forecasts, in a sentence; empty where no run is stored."""
-    rows = _published(runs)
-    if rows.empty:
-        return ""
-    means = over_seeds(rows, ["label"], ["transfer_accuracy", "source_accuracy"])
-    r = means["transfer_accuracy"].corr(means["source_accuracy"])
-    return f" Their own accuracy, which needs no attack, has r = {tables.number(r)}."
+    """What the sources' own accuracy forecasts on each stored target, in a sentence; empty where no run is stored."""
+    parts = []
+    for series, head in _domains(runs).items():
+        means = over_seeds(_published(runs, series), ["label"], ["transfer_accuracy", "source_accuracy"])
+        r = means["transfer_accuracy"].corr(means["source_accuracy"])
+        parts.append(f"{tables.number(r)} ({head.removeprefix(f'{STORED}, ')})")
+    return f" Their own accuracy, which needs no attack, has r = {' and '.join(parts)}." if parts else ""
 
 
 def rule() -> str:

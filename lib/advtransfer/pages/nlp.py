@@ -71,7 +71,6 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
 def findings(runs: Runs) -> dict[str, Finding]:
     """What other pages quote of this one."""
     return {
-        "text_alpha1": forecast(runs, *nlp_tables.DIRECTIONS),
         "text_target_attacked": forecast(runs, "T→S"),
         "text_sources_attacked": forecast(runs, "S→T"),
         "text_pearson_samples": over_texts(runs),

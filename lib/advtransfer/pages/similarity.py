@@ -68,7 +68,7 @@ def findings(runs: Runs) -> dict[str, Any]:
     return {
         "similarity_alpha1": Finding(text or NOT_RUN, tuple(filter(None, judged.values())), size(runs)),
         **{
-            f"similarity_{domain}": Finding(verdict.correlation, (verdict,), size(runs))
+            f"similarity_{domain}": Finding(f"r = {verdict.correlation}", (verdict,), size(runs))
             if verdict
             else Finding(NOT_RUN)
             for domain, verdict in judged.items()

@@ -1,6 +1,7 @@
 """The size of the runs behind a verdict, beside that of the paper's, in a few words."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from advtransfer.experiments.protocol import SHORT
 from advtransfer.records.record import Record
@@ -10,20 +11,22 @@ BERT = "bert-base-uncased"  # the encoder of the profile ``paper``
 
 
 def of_images(records: Mapping[str, Record]) -> str:
-    """Of runs on images that differ in their seed alone, such as "ResNets of width 32, not 64; 24 epochs, …; 3 seeds".
+    """Of runs on images, such as "ResNets of width 32, not 64; 24 epochs, not 100; Tiny ImageNet, not STL-10; 3 seeds".
 
-    Empty where there is no run.
+    Runs may differ in seed and target; those of another width or number of epochs follow. Empty where there is no run.
     """
-    if not records:
-        return ""
-    config = next(iter(records.values())).config
-    width, epochs, target = config["width"], config["epochs"], SHORT[config["target"]]
-    parts = [
-        f"ResNets of width {width}{', not 64' * (width != WIDTH)}",
-        f"{_counted(epochs, 'epoch')}{f', not {EPOCHS}' * (epochs != EPOCHS)}",
-        f"{target}{', not STL-10' * (config['target'] != 'stl10')}",
-        _counted(len(records), "seed"),
-    ]
+    alike: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+    for record in records.values():
+        alike.setdefault((record.config["width"], record.config["epochs"]), []).append(record.config)
+    parts = []
+    for (width, epochs), configs in alike.items():
+        targets = list(dict.fromkeys(config["target"] for config in configs))
+        parts += [
+            f"ResNets of width {width}{', not 64' * (width != WIDTH)}",
+            f"{_counted(epochs, 'epoch')}{f', not {EPOCHS}' * (epochs != EPOCHS)}",
+            f"{' and '.join(SHORT[target] for target in targets)}{', not STL-10' * ('stl10' not in targets)}",
+            _counted(len({config["seed"] for config in configs}), "seed"),
+        ]
     return "; ".join(parts)
 
 
