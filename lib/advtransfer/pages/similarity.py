@@ -216,9 +216,9 @@ def over_models(runs: Runs) -> pd.DataFrame:
             for name, table in _correlations(runs).items():
                 score = conclusions.row(table, outcome="transfer_accuracy", metric=metric, method=method)
                 verdict = Verdict.of("", score, verdicts.judge_correlation(score, claimed=1), name)
-                row = {"accuracy with": f"{plots.SYMBOLS[metric]}, {method.title()}", "run": name}
-                row |= {"r": verdict.cell, "p": tables.probability(verdict.p), "n": verdict.n}
-                rows.append({**row, "verdict": verdict.said})
+                about = {"accuracy with": f"{plots.SYMBOLS[metric]}, {method.title()}", "run": name}
+                found = {"r": verdict.cell, "p": tables.probability(verdict.p), "n": verdict.n}
+                rows.append({**about, **found, "verdict": verdict.said})
     return pd.DataFrame(rows)
 
 
