@@ -155,6 +155,7 @@ def test_scores_have_a_cell_for_each_method():
         ("similarity", "by_sample"),
         ("nlp", "by_confidence"),
         ("cifar_to_stl", "over_five_models"),
+        ("similarity", "over_models"),
     ],
 )
 def test_a_folded_table_has_few_columns_and_all_numbers(name, function):
@@ -163,7 +164,7 @@ def test_a_folded_table_has_few_columns_and_all_numbers(name, function):
     summaries = runs.read_summary(name_of(experiment), records)
     known = runs.Runs(experiment.Config.from_profile("quick"), None, records, summaries)
     shown = [getattr(module, function)(known)]
-    if function != "over_five_models":
+    if not function.startswith("over"):
         shown.append(getattr(module, function)(known, "spearman", "kendall"))
         assert len(shown[0]) == len(shown[1])
         assert {"Pearson", "p, Pearson", "n"} < set(shown[0].columns)
@@ -172,7 +173,9 @@ def test_a_folded_table_has_few_columns_and_all_numbers(name, function):
 
 
 def test_every_interval_of_a_table_from_five_points_or_fewer_is_marked():
-    for name, function, column in (("cifar_to_stl", "over_five_models", "r"), ("ablations", "claims", None)):
+    for name, function, column in (
+        ("cifar_to_stl", "over_five_models", "r"), ("similarity", "over_models", "r"), ("ablations", "claims", None),
+    ):  # fmt: skip
         experiment, page = EXPERIMENTS[name], importlib.import_module(f"advtransfer.pages.{name}")
         records = published(name_of(experiment))
         summaries = runs.read_summary(name_of(experiment), records)

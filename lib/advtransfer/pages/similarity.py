@@ -213,12 +213,12 @@ def over_models(runs: Runs) -> pd.DataFrame:
     rows = []
     for metric in METRICS:
         for method in ("pearson", "spearman"):
-            row = {"accuracy with": f"{plots.SYMBOLS[metric]}, {method.title()}"}
             for name, table in _correlations(runs).items():
                 score = conclusions.row(table, outcome="transfer_accuracy", metric=metric, method=method)
                 verdict = Verdict.of("", score, verdicts.judge_correlation(score, claimed=1), name)
-                row[name] = f"{verdict.cell}, p = {tables.probability(verdict.p)}: {verdict.said}"
-            rows.append(row)
+                about = {"accuracy with": f"{plots.SYMBOLS[metric]}, {method.title()}", "run": name}
+                found = {"r": verdict.cell, "p": tables.probability(verdict.p), "n": verdict.n}
+                rows.append({**about, **found, "verdict": verdict.said})
     return pd.DataFrame(rows)
 
 
@@ -256,7 +256,7 @@ def by_sample(runs: Runs, *methods: Method) -> pd.DataFrame:
     for label, domain, source, scores in _samples(runs):
         score = conclusions.row(scores, method="pearson")
         word = verdicts.judge_correlation(score, claimed=-1)
-        row = {"target": domain, "similarity, %": source, "run": label}
+        row = {"target": domain, "% shared": source, "run": label}
         judged = {} if methods else {"n": score.n, "a negative r is": word}
         rows.append({**row, **comparison.scores(scores, *methods or METHODS[:1]), **judged})
     return pd.DataFrame(rows)
