@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from advtransfer.pages.verdicts import Finding
 from advtransfer.records.published import RESULTS, Published, published
 from advtransfer.records.record import RecordError
 
+ROOT = Path(__file__).parents[1]
 EXPERIMENTS = {"cifar_to_stl": vision, "similarity": similarity, "ablations": ablations, "nlp": text}
 FUNCTIONS = {
     "cifar_to_stl": [
@@ -155,3 +157,12 @@ def test_every_function_of_a_page_is_called_by_its_notebook():
         for function in public:
             used = f"page.{function}(" in text or own.count(f"{function}(") > 1
             assert used or function == "summary", f"{name}.{function}"
+
+
+@pytest.mark.parametrize("name", ["similarity", "ablations"])
+def test_a_page_that_lists_no_parameters_names_those_that_table_1_lacks(name):
+    text = (ROOT / "notebooks" / f"{name}.md").read_text("utf-8")
+    said = next(line for line in text.splitlines() if line.startswith("The parameters are those of {doc}"))
+    own, known = (set(module.Config.model_fields) for module in (EXPERIMENTS[name], vision))
+    assert own != known
+    assert set(re.findall(r"`(\w+)`", said)) - {"plain_"} == own ^ known
