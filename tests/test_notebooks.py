@@ -50,6 +50,12 @@ def test_a_page_reads_as_a_lesson(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_page_says_in_a_line_what_it_is_about(path: Path) -> None:
+    (description,) = re.findall(r'"description lang=en": "([^"]+)"', path.read_text("utf-8").split("\n---\n")[0])
+    assert 40 < len(description) < 170
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_at_smoke_size(path: Path, executed: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     first = executed(path)
     node = nbformat.read(first, as_version=4)

@@ -21,6 +21,7 @@ from advtransfer.pages.verdicts import Finding
 from advtransfer.records.published import RESULTS, Published, published
 from advtransfer.records.record import RecordError
 
+ROOT = Path(__file__).parents[1]
 EXPERIMENTS = {"cifar_to_stl": vision, "similarity": similarity, "ablations": ablations, "nlp": text}
 FUNCTIONS = {
     "cifar_to_stl": [
@@ -306,3 +307,12 @@ def test_a_small_screen_gets_the_narrow_drawing_and_everything_else_the_wide_one
             (out / address).read_text("utf-8") for address in (other["srcset"], image["src"])
         ]  # fmt: skip
         assert held == [narrow, wide]
+
+
+@pytest.mark.parametrize("name", ["similarity", "ablations"])
+def test_a_page_that_lists_no_parameters_names_those_that_table_1_lacks(name):
+    text = (ROOT / "notebooks" / f"{name}.md").read_text("utf-8")
+    said = next(line for line in text.splitlines() if line.startswith("The parameters are those of {doc}"))
+    own, known = (set(module.Config.model_fields) for module in (EXPERIMENTS[name], vision))
+    assert own != known
+    assert set(re.findall(r"`(\w+)`", said)) - {"plain_"} == own ^ known

@@ -98,7 +98,7 @@ class ImageConfig(BaseConfig):
     plain_epochs: int = Field(4, ge=1, le=10_000, description="passes of the sources without BatchNorm")
     target_epochs: int = Field(6, ge=1, le=10_000, description="passes of the target model over its own images")
     finetune_epochs: int = Field(2, ge=1, le=10_000, description="passes of a new head over the target's images")
-    batch_size: int = Field(32, ge=2, description="images a step of training")
+    batch_size: int = Field(32, ge=2, description="images per step of training")
     lr: float = Field(0.05, gt=0, description="highest learning rate of the residual networks and of all new heads")
     plain_lr: float = Field(0.05, gt=0, description="highest learning rate of the networks without BatchNorm")
     schedule: Schedule = Field(

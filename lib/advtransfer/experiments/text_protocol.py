@@ -59,16 +59,16 @@ class TextConfig(BaseConfig):
     max_length: int = Field(56, ge=0, le=512, description="tokens of a text, at most; 0: as released, 128 or 256")
     epochs: int = Field(3, ge=0, le=1000, description="passes over a corpus; 0: as released, 1 to 3 by corpus")
     transfer_epochs: int = Field(1, ge=1, le=1000, description="passes of a transferred model over the target's texts")
-    batch_size: int = Field(16, ge=0, description="texts a step of training; 0: as released, 32 (Fake 16)")
+    batch_size: int = Field(16, ge=0, description="texts per step of training; 0: as released, 32 (Fake 16)")
     lr: float = Field(1e-4, gt=0, description="highest learning rate of AdamW")
     precision: Precision = Field(
         "float32", description="arithmetic of training and word attacks: float32, or bfloat16 where the device has it"
     )
     samples: int = Field(20, ge=10, description="target test texts to attack, at most")
-    word_steps: int = Field(20, ge=1, le=10_000, description="gradients a text in the word-level attack")
+    word_steps: int = Field(20, ge=1, le=10_000, description="gradients per text in the word-level attack")
     patience: int = Field(10, ge=1, description="steps after which a flipped text is left, if none nearer was found")
     sentence_steps: int = Field(
-        0, ge=0, le=10_000, description="gradients a text in the sentence-level attack; 0: none, for it needs spaCy"
+        0, ge=0, le=10_000, description="gradients per text in the sentence-level attack; 0: none, for it needs spaCy"
     )
     sentence_samples: int = Field(50, ge=10, description="attacked texts that are attacked as sentences, too, at most")
     sentence_words: int = Field(15, ge=2, le=100, description="words of a piece of text that the autoencoder writes")

@@ -14,7 +14,7 @@ from advtransfer.pages import layout
 from advtransfer.pages.verdicts import MIME
 from advtransfer.records import storage
 
-HIDDEN = {"remove-input", "hide-input", "hide-cell"}
+HIDDEN = {"remove-input", "hide-input", "hide-cell", "remove-cell"}
 UNSEEN = "application/papermill.record/"  # prefix that myst-nb gives to values that are glued but not displayed
 LINK = re.compile(r"(.*?)\s*<([^>]*)>")
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")

@@ -128,7 +128,7 @@ def _about_published(runs: Runs) -> str:
     settings = first.config
     return (
         f"The **stored** columns rest on n = {n} seed{'s' * (n > 1)}: `{settings['encoder']}`, up to "
-        f"{settings['train_texts']:,} training texts a corpus cut to {settings['max_length']} tokens, "
+        f"{settings['train_texts']:,} training texts per corpus, cut to {settings['max_length']} tokens, "
         f"{settings['epochs']} passes, {settings['samples']} attacked texts, on {first.provenance['device']}."
     )
 
