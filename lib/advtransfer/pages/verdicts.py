@@ -20,8 +20,8 @@ MIME = "application/vnd.advtransfer.finding+json"  # of a finding as data
 RULE = (
     "*reproduced*: the 95% interval lies on the claimed side of zero; "
     "*reversed*: it lies on the other side; "
-    "*direction only*: it holds zero, but the estimate is on the claimed side, and the interval does not reach as far "
-    "to the other side; "
+    "*direction only*: it contains zero, but the estimate is on the claimed side, and the interval does not reach as "
+    "far to the other side; "
     "*cannot tell*: everything else"
 )
 """How `judge` decides, in words for the page."""
