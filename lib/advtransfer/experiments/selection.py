@@ -200,12 +200,12 @@ def derive(config: Config, arrays: Arrays) -> Tables:
     rows: list[dict[str, object]] = []
     for place, name in enumerate(config.architectures, 1):
         about = {"architecture": name, "label": images.LABELS[name], "untrained": config.untrained}
-        rows.append({**about, "distance": float(matched[0, place]), **scored(arrays, name, place)})
+        rows.append({**about, **scored(arrays, name, place, float(matched[0, place]))})
     return {"sources": pd.DataFrame(rows)}
 
 
-def scored(arrays: Arrays, name: str, place: int) -> dict[str, object]:
-    """Size, accuracies, α and scores of the source `name`, which is at `place` among the attacked models."""
+def scored(arrays: Arrays, name: str, place: int, distance: float) -> dict[str, object]:
+    """Size, accuracies, α, distance and scores of the source `name`, which is at `place` among the attacked models."""
     own = {key.removeprefix(f"{name}_"): array for key, array in arrays.items() if key.startswith(f"{name}_")}
     row: dict[str, object] = {"parameters": int(own["parameters"]), "width": int(own["width"])}
     for column in ("source", "probe", "full"):
@@ -214,6 +214,7 @@ def scored(arrays: Arrays, name: str, place: int) -> dict[str, object]:
             row |= evaluation.accuracy(f"{column}_accuracy", right)
     for way, pair in (("", (0, place)), ("back_", (place, 0))):
         row |= {way + key: value for key, value in evaluation.metric_columns(arrays, *pair).items()}
+    row["distance"] = distance
     own_deviation = arrays["deviations"][place, place].astype("float64")
     row["own_deviation"] = float(np.linalg.norm(own_deviation, axis=1).mean())
     labels = torch.from_numpy(arrays["labels"].astype("int64"))

@@ -189,5 +189,5 @@ def derive(config: Config, arrays: Arrays) -> Tables:
         gram = torch.from_numpy(arrays[f"{name}_gram"])
         distance = float(matching.distances(gram, [own, len(gram) - own])[0, 1])
         about = {"architecture": name, "label": text_protocol.LABELS[name], "untrained": config.epochs == 0}
-        rows.append({**about, "distance": distance, **scored(arrays, name, place)})
+        rows.append({**about, **scored(arrays, name, place, distance)})
     return {"sources": pd.DataFrame(rows)}
