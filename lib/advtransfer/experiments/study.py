@@ -48,6 +48,7 @@ AGAINST = ("alpha1", "source_accuracy")
 """The two with which every other one is compared in pairs."""
 TRUTHS = {"probe_accuracy": "linear probe", "full_accuracy": "fine-tuning of all weights"}
 PLANNED = {"series": ("slim", "unaugmented", "few", "robust", "brief", "sketch"), "target": VARIANTS}
+PLANNED_TEXTS = {"series": ("tuned", "brief", "few"), "target": ("imdb", "mr", "yelp", "ag", "fake")}
 """The ways of training and the targets of the plan; what has been measured of it so far, the page says."""
 KINDS = ("selection", "selection_texts")
 """The experiments whose published records are pooled: images and texts, each by itself."""

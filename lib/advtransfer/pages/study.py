@@ -1,5 +1,6 @@
 """The page *Which score should you trust?*: every score over recipes and targets, with its paired differences."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def about_texts(record: Record) -> str:
         f"{trained['series'].nunique()}) on {row['targets']} targets. Own accuracy spans "
         f"{100 * trained['source_accuracy'].min():.0f} to {100 * trained['source_accuracy'].max():.0f}%, accuracy "
         f"after transfer {100 * trained['probe_accuracy'].min():.0f} to {100 * trained['probe_accuracy'].max():.0f}%."
+        f"{_still_to_do(trained, study.PLANNED_TEXTS)}"
     )
 
 
@@ -83,19 +85,19 @@ def about(record: Record) -> str:
         f"{row['targets']} targets. Own accuracy spans {100 * trained['source_accuracy'].min():.0f} to "
         f"{100 * trained['source_accuracy'].max():.0f}%, accuracy after transfer "
         f"{100 * trained['probe_accuracy'].min():.0f} to {100 * trained['probe_accuracy'].max():.0f}%."
-        f"{_still_to_do(trained)}"
+        f"{_still_to_do(trained, study.PLANNED)}"
     )
 
 
-def _still_to_do(trained: pd.DataFrame) -> str:
+def _still_to_do(trained: pd.DataFrame, plan: Mapping[str, Collection[str]]) -> str:
     """What the plan asks for and is not measured yet; empty if all is."""
     words = {"series": "ways of training", "target": "targets"}
-    done = {name: len(set(planned) & set(trained[name])) for name, planned in study.PLANNED.items()}
-    if all(done[name] == len(planned) for name, planned in study.PLANNED.items()):
+    done = {name: len(set(planned) & set(trained[name])) for name, planned in plan.items()}
+    if all(done[name] == len(planned) for name, planned in plan.items()):
         return ""
-    said = [f"{done[name]} of {len(planned)} {words[name]}" for name, planned in study.PLANNED.items()]
+    said = [f"{done[name]} of {len(planned)} {words[name]}" for name, planned in plan.items()]
     return (
-        f" **This is a part of the plan below: {' and '.join(said)} have been measured so far.** Read the intervals, "
+        f" **This is a part of the plan: {' and '.join(said)} have been measured so far.** Read the intervals, "
         "not the order."
     )
 
