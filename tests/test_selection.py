@@ -224,19 +224,18 @@ def test_the_page_says_what_the_numbers_say(pooled):
         assert figure.axes
 
 
-def test_texts_have_the_same_analysis_and_no_score_that_is_constant(pooled):
+def test_texts_have_the_same_analysis_without_the_number_of_weights(pooled):
     records, tables = pooled
-    equal = {
-        name: Record("selection_texts", r.config, {"sources": r.tables["sources"].assign(parameters=7)}, {}, {})
-        for name, r in records.items()
-    }
-    judged = study.judged(study.Config.from_profile("quick", resamples=99), equal)
-    assert set(judged["scores"]["predictor"]) == set(study.PREDICTORS) - {"parameters"}
-    both = [part["scores"].set_index("predictor")["weighted"] for part in (tables, judged)]
+    texts = study.of_texts(study.Config.from_profile("quick", resamples=99), records)
+    both = [part.set_index("predictor")["weighted"] for part in (tables["scores"], texts["text_scores"])]
     pd.testing.assert_series_equal(both[0].drop("parameters"), both[1])
-    record = Record("study", {}, tables | {f"text_{name}": table for name, table in judged.items()}, {}, {})
+    for name in ("text_scores", "text_by_target", "text_differences"):
+        assert "parameters" not in set(texts[name]["predictor"])
+    record = Record("study", {}, tables | texts, {}, {})
     assert page.choice(page.of_texts(record)) == page.choice(record)
     assert page.about_texts(record).startswith(f"{RECIPES} recipes")
+    empty = study.of_texts(study.Config(), {})
+    assert page.about_texts(Record("study", {}, empty, {}, {})) == page.NOT_YET
 
 
 def test_without_measurements_the_page_says_so():

@@ -87,7 +87,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     of the table that Shao et al. published); and those of `OF_TEXTS` for sources and targets of texts.
     """
     images, texts = (published(kind) for kind in KINDS)
-    return pooled(config, images) | {f"text_{name}": table for name, table in judged(config, texts).items()}, {}
+    return pooled(config, images) | of_texts(config, texts), {}
 
 
 def pooled(config: Config, records: Mapping[str, Record]) -> Tables:
@@ -96,6 +96,14 @@ def pooled(config: Config, records: Mapping[str, Record]) -> Tables:
     sources = tables["sources"]
     trained = sources[~sources["untrained"]] if len(sources) else sources
     return {**tables, "control": control(trained), "elsewhere": elsewhere()}
+
+
+def of_texts(config: Config, records: Mapping[str, Record]) -> Tables:
+    """The tables of sources and targets of texts, without the number of weights: only the heads differ in it."""
+    tables = judged(config, records)
+    kept = {name: tables[name].query("predictor != 'parameters'") if len(tables[name]) else tables[name]
+            for name in ("scores", "by_target", "differences")}  # fmt: skip
+    return {f"text_{name}": table.reset_index(drop=True) for name, table in {**tables, **kept}.items()}
 
 
 def judged(config: Config, records: Mapping[str, Record]) -> Tables:
@@ -155,8 +163,7 @@ def grid(sources: pd.DataFrame, truth: str) -> Grid | None:
         if name != "elsewhere":
             own = known.groupby(["recipe", "target"])[name].mean().unstack()  # noqa: PD010
             predictors[name] = sign * own.loc[table.index, table.columns].to_numpy(float)
-    told = [name for name in PREDICTORS if np.ptp(predictors[name], axis=0).any()]  # text models are equally large
-    return Grid(list(table.index), list(table.columns), values, {name: predictors[name] for name in told})
+    return Grid(list(table.index), list(table.columns), values, {name: predictors[name] for name in PREDICTORS})
 
 
 MEASURES = ("weighted", "kendall", "top", "regret", "regret_few")
