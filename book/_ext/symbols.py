@@ -80,7 +80,7 @@ def link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     page = app.builder.get_relative_uri(docname, NOTATION)
     left = _read(app)
     for math in list(doctree.findall(nodes.math)):
-        if _inside(math, (nodes.title, nodes.reference, nodes.caption)):
+        if inside(math, (nodes.title, nodes.reference, nodes.caption)):
             continue
         tex = plain(math.astext())
         symbol = next((s for s in left if alone(s, tex)), None)
@@ -100,7 +100,8 @@ def link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         page_section += line
 
 
-def _inside(node: nodes.Node, kinds: tuple[type, ...]) -> bool:
+def inside(node: nodes.Node, kinds: tuple[type, ...]) -> bool:
+    """Whether a node, or one that holds it, is of one of these kinds."""
     while node is not None:
         if isinstance(node, kinds):
             return True

@@ -10,6 +10,7 @@ from typing import Any
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from symbols import inside
 
 LEFT_OUT = re.compile(r"book/(?:notation|references|speed|grading|teaching|api.*)")
 """Pages that use none of the words, or mean something else by them."""
@@ -45,7 +46,7 @@ def link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for text in list(doctree.findall(nodes.Text)):
         if not left:
             return
-        if _inside(text, PASSED):
+        if inside(text, PASSED):
             continue
         found = {match.start(): (match, word) for word, p in left.items() if (match := p.search(text.astext()))}
         parts, end = [], 0
@@ -65,14 +66,6 @@ def glossary(app: Sphinx) -> dict[str, tuple[str, str]]:
     """The words of the glossary, as they are written there, and the page and anchor of each."""
     objects = app.env.get_domain("std").get_objects()
     return {name: (page, anchor) for name, _, kind, page, anchor, _ in objects if kind == "term"}
-
-
-def _inside(node: nodes.Node, kinds: tuple[type, ...]) -> bool:
-    while node is not None:
-        if isinstance(node, kinds):
-            return True
-        node = node.parent
-    return False
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

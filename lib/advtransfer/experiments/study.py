@@ -92,7 +92,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
 
 def pooled(config: Config, records: Mapping[str, Record]) -> Tables:
     """The tables of sources and targets of images, with the controls, and what others have published."""
-    tables = judged(config, records)
+    tables = judged(config, sources_of(records))
     sources = tables["sources"]
     trained = sources[~sources["untrained"]] if len(sources) else sources
     return {**tables, "control": control(trained), "elsewhere": elsewhere()}
@@ -100,15 +100,12 @@ def pooled(config: Config, records: Mapping[str, Record]) -> Tables:
 
 def of_texts(config: Config, records: Mapping[str, Record]) -> Tables:
     """The tables of sources and targets of texts, without the number of weights: only the heads differ in it."""
-    tables = judged(config, records)
-    kept = {name: tables[name].query("predictor != 'parameters'") if len(tables[name]) else tables[name]
-            for name in ("scores", "by_target", "differences")}  # fmt: skip
-    return {f"text_{name}": table.reset_index(drop=True) for name, table in {**tables, **kept}.items()}
+    sources = sources_of(records).drop(columns="parameters", errors="ignore")
+    return {f"text_{name}": table for name, table in judged(config, sources).items()}
 
 
-def judged(config: Config, records: Mapping[str, Record]) -> Tables:
-    """The tables of `OF_TEXTS` of any records."""
-    sources = sources_of(records)
+def judged(config: Config, sources: pd.DataFrame) -> Tables:
+    """The tables of `OF_TEXTS`, of every predictor that the sources have."""
     trained = sources[~sources["untrained"]] if len(sources) else sources
     found = [judge(config, trained, truth) for truth in TRUTHS if truth in trained]
     parts = [part for part in found if part is not None]
@@ -160,10 +157,15 @@ def grid(sources: pd.DataFrame, truth: str) -> Grid | None:
     count = values.shape[1]
     predictors = {"elsewhere": (places.sum(1, keepdims=True) - places) / (count - 1)}  # mean rank on the other targets
     for name, sign in PREDICTORS.items():
-        if name != "elsewhere":
+        if name in known:
             own = known.groupby(["recipe", "target"])[name].mean().unstack()  # noqa: PD010
             predictors[name] = sign * own.loc[table.index, table.columns].to_numpy(float)
-    return Grid(list(table.index), list(table.columns), values, {name: predictors[name] for name in PREDICTORS})
+    return Grid(
+        list(table.index),
+        list(table.columns),
+        values,
+        {name: predictors[name] for name in PREDICTORS if name in predictors},
+    )
 
 
 MEASURES = ("weighted", "kendall", "top", "regret", "regret_few")
