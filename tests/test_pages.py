@@ -1,9 +1,11 @@
 """The pages as a browser shows them: at two widths, light and dark, without a network, and to whom cannot see them."""
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from print_pdf import chapters, serving
@@ -15,7 +17,8 @@ WIDTHS = (1280, 390)
 MODES = ("light", "dark")
 MATHJAX = Path(__file__).parents[1] / "book" / "_static" / "mathjax"
 REQUESTED = "Network.requestWillBeSent"
-HEAVIEST = 1_500_000  # bytes a page with all that it loads, MathJax aside
+HEAVIEST = 600_000  # bytes on the wire of a page with all that it loads, MathJax aside
+COMPRESSED = ("png", "woff2")  # files that are compressed already
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 TYPESET = "window.MathJax ? MathJax.startup.promise.then(() => null) : null"
 LEFT_OVER = r"""
@@ -67,19 +70,19 @@ def troubles(events: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-def loaded(events: list[dict[str, Any]]) -> dict[str, int]:
-    """The bytes of each request, MathJax aside, the heaviest first."""
-    names = {e["params"]["requestId"]: e["params"]["request"]["url"] for e in events if e["method"] == REQUESTED}
-    sizes = {
-        names[e["params"]["requestId"]]: int(e["params"]["encodedDataLength"])
-        for e in events
-        if e["method"] == "Network.loadingFinished" and "mathjax" not in names[e["params"]["requestId"]]
-    }
+def loaded(events: list[dict[str, Any]], site: str, book: Path) -> dict[str, int]:
+    """The bytes of each file that was loaded, MathJax aside, the heaviest first; text compressed, as web servers do."""
+    addresses = [event["params"]["request"]["url"] for event in events if event["method"] == REQUESTED]
+    sizes = {}
+    for address in (address for address in addresses if address.startswith(site) and "mathjax" not in address):
+        path = urlsplit(address).path.lstrip("/")
+        content = (book / path).read_bytes()
+        sizes[path] = len(content if path.endswith(COMPRESSED) else gzip.compress(content, 6))
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
 @pytest.mark.parametrize("page", [*(page for _, page in chapters()), "search", "genindex"])
-def test_a_page_fits_is_typeset_and_can_be_read_by_all(page: str, site: str, browser: Browser) -> None:
+def test_a_page_fits_is_typeset_and_can_be_read_by_all(page: str, site: str, book: Path, browser: Browser) -> None:
     browser.size(WIDTHS[0], 900)
     browser.call("Network.clearBrowserCache")
     browser.open(f"{site}/{page}.html")
@@ -87,7 +90,7 @@ def test_a_page_fits_is_typeset_and_can_be_read_by_all(page: str, site: str, bro
     wrong: dict[str, Any] = {}
     if MATHJAX.is_dir():
         wrong["formulas"] = browser.run(LEFT_OVER)
-    weight = loaded(browser.events)
+    weight = loaded(browser.events, site, book)
     if sum(weight.values()) > HEAVIEST:
         wrong["heavy"] = weight
     if AXE.is_file():
