@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from advtransfer.experiments import ablations, conclusions, similarity, text, vision
 from advtransfer.pages import cifar_to_stl as page
-from advtransfer.pages import comparison, drawings, example_texts, layout, plots, runs, tables, verdicts
+from advtransfer.pages import comparison, drawings, example_texts, layout, nlp_tables, plots, runs, tables, verdicts
 from advtransfer.pages.verdicts import Finding
 from advtransfer.records.published import RESULTS, Published, published
 from advtransfer.records.record import RecordError
@@ -173,6 +173,19 @@ def test_a_folded_table_has_few_columns_and_all_numbers(name, function):
         assert {"Pearson", "p, Pearson", "n"} < set(shown[0].columns)
         assert {"Spearman", "p, Spearman", "Kendall", "p, Kendall"} < set(shown[1].columns)
     assert all(len(table.columns) <= 7 for table in shown)
+
+
+def test_no_interval_of_a_table_of_texts_holds_impossible_values():
+    records = published("text")
+    known = runs.Runs(text.Config.from_profile("quick"), None, records, runs.read_summary("text", records))
+    attacks = nlp_tables.other_attacks(known)
+    assert list(attacks["source"]) == nlp_tables.SOURCES * attacks["attack"].nunique()
+    for table in (attacks, nlp_tables.without_noise(known)):
+        cells = pd.Series(table.to_numpy().ravel())
+        found = cells.str.extract(r"\[(?P<low>[^,]+),\s(?P<high>[^\]]+)\]").dropna()
+        assert len(found) > 5
+        assert not found["low"].str.startswith("−").any()  # neither α1 nor α2 nor α1∗α2 can be negative
+    assert attacks["$\\alpha_2$, stored"].str.extract(r",\s([^\]]+)\]$").dropna().astype(float).max().item() <= 1
 
 
 def test_every_interval_of_a_table_from_five_points_or_fewer_is_marked():

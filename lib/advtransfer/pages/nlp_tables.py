@@ -174,14 +174,20 @@ def without_noise(runs: Runs) -> pd.DataFrame:
 
 
 def other_attacks(runs: Runs) -> pd.DataFrame:
-    """α1 and α2 under the attacks on sentences and on embeddings, in both directions: stored and this run."""
-    quantities, parts = (comparison.ALPHA1, comparison.ALPHA2), []
+    """α1 and α2 under the attacks on sentences and on embeddings, in both directions: a row for each source."""
+    parts = []
     for view, direction in product([view for view in text.VIEWS if view != "word"], DIRECTIONS):
-        part = _side_by_side(_columns(runs, direction, view, quantities), quantities)
-        if len(part):
+        quantities = {
+            quantity.words: _side_by_side(_columns(runs, direction, view, (quantity,)), (quantity,))
+            for quantity in (comparison.ALPHA1, comparison.ALPHA2)
+        }
+        found = {words: rows.drop(columns="").set_index("source") for words, rows in quantities.items() if len(rows)}
+        if found:
+            part = pd.concat(found, axis="columns").reindex(SOURCES).rename_axis("source").reset_index()
+            part.columns = [", ".join(filter(None, head)) for head in part.columns]
             part.insert(0, "attack", f"{text.VIEWS[view]}, {direction}")
             parts.append(part)
-    return pd.concat(parts).fillna(MISSING) if parts else pd.DataFrame()
+    return pd.concat(parts, ignore_index=True).fillna(MISSING) if parts else pd.DataFrame()
 
 
 def _side_by_side(columns: Mapping[str, pd.DataFrame], quantities: tuple[Quantity, ...]) -> pd.DataFrame:
