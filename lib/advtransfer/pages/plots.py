@@ -99,19 +99,20 @@ def growing_eps(table: pd.DataFrame) -> Figure:
 
 @two_widths
 def figure_2(sources: pd.DataFrame, transfer: pd.DataFrame) -> Figure:
-    """Figure 2 against t, a column for the regular and one for the secondary attacks.
+    """Figure 2 against t: the metrics of the regular and of the secondary attacks, and the losses, which both share.
 
     `sources` and `transfer` are tables of the synthetic record.
     """
-    figure, axes = layout.panels(2, 2, size=(8.6, 6.2), sharex=True, sharey="row")
-    for column, (level, title) in enumerate([(0, "(a) regular attacks"), (1, "(b) secondary attacks")]):
-        _metrics_and_losses(axes[:, column], sources, transfer, level, "t")
-        axes[0, column].set_title(title)
-        axes[1, column].set_xlabel("scale $t$")
-    for panel in axes[:, 1]:
-        panel.set_ylabel("")
-    axes[0, 0].legend(loc="lower left", fontsize=8.5)
-    axes[1, 0].legend(loc="lower right", fontsize=8.5)
+    figure, (panels,) = layout.panels(1, 3, size=(8.6, 4.2))
+    for level, (panel, title) in enumerate(
+        zip(panels[:2], ("(a) regular attacks", "(b) secondary attacks"), strict=True)
+    ):
+        _metrics(panel, transfer[transfer["level"] == level], "t")
+        panel.set(title=title, xlabel="scale $t$")
+    _losses(panels[2], sources, transfer, "t")
+    panels[2].set(title="(c) distance and losses", xlabel="scale $t$")
+    handles = [line for panel in panels[1:] for line in panel.get_lines()]
+    layout.legend(figure, handles, [str(line.get_label()) for line in handles], loc="outside upper center", columns=3)
     return figure
 
 
@@ -121,35 +122,36 @@ def figure_2_accumulated(sources: pd.DataFrame, transfer: pd.DataFrame) -> Figur
 
     `sources` and `transfer` are tables of the synthetic record, with a column s.
     """
-    figure, (axes,) = layout.panels(1, 2, size=(8.6, 3.9))
-    _metrics_and_losses(axes, sources, transfer, 0, "s")
+    figure, (panels,) = layout.panels(1, 2, size=(8.6, 3.9))
+    _metrics(panels[0], transfer[transfer["level"] == 0], "s")
+    _losses(panels[1], sources, transfer, "s")
     ticks = sources[["s", "t"]].drop_duplicates().sort_values("s").iloc[::2]
-    for panel in axes:
+    for panel in panels:
         panel.set_xlabel("scale $s$ as plotted")
         upper = panel.secondary_xaxis("top")
         upper.set_xticks(ticks["s"], ticks["t"].map("{:g}".format))
         upper.set_xlabel("scale $t$ reached", fontsize=9.5)
-    axes[0].legend(loc="upper right", fontsize=8.5)
-    axes[1].legend(loc="lower right", fontsize=8.5)
+    panels[0].legend(loc="upper right", fontsize=8.5)
+    panels[1].legend(loc="lower right", fontsize=8.5)
     return figure
 
 
-def _metrics_and_losses(
-    panels: Sequence[Axes] | np.ndarray, sources: pd.DataFrame, transfer: pd.DataFrame, level: int, x: str
-) -> None:
-    """Draw the metrics of one level of attack in the first of two panels and the two losses in the second."""
-    metrics, losses = panels
-    attacked = transfer[transfer["level"] == level]
+def _metrics(panel: Axes, attacked: pd.DataFrame, x: str) -> None:
+    """Draw the metrics of attacks of one level."""
     for metric in ("alpha1", "alpha2"):
         for direction, style in (("T→S", "-"), ("S→T", ":")):
             part = attacked[attacked["direction"] == direction]
-            _median_band(metrics, part, x, metric, COLOURS[metric], f"{SYMBOLS[metric]}, {direction}", style)
-    matched = transfer[(transfer["level"] == level) & (transfer["direction"] == "T→S")]
-    _median_band(losses, matched, x, "distance", COLOURS["distance"], SYMBOLS["distance"])
-    _median_band(losses, sources, x, "transfer_loss", COLOURS["loss"], "transfer loss (17), on the output")
-    _median_band(losses, sources, x, "hidden_transfer_loss", COLOURS["loss"], "the same, on the hidden layer", "--")
-    metrics.set(ylim=(0, 1.05), ylabel="metric", xlabel="")
-    losses.set(ylim=(0, None), ylabel="distance or loss")
+            _median_band(panel, part, x, metric, COLOURS[metric], f"{SYMBOLS[metric]}, {direction}", style)
+    panel.set(ylim=(0, 1.05), ylabel="metric")
+
+
+def _losses(panel: Axes, sources: pd.DataFrame, transfer: pd.DataFrame, x: str) -> None:
+    """Draw the gradient matching distance and the transfer losses."""
+    matched = transfer[(transfer["level"] == 0) & (transfer["direction"] == "T→S")]
+    _median_band(panel, matched, x, "distance", COLOURS["distance"], SYMBOLS["distance"])
+    _median_band(panel, sources, x, "transfer_loss", COLOURS["loss"], "transfer loss (17), on the output")
+    _median_band(panel, sources, x, "hidden_transfer_loss", COLOURS["loss"], "the same, on the hidden layer", "--")
+    panel.set(ylim=(0, None), ylabel="distance or loss")
 
 
 @two_widths

@@ -114,13 +114,15 @@ def dots(table: pd.DataFrame, label: Label) -> Figure:
 
 @two_widths
 def grid(table: pd.DataFrame, what: str) -> Figure:
-    """A matrix of numbers between −1 and 1, each written into its cell."""
+    """A matrix of numbers between −1 and 1, each written into its cell, without a zero before the point."""
     figure, ((panel,),) = layout.panels(size=(8.6, 0.36 * len(table) + 2.0))
+    written = table.map("{:.2f}".format).replace(r"^(-?)0\.", r"\1.", regex=True)
     sns.heatmap(
-        table, ax=panel, vmin=-1, vmax=1, cmap="PuOr", annot=True, fmt=".2f", annot_kws={"fontsize": 8.5},
-        cbar_kws={"label": what}, linewidths=0.5,
+        table, ax=panel, vmin=-1, vmax=1, cmap="PuOr", annot=written.replace("-", "−", regex=True), fmt="",
+        annot_kws={"fontsize": 8.5}, cbar=False, linewidths=0.5,
     )  # fmt: skip
-    panel.set(xlabel="", ylabel="")
+    panel.set(xlabel="", ylabel="", title=what)
+    panel.tick_params(length=0)
     panel.set_xticklabels(panel.get_xticklabels(), rotation=35, ha="right")
     return figure
 
