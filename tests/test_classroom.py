@@ -221,7 +221,7 @@ def test_the_overview_puts_the_hardest_first_and_counts_mistakes():
     (["grade", "unheard", "--class", "."], "there is no assignment 'unheard'"),
     (["grade", "1-pgd", "--class", "{tmp}"], "nothing is in"),
     (["grade", "1-pgd", "--class", "{tmp}", "--jobs", "0"], "expected both above zero"),
-    (["feedback", "1-pgd", "--class", "{tmp}"], "expected that `advtransfer classroom grade` has run"),
+    (["feedback", "1-pgd", "--class", "{tmp}"], "expected `advtransfer classroom grade` to have run"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_told_in_a_line(arguments, told, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jail, "refusal", lambda *private: None)

@@ -126,7 +126,7 @@ def test_collecting_again_takes_what_is_newer_keeps_the_earlier_and_says_so(tmp_
     assert kept.read_bytes() == notebook("first")
     done = collecting.collect(folder, at(2, "second"), NAME)
     assert done.newer == []
-    assert "is newer than that in the archive, and stays" in done.told[0]
+    assert "is newer than that in the archive, and is kept" in done.told[0]
     assert taken(folder) == {"Ada": "third"}
 
 
@@ -216,8 +216,8 @@ def test_zips_of_info_zip_with_a_password_and_with_links(tmp_path, folder):
 
 
 @pytest.mark.parametrize(("content", "told"), [
-    (b"no zip", "is no zip file; expected one, or a folder"),
-    (None, "is no zip file"),
+    (b"no zip", "is not a zip file; expected one, or a folder"),
+    (None, "is not a zip file"),
     ({"x.pdf": b"%PDF"}, "holds no submitted notebook; expected .ipynb files (there are: 'x.pdf')"),
 ])  # fmt: skip
 def test_what_cannot_be_collected_is_told_in_a_line_and_writes_nothing(tmp_path, content, told, capsys):

@@ -232,7 +232,7 @@ def test_a_saved_file_takes_the_place_of_the_marks_which_are_kept(folder, tmp_pa
 
 
 def test_nothing_graded_is_told(tmp_path):
-    with pytest.raises(ValueError, match="expected that `advtransfer classroom grade` has run"):
+    with pytest.raises(ValueError, match="expected `advtransfer classroom grade` to have run"):
         marking.write_page(tmp_path, SHEET, "x", "y")
 
 

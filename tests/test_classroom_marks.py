@@ -107,7 +107,7 @@ def test_all_mistakes_are_told_at_once_and_before_anything_is_graded(folder, mon
 @pytest.mark.parametrize(("content", "told"), [
     ("student,exercise,of,points,comment\nJosé,x,3,1,".encode("cp1252"), "line 2: byte 0xe9 is not UTF-8, but "
      "probably cp1252, as Excel writes “CSV”; expected UTF-8: save it as “CSV UTF-8”"),
-    (b"\xff\xfes", "it begins as UTF-16 and is not; expected UTF-8"),
+    (b"\xff\xfes", "it begins like UTF-16, but is not UTF-16; expected UTF-8"),
     (b"student,exercise,of,points\n", "has the columns student, exercise, of, points, and not comment"),
     (b'student,exercise,of,points,comment\nada,x,3,1,"open\nbob,x,3,1,\n', "expected each quote to be closed"),
     (b"student,exercise,of,points,comment\nada,x,3,1,\x00\n", "marks.csv"),

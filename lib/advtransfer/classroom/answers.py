@@ -22,7 +22,7 @@ class Answer(NamedTuple):
     attachments: dict[str, tuple[str, str]]
     """The pictures pasted into the cell, by name: type and content in base64."""
     figures: list[tuple[str, str]]
-    """The pictures that the code cells above it show, back to the answer before: type and content in base64."""
+    """The pictures that the code cells above it show, back to the previous answer: type and content in base64."""
 
 
 def read(path: Path, original: NotebookNode) -> dict[str, Answer]:
@@ -62,8 +62,8 @@ def read(path: Path, original: NotebookNode) -> dict[str, Answer]:
 def versions(path: Path, original: NotebookNode, sha256: str) -> dict[str, str]:
     """A short name for each answer of a notebook, by exercise; it changes when the answer changes.
 
-    A written answer is its text and its pictures; an answer with tests is the whole notebook, for its functions may
-    use each other. The names are letters alone, so that no spreadsheet takes them for numbers or dates.
+    A written answer is its text and its pictures; an answer with tests is the whole notebook, because its
+    functions may use each other. The names are letters only, so that no spreadsheet takes them for numbers or dates.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ class Archive(NamedTuple):
 
 @contextmanager
 def opened(path: Path) -> Iterator[Archive]:
-    """The files in a zip file, or in a folder that somebody has unpacked; without those that file managers leave.
+    """The files in a zip file, or in a folder that somebody has unpacked; without what file managers leave behind.
 
     Names are read as programs write them: in UTF-8 with or without its flag, else in code page 437; with slashes or
     backslashes.
@@ -53,7 +53,7 @@ def opened(path: Path) -> Iterator[Archive]:
         yield _checked(_in_folder(path))
         return
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no zip file; expected one, or a folder")
+        raise ValueError(f"{path} is not a zip file; expected one, or a folder")
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError) as error:

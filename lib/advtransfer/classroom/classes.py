@@ -35,7 +35,7 @@ def grade_class(
 ) -> dict[str, Any]:
     """Grade the submissions in `folder`: write ``results.json``, and list what needs a mark in ``marks.csv``.
 
-    Each result is written as soon as it is there. A submission that this machine could not grade keeps the result that
+    Each result is written as soon as it is ready. A submission that this machine could not grade keeps the result that
     it had before, if any.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The time of a submission, from which the time is taken away in which others had the processor (Linux)."""
+"""The time of a submission, without the time in which others had the processor (Linux)."""
 
 import os
 from contextlib import suppress

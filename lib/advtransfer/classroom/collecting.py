@@ -38,9 +38,9 @@ class Collected(NamedTuple):
 
 
 def collect(folder: Path, archive: Path, assignment: str) -> Collected:
-    """Put the notebooks of an archive into ``submitted``, one for each student; note in ``collected.json`` whose it is.
+    """Put the notebooks of an archive into ``submitted``, one for each student; ``collected.json`` says whose.
 
-    Of several notebooks of a student the newest is taken; those that have the name of the assignment come first.
+    If a student has several notebooks, the newest is taken; those with the name of the assignment come first.
     A submission that is replaced is kept in ``earlier``.
 
     Parameters
@@ -66,7 +66,7 @@ def collect(folder: Path, archive: Path, assignment: str) -> Collected:
             )
         roster = read_roster(folder)
         done = Collected(layout.system, [], [], [], [], [], list(refused))
-        done.told.extend(f"{path!r} was passed over: it is no notebook of a student" for path in layout.passed_over)
+        done.told.extend(f"{path!r} was passed over: it is not a student's notebook" for path in layout.passed_over)
         done.refused.extend(f"{name!r} handed in no notebook" for name in layout.without)
         here, room = handed_in.found(folder).notebooks, TOTAL
         for student, versions in _by_student(layout.notebooks, layout.system, roster, done.told).items():
@@ -144,7 +144,7 @@ def _order(one: HandedIn, assignment: str) -> tuple[bool, int, float, str]:
 
 def _than(other: HandedIn, best: HandedIn) -> str:
     is_older = (other.number, other.member.time) < (best.number, best.member.time)
-    return "older" if is_older else "of another name or not newer"
+    return "older" if is_older else "not newer or has another name"
 
 
 def _put(
@@ -159,9 +159,9 @@ def _put(
     """Write a submission unless a newer one is there, and keep what it replaces; whether it is there now."""
     target = before or folder / "submitted" / f"{student}.ipynb"
     if not handed_in.is_proper(student):
-        raise ValueError(f"the student would be {student!r}; expected {handed_in.PROPER}")
+        raise ValueError(f"the student would be called {student!r}; expected {handed_in.PROPER}")
     if before is None and os.path.lexists(target):
-        raise ValueError(f"{target} is there, and is no submission; expected nothing or a notebook")
+        raise ValueError(f"{target} is there, but is not a submission; expected nothing or a notebook")
     if before is not None:
         old = before.read_bytes()
         if old == content:
@@ -170,7 +170,7 @@ def _put(
         was_collected = about.get("sha256") == _sha256(old)
         changed = about["time"] if was_collected else before.stat().st_mtime
         if one.member.time and one.member.time < int(changed):
-            done.told.append(f"{student}: the one in {before} is newer than that in the archive, and stays")
+            done.told.append(f"{student}: the one in {before} is newer than that in the archive, and is kept")
             done.same.append(student)
             return False
         kept = _free(folder / "earlier" / student, datetime.datetime.fromtimestamp(changed))

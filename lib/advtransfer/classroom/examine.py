@@ -1,6 +1,6 @@
 """Examine submissions: their cells run in the sandbox; the tests run here, on the values that come back.
 
-``python -m advtransfer.classroom.examine`` reads a job in each line and writes what it finds, as lines of JSON. It is
+``python -m advtransfer.classroom.examine`` reads one job per line and writes what it finds, as lines of JSON. It is
 a process of its own with limits of its own (see `grading`), because it handles what a submission has answered.
 """
 
@@ -74,7 +74,7 @@ def examine(
     safe: bool = True,
     done: Mapping[str, Found] | None = None,
 ) -> Iterator[Found]:
-    """Examine one submission, exercise by exercise, where its test stands in the notebook.
+    """Examine one submission, exercise by exercise, each where its test is in the notebook.
 
     Parameters
     ----------
@@ -126,9 +126,9 @@ def examine(
 
 
 def _order(planned: Plan, tested: Mapping[str, Any], marks: Mapping[str, Found]) -> Iterator[tuple[str, int, bool]]:
-    """The exercises with the number of cells that come before: each at its place, and then what failed at the end.
+    """The exercises with the number of cells before them: each at its place, and then those that failed, at the end.
 
-    At the end, because students also mend a function in a cell below. `marks` grows between the steps.
+    At the end, because students also correct a function in a later cell. `marks` grows between the steps.
     """
     places = {cell.label: i for i, cell in enumerate(planned.cells) if cell.kind == "test" and cell.label in tested}
     before = set(marks)

@@ -45,7 +45,7 @@ def write_pages(folder: Path, original: NotebookNode, title: str) -> list[Path]:
     """
     earned, results = gradebook.rows(folder, original), gradebook.results(folder)
     if not earned:
-        raise ValueError(f"{folder} has no results; expected that `advtransfer classroom grade` has run")
+        raise ValueError(f"{folder} has no results; expected `advtransfer classroom grade` to have run")
     written = []
     for student, rows in earned.items():
         path = folder / "feedback" / f"{student}.html"

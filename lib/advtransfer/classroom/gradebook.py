@@ -60,7 +60,7 @@ def marked(folder: Path, original: NotebookNode) -> dict[tuple[str, str], Mark]:
 def rows(folder: Path, original: NotebookNode) -> dict[str, list[Row]]:
     """What every student has earned, exercise by exercise: the mark given by hand, or else the result of the tests.
 
-    If anybody has a bonus, a penalty or a comment for the whole sheet, the last row of everybody is about that.
+    If anybody has a bonus, a penalty or a comment for the whole sheet, everybody's last row is about that.
     """
     given = marked(folder, original)
     old = set(marks.changed(given, versions(folder)))
@@ -97,7 +97,7 @@ def write_grades(folder: Path, original: NotebookNode) -> Path:
     """Write ``grades.csv`` for the registrar: a line for each student, with the columns `GRADES`.
 
     ``points`` include the bonus and the penalty; ``unmarked`` counts the exercises without a mark, and ``changed`` the
-    marks whose answer was changed since.
+    marks whose answer has changed since.
     """
     with replacing(folder / "grades.csv") as draft, draft.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
@@ -113,8 +113,8 @@ def write_grades(folder: Path, original: NotebookNode) -> Path:
 def hand_over(folder: Path) -> None:
     """Give what root has written into `folder` to the owner of the folder, who can then change and save it.
 
-    If root has made the folder as well, the owner is that of the nearest folder above that is another user's. Does
-    nothing for other users. Links are not followed.
+    If root has made the folder as well, the owner is that of the nearest folder above that belongs to another user.
+    Does nothing for other users. Links are not followed.
     """
     if os.name != "posix" or os.geteuid() != 0 or not folder.is_dir():
         return

@@ -30,12 +30,12 @@ class Interrupted(Exception):
 
 
 class _Ended(Exception):
-    """The process has ended without an end of its work, or was ended; the text says why."""
+    """The process has ended before its work was done, or was ended; the text says why."""
 
     def __init__(self, text: str, *, by_us: bool) -> None:
         super().__init__(text)
         self.by_us = by_us
-        """Whether a limit was met, so that the submission is to blame."""
+        """Whether a limit was reached, so that the submission is to blame."""
 
 
 def grade(
@@ -71,7 +71,7 @@ class Grader:
     Parameters
     ----------
     core : int, optional
-        The processor core on which the submissions run, so that they take nothing from those beside them.
+        The processor core on which the submissions run, so that they take no time from other submissions.
     stop : threading.Event, optional
         Ends the work when it is set; `Interrupted` is raised then.
     """
@@ -101,7 +101,7 @@ class Grader:
     def grade(
         self, path: Path, original: NotebookNode, *, seed: int, limits: Limits = LIMITS, safe: bool = True
     ) -> dict[str, Any]:
-        """As the function `grade`."""
+        """Like the function `grade`."""
         tested = {exercise.key: exercise for exercise in sheets.exercises(original) if not exercise.written}
         result: dict[str, Any] = {"sha256": "", "answers": {}, "versions": {}, "notes": []}
         marks: dict[str, dict[str, Any]] = {}
@@ -132,7 +132,7 @@ class Grader:
                     break
                 marks[testing] = mark(0, tested[testing], f"The answer could not be checked: {error}.")
         for key, exercise in tested.items():
-            marks.setdefault(key, mark(0, exercise, "Nothing was left of the limits, or there was nothing to grade."))
+            marks.setdefault(key, mark(0, exercise, "The limits were used up, or there was nothing to grade."))
         if _out_of_memory() != kills and any(found["message"] for found in marks.values()):
             return result | not_graded("this machine ran out of memory meanwhile; use fewer --jobs")
         return result | {"exercises": _pointing_back(marks, tested)}
@@ -205,7 +205,7 @@ class Grader:
 
 
 def not_graded(reason: str) -> dict[str, Any]:
-    """The result of a submission that this machine could not grade: no exercises, and so no points, neither zero."""
+    """The result of a submission that this machine could not grade: no exercises, and so no points, not even zero."""
     return {"sha256": "", "answers": {}, "versions": {}, "exercises": {}, "notes": [f"Not graded, because {reason}."]}
 
 

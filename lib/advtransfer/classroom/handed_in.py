@@ -17,7 +17,7 @@ class Found(NamedTuple):
     refused: list[str]
     """One line for each submission that cannot be graded as it is."""
     passed_over: list[str]
-    """One line for each file that is no submission."""
+    """One line for each file that is not a submission."""
 
 
 def found(folder: Path) -> Found:
@@ -33,13 +33,13 @@ def found(folder: Path) -> Found:
             continue
         is_folder = path.is_dir()
         if not is_folder and path.suffix.lower() != ".ipynb":
-            passed_over.append(f"{path.name!r} is no notebook; expected STUDENT.ipynb or STUDENT/NAME.ipynb")
+            passed_over.append(f"{path.name!r} is not a notebook; expected STUDENT.ipynb or STUDENT/NAME.ipynb")
             continue
         student = normal(path.name if is_folder else path.stem)
         try:
             by_student.setdefault(student, []).append(_notebook(path) if is_folder else _plain(path))
             if not is_proper(student):
-                raise ValueError(f"the student would be {student!r}; expected {PROPER}")
+                raise ValueError(f"the student would be called {student!r}; expected {PROPER}")
         except (ValueError, OSError) as error:
             by_student.setdefault(student, [])
             refused.append(f"{path.name!r}: {error}")
@@ -54,9 +54,9 @@ PROPER = f"at most {LONGEST} characters: a letter or digit first, then letters, 
 
 
 def is_proper(name: str) -> bool:
-    """Whether a name of a student is safe in tables, pages and names of files.
+    """Whether a student's name is safe in tables, pages and file names.
 
-    Letters of every script are allowed, with their marks. A first letter or digit keeps a spreadsheet from taking the
+    Letters of any script are allowed, with their marks. A first letter or digit keeps a spreadsheet from taking the
     name for a formula, and a system from hiding the file.
 
     Examples

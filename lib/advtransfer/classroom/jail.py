@@ -1,7 +1,7 @@
 """The bubblewrap command around a submission: what it sees, and the system calls that it is refused.
 
-Inside there are the system, the Python environment and this library without its grading parts, all read-only, and an
-empty folder in memory. There is no network, no other process, and no file of the class.
+A submission sees the system, the Python environment and this library without its grading parts, all read-only,
+and an empty folder in memory. There is no network, no other process, and no file of the class.
 """
 
 import ctypes

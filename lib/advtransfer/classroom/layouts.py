@@ -46,7 +46,7 @@ class Layout(NamedTuple):
 
 
 def recognised(members: Sequence[Member]) -> Layout:
-    """The notebooks in an archive, by the layout to which its names belong."""
+    """The notebooks in an archive, by the layout that its names follow."""
     for system, read in (("moodle", _moodle), ("canvas", _canvas)):
         found = [read(member) for member in members]
         if any(one and _is_notebook(one.file) for one in found):

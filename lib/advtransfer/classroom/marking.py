@@ -1,4 +1,4 @@
-"""A page on which a person marks the written answers, and the way back of what it saves.
+"""A page on which a person marks the written answers, and the import of what it saves.
 
 The page is one file. It loads nothing, and the only script that may run in it is its own.
 """
@@ -54,7 +54,7 @@ def write_page(folder: Path, original: NotebookNode, title: str, command: str) -
     """
     results = gradebook.results(folder)
     if not results:
-        raise ValueError(f"{folder} has no results; expected that `advtransfer classroom grade` has run")
+        raise ValueError(f"{folder} has no results; expected `advtransfer classroom grade` to have run")
     old = set(marks.changed(gradebook.marked(folder, original), gradebook.versions(folder)))
     notebooks = handed_in.found(folder).notebooks
     read = {student: answers.read(notebooks[student], original) if student in notebooks else {} for student in results}

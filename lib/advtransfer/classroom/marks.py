@@ -23,9 +23,9 @@ class Mark(NamedTuple):
     """What a person has noted for an exercise of a student."""
 
     points: float | None
-    """None: what the tests gave stands, and a written answer is not marked yet."""
+    """None: the result of the tests counts, and a written answer is not marked yet."""
     bonus: float
-    """Points that are added, even beyond the most that the exercise gives."""
+    """Points that are added, even beyond the maximum of the exercise."""
     penalty: float
     """Points that are subtracted."""
     comment: str
@@ -55,7 +55,7 @@ def read_table(path: Path) -> Table:
     Raises
     ------
     ValueError
-        The file has another encoding, lacks a column, or has a row of more cells than columns or an open quote. The
+        The file has another encoding, lacks a column, or has a row with more cells than columns or an open quote. The
         message gives the file and the line.
     """
     text = decoded(path) if path.is_file() else ""
@@ -94,7 +94,7 @@ def read_table(path: Path) -> Table:
 
 
 def write_table(path: Path, table: Table) -> None:
-    """Write a table, beginning with the mark by which spreadsheets know UTF-8."""
+    """Write a table, beginning with the mark by which spreadsheets recognise UTF-8."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=table.delimiter, lineterminator=table.newline)
     writer.writerow(table.header)
@@ -118,9 +118,9 @@ def read(path: Path, exercises: Sequence[Exercise], students: Collection[str]) -
     Raises
     ------
     ValueError
-        The table cannot be read, or rows hold what cannot be: a student who handed nothing in, an exercise that the
-        sheet lacks, points that are no number from 0 to the most, a negative bonus or penalty, or two marks for one
-        answer. The message is one line that gives the lines of the first few.
+        The table cannot be read, or rows hold impossible values: a student who handed nothing in, an exercise that the
+        sheet lacks, points that are not a number from 0 to the maximum, a negative bonus or penalty, or two marks for
+        one answer. The message is one line that gives the lines of the first few.
     """
     table, given, mistakes = read_table(path), {}, []
     most = {exercise.key: exercise.points for exercise in exercises}
@@ -140,7 +140,7 @@ def read(path: Path, exercises: Sequence[Exercise], students: Collection[str]) -
             continue
         given[student, key], lines[student, key] = mark, line
     if mistakes:
-        more = f"; and {len(mistakes) - TOLD} lines more" if len(mistakes) > TOLD else ""
+        more = f"; and {len(mistakes) - TOLD} more lines" if len(mistakes) > TOLD else ""
         raise ValueError(f"{path}, {'; '.join(mistakes[:TOLD])}{more}")
     return given
 
@@ -153,8 +153,8 @@ def prepare(
 ) -> None:
     """Add an empty row for each written answer without one, and note which answer each row is about.
 
-    Only the column ``answer`` of existing rows is written. A row without points is about the answer of now. A row
-    with points keeps what it says; if it says nothing, a person has added it since, on seeing the answer of before.
+    Only the column ``answer`` of existing rows is written. A row without points is about the present answer. A row
+    with points keeps what it says; if it says nothing, a person has added it since, having seen the earlier answer.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def prepare(
 
 
 def changed(given: Mapping[tuple[str, str], Mark], now: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str]]:
-    """Those marks, by (student, exercise), that were given for an answer which the student has changed since."""
+    """Those marks, by (student, exercise), that were given for an answer that the student has changed since."""
     return [
         (student, key)
         for (student, key), mark in given.items()
@@ -201,7 +201,7 @@ def number(text: str) -> float | None:
     Raises
     ------
     ValueError
-        It is no number, or negative.
+        It is not a number, or is negative.
 
     Examples
     --------
@@ -239,7 +239,7 @@ def _mark(table: Table, row: list[str], most: float | None, key: str) -> Mark:
 
 
 def _expected(student: str, students: Collection[str]) -> str:
-    """Whom a name may mean that a spreadsheet or a person has changed; else all names, or as many as can be read."""
+    """Who is meant by a name that a spreadsheet or a person has changed; else all names, or as many as can be read."""
     short = [name for name in students if name.lstrip("0") == student.lstrip("0")]
     near = short or difflib.get_close_matches(student, students, n=1)
     return f"{near[0]!r}?" if near else f"one of {', '.join(sorted(students)[:10])}{', …' * (len(students) > 10)}"
@@ -259,7 +259,7 @@ def decoded(path: Path) -> str:
         return data.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         if is_utf_16:
-            raise ValueError(f"{path}: it begins as UTF-16 and is not; expected UTF-8") from None
+            raise ValueError(f"{path}: it begins like UTF-16, but is not UTF-16; expected UTF-8") from None
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(
             f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8, but probably cp1252, as Excel writes "

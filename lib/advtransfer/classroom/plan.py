@@ -48,7 +48,7 @@ def read(path: Path) -> tuple[list[Submitted], str]:
     Raises
     ------
     ValueError
-        The file is no notebook.
+        The file is not a notebook.
     OSError
         The file cannot be read.
     """
@@ -73,12 +73,12 @@ def _cell(cell: Mapping[str, Any]) -> Submitted:
 
 
 def texts_of(original: NotebookNode) -> frozenset[str]:
-    """What stands in those cells of a sheet that have no nbgrader name; the rest of a submission is the student's."""
+    """The texts of those cells of a sheet that have no nbgrader name; the rest of a submission is the student's."""
     return frozenset(cell.source.strip() for cell in original.cells if "nbgrader" not in cell.metadata)
 
 
 def plan(original: NotebookNode, submitted: list[Submitted]) -> Plan:
-    """What is run, where the tests stand, and the written answers.
+    """What is run, where the tests are, and the written answers.
 
     Points, tests and locked cells are those of `original`. A locked cell that the student has changed runs first as it
     was handed in, and then as the sheet has it. A text below a written answer belongs to that answer.
@@ -97,7 +97,7 @@ def plan(original: NotebookNode, submitted: list[Submitted]) -> Plan:
             last = key
             continue
         if key is not None:
-            notes.append(f"The cell {key[:60]!r} is not from the sheet or is there twice; it ran as one of your own.")
+            notes.append(f"The cell {key[:60]!r} is not from the sheet or occurs twice; it ran as one of your own.")
         if source.strip() in given | {""}:
             continue
         if kind == "code":

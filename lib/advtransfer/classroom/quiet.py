@@ -10,7 +10,7 @@ CHECKS = str(Path(__file__).parent / "checks")
 
 
 def without_source(check: Callable[..., None]) -> Callable[..., None]:
-    """The test, from which an error comes with the frames of the student's own code and none of the test.
+    """The test; its errors come with the frames of the student's own code and none of the test.
 
     IPython asks an error for `_render_traceback_`, and passes over a frame in which `__tracebackhide__` is set.
     """

@@ -95,7 +95,7 @@ def formula(tex: str, *, block: bool = False) -> str:
 
 
 def _mend(tree: ElementTree.Element) -> None:
-    """Put the index of a letter with an accent beside it: docutils puts it below, as that of a sum."""
+    """Put the index of a letter with an accent beside it: docutils puts it below, as for a sum."""
     for element in tree.iter("munderover"):
         base, index, accent = element
         is_accent = accent.tag == "mo" and (accent.get("accent") == "true" or accent.get("stretchy") == "false")

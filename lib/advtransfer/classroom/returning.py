@@ -25,7 +25,7 @@ class Returned(NamedTuple):
     students: list[str]
     """Who gets something back."""
     left_out: list[str]
-    """One line for each student who does not, or not all, with the reason."""
+    """One line for each student who gets nothing or not everything, with the reason."""
 
 
 def give_back(
@@ -40,8 +40,8 @@ def give_back(
     """Write what goes back to the students; a student with an answer that is not marked yet is left out.
 
     Without a system, ``returned/STUDENT.zip`` holds the page of feedback and the notebook. For Moodle,
-    ``return-moodle.zip`` holds the pages in folders by which Moodle knows the students. For Canvas, which gives a file
-    that comes back the name of the one handed in, ``return-canvas.zip`` holds a notebook with the feedback for each.
+    ``return-moodle.zip`` holds the pages in folders by which Moodle knows the students. Canvas gives a returned file
+    the name of the one handed in, so ``return-canvas.zip`` holds a notebook with the feedback for each.
     ``grades-SYSTEM.csv`` has the points in the system's own columns.
 
     Parameters
@@ -55,7 +55,7 @@ def give_back(
     system : {"moodle", "canvas"}, optional
         The system from which the submissions were collected.
     table : Path, optional
-        The system's table, as it has let you download it: Moodle's grading worksheet, or Canvas' gradebook. The points
+        The system's table, as you downloaded it: Moodle's grading worksheet, or Canvas' gradebook. The points
         are filled in.
     column : str, optional
         The title of the assignment in Canvas, if it has another name there.
@@ -67,7 +67,7 @@ def give_back(
     """
     earned, roster = gradebook.rows(folder, original), collecting.read_roster(folder)
     if not earned:
-        raise ValueError(f"{folder} has no results; expected that `advtransfer classroom grade` has run")
+        raise ValueError(f"{folder} has no results; expected `advtransfer classroom grade` to have run")
     ready, left_out = {}, []
     for student, rows in earned.items():
         unmarked = [row.exercise.key for row in rows if row.points is None]

@@ -55,12 +55,12 @@ class _Turn:
 
 
 class Submission:
-    """A running submission, as a context manager that leaves nothing of it behind.
+    """A running submission, as a context manager that leaves nothing behind.
 
     Parameters
     ----------
     limits : Limits
-        What the submission may use. Of `total_seconds` only the time is counted in which its code runs.
+        What the submission may use. Only the time in which its code runs counts towards `total_seconds`.
     safe : bool
         False runs the code without a sandbox, with the rights of the user who grades. Use it only for code that you
         have read.

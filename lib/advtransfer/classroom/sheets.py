@@ -74,7 +74,7 @@ def read(path: Path) -> NotebookNode:
         about = cell.metadata.get("exercise", {})
         if role(cell) in ("test", "written") and not (about.get("title") and about.get("shows")):
             raise ValueError(
-                f"{path}: {cell.metadata.nbgrader.grade_id} lacks the title or the shows of its exercise; expected both"
+                f"{path}: {cell.metadata.nbgrader.grade_id} lacks `title` or `shows` in its exercise; expected both"
             )
     return notebook
 

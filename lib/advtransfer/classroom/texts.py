@@ -6,7 +6,7 @@ DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u
 
 
 def in_one_line(text: str) -> str:
-    """The text in one line, and what cannot be seen in it as its escape.
+    """The text in one line, with escapes for what cannot be seen in it.
 
     >>> in_one_line("a\\n  b\\x1b[31m")
     'a b\\\\x1b[31m'
@@ -15,7 +15,7 @@ def in_one_line(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with its lines; controls, halves of characters and changes of direction as their escapes."""
+    """The text with its lines, with escapes for controls, halves of characters and changes of direction."""
     return "".join(c if c in "\n\t" or not _hidden(c) else ascii(c)[1:-1] for c in text)
 
 

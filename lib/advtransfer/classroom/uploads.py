@@ -25,7 +25,7 @@ def moodle(
 ) -> tuple[Cells, set[str]]:
     """The cells of a grading worksheet, and the numbers of those who are not in `table`.
 
-    Of a given table only the column Grade changes, and only for the students in `points`. Without one the cells have
+    In a given table, only the column Grade changes, and only for the students in `points`. Without one, the cells have
     no column for comments: an empty one would delete the comments that are in Moodle.
 
     Parameters
@@ -42,7 +42,7 @@ def moodle(
     Raises
     ------
     ValueError
-        The table is no worksheet, or Moodle's maximum is another.
+        The table is not a worksheet, or Moodle's maximum is different.
     """
     if table is None:
         rows = [[f"Participant {number}", names[number], f"{points[number]:g}", f"{most:g}", "-"] for number in points]
@@ -65,7 +65,7 @@ def canvas(
 ) -> tuple[Cells, set[str]]:
     """The cells of a gradebook with the column of one assignment, and the numbers of those who are not in `table`.
 
-    There are rows for the students in `points` alone, for Canvas would take an empty cell for an order to delete.
+    There are rows only for the students in `points`, because Canvas would take an empty cell as an order to delete.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def canvas(
     Raises
     ------
     ValueError
-        The table is no gradebook, has no such column or several, or Canvas' maximum is another.
+        The table is not a gradebook, has no such column or several, or Canvas' maximum is different.
     """
     if table is None:
         known = [number for number in points if number.isdecimal()]  # an anonymous student has a code instead
@@ -119,15 +119,15 @@ def write(path: Path, cells: Sequence[Sequence[str]]) -> Path:
 
 
 def _read(path: Path) -> Cells:
-    """The cells of a table, of which all rows have as many as the first."""
+    """The cells of a table; all rows have as many as the first."""
     text = marks.decoded(path)
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
         cells = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
     except csv.Error as error:
-        raise ValueError(f"{path}: {error}; expected the table as the system has let you download it") from None
+        raise ValueError(f"{path}: {error}; expected the table as you downloaded it") from None
     if not cells:
-        raise ValueError(f"{path} is empty; expected the table as the system has let you download it")
+        raise ValueError(f"{path} is empty; expected the table as you downloaded it")
     return [[*row, *[""] * len(cells[0])][: len(cells[0])] for row in cells]
 
 
