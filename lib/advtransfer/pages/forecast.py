@@ -14,6 +14,8 @@ from advtransfer.records.published import published
 from advtransfer.records.record import Record
 from advtransfer.statistics import Correlation
 
+CLAIMED = {(predictor, scope) for predictor in ("alpha1", "alpha2", "alpha12") for scope in ("run", "architecture")}
+"""What the paper claims; the rest are questions of this book."""
 NAMES = {"source_accuracy": "own accuracy", **plots.SYMBOLS, "chance": "chance"}
 
 
@@ -33,7 +35,7 @@ def _verdict(record: Record, domain: str, scope: str, predictor: str = "alpha1")
     score = Correlation(*part.iloc[0][list(Correlation._fields)])
     word = verdicts.judge_correlation(score, claimed=PREDICTORS[predictor])
     claim = f"{predictor} forecasts accuracy after transfer, {domain}: {SCOPES[scope]}"
-    return Verdict.of(claim, score, word, "stored")
+    return Verdict.of(claim, score, word, "stored", claimed=(predictor, scope) in CLAIMED)
 
 
 def _domains(record: Record) -> list[str]:
@@ -71,7 +73,7 @@ def _by_target(record: Record, scope: str, predictor: str) -> dict[str, Verdict]
 def _over_images(record: Record, scope: str, predictor: str) -> Finding:
     """The same as a finding."""
     judged = _by_target(record, scope, predictor)
-    parts = [f"{target} {verdict.interval}, {verdict.word}, n = {verdict.n}" for target, verdict in judged.items()]
+    parts = [f"{target} {verdict.correlation}, {verdict.said}" for target, verdict in judged.items()]
     return Finding("; ".join(parts) or "no stored runs", tuple(judged.values()), _size(record))
 
 
@@ -99,32 +101,37 @@ def answer(record: Record) -> str:
         return "No run has been stored yet, so there is no answer."
     said = (
         ("Over all sources of a run, α1 ranks them well", "Over all sources of a run"),
-        ("Within one architecture it hardly tells sources apart", "Within one architecture"),
+        ("Within one architecture it is not certain that it tells sources apart", "Within one architecture"),
         ("The source's accuracy on its own images, which needs no attack, does no worse", "Own accuracy"),
     )
     first, second, third = (f"**{bold}**" if _holds(across, own, within) else plain for bold, plain in said)
     return (
-        f"{first}: Spearman's ρ of α1 with accuracy after transfer is {_bare(across)}. {second}: {_bare(within)}. "
-        f"{third}: {_bare(own)}, and within one architecture {_bare(within_own)}. With own accuracy held fixed, α1 has "
-        f"{_bare(beyond)}. {regret_sentence(record)}"
+        f"{first}: Spearman's correlation of α1 with accuracy after transfer is {_bare(across)}. {second}: "
+        f"{_bare(within)}. {third}: {_bare(own)}, and within one architecture {_bare(within_own)}. With own accuracy "
+        f"held fixed, α1 has {_bare(beyond)}. {regret_sentence(record)}"
     )
 
 
 def in_short(record: Record) -> str:
     """The answer for the first page, in words where the numbers say so."""
     across, own = (_by_target(record, "run", name) for name in ("alpha1", "source_accuracy"))
-    within = _by_target(record, "architecture", "alpha1")
+    within, beyond = (_by_target(record, scope, "alpha1") for scope in ("architecture", "given accuracy"))
     if not across:
         return "No run has been stored yet."
     if not _holds(across, own, within):
         return short(record)
     return (
         f"On images α1 ranks source models well ({_bare(across)}), but no better than their own test accuracy, which "
-        f"needs no attack ({_bare(own)}); within one architecture it hardly tells them apart ({_bare(within)}). To "
-        f"choose a model, look at its own accuracy first. These are rank correlations over "
-        f"{len(_of_images(record)[['recipe', 'seed']].drop_duplicates())} sources, smaller than the paper's: "
-        f"{_size(record)}."
+        f"needs no attack ({_bare(own)}). α1 still adds to it: with own accuracy held fixed, {_bare(beyond)}. Whether "
+        f"α1 tells sources of one architecture apart is not certain ({_bare(within)}). These are rank correlations "
+        f"over {_models(record)} sources, and over {max(verdict.n for verdict in within.values())} within an "
+        f"architecture, smaller than the paper's: {_size(record)}."
     )
+
+
+def _models(record: Record) -> int:
+    """How many image sources are pooled, each counted once."""
+    return len(_of_images(record)[["recipe", "seed"]].drop_duplicates())
 
 
 def _holds(across: dict[str, Verdict], own: dict[str, Verdict], within: dict[str, Verdict]) -> bool:
@@ -152,7 +159,7 @@ def numbers(record: Record) -> pd.DataFrame:
             if alpha1 is None:
                 continue
             row = {"sources": domain, "compared": words, "n": alpha1.n}
-            row |= {r"$\alpha_1$": alpha1.cell, "p": tables.probability(alpha1.p), "verdict": alpha1.word}
+            row |= {r"$\alpha_1$": alpha1.cell, "p": tables.probability(alpha1.p), "verdict": alpha1.said}
             rows.append({**row, "own accuracy": own.cell if own else "held fixed"})
     return pd.DataFrame(rows)
 
@@ -165,7 +172,7 @@ def others(record: Record) -> pd.DataFrame:
             row = {"sources": domain, "predictor": NAMES[predictor]}
             for scope in ("run", "given accuracy"):
                 if found := _verdict(record, domain, scope, predictor):
-                    row |= {SCOPES[scope]: found.cell, f"verdict, {SCOPES[scope]}": found.word}
+                    row |= {SCOPES[scope]: found.cell, f"verdict, {SCOPES[scope]}": found.said}
             rows.append(row)
     return pd.DataFrame(rows).fillna("–")
 
@@ -261,8 +268,8 @@ def by_series(record: Record) -> pd.DataFrame:
                 if thrown
                 else f"{100 * own['low_accuracy']:.0f} to {100 * own['high_accuracy']:.0f}",
                 "n": own["n"],
-                "ρ, own accuracy": tables.interval(own["r"], own["low"], own["high"], n=own["n"]),
-                r"ρ, $\alpha_1$": tables.interval(alpha1["r"], alpha1["low"], alpha1["high"], n=alpha1["n"]),
+                "Spearman, own accuracy": tables.interval(own["r"], own["low"], own["high"], n=own["n"]),
+                r"Spearman, $\alpha_1$": tables.interval(alpha1["r"], alpha1["low"], alpha1["high"], n=alpha1["n"]),
             }
         )
     return pd.DataFrame(rows)
@@ -327,8 +334,7 @@ def short(record: Record) -> str:
     within = _by_target(record, "architecture", "alpha1")
     if not across:
         return "No run has been stored yet."
-    images = _of_images(record)
-    first = f"Over {len(images[['recipe', 'seed']].drop_duplicates())} sources Spearman's ρ with α1 is {_bare(across)}"
+    first = f"Over {_models(record)} sources Spearman's correlation with α1 is {_bare(across)}"
     return f"{first}; with the source's own accuracy {_bare(own)}. Within one architecture α1 has {_bare(within)}."
 
 

@@ -198,9 +198,9 @@ def controls(record: Record) -> pd.DataFrame | None:
         {
             "target": TARGETS.get(row["target"], row["target"]),
             "n": row["n"],
-            "ρ of α1 with accuracy": tables.number(row["plain"]),
-            "ρ of α1 with ‖Δ_SS‖": tables.number(row["with_own_deviation"]),
-            "ρ of α1 with accuracy, ‖Δ_SS‖ held fixed": tables.number(row["held"]),
+            "Spearman, α1 and accuracy": tables.number(row["plain"]),
+            "Spearman, α1 and ‖Δ_SS‖": tables.number(row["with_own_deviation"]),
+            "α1 and accuracy, ‖Δ_SS‖ held fixed": tables.number(row["held"]),
             "robust source: α1": tables.number(row["robust_alpha1"]),
             "robust source: accuracy, points": tables.number(100 * row["robust_accuracy"], 1),
         }

@@ -78,16 +78,20 @@ class Verdict:
     """By permutation, where there is a test."""
     run: str = ""
     """Whose numbers these are: "paper", "stored" or "rebuilt here"."""
+    claimed: bool = True
+    """Whether the paper claims it."""
 
     @classmethod
-    def of(cls, claim: str, found: Correlation, word: Word, run: str = "") -> "Verdict":
+    def of(cls, claim: str, found: Correlation, word: Word, run: str = "", *, claimed: bool = True) -> "Verdict":
         """The verdict on a correlation."""
-        return cls(claim, word, found.r, found.low, found.high, found.n, found.p, run)
+        return cls(claim, word, found.r, found.low, found.high, found.n, found.p, run, claimed)
 
     @property
     def said(self) -> str:
-        """The word for a sentence; only others can reproduce what the paper's own numbers support."""
-        return "supported by its own numbers" if (self.run, self.word) == ("paper", "reproduced") else self.word
+        """The word for a sentence; only others can reproduce what the paper's own numbers support, and only claims."""
+        if self.word == "reproduced":
+            return "found" if not self.claimed else "supported by its own numbers" if self.run == "paper" else self.word
+        return "found reversed" if self.word == "reversed" and not self.claimed else self.word
 
     @property
     def interval(self) -> str:
