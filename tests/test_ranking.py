@@ -131,7 +131,7 @@ def test_an_encoder_normalises_and_resizes_and_passes_the_gradient():
             "model outputs have shape (4, 2, 10, 10); expected (N, d)",
             lambda: Encoder(nn.Conv2d(3, 2, 3), features="").both(pictures(4)[0]),
         ),
-        ("the layer 'idle' took no part", lambda: Encoder(Idle(), features="idle").both(pictures(4)[0])),
+        ("the layer 'idle' was not used", lambda: Encoder(Idle(), features="idle").both(pictures(4)[0])),
     ],
 )
 def test_what_cannot_be_an_encoder_is_said(message, call):
@@ -172,7 +172,7 @@ def test_a_folder_of_class_folders_is_read_and_what_is_broken_is_named(tmp_path)
     assert [len(data.y_test), data.y_test.sum()] == [4, 2]
     assert abs(int(data.x_train[data.y_train == 0].float().mean()) - 200) < 3
     reasons = dict(line.split(": ", 1) for line in data.left_out)
-    assert reasons.pop("chat noir/notes.txt") == "no picture"
+    assert reasons.pop("chat noir/notes.txt") == "not a picture"
     assert reasons.pop("empty") == "a class without a picture"
     assert list(reasons) == ["chat noir/cut.png"]
 
@@ -209,7 +209,7 @@ X, Y = pictures(6)
         ("labels are torch.float32 of shape (6,)", lambda: ranking.from_tensors(X, Y.float())),
         ("the class 2 has 1 image; expected at least two", lambda: ranking.from_tensors(X[:5], Y[:5])),
         ("the test images have the labels [5, 6, 7]", lambda: ranking.from_tensors(X, Y, X, Y + 5)),
-        ("no/where is no folder, no .npz archive and no data set", lambda: ranking.load("no/where")),
+        ("no/where is not a folder, an .npz archive, a data set or a table", lambda: ranking.load("no/where")),
     ],
 )
 def test_images_that_cannot_be_used_are_refused(message, call):
@@ -452,8 +452,8 @@ def test_candidates_of_every_origin_are_built(tmp_path):
     ("message", "text"),
     [
         ("is empty; expected a table per candidate", ""),
-        ("is no pool file: ", "[a\n"),
-        ("a = 'resnet18' is outside of a table; expected [a]", "a = 'resnet18'"),
+        ("is not a pool file: ", "[a\n"),
+        ("a = 'resnet18' is outside any table; expected [a]", "a = 'resnet18'"),
         ("a: unknown parameter 'weight'; did you mean 'weights'?", "[a]\nbuild = 'x:y'\nweight = 'z'"),
         ("exactly one of build, torchvision, timm, transformers, encoder, architecture, not none", "[a]\nsize = 3"),
         ("not build and timm", "[a]\nbuild = 'x:y'\ntimm = 'z'"),
@@ -565,7 +565,7 @@ def test_the_command_prints_a_ranking_as_plain_text(a_task, capsys):
     assert second.startswith("The target is photos_*: 2 classes, images of 16 × 16 pixels. There are 2 candidates")
     assert re.search(r"By the cross-validated probe the best is (a_1|b\*)", shown)
     assert "`" not in shown
-    assert "left out: dark/notes.txt: no picture" in complaints
+    assert "left out: dark/notes.txt: not a picture" in complaints
     assert main(["rank", "gone.toml", "--data", "made-up"]) == 2
     assert "gone.toml does not exist" in capsys.readouterr().err
     assert main(["rank", a_task[1]]) == 2

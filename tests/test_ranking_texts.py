@@ -290,11 +290,11 @@ def test_the_encoder_of_the_book_is_a_candidate_by_its_name(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("message", "text"),
     [
-        ("size is for models of images, and this one reads texts", "transformers = 'a'\nsize = 64"),
-        ("mean is for models of images", "transformers = 'a'\nmean = [0.5]"),
+        ("size is for image models, and this one reads texts", "transformers = 'a'\nsize = 64"),
+        ("mean is for image models", "transformers = 'a'\nmean = [0.5]"),
         ("arguments and weights beside a saved folder", "transformers = 'a'\nweights = 'w.pt'"),
         ("unknown layer 'bert.poolr'; did you mean 'bert.pooler'?", "transformers = 'a'\nfeatures = 'bert.poolr'"),
-        ("max_length is for models of texts", "build = 'torch.nn:Identity'\nmax_length = 9"),
+        ("max_length is for text models", "build = 'torch.nn:Identity'\nmax_length = 9"),
     ],
 )
 def test_keys_for_the_other_kind_of_model_are_refused(tmp_path, message, text):
@@ -339,9 +339,9 @@ def test_alpha_is_computed_for_candidates_that_read_the_same_inputs_and_the_othe
         assert np.isfinite(values["value"][["one", "two", "headless"]]).all(), score
         assert values["value"][["stranger", "wide", "foreign", "decoder"]].isna().all(), score
         notes = values["note"]
-        assert "its word embeddings are others than the target model's (correlation" in notes["stranger"]
+        assert "its word embeddings differ from the target model's (correlation" in notes["stranger"]
         assert "its word embeddings have 20 numbers, and the target model's 16" in notes["wide"]
-        assert "it reads the texts as other tokens" in notes["foreign"]
+        assert "its tokens differ from the target model's" in notes["foreign"]
         assert notes["one"] == ""
 
 
@@ -410,7 +410,7 @@ def test_all_weights_are_tuned_on_a_copy():
 def test_images_and_texts_are_never_mixed():
     text, image = TextEncoder(bert(), WORDS), Encoder(images.build("lenet", width=4), size=32)
     pictures = ranking.from_tensors(torch.rand(8, 3, 8, 8), torch.arange(8) % 2)
-    message = "the data 'reviews' are texts, and b read images; expected models of texts alone"
+    message = "the data 'reviews' are texts, and b read images; expected models for texts only"
     refuses(message, lambda: ranking.score({"a": text, "b": image}, target()))
     refuses("are images, and a read texts", lambda: ranking.score({"a": text, "b": image}, pictures))
     refuses("and the target model read images", lambda: ranking.score({"a": text}, target(), target=image))
@@ -460,7 +460,7 @@ def test_the_command_ranks_models_of_texts_and_says_for_which_there_is_no_alpha(
     assert "There is no α for" in html
     (tmp_path / "images.toml").write_text("[a]\nbuild = 'torchvision.models:alexnet'")
     assert main(["rank", str(tmp_path / "images.toml"), "--data", str(tmp_path / "reviews.csv")]) == 2
-    assert "the data 'reviews' are texts, and a read images; expected models of texts" in capsys.readouterr().err
+    assert "the data 'reviews' are texts, and a read images; expected models for texts only" in capsys.readouterr().err
     assert main(["rank", "book", "--data", str(tmp_path / "reviews.csv")]) == 2
     assert "the candidates of book read images; expected a pool file with models of texts" in capsys.readouterr().err
 
@@ -490,6 +490,6 @@ def test_the_page_says_what_a_target_of_texts_is(found):
     record = type("Measured", (), {"tables": tables, "config": {"target": ""}})
     said = page.about(record)
     assert "There are 7 candidates, of which 3 are attacked once" in said
-    assert "foreign (not computed: it reads the texts as other tokens than the target model)" in said
+    assert "foreign (not computed: its tokens differ from the target model's)" in said
     assert "On the test texts" in page.answer(record)
     assert set(page.attacks_table(record).set_index("candidate")["α1, T→S"][["foreign", "wide"]]) == {"–"}

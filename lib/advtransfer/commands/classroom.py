@@ -25,7 +25,7 @@ from advtransfer.classroom import (
 from advtransfer.classroom.limits import Limits
 from advtransfer.records.storage import replacing
 
-INSTALL = "pip install advtransfer, from the address that your teacher has given"
+INSTALL = "pip install advtransfer, from the address that your teacher gave you"
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -39,14 +39,14 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     release.add_argument("--install", default=INSTALL, metavar="TEXT", help="how a student installs the library")
     release.add_argument("--execute", action="store_true", help="run the solutions edition, so that it shows results")
     release.set_defaults(func=_release)
-    collect = actions.add_parser("collect", help="take the submissions from a zip of Moodle or Canvas")
+    collect = actions.add_parser("collect", help="take the submissions from the zip file of Moodle or Canvas")
     collect.add_argument("name", metavar="NAME", help="name of the assignment")
     collect.add_argument(
         "archives",
         nargs="+",
         type=Path,
         metavar="ZIP",
-        help="what the system has let you download; or its folder, unpacked",
+        help="the file that you downloaded from the system, or its unpacked folder",
     )
     collect.set_defaults(func=_collect)
     check = actions.add_parser("check", help="say whether submissions can be run safely here")
@@ -60,8 +60,8 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     grade.add_argument("--seconds", type=float, default=20.0, help="time limit for one cell or call (default: 20)")
     grade.add_argument("--unsafe", action="store_true", help="run without a sandbox; for code that you have read")
     grade.set_defaults(func=_grade)
-    mark = actions.add_parser("mark", help="write the page for marking written answers, or take over what it saved")
-    mark.add_argument("--take", type=Path, metavar="CSV", help="put this file in the place of marks.csv")
+    mark = actions.add_parser("mark", help="write the page for marking written answers, or import what it saved")
+    mark.add_argument("--take", type=Path, metavar="CSV", help="replace marks.csv with this file")
     mark.set_defaults(func=_mark)
     pages = actions.add_parser("feedback", help="write the pages for students, the overview and grades.csv")
     pages.set_defaults(func=_feedback)
@@ -171,7 +171,7 @@ def _grade(arguments: argparse.Namespace) -> int:
 
 
 def _tell_changed(earned: dict[str, list[gradebook.Row]], folder: Path) -> None:
-    """Name the marks that were given for another answer than that of now."""
+    """Name the marks that were given for an answer that has changed since."""
     for student, rows in earned.items():
         for row in rows:
             if row.changed:

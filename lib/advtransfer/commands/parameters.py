@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_settings(parser: argparse.ArgumentParser, kind: type["Config"], skip: tuple[str, ...] = ()) -> None:
-    """Add an option for each parameter of an experiment but those in `skip`, with its meaning and its default."""
+    """Add an option for each parameter of an experiment except those in `skip`, with its meaning and its default."""
     from advtransfer.records.configs import meaning  # imported here, because it needs an extra
 
     settings = parser.add_argument_group("settings", "their defaults are those of --profile quick")
@@ -73,7 +73,7 @@ def pairs(rest: list[str]) -> list[tuple[str, str]]:
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The parameters by name. If a device is given, it is set for all that this process computes."""
+    """The parameters by name. If a device is given, it is set for everything that this process computes."""
     typed = [(name, getattr(arguments, name)) for name in getattr(arguments, "settings", ())]
     pairs = [*arguments.pairs, *((name, value) for name, value in typed if value is not None)]
     values: dict[str, Any] = dict(pairs)

@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("pool", metavar="POOL", help=str(fields["pool"].description))
     parser.add_argument(
         "--data",
-        help=f"required; {fields['data'].description}. The book's page has {fields['data'].default}",
+        help=f"required; {fields['data'].description}. The book's page uses {fields['data'].default}",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write ranking.csv, scores.csv and a page there")
     parameters.add_options(parser)

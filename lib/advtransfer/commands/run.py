@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             failures += 1
             continue
         if outcome.edited:
-            print(f"note: {outcome.path} was edited; the edited notebook is {outcome.edited} now", file=sys.stderr)
+            print(f"note: {outcome.path} was edited; the edited notebook is now {outcome.edited}", file=sys.stderr)
         done = f"executed in {time.perf_counter() - start:.0f} s, written to" if outcome.executed else "fresh in"
         print(f"{path}: {done} {', '.join(map(str, outcome.files))}", flush=True)
     return 1 if failures else 0

@@ -20,10 +20,10 @@ def ranks(ranking: Ranking, level: float = 0.95) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row per candidate and score: ``rank`` (1 is best; candidates of one value share the mean of their places),
+        A row per candidate and score: ``rank`` (1 is best; equal values share the mean of their places),
         ``rank_low`` and ``rank_high`` (the interval of the rank over the draws), ``best`` (the share of the draws in
         which it is the best) and ``group``: the candidates that cannot be told from the best one, because the
-        interval of the difference holds 0, are in group 1; the best of the others begins group 2, and so on.
+        interval of the difference contains 0, are in group 1; the best of the others begins group 2, and so on.
     """
     tail = [(1 - level) / 2, (1 + level) / 2]
     rows = []
@@ -77,7 +77,7 @@ def compare(table: pd.DataFrame, truth: Mapping[str, float]) -> pd.DataFrame:
     DataFrame
         A row per score: ``n`` candidates that have the score, ``kendall`` (τ-b), ``weighted`` (Vigna's weighted τ, in
         which places near the top count more), ``top`` (whether the candidate with the highest score is the best) and
-        ``regret`` (the accuracy that the best candidate has more than the one with the highest score; where several
+        ``regret`` (the accuracy of the best candidate minus that of the one with the highest score; where several
         share the highest score, the mean over these).
 
     Raises
@@ -107,7 +107,7 @@ def compare(table: pd.DataFrame, truth: Mapping[str, float]) -> pd.DataFrame:
         signed = -values[known] if name in SMALLER_IS_BETTER else values[known]
         rows.append({"score": name, "n": int(known.sum()), **agreement(signed, accuracy[known])})
     if not rows:
-        raise ValueError(f"no score is known of three candidates (columns {', '.join(map(str, table.columns))})")
+        raise ValueError(f"no score is known for three candidates (columns {', '.join(map(str, table.columns))})")
     return pd.DataFrame(rows)
 
 

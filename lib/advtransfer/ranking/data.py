@@ -78,7 +78,7 @@ def from_tensors(
     x
         Images (N, C, height, width), uint8 or floats in [0, 1]; grey ones (C = 1) are repeated in three channels.
     y
-        Labels (N,), whole numbers; they are numbered anew from 0 in increasing order.
+        Labels (N,), whole numbers; they are renumbered from 0 in increasing order.
     x_test, y_test
         Images and labels to judge by. Without them half the images of each class are taken from `x`.
     classes
@@ -104,7 +104,7 @@ def from_tensors(
         raise DataError(f"all {len(y)} labels are {known.tolist()}; expected at least two classes to tell apart")
     names = tuple(classes) if classes is not None else tuple(str(k) for k in known.tolist())
     if len(names) < len(known):
-        raise DataError(f"classes names {len(names)}; expected a name for each of {len(known)} labels")
+        raise DataError(f"classes has {len(names)} names; expected a name for each of {len(known)} labels")
     if classes is not None and len(names) > len(known):
         if int(known.min()) < 0 or int(known.max()) >= len(names):
             raise DataError(f"the labels are {known.tolist()}; expected 0 to {len(names) - 1}, as classes names them")
@@ -182,7 +182,7 @@ def load(place: str | Path, *, size: int = 64, seed: int = 0) -> Labelled | Labe
         data = stored.load(str(place))
         return Labelled(data.name, data.x_train, data.y_train, data.x_test, data.y_test, data.classes)
     raise DataError(
-        f"{place} is no folder, no .npz archive and no data set, nor a table of texts (.csv, .parquet); expected one "
+        f"{place} is not a folder, an .npz archive, a data set or a table of texts (.csv, .parquet); expected one "
         f"of these (data sets: {', '.join([*known, *sources('text')])})"
     )
 
@@ -224,13 +224,13 @@ def _folder(path: Path, size: int, seed: int) -> Labelled:
         return replace(data, left_out=(*broken, *others))
     if len(folders) < 2:
         found = f"one folder, {next(iter(folders))}" if folders else "no folder"
-        raise DataError(f"{path} holds {found}; expected a folder of pictures per class, two at least")
+        raise DataError(f"{path} holds {found}; expected a folder of pictures per class, at least two")
     x, y, broken = _pictures(path, list(folders), size)
     return replace(from_tensors(x, y, classes=list(folders), name=path.name, seed=seed), left_out=tuple(broken))
 
 
 def _pictures(path: Path, classes: list[str], size: int) -> tuple[Tensor, Tensor, list[str]]:
-    """The pictures in folders of classes as squares, their labels, and a line for each file that is none."""
+    """The pictures in folders of classes as squares, their labels, and a line for each file that is not a picture."""
     found: list[np.ndarray] = []
     labels: list[int] = []
     broken: list[str] = []
@@ -264,5 +264,5 @@ def _picture(file: Path, size: int) -> np.ndarray:
 
 def _reason(file: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "no picture" if file.suffix.lower() not in IMAGES else "damaged"
+        return "not a picture" if file.suffix.lower() not in IMAGES else "damaged"
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Any image model as a candidate: pixels in [0, 1] of any size to outputs and features."""
+"""Any image model as a candidate: from pixels in [0, 1], at any size, to outputs and features."""
 
 import copy
 import inspect
@@ -34,12 +34,12 @@ class Encoder(nn.Module):
         Maps normalised images (N, 3, size, size) to outputs (N, d), or to an object with such ``.logits``.
     size
         Height and width of the images that the module takes; None if it takes any. Other sizes are interpolated,
-        differentiably, so that an attack on the pixels that the encoder is given passes through.
+        differentiably, so that an attack on the encoder's input pixels passes through.
     mean, std
         Per channel, of pixels in [0, 1]. Normalisation is part of the encoder, so that ε is in units of the pixels.
     features
         Where the features are: None takes the input of the last linear layer; a name is that of a layer, whose output
-        is taken (maps (N, k, h, w) are averaged over their pixels); the empty name is that of the whole model; a
+        is taken (maps (N, k, h, w) are averaged over their pixels); the empty name means the whole model; a
         function is called with the module and the normalised images.
 
     Raises
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
         self._layer, self._before = ("", False) if callable(features) else place_of(module, features)
 
     def digest(self) -> str:
-        """A digest of all that its outputs and features depend on: structure, weights, normalisation and place."""
+        """A digest of everything that determines its results: structure, weights, normalisation and place."""
         place = self._features
         if callable(place):
             with suppress(OSError):
@@ -120,7 +120,7 @@ class Encoder(nn.Module):
         with noting(self.module, self._layer, self._before) as noted:
             outputs = _outputs(self, x)
         if not noted:
-            raise EncoderError(f"the layer {self._layer!r} took no part; expected one through which the images pass")
+            raise EncoderError(f"the layer {self._layer!r} was not used; expected one through which the images pass")
         return outputs, _matrix(noted[-1], len(x), f"the features at {self._layer or 'the whole model'!r}")
 
     def prepared(self) -> "Encoder":
@@ -131,7 +131,7 @@ class Encoder(nn.Module):
 
     @contextmanager
     def explained(self, x: Tensor) -> Iterator[None]:
-        """Raise an `EncoderError` of one line where the module fails at images (N, 3, height, width)."""
+        """Raise a one-line `EncoderError` where the module fails on images (N, 3, height, width)."""
         try:
             yield
         except FAILURES as error:
@@ -193,7 +193,7 @@ def _outputs(encoder: Encoder, x: Tensor) -> Tensor:
 
 
 def _matrix(features: Any, rows: int, what: str) -> Tensor:
-    """Features (N, k); maps (N, k, h, w) are averaged over their pixels, and of a tuple the first member is taken."""
+    """Features (N, k); maps (N, k, h, w) are averaged over their pixels, and the first member of a tuple is taken."""
     if isinstance(features, tuple | list) and features:
         features = features[0]
     if isinstance(features, Tensor) and features.ndim == 4:

@@ -16,7 +16,7 @@ def halves(y: Tensor, names: tuple[str, ...], seed: int, what: str = "image") ->
         members = (y == label).nonzero().squeeze(1)
         if len(members) < 2:
             raise DataError(
-                f"the class {names[label]} has {len(members)} {what}; expected at least two, to judge by one"
+                f"the class {names[label]} has {len(members)} {what}; expected at least two, one of them for testing"
             )
         first.append(members[torch.randperm(len(members), generator=generator)[: (len(members) + 1) // 2]])
     chosen = torch.zeros(len(y), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""What is measured of each candidate once: features, outputs, deviations under attack, gradients, and the truth."""
+"""What is measured once for each candidate: features, outputs, deviations under attack, gradients, and the truth."""
 
 import copy
 import time
@@ -66,7 +66,7 @@ class Settings:
 
 
 class Aim(ABC):
-    """What a target of images and one of texts share: which samples are drawn, and what is measured of a candidate."""
+    """What a target of images and one of texts share: which samples are drawn, and what is measured for a candidate."""
 
     features: Tensor
     """Features (n, k) of the few labelled samples, by the target model."""
@@ -91,7 +91,7 @@ class Aim(ABC):
 
     @abstractmethod
     def after_tuning(self, encoder: Any) -> Tensor:
-        """The labels (N,) of the test samples by a copy of a candidate of which all weights were trained."""
+        """The labels (N,) that a copy of a candidate gives to the test samples after all its weights were trained."""
 
     @abstractmethod
     def accuracy(self) -> float:
@@ -155,14 +155,14 @@ class Target(Aim):
         }  # fmt: skip
 
     def after_tuning(self, encoder: Encoder) -> Tensor:
-        """The labels (N,) of the test images by a copy of a candidate of which all weights were trained."""
+        """The labels (N,) that a copy of a candidate gives to the test images after all its weights were trained."""
         net = fully_tuned(encoder, self.data, self.settings)
         with evaluating(net):
             parts = self.data.x_test.split(50)
             return torch.cat([net(part.to(device()).float() / 255).argmax(1).cpu() for part in parts])
 
     def accuracy(self) -> float:
-        """The share of the target's test images that its model classifies correctly; NaN for one of other classes."""
+        """The share of the target's test images that its model classifies correctly; NaN if it has other classes."""
         with evaluating(self.model):
             parts = self.data.x_test.split(200)
             outputs = torch.cat([outputs_of(self.model, part.to(device()).float() / 255).cpu() for part in parts])
@@ -172,7 +172,7 @@ class Target(Aim):
 
 
 def naive_model(data: Labelled, settings: Settings) -> Encoder:
-    """A ResNet18 of a quarter of the released width, trained on the target's images alone, at 32 × 32 pixels.
+    """A ResNet18 at a quarter of the released width, trained on the target's images alone, at 32 × 32 pixels.
 
     This is the paper's naive target model: one that anybody can train on the target without any of the candidates.
     """
@@ -197,7 +197,7 @@ def _resized(x: Tensor, size: int) -> Tensor:
 
 
 def measure(encoder: Any, target: Aim) -> Arrays:
-    """Everything that the tables need of one candidate; it is attacked once.
+    """Everything that the tables need to know about one candidate; it is attacked once.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def _jacobian(model: nn.Module, x: Tensor, settings: Settings) -> Tensor:
 
 
 def principal(outputs: Tensor, most: int) -> Tensor | None:
-    """The first `most` principal directions (d, r) of outputs (N, d); None if these are no more than that."""
+    """The first `most` principal directions (d, r) of outputs (N, d); None if d is at most `most`."""
     if outputs.shape[1] <= most:
         return None
     centred = (outputs - outputs.mean(0)).double()
@@ -275,7 +275,7 @@ class _WithHead(nn.Module):
 
 
 def fully_tuned(encoder: Encoder, data: Labelled, settings: Settings) -> nn.Module:
-    """A copy of a candidate with a new head, of which all weights are trained on the target's images."""
+    """A copy of a candidate with a new head; all its weights are trained on the target's images."""
     width = extracted(encoder, data.x_train[:2])[1].shape[1]
     with initialised_by(torch.Generator().manual_seed(settings.seed_of("head"))):
         net = _WithHead(copy.deepcopy(encoder), width, len(data.classes)).to(device())

@@ -83,7 +83,7 @@ class Candidate(BaseModel):
 def read(path: Path | str) -> dict[str, AnyEncoder]:
     """The candidates of a pool file, ready to be ranked.
 
-    Nothing but the builders that the file names is run: weights are read from ``.safetensors`` files, or by
+    Only the builders that the file names are run: weights are read from ``.safetensors`` files, or by
     ``torch.load(weights_only=True)``.
 
     Parameters
@@ -118,13 +118,13 @@ def parse(path: Path) -> dict[str, Candidate]:
     except FileNotFoundError:
         raise PoolError(f"{path} does not exist; expected a pool file in TOML, with a table per candidate") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise PoolError(f"{path} is no pool file: {error}") from None
+        raise PoolError(f"{path} is not a pool file: {error}") from None
     if not tables:
         raise PoolError(f"{path} is empty; expected a table per candidate")
     found, problems = {}, []
     for name, table in tables.items():
         if not isinstance(table, dict):
-            problems.append(f"{name} = {table!r} is outside of a table; expected [{name}] and its keys below")
+            problems.append(f"{name} = {table!r} is outside any table; expected [{name}] and its keys below")
             continue
         try:
             found[name] = Candidate(**table)
@@ -140,7 +140,7 @@ def build(candidate: Candidate, folder: Path) -> AnyEncoder:
     if place := _place_of_text_model(candidate, folder):
         return _text_encoder(candidate, place)
     if candidate.max_length is not None:
-        raise PoolError("max_length is for models of texts; expected size for a model of images")
+        raise PoolError("max_length is for text models; expected size for an image model")
     module, usual = _BUILDERS[_origin(candidate)](candidate, folder)
     own = {key: value for key in ("size", "mean", "std", "features") if (value := getattr(candidate, key)) is not None}
     return Encoder(module.eval(), **{**usual, **own})
@@ -157,7 +157,7 @@ def _place_of_text_model(candidate: Candidate, folder: Path) -> Path | None:
 def _text_encoder(candidate: Candidate, place: Path) -> TextEncoder:
     for name in ("size", "mean", "std"):
         if getattr(candidate, name) is not None:
-            raise PoolError(f"{name} is for models of images, and this one reads texts; expected max_length")
+            raise PoolError(f"{name} is for image models, and this one reads texts; expected max_length")
     if candidate.arguments or candidate.weights:
         raise PoolError("arguments and weights beside a saved folder; expected one or the other")
     own = {key: value for key in ("max_length", "features") if (value := getattr(candidate, key)) is not None}

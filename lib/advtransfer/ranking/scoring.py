@@ -62,7 +62,7 @@ Scored = tuple[dict[str, Any], Tensor]  # a row of the table, and the values dra
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """What is known of a pool of candidates for a target.
+    """What is known about a pool of candidates for a target.
 
     Attributes
     ----------
@@ -72,8 +72,8 @@ class Ranking:
         the spread of its outputs), and, where the truth was asked for, ``accuracy`` on the target's test samples with
         Wilson's 95% interval.
     scores : DataFrame
-        A row per candidate and score: ``value``, ``low`` and ``high``, ``floor`` (what labels or directions that mean
-        nothing give) and ``floor_high``, ``seconds``, and ``labels``, how many target labels were used.
+        A row per candidate and score: ``value``, ``low`` and ``high``, ``floor`` (the value for labels or
+        directions that mean nothing) and ``floor_high``, ``seconds``, and ``labels``, how many target labels were used.
     draws : DataFrame
         For each candidate and score, the values on the same random subsets: two candidates differ if these do.
     left_out : DataFrame
@@ -90,7 +90,7 @@ class Ranking:
     target: dict[str, Any]
 
     def wide(self) -> pd.DataFrame:
-        """A row per candidate and a column per score, the best by own rank average first."""
+        """A row per candidate and a column per score, the one with the best mean rank first."""
         table = self.scores.set_index(["candidate", "score"])["value"].unstack()  # noqa: PD010 - nothing is aggregated
         table = table[[name for name in NAMES if name in table]]
         signed = table.assign(**{name: -table[name] for name in SMALLER_IS_BETTER if name in table})
@@ -141,8 +141,9 @@ def score(
     Raises
     ------
     ValueError
-        A setting or a name of a score that is unknown, candidates that read something else than the data are, or no
-        candidate that can be used. It is raised before the target model is trained: each model is tried on two samples.
+        A setting or a name of a score that is unknown, candidates that read images where the data are texts, or
+        the reverse, or no candidate that can be used. It is raised before the target model is trained: each model is
+        tried on two samples.
     """
     check_kinds(pool, data, target)
     if not pool:
@@ -273,7 +274,7 @@ def _inputs(arrays: Arrays, reads: str) -> Tensor:
 
 
 def _alpha(name: str, arrays: Arrays, settings: Settings) -> Scored:
-    """α with its bootstrap interval. The floor of α1 is noise in the attack's place; that of α2, samples shuffled."""
+    """α with its bootstrap interval. The floor of α1 replaces the attack by noise; that of α2 shuffles the samples."""
     back, metric = name.startswith("back_"), name.removeprefix("back_")
     keys = ("d11", "d10", "d00", "noise0") if back else ("d00", "d01", "d11", "noise1")
     d11, d12, d22, noise = (torch.from_numpy(arrays[key]).double() for key in keys)

@@ -16,7 +16,7 @@ from advtransfer.records.provenance import digest
 
 
 class TextEncoder(nn.Module):
-    """A model of texts with its tokenizer, and the place of its features.
+    """A text model with its tokenizer, and the place of its features.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class TextEncoder(nn.Module):
     tokenizer
         The tokenizer of transformers that goes with it.
     max_length
-        Largest number of tokens of a text; longer texts are cut. If the model has fewer positions, these are the limit.
+        Largest number of tokens per text; longer texts are cut. If the model has fewer positions, these are the limit.
     features
         The name of a layer whose output is taken, averaged over the tokens. None takes the input of the classifier's
         last linear layer (where that layer reads each token, as in decoders: at the last token), or without a head the
@@ -74,13 +74,13 @@ class TextEncoder(nn.Module):
 
     @property
     def word_embeddings(self) -> Tensor | None:
-        """The word embeddings (V, h) of a model of transformers; None if the module does not tell them."""
+        """The word embeddings (V, h) of a model of transformers; None if the module does not expose them."""
         if not isinstance(self.module, PreTrainedModel):
             return None
         return getattr(self.module.get_input_embeddings(), "weight", None)
 
     def digest(self) -> str:
-        """A digest of all that its outputs and features depend on: structure, weights, tokenizer, length and place."""
+        """A digest of everything that determines its results: structure, weights, tokenizer, length and place."""
         words: Any = sorted(self.tokenizer.get_vocab().items())
         if backend := getattr(self.tokenizer, "backend_tokenizer", None):
             words = json.loads(backend.to_str()) | {"truncation": None, "padding": None}  # these tell the last call
@@ -119,7 +119,7 @@ class TextEncoder(nn.Module):
         with noting(self.module, self._layer, self._before) as noted:
             outputs = self(tokens)
         if not noted:
-            raise EncoderError(f"the layer {self._layer!r} took no part; expected one through which the texts pass")
+            raise EncoderError(f"the layer {self._layer!r} was not used; expected one through which the texts pass")
         found = noted[-1][0] if isinstance(noted[-1], tuple) else noted[-1]
         if isinstance(found, Tensor) and found.shape[:2] == tokens.mask.shape and found.ndim == 3:
             found = _last(found, tokens.mask) if self._before else mean_over_tokens(found, tokens.mask)

@@ -1,9 +1,9 @@
 """A target of texts: its model, and the attack on the word embeddings that it shares with candidates.
 
-An attack on one model can be tried on another only if both read the same inputs. Two models of texts do if they cut
-texts into the same tokens and their word embeddings are the same but for fine-tuning, as in the paper, where all models
-come from one pretrained BERT. So the target model takes the word embeddings that most candidates share. For all other
-candidates α is not computed, and it is said why.
+An attack on one model can be tried on another only if both read the same inputs. Two text models do if they split
+texts into the same tokens and their word embeddings differ only by fine-tuning, as in the paper, where all models come
+from one pretrained BERT. So the target model takes the word embeddings that most candidates share. For all other
+candidates α is not computed, and a note says why.
 """
 
 import copy
@@ -115,7 +115,7 @@ class TextTarget(Aim):
         """Why the attack on the target model cannot be tried on a candidate; empty if it can."""
         theirs = read_words(encoder, self.texts)
         if theirs is None or self.words is None:
-            return "not computed: " + ("it" if theirs is None else "the target model") + " tells no word embeddings"
+            return "not computed: " + ("it" if theirs is None else "the target model") + " exposes no word embeddings"
         if why := unlike(theirs, self.words):
             return f"not computed: {why}"
         with evaluating(encoder):
@@ -130,7 +130,7 @@ class TextTarget(Aim):
         return "" if same else "not computed: its outputs do not follow from its word embeddings alone"
 
     def after_tuning(self, encoder: TextEncoder) -> Tensor:
-        """The labels (N,) of the test texts by a copy of a candidate of which all weights were trained."""
+        """The labels (N,) that a copy of a candidate gives to the test texts after all its weights were trained."""
         width = self.extract(encoder, torch.arange(2), "train")[1].shape[1]
         with initialised_by(torch.Generator().manual_seed(self.settings.seed_of("head"))):
             net = _WithHead(copy.deepcopy(encoder), width, len(self.data.classes)).to(device())
@@ -142,7 +142,7 @@ class TextTarget(Aim):
         return self._predicted(net.encoder, net.head)
 
     def accuracy(self) -> float:
-        """The share of the target's test texts that its model classifies correctly; NaN for one of other classes."""
+        """The share of the target's test texts that its model classifies correctly; NaN if it has other classes."""
         outputs = self.extract(self.model, None, "test")[0]
         if not self.model.classifier or outputs.shape[1] != len(self.data.classes):
             return float("nan")
@@ -205,7 +205,7 @@ class Words(NamedTuple):
 
 
 def read_words(encoder: TextEncoder, texts: tuple[str, ...]) -> Words | None:
-    """How an encoder reads texts; None if it does not tell its word embeddings."""
+    """How an encoder reads texts; None if it does not expose its word embeddings."""
     if encoder.word_embeddings is None:
         return None
     tokens = encoder.read(texts)
@@ -216,17 +216,17 @@ def read_words(encoder: TextEncoder, texts: tuple[str, ...]) -> Words | None:
 def unlike(a: Words, b: Words) -> str:
     """Why two models do not read the same inputs; empty if they do."""
     if not torch.equal(a.ids, b.ids):
-        return "it reads the texts as other tokens than the target model"
+        return "its tokens differ from the target model's"
     if a.vectors.shape != b.vectors.shape:
         return f"its word embeddings have {a.vectors.shape[1]} numbers, and the target model's {b.vectors.shape[1]}"
     correlation = float(torch.corrcoef(torch.stack([a.vectors.flatten(), b.vectors.flatten()]))[0, 1])
     if not correlation >= ALIKE:
-        return f"its word embeddings are others than the target model's (correlation {correlation:.2f})"
+        return f"its word embeddings differ from the target model's (correlation {correlation:.2f})"
     return ""
 
 
 def most_shared(pool: Mapping[str, TextEncoder], data: LabelledTexts) -> TextEncoder:
-    """The candidate whose word embeddings are those of the most candidates, whatever the order of the pool."""
+    """The candidate whose word embeddings most candidates share, whatever the order of the pool."""
     words = {name: read_words(encoder, data.x_test[:LOOKED_AT]) for name, encoder in pool.items()}
     known = {name: each for name, each in words.items() if each is not None}
     shares = {name: sum(not unlike(each, other) for other in known.values()) for name, each in known.items()}
@@ -236,8 +236,8 @@ def most_shared(pool: Mapping[str, TextEncoder], data: LabelledTexts) -> TextEnc
 def naive_model(data: LabelledTexts, settings: Settings, like: TextEncoder) -> TextEncoder:
     """A BERT of one layer, trained on the target's texts alone, with the tokenizer and word embeddings of `like`.
 
-    This stands for the paper's naive target model. The word embeddings stay as they are, so that it reads the same
-    inputs as the candidates; all other weights begin at random.
+    This plays the role of the paper's naive target model. The word embeddings stay as they are, so that it reads the
+    same inputs as the candidates; all other weights start at random values.
     """
     table = like.word_embeddings
     vocabulary, width = table.shape if table is not None else (len(like.tokenizer), WIDTH)

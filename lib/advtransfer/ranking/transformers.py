@@ -1,4 +1,4 @@
-"""Models of images and of texts in a folder that transformers saved."""
+"""Image and text models in a folder that transformers saved."""
 
 import json
 from pathlib import Path
@@ -36,14 +36,14 @@ def reads_texts(folder: Path) -> bool:
 
 
 def text_model(folder: Path) -> tuple[nn.Module, Any]:
-    """The model of texts in a folder, with the head that it was saved with, and its tokenizer.
+    """The text model in a folder, with the head that it was saved with, and its tokenizer.
 
-    Classifiers keep their head. Of any other model (such as a masked language model) the encoder is taken.
+    Classifiers keep their head. For any other model (such as a masked language model), the encoder is taken.
 
     Raises
     ------
     EncoderError
-        There is no tokenizer, a file is damaged, or the weights lack a part of the model: nothing is left at random.
+        There is no tokenizer, a file is damaged, or the weights lack a part of the model: no part stays random.
     """
     require("experiments", "transformers")
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
@@ -77,7 +77,7 @@ def image_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises
     ------
     EncoderError
-        The folder holds no image model, or its weights lack a part of the model: nothing is left at random.
+        The folder holds no image model, or its weights lack a part of the model: no part stays random.
     """
     require("experiments", "transformers")
     declare_missing_operators()

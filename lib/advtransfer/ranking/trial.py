@@ -11,7 +11,7 @@ from advtransfer.ranking.texts import LabelledTexts
 
 
 def check_kinds(pool: Mapping[str, Any], data: Any, target: Any) -> None:
-    """Refuse what is no pool, no data or no model, and models that read something else than the data are."""
+    """Refuse arguments of the wrong type, and models that read images where the data are texts, or the reverse."""
     texts = isinstance(data, LabelledTexts)
     if not isinstance(pool, Mapping):
         raise ValueError(f"the pool is a {type(pool).__name__}; expected models by name, as ranking.read gives them")
@@ -24,7 +24,7 @@ def check_kinds(pool: Mapping[str, Any], data: Any, target: Any) -> None:
     if wrong := [name for name, model in models.items() if isinstance(model, TextEncoder) != texts]:
         read, are = ("images", "texts") if texts else ("texts", "images")
         shown = ", ".join(wrong[:5]) + (" …" if len(wrong) > 5 else "")
-        raise ValueError(f"the data {data.name!r} are {are}, and {shown} read {read}; expected models of {are} alone")
+        raise ValueError(f"the data {data.name!r} are {are}, and {shown} read {read}; expected models for {are} only")
 
 
 def failing(pool: Mapping[str, Any], data: Any) -> dict[str, str]:
@@ -40,5 +40,5 @@ def failing(pool: Mapping[str, Any], data: Any) -> dict[str, str]:
 
 
 def none_left(useless: Mapping[str, str]) -> str:
-    """What is said where no candidate is left."""
+    """The message if no candidate is left."""
     return f"no candidate can be used: {'; '.join(f'{name}: {why}' for name, why in useless.items())}"
