@@ -14,8 +14,12 @@ from advtransfer.experiments import choosing
 from advtransfer.notebooks import execute
 from advtransfer.pages import choosing as page
 from advtransfer.ranking import texts
+from advtransfer.ranking.scoring import ALPHAS
 from advtransfer.records import shipped, storage
 from advtransfer.records.record import Record
+
+FROM_ATTACKS = (*ALPHAS, "distance")
+COLUMNS = 11  # of a table that fits a window
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -56,8 +60,9 @@ def rank(arguments: argparse.Namespace) -> int:
         print_json({**{name: tables[name] for name in choosing.TABLES}, "files": files})
         return 0
     print(page.about(record))
-    print_table(wide(record))
-    print("* cannot be told from the best candidate by this score")
+    for title, block in blocks(wide(record)).items():
+        print_table(block, title)
+    print("* cannot be told from the best candidate by this score; larger is better, except for distance")
     print(page.answer(record))
     for _, row in tables["left_out"].iterrows():
         print(f"left out: {row['name']}: {row['reason']}", file=sys.stderr)
@@ -96,12 +101,25 @@ def wide(record: Record) -> pd.DataFrame:
             row["accuracy"] = f"{candidate['accuracy']:.3f}"
         for _, found in scores[scores["candidate"] == name].iterrows():
             star = "*" if places.get((name, found["score"])) == 1 else ""
-            digits = 4 if found["score"] == "distance" else 3  # most distances are close to 1
-            row[found["score"]] = f"{found['value']:.{digits}g}{star}" if np.isfinite(found["value"]) else "–"
+            row[found["score"]] = f"{written(found)}{star}" if np.isfinite(found["value"]) else "–"
         rows.append(row)
     table = pd.DataFrame(rows)
     by = "accuracy" if "accuracy" in table else "candidate"
     return table.sort_values(by, ascending=by == "candidate", ignore_index=True)
+
+
+def written(score: pd.Series) -> str:
+    """The value of a score: three digits, four where most values are close to 1, and all those before the point."""
+    value, digits = float(score["value"]), 4 if score["score"] == "distance" else 3
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+def blocks(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The table, or two by their titles if it does not fit a window: what reads labels, and what comes from attacks."""
+    if len(table.columns) <= COLUMNS:
+        return {"": table}
+    attacks = [name for name in table.columns if name in FROM_ATTACKS]
+    return {"accuracy and the field's scores": table.drop(columns=attacks), "attacks": table[["candidate", *attacks]]}
 
 
 def write(record: Record, given: dict[str, object], out: Path) -> list[Path]:

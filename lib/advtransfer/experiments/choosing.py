@@ -53,7 +53,7 @@ class Config(BaseConfig):
         description="images: folder of class folders or .npz archive; texts: .csv or .parquet file, or folder of train "
         "and test; name in data list; or made-up",
     )
-    size: int = Field(64, ge=8, le=1024, description="pixels to which pictures in a folder are brought")
+    size: int = Field(64, ge=8, le=1024, description="pixels per side to which pictures in a folder are resized")
     target: str = Field("", description="candidate of the pool to take as the target model; empty: train one")
     only: Annotated[tuple[str, ...], protocol.Once] = Field(
         ranking.NAMES, min_length=1, description="scores to compute"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from advtransfer.pages import layout
 from advtransfer.pages.layout import two_widths
@@ -81,20 +82,21 @@ def floors(table: pd.DataFrame, label: Label) -> Figure:
 
 @two_widths
 def regret(table: pd.DataFrame, label: Label) -> Figure:
-    """What the choice by each score loses, against what the score costs; `table` has score, seconds and regret."""
-    figure, ((panel,),) = layout.panels(size=(8.6, 4.2))
-    shown = table[table["seconds"] > 0].sort_values("seconds")
-    for k, (_, row) in enumerate(shown.iterrows()):
-        x, y = row["seconds"], 100 * row["regret"]
+    """What the choice by each score loses, and what the score costs; `table` has score, seconds and regret."""
+    shown = table[table["seconds"] > 0].sort_values(["regret", "seconds"], ignore_index=True)
+    figure, (panels,) = layout.panels(1, 2, size=(8.6, 0.28 * len(shown) + 1.0), narrow=2, sharey=True)
+    for y, row in shown.iterrows():
         colour = COLOURS["distance"] if row["score"] == "the truth itself" else _colour(row["score"])
-        panel.plot(x, y, "o", color=colour, ms=7)
-        panel.annotate(
-            label(row["score"]), (x, y), xytext=(5, 5 if k % 2 else -11), textcoords="offset points", fontsize=8.5,
-            color=colour,
-        )  # fmt: skip
-    panel.set(xscale="log", xlabel="seconds for all candidates, features and attacks included")
-    panel.set(ylabel="regret (points of accuracy)")
-    panel.margins(x=0.14, y=0.16)
+        panels[0].plot([0, 100 * row["regret"]], [y, y], color=colour, lw=1.8)
+        panels[0].plot(100 * row["regret"], y, "o", color=colour, ms=6)
+        panels[1].plot(row["seconds"], y, "o", color=colour, ms=6)
+    panels[0].set(yticks=range(len(shown)), yticklabels=[label(name) for name in shown["score"]])
+    panels[0].set(ylim=(len(shown) - 0.5, -0.5), xlabel="regret (points of accuracy)")
+    first, last = np.log10(shown["seconds"].agg(["min", "max"]))
+    panels[1].set(xscale="log", xlim=(0.8 * 10 ** np.floor(first), 1.25 * 10 ** np.ceil(last)))  # whole decades
+    panels[1].xaxis.set_major_formatter("{x:g}")
+    panels[1].xaxis.set_minor_formatter(NullFormatter())
+    panels[1].set_xlabel("seconds for all candidates")
     return figure
 
 
