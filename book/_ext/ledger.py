@@ -18,7 +18,15 @@ from advtransfer.notebooks.export import findings
 
 PROVED = ("holds", "holds, amended", "depends", "fails in general", "read, not tested", "not examined")
 LEDGER = "book/claims"
-RULED = ("reproduced", "direction only", "mixed", "cannot tell", "reversed", "not run at this size")
+RULED = (
+    "reproduced",
+    "supported by its own numbers",
+    "direction only",
+    "mixed",
+    "cannot tell",
+    "reversed",
+    "not run at this size",
+)
 
 
 class summary(nodes.General, nodes.Element):
@@ -70,7 +78,7 @@ class LedgerSummary(SphinxDirective):
 
 
 def counts(env: BuildEnvironment) -> dict[str, int]:
-    """How often each verdict stands in the ledger, in the order of `PROVED` and `RULED`."""
+    """How often each verdict is in the ledger, in the order of `PROVED` and `RULED`."""
     words = Counter(env.metadata[LEDGER].get("verdicts", ()))
     return {word: words[word] for word in (*PROVED, *RULED) if words[word]}
 

@@ -52,11 +52,13 @@ def findings(runs: Runs) -> dict[str, Any]:
     """What other pages quote of this one."""
     return {
         "cifar_pearson_samples": over_samples(runs),
-        "cifar_in_print": in_print(runs),
+        **{key: in_print(runs, metric) for key, metric in _IN_PRINT_KEYS.items()},
         **{key: over_models(runs, metric) for key, metric in _METRIC_KEYS.items()},
+        "cifar_spearman_table": over_models(runs, "alpha1", "spearman"),
     }
 
 
+_IN_PRINT_KEYS = {"cifar_in_print": "alpha1", "cifar_in_print_alpha2": "alpha2", "cifar_in_print_alpha12": "alpha12"}
 _METRIC_KEYS = {"cifar_pearson_table": "alpha1", "cifar_alpha2": "alpha2", "cifar_alpha12": "alpha12"}
 
 
@@ -328,12 +330,12 @@ def over_five_models(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def over_models(runs: Runs, metric: str) -> Finding:
+def over_models(runs: Runs, metric: str, method: Method = "pearson") -> Finding:
     """Whether a metric forecasts accuracy after transfer over five source models: on each stored target, else here."""
     found, judged = _correlations(runs), {}
     for run in list(_domains(runs).values()) or [HERE]:
         if run in found:
-            score = conclusions.row(found[run], outcome="transfer_accuracy", metric=metric, method="pearson")
+            score = conclusions.row(found[run], outcome="transfer_accuracy", metric=metric, method=method)
             word = verdicts.judge_correlation(score, claimed=1)
             judged[run.removeprefix(f"{STORED}, ")] = Verdict.of(CLAIM.format(metric), score, word, run)
     if not judged:
@@ -342,12 +344,10 @@ def over_models(runs: Runs, metric: str) -> Finding:
     return Finding(said, tuple(judged.values()), size(runs))
 
 
-def in_print(runs: Runs) -> Finding:
+def in_print(runs: Runs, metric: str = "alpha1") -> Finding:
     """What the paper's own five rows say of its claim."""
-    score = conclusions.row(
-        _correlations(runs)["paper"], outcome="transfer_accuracy", metric="alpha1", method="pearson"
-    )
-    verdict = Verdict.of(CLAIM.format("alpha1"), score, verdicts.judge_correlation(score, claimed=1), "paper")
+    score = conclusions.row(_correlations(runs)["paper"], outcome="transfer_accuracy", metric=metric, method="pearson")
+    verdict = Verdict.of(CLAIM.format(metric), score, verdicts.judge_correlation(score, claimed=1), "paper")
     return Finding(f"r = {verdict.correlation}, {verdict.said}", (verdict,), "STL-10, as printed")
 
 

@@ -60,6 +60,7 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_beyond": _over_images(record, "given accuracy", "alpha1"),
         "forecast_distance": _over_images(record, "given accuracy", "distance"),
         "forecast_choice": regret_sentence(record),
+        "forecast_own_elsewhere": _own_elsewhere(record),
         "forecast_in_short": in_short(record),
     }
 
@@ -75,6 +76,14 @@ def _over_images(record: Record, scope: str, predictor: str) -> Finding:
     judged = _by_target(record, scope, predictor)
     parts = [f"{target} {verdict.correlation}, {verdict.said}" for target, verdict in judged.items()]
     return Finding("; ".join(parts) or "no stored runs", tuple(judged.values()), _size(record))
+
+
+def _own_elsewhere(record: Record) -> Finding:
+    """What own accuracy forecasts where the sources were trained on different images or texts."""
+    found = {name: _verdict(record, name, "run", "source_accuracy") for name in _domains(record)}
+    judged = {name: verdict for name, verdict in found.items() if verdict and not name.startswith("images, ")}
+    parts = [f"{name} {verdict.correlation}, {verdict.said}" for name, verdict in judged.items()]
+    return Finding(f"Spearman's correlation with accuracy after transfer is {'; '.join(parts)}", tuple(judged.values()))
 
 
 def _size(record: Record) -> str:
@@ -107,8 +116,8 @@ def answer(record: Record) -> str:
     first, second, third = (f"**{bold}**" if _holds(across, own, within) else plain for bold, plain in said)
     return (
         f"{first}: Spearman's correlation of α1 with accuracy after transfer is {_bare(across)}. {second}: "
-        f"{_bare(within)}. {third}: {_bare(own)}, and within one architecture {_bare(within_own)}. With own accuracy "
-        f"held fixed, α1 has {_bare(beyond)}. {regret_sentence(record)}"
+        f"{_pair(within)}. {third}: {_pair(own)}, and within one architecture {_pair(within_own)}. With own accuracy "
+        f"held fixed, α1 has {_pair(beyond)}. {regret_sentence(record)}"
     )
 
 
@@ -121,11 +130,11 @@ def in_short(record: Record) -> str:
     if not _holds(across, own, within):
         return short(record)
     return (
-        f"On images α1 ranks source models well ({_bare(across)}), but no better than their own test accuracy, which "
-        f"needs no attack ({_bare(own)}). α1 still adds to it: with own accuracy held fixed, {_bare(beyond)}. Whether "
-        f"α1 tells sources of one architecture apart is not certain ({_bare(within)}). These are rank correlations "
-        f"over {_models(record)} sources, and over {max(verdict.n for verdict in within.values())} within an "
-        f"architecture, smaller than the paper's: {_size(record)}."
+        f"On images α1 ranks source models well: its rank correlation with accuracy after transfer is {_bare(across)}. "
+        f"The sources' own test accuracy, which needs no attack, does no worse ({_pair(own)}). With own accuracy held "
+        f"fixed, α1 has {_pair(beyond)}. Whether it tells sources of one architecture apart is not certain "
+        f"({_pair(within)}). This rests on {_models(record)} sources, {max(verdict.n for verdict in within.values())} "
+        f"of them within architectures, smaller than the paper's: {_size(record)}."
     )
 
 
@@ -341,6 +350,11 @@ def short(record: Record) -> str:
 def _bare(judged: dict[str, Verdict]) -> str:
     """The estimate on each target alone."""
     return " and ".join(f"{tables.number(verdict.estimate)} on {target}" for target, verdict in judged.items())
+
+
+def _pair(judged: dict[str, Verdict]) -> str:
+    """The same without the names of the targets, which are in the sentence before."""
+    return " and ".join(tables.number(verdict.estimate) for verdict in judged.values())
 
 
 def thrown_together(record: Record) -> str:

@@ -71,6 +71,7 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
 def findings(runs: Runs) -> dict[str, Finding]:
     """What other pages quote of this one."""
     return {
+        "text_in_print": in_print(runs),
         "text_target_attacked": forecast(runs, "T→S"),
         "text_sources_attacked": forecast(runs, "S→T"),
         "text_pearson_samples": over_texts(runs),
@@ -84,16 +85,21 @@ def findings(runs: Runs) -> dict[str, Finding]:
 def answer(runs: Runs) -> str:
     """What this page finds, in three sentences."""
     ours, texts = forecast(runs, *nlp_tables.DIRECTIONS), over_texts(runs)
-    paper = [
-        f"{direction}: r = {verdict.correlation}, {verdict.said}"
-        for direction in nlp_tables.DIRECTIONS
-        if (verdict := _verdict(_correlations(runs), direction, "word", "paper"))
-    ]
     return (
         "T→S: the target model is attacked; S→T: the sources are. **Over the paper's four sources** accuracy after "
-        f"transfer rises with α1: {'; '.join(paper)}. **Over the same four of ours**: {ours.sized}. **Over single "
+        f"transfer rises with α1: {in_print(runs)}. **Over the same four of ours**: {ours.sized}. **Over single "
         f"texts** the confidence should rise with α1(x): {texts}."
     )
+
+
+def in_print(runs: Runs) -> Finding:
+    """What the paper's own four rows say of its claim, in both directions."""
+    found = {
+        direction: _verdict(_correlations(runs), direction, "word", "paper") for direction in nlp_tables.DIRECTIONS
+    }
+    judged = {direction: verdict for direction, verdict in found.items() if verdict}
+    said = "; ".join(f"{direction}: r = {verdict.correlation}, {verdict.said}" for direction, verdict in judged.items())
+    return Finding(said, tuple(judged.values()), "as printed")
 
 
 def points(runs: Runs) -> Figure:

@@ -66,6 +66,7 @@ def findings(runs: Runs) -> dict[str, Any]:
     ]
     text = "; ".join(parts)
     return {
+        "similarity_in_print": paper(runs),
         "similarity_alpha1": Finding(text or NOT_RUN, tuple(filter(None, judged.values())), size(runs)),
         **{
             f"similarity_{domain}": Finding(f"r = {verdict.correlation}", (verdict,), size(runs))
@@ -73,7 +74,52 @@ def findings(runs: Runs) -> dict[str, Any]:
             else Finding(NOT_RUN)
             for domain, verdict in judged.items()
         },
+        "similarity_knowledge": (knowledge := with_similarity(runs, "transfer_accuracy")),
+        "similarity_attacks": (attacks := with_similarity(runs, "alpha1")),
+        "similarity_both": Finding(
+            f"knowledge: {knowledge}. Attacks: {attacks}", (*knowledge.verdicts, *attacks.verdicts), knowledge.size
+        ),
     }
+
+
+def paper(runs: Runs) -> Finding:
+    """What the paper's own five rows say of its claim."""
+    score = conclusions.row(
+        _correlations(runs)["paper"], outcome="transfer_accuracy", metric="alpha1", method="pearson"
+    )
+    word = verdicts.judge_correlation(score, claimed=1)
+    verdict = Verdict.of("accuracy after transfer rises with α1", score, word, "paper")
+    return Finding(f"r = {verdict.correlation}, {verdict.said}", (verdict,), "STL-10, as printed")
+
+
+def with_similarity(runs: Runs, outcome: str) -> Finding:
+    """Whether accuracy after transfer, or α1, rises with the share of the target's classes that a source has learnt."""
+    parts, judged = _by_domain(runs), {}
+    for domain, words in WORDS.items():
+        if len(rows := parts.get(domain, pd.DataFrame())) < 3:
+            continue
+        means = rows.groupby("similarity", as_index=False)[outcome].mean()
+        found = conclusions.correlation(means["similarity"], means[outcome], "spearman", resamples=499)
+        word = verdicts.judge_correlation(found, claimed=1)
+        judged[words] = Verdict.of(f"{outcome} rises with similarity, {domain}", found, word, _by(runs))
+    said = "; ".join(f"with {words}, {_ordered(verdict)}, {verdict.word}" for words, verdict in judged.items())
+    return Finding(said or NOT_RUN, tuple(judged.values()), size(runs))
+
+
+def _ordered(verdict: Verdict) -> str:
+    """A rank correlation with interval, p and n; in words where every resample gives the same."""
+    if verdict.low < verdict.high:
+        return verdict.correlation
+    return f"{tables.number(verdict.estimate)} (a perfect order), p = {tables.probability(verdict.p)}, n = {verdict.n}"
+
+
+def _by_domain(runs: Runs) -> dict[str, pd.DataFrame]:
+    """The source models that other pages quote, by domain."""
+    parts = _parts(_published(runs))
+    if parts:
+        return {domain: parts[head] for domain in WORDS if (head := f"{_by(runs)}, {domain}") in parts}
+    own = runs.record.tables["sources"] if runs.record else pd.DataFrame({"domain": []})
+    return {str(domain): rows for domain, rows in own.groupby("domain")}
 
 
 def size(runs: Runs) -> str:
@@ -159,15 +205,12 @@ def departures(runs: Runs) -> pd.DataFrame:
 
 
 def answer(runs: Runs) -> str:
-    """What this page finds, in two sentences."""
+    """What this page finds, in four sentences."""
     finding = findings(runs)["similarity_alpha1"]
-    paper = conclusions.row(
-        _correlations(runs)["paper"], outcome="transfer_accuracy", metric="alpha1", method="pearson"
-    )
-    verdict = Verdict.of("", paper, verdicts.judge_correlation(paper, claimed=1), "paper")
     return (
-        f"**The paper's own five rows**: accuracy after transfer rises with α1, r = {verdict.correlation}, "
-        f"{verdict.said}. **Ours**: {finding.sized}."
+        f"**The paper's own five rows**: accuracy after transfer rises with α1, {paper(runs)}. **Ours**: "
+        f"{finding.sized}. Does each rise with similarity itself? By Spearman's correlation, **accuracy**: "
+        f"{with_similarity(runs, 'transfer_accuracy')}; **α1**: {with_similarity(runs, 'alpha1')}."
     )
 
 

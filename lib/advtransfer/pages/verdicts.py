@@ -121,7 +121,7 @@ class Finding:
     @property
     def word(self) -> str:
         """The one word of all verdicts; "mixed" if they differ, "not run at this size" if there is none."""
-        words = {verdict.word for verdict in self.verdicts}
+        words = {verdict.said for verdict in self.verdicts}
         return words.pop() if len(words) == 1 else "mixed" if words else "not run at this size"
 
     @property
