@@ -194,7 +194,7 @@ def judge(config: Config, sources: pd.DataFrame, truth: str) -> Tables | None:
         ]
     )  # fmt: skip
     means = by_target.groupby("predictor", sort=False)[list(MEASURES)].mean()
-    draws = {name: _drawn(config, found, values) for name, values in found.predictors.items()}  # (B, 2) each
+    draws = {name: drawn(config, found, values) for name, values in found.predictors.items()}  # (B, 2) each
     rows: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
     for name in found.predictors:
@@ -211,25 +211,30 @@ def judge(config: Config, sources: pd.DataFrame, truth: str) -> Tables | None:
     return {"scores": pd.DataFrame(rows), "by_target": by_target, "differences": differences}
 
 
-def _drawn(config: Config, found: Grid, values: Floats) -> Floats:
+def drawn(config: Config, found: Grid, values: Floats) -> Floats:
     """Mean weighted τ and regret over drawn targets with drawn recipes, (B, 2); alike for all predictors."""
     rng = np.random.default_rng(config.seed)
     recipes, targets = len(found.recipes), len(found.targets)
-    drawn = []
+    means = []
     for _ in range(config.resamples):
         rows = rng.integers(recipes, size=recipes)
         columns = rng.integers(targets, size=targets)
         each = [agreement(config, values[rows, k], found.truth[rows, k]) for k in columns]
-        drawn.append([np.mean([one[name] for one in each]) for name in ("weighted", "regret_few")])
-    return np.array(drawn)
+        means.append([np.mean([one[name] for one in each]) for name in ("weighted", "regret_few")])
+    return np.array(means)
 
 
 def _difference(means: pd.DataFrame, name: str, other: str, apart: Floats) -> dict[str, float]:
     """The difference of two mean weighted τ with its interval, and p from the share of draws beyond 0."""
     low, high = np.nanquantile(apart, [0.025, 0.975])
-    beyond = min((np.sum(apart <= 0) + 1) / (len(apart) + 1), (np.sum(apart >= 0) + 1) / (len(apart) + 1))
     known = means["weighted"].to_dict()
-    return {"difference": known[name] - known[other], "low": low, "high": high, "p": min(1.0, 2 * beyond)}
+    return {"difference": known[name] - known[other], "low": low, "high": high, "p": tail_probability(apart)}
+
+
+def tail_probability(apart: Floats) -> float:
+    """Twice the smaller share of the draws (B,) of a difference that lie at 0 or beyond it: a two-sided p."""
+    beyond = min((np.sum(apart <= 0) + 1) / (len(apart) + 1), (np.sum(apart >= 0) + 1) / (len(apart) + 1))
+    return min(1.0, 2 * float(beyond))
 
 
 def holm(p: pd.Series) -> pd.Series:

@@ -94,9 +94,16 @@ def _moved(runs: Runs) -> str:
         negative = int((table["r"] < 0).sum())
         said = f"changes its sign with the attack: it is negative in {negative} of the {len(table)} rows below"
     usual = "".join(f"; under the attack of the run it is {tables.number(r)}" for r in set(baselines.values()))
+    tried = _by_seed(runs, "narrow").query("study in @CHOICES")
+    judged = [
+        _judged(Correlation(*line[list(Correlation._fields)]), str(line["setting"]), STORED)
+        for _, line in tried.iterrows()
+    ]
     return (
         f"**The correlation of accuracy after transfer with α1 {said}.** It goes from {tables.number(low['r'])} "
-        f"({low['said']}) to {tables.number(high['r'])} ({high['said']}){usual}. Each value rests on few sources. "
+        f"({low['said']}) to {tables.number(high['r'])} ({high['said']}){usual}. But each value rests on "
+        f"{tried['n'].max()} sources, and noise alone could do this: the verdicts over settings and seeds are "
+        f"{verdicts.tally(judged)}. "
     )
 
 

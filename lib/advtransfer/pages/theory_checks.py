@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from advtransfer.experiments import sampling
 from advtransfer.pages import plots, tables
 from advtransfer.records.record import Record
 
@@ -45,12 +46,16 @@ def _samples(record: Record) -> dict[str, Any]:
         "theory_needed_alpha2": int(needed["alpha2"].iloc[1]),
         "theory_heavy_n": int(most["n"].iloc[0]),
         "theory_heavy_largest": float(most["largest"].iloc[0]),
+        "theory_heavy_eps": sampling.EPS,
     }
 
 
 def _orders(record: Record) -> dict[str, Any]:
-    """How many orders of two sources first attacks certified, and how many of them the distances contradict."""
-    orders = record.tables["orders"]
+    """How many orders of two sources first attacks certified, and how many of them the distances contradict.
+
+    Where the first attack is the only one (ρ = 1) there is nothing to certify, and these are left out.
+    """
+    orders = record.tables["orders"].query("rho_low < 0.999")
     return {
         "theory_orders": int(orders["pairs"].sum()),
         "theory_orders_certified": int(orders["certified"].sum()),
