@@ -54,7 +54,7 @@ def about_texts(record: Record) -> str:
     texts = of_texts(record)
     scores = _main(texts, "scores")
     if scores.empty:
-        return NOT_YET
+        return ""  # the answer has said it
     trained = texts.tables["sources"][~texts.tables["sources"]["untrained"]]
     row = scores.iloc[0]
     return (
@@ -76,7 +76,7 @@ def about(record: Record) -> str:
     """How many recipes and targets there are."""
     scores = _main(record, "scores")
     if scores.empty:
-        return NOT_YET
+        return ""  # the answer has said it
     sources = record.tables["sources"]
     trained = sources[~sources["untrained"]]
     row = scores.iloc[0]
