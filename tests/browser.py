@@ -95,6 +95,8 @@ class Browser:
         loader = self.call("Page.navigate", url=address).get("loaderId")  # none where only the fragment is another
         while loader and not any(has_loaded(event, loader) for event in self.events):
             self.events.append(self._message())
+        if loader:  # the page before may have asked for something while it was left
+            self.events = [event for event in self.events if event.get("params", {}).get("loaderId", loader) == loader]
 
     def run(self, script: str) -> Any:
         """The value of an expression, awaited."""

@@ -148,3 +148,15 @@ def test_a_keyboard_skips_to_the_text_and_shows_where_it_is(site: str, browser: 
             "style.outlineStyle !== 'none' && style.outlineWidth !== '0px' || style.boxShadow !== 'none']; })()"
         )
         assert ring[1], ring[0]
+
+
+def test_a_page_is_not_charged_for_what_the_page_before_it_asks_for(tmp_path: Path, browser: Browser) -> None:
+    (tmp_path / "before.html").write_text("<script>onresize = () => fetch('late.txt').catch(() => 0)</script>")
+    (tmp_path / "late.txt").write_text("x" * 1000)
+    (tmp_path / "after.html").write_text("<p>light</p>")
+    with serving(tmp_path) as site:
+        for width in (1000, 1001, 1002, 1003):
+            browser.open(f"{site}/before.html")
+            browser.size(width, 900)
+            browser.open(f"{site}/after.html")
+            assert set(loaded(browser.events, site, tmp_path)) == {"after.html"}
