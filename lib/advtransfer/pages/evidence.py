@@ -96,8 +96,10 @@ def about_coverage() -> str:
         return "The intervals have not been checked yet."
     short = [row for row in rows if row["held_high"] < CLAIMED]
     worst = min(rows, key=lambda row: row["held"])
+    fewest, most = (pick(row["simulations"] for row in rows) for pick in (min, max))
+    drawn = f"{most:,} times" if fewest == most else f"{fewest:,} or {most:,} times"
     return (
-        f"Of {len(rows)} settings, each drawn {rows[0]['simulations']:,} times, {len(short)} hold the truth less often "
+        f"Of {len(rows)} settings, each drawn {drawn}, {len(short)} hold the truth less often "
         f"than they claim; the worst is *{worst['what']}* at n = {worst['n']}, with {100 * worst['held']:.0f}%."
     )
 

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from advtransfer.experiments import synthetic
-from advtransfer.pages import plots, tables, verdicts
+from advtransfer.pages import evidence, plots, tables, verdicts
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import RESULTS
 from advtransfer.records.record import Record
@@ -161,7 +161,8 @@ def rule(record: Record) -> str:
     return (
         f"Spearman's correlation with its 95% interval over n = {record.config['directions']} directions, and a "
         f"verdict that follows from it. {verdicts.RULE}. The claim is a negative correlation for a metric and a "
-        "positive one for the distance."
+        "positive one for the distance. In simulations such an interval from ten pairs holds the truth in "
+        f"{evidence.held('correlation, Spearman: bootstrap', 10)} ({{ref}}`intervals-checked`)."
     )
 
 
