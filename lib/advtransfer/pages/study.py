@@ -168,8 +168,8 @@ def numbers(record: Record, truth: str = "probe_accuracy") -> pd.DataFrame | Non
 def rule() -> str:
     """How good the intervals are."""
     return (
-        "Recipes and targets are drawn for the intervals. In simulations with thirty recipes on eight targets they hold "
-        f"the truth in {evidence.held('mean weighted τ, 30 recipes on 8 targets: bootstrap', 240)} "
+        "Recipes and targets are drawn for the intervals. In simulations with thirty recipes on eight targets they "
+        f"hold the truth in {evidence.held('mean weighted τ, 30 recipes on 8 targets: bootstrap', 240)} "
         "({ref}`intervals-checked`)."
     )
 
