@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import ledger
@@ -39,6 +40,8 @@ def notebook(**values: object) -> nbformat.NotebookNode:
 @pytest.mark.parametrize(
     ("verdicts", "word"),
     [((REPRODUCED,), "reproduced"), ((REPRODUCED, REPRODUCED), "reproduced"), ((REPRODUCED, DIRECTION), "mixed"),
+     ((replace(REPRODUCED, run="paper"),), "supported by its own numbers"),
+     ((replace(REPRODUCED, claimed=False),), "found"), ((replace(DIRECTION, claimed=False),), "direction only"),
      ((), "not run at this size")],
 )  # fmt: skip
 def test_a_finding_is_glued_as_data_and_as_the_text_that_quotes_it(verdicts, word, tmp_path):

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 
 from advtransfer.experiments.protocol import SHORT
 from advtransfer.records.configs import Config as BaseConfig
-from advtransfer.records.published import RESULTS, Published, published, rows_of
+from advtransfer.records.published import RESULTS, Published, first_series, published, rows_of
 from advtransfer.records.record import Arrays, Tables
 from advtransfer.records.runs import recorded
 from advtransfer.statistics import correlate
@@ -149,16 +149,14 @@ def subset_sources(records: Published) -> pd.DataFrame:
 
 def text_sources(records: Published) -> pd.DataFrame:
     """The sources of Table 2, under the attack on words; own accuracy is that on the source's own corpus."""
-    series = next((name for name in TEXTS if records.series(name)), None)
-    if series is None:
+    if not (chosen := first_series(records, *TEXTS)):
         return pd.DataFrame()
-    chosen = records.series(series)
     table = rows_of(chosen).query("view == 'word' and direction == 'T→S'")
     own = rows_of(chosen, "models")[["corpus", "seed", "accuracy"]]
     own = own.rename(columns={"corpus": "source", "accuracy": "source_accuracy"})
     joined = table.merge(own, on=["source", "seed"])
     run = "seed " + joined["seed"].astype(str)
-    return _plain(joined, domain="texts", kind=series, recipe=joined["source"], run=run, model="")
+    return _plain(joined, domain="texts", kind=table["series"].iloc[0], recipe=joined["source"], run=run, model="")
 
 
 def _plain(table: pd.DataFrame, **about: "str | pd.Series[Any]") -> pd.DataFrame:

@@ -16,8 +16,8 @@ from advtransfer.pages.comparison import MISSING
 from advtransfer.pages.runs import HERE, STORED, Runs, read_summary
 from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
+from advtransfer.records.published import first_series, rows_of
 from advtransfer.records.published import published as published_records
-from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
 from advtransfer.statistics import METHODS, Method
 
@@ -34,6 +34,10 @@ IN_PRINT = ("MR", "Yelp", "AG", "Fake")
 """The sources of the paper, over which its claim is judged."""
 
 
+SERIES = ("whole", "minilm")
+"""The stored series; the page shows the first that is there."""
+
+
 def load(config: text.Config) -> Runs:
     """This run, of the sources whose texts are here, and the stored ones."""
     present = text_protocol.present(config)
@@ -42,7 +46,7 @@ def load(config: text.Config) -> Runs:
     except DataUnavailable:
         record = None
     records = published_records("text")
-    return Runs(config, record, records, read_summary("text", records))
+    return Runs(config, record, first_series(records, *SERIES), read_summary("text", records))
 
 
 def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
@@ -51,6 +55,7 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     ``correlations``: accuracy after transfer with α1 and its two robust forms, over the sources of each table;
     ``texts``: the loss with α1(x), over the texts of the first stored run, for the titles of figures 6 and 9.
     """
+    published = first_series(published, *SERIES)
     rows, correlations = rows_of(published), []
     for direction, view in product(nlp_tables.DIRECTIONS, text.VIEWS):
         if view == "word":

@@ -12,7 +12,7 @@ import pandas as pd
 from advtransfer.datasets import DataUnavailable
 from advtransfer.records import storage
 from advtransfer.records.provenance import digest
-from advtransfer.records.published import RESULTS, Published, published
+from advtransfer.records.published import RESULTS, Published, first_series, published
 from advtransfer.records.record import Record, RecordError
 
 SUMMARY = "summary.json"
@@ -32,7 +32,7 @@ class Runs:
     """The parameters of this run."""
     record: Record | None
     """This run; None where its data are not here."""
-    published: Published
+    published: Mapping[str, Record]
     """By name, such as ``full-seed0``."""
     summary: Summary
     """Tables that follow from the stored runs and the paper alone."""
@@ -44,7 +44,7 @@ class Runs:
 
     def series(self, name: str) -> dict[str, Record]:
         """The stored runs of one series: alike but for their seed."""
-        return self.published.series(name)
+        return first_series(self.published, name)
 
 
 def load(experiment: ModuleType, config: Any) -> Runs:

@@ -41,7 +41,7 @@ class Published(Mapping[str, Record]):
 
     def series(self, name: str) -> dict[str, Record]:
         """The records of one series, which differ only in their seed."""
-        return {key: self[key] for key in self if key.startswith(f"{name}-seed")}
+        return first_series(self, name)
 
     def digests(self) -> dict[str, str]:
         """The digest that is stored in each record; `Record.load` checks it."""
@@ -52,6 +52,14 @@ class Published(Mapping[str, Record]):
 def published(experiment: str, results: Path = RESULTS) -> Published:
     """The records of `experiment` (e.g. ``"vision"``) that are published with the book."""
     return Published(results / experiment)
+
+
+def first_series(records: Mapping[str, Record], *names: str) -> dict[str, Record]:
+    """The records of the first of these series that is there; empty if none is."""
+    for name in names:
+        if found := {key: records[key] for key in records if key.startswith(f"{name}-seed")}:
+            return found
+    return {}
 
 
 def rows_of(records: Mapping[str, Record], table: str = "sources") -> pd.DataFrame:
