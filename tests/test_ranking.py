@@ -22,7 +22,8 @@ from advtransfer import attacks, ranking
 from advtransfer.commands.main import main
 from advtransfer.experiments import choosing
 from advtransfer.models import images
-from advtransfer.ranking import Encoder, comparing, measure
+from advtransfer.pages import choosing as page
+from advtransfer.ranking import Encoder, comparing, measure, pools, scoring
 from advtransfer.records.storage import sha256
 from cases import refuses, seeded
 
@@ -465,6 +466,7 @@ def test_candidates_of_every_origin_are_built(tmp_path):
         ("gone.pt does not exist; expected a file of weights", "[a]\nbuild = 'nets.py:make'\nweights = 'gone.pt'"),
         ("unknown torchvision model 'resnet19'; did you mean 'resnet18'?", "[a]\ntorchvision = 'resnet19'"),
         ("unknown image encoder 'mobilnet-v2'; did you mean 'mobilenet-v2'?", "[a]\nencoder = 'mobilnet-v2'"),
+        ("a: mean: got 0.5; expected one number per channel", "[a]\nbuild = 'nets.py:make'\nmean = 0.5"),
         ("architecture without weights", "[a]\narchitecture = 'lenet'"),
         ("vit has no config.json; expected a folder that transformers saved", "[a]\ntransformers = 'vit'"),
     ],
@@ -484,6 +486,11 @@ def test_weights_must_be_the_right_ones(tmp_path):
         ranking.PoolError, match=r"does not fit the model: it lacks 0.weight, 0.bias, 3.weight … and also"
     ):
         ranking.read(pool_file(tmp_path, text))
+    torch.save(nn.Sequential(nn.Conv2d(3, 6, 3), *[nn.Identity()] * 2, nn.Linear(6, 2)).state_dict(), tmp_path / "v.pt")
+    with pytest.raises(
+        ranking.PoolError, match=r"v\.pt does not fit the model: 0\.weight has shape \(6, 3, 3, 3\); expected \(4, 3, "
+    ):
+        ranking.read(pool_file(tmp_path, "[a]\nbuild = 'nets.py:make'\nweights = 'v.pt'\n"))
     with pytest.raises(ranking.PoolError, match=f"w.pt has sha256 {sha256(tmp_path / 'w.pt')}; expected 000"):
         ranking.read(pool_file(tmp_path, f"{text}sha256 = '{'0' * 64}'"))
 
@@ -495,6 +502,40 @@ def test_weights_must_be_the_right_ones(tmp_path):
     with pytest.raises(ranking.PoolError, match=r"w\.pt holds more than tensors, or is damaged"):
         ranking.read(pool_file(tmp_path, text))
     assert not (tmp_path / "touched").exists()
+
+
+def test_a_builder_without_weights_gives_the_same_model_each_time_and_is_named(tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "w.pt")
+    file = pool_file(tmp_path, "[a]\nbuild = 'nets.py:make'\n[b]\nbuild = 'nets.py:make'\nweights = 'w.pt'")
+    assert pools.without_weights(file) == ["a"]
+    file = pool_file(tmp_path, "[a]\nbuild = 'nets.py:make'")
+    before = torch.get_rng_state()
+    first, second = (ranking.read(file)["a"] for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first.digest() == second.digest()
+
+
+def test_shuffled_directions_keep_their_lengths_so_the_floor_of_alpha12_is_no_larger_than_alpha1():
+    rng = torch.Generator().manual_seed(0)
+    d00, d10, noise = (torch.randn(40, 3, generator=rng, dtype=torch.float64) for _ in range(3))
+    d00[0] *= 1e-6  # one sample that hardly moves the attacked model
+    d10[0] *= 1e-6
+    arrays = {"d11": d10, "d10": d10, "d00": d00, "noise0": noise, "seconds_attack": torch.tensor(0.0)}
+    arrays = {name: value.numpy() for name, value in arrays.items()}
+    alpha1, _ = scoring._alpha("back_alpha1", arrays, measure.Settings())
+    row, _ = scoring._alpha("back_alpha12", arrays, measure.Settings())
+    assert row["floor_high"] <= alpha1["value"]
+
+
+def test_misplaced_settings_are_pointed_to_their_place():
+    pool, data = {"a": ranking.Encoder(net())}, target()
+    with pytest.raises(ValueError, match=r"size is no setting of score; expected it in ranking\.load"):
+        ranking.score(pool, data, size=64)
+    with pytest.raises(ValueError, match=r"only is 'probe'; expected a list of scores, such as \['probe'\]"):
+        ranking.score(pool, data, only="probe")
+    with pytest.raises(ValueError, match=r"mean is 0\.5; expected three numbers, one per channel"):
+        ranking.Encoder(net(), mean=0.5)
 
 
 def test_a_folder_whose_head_is_missing_is_refused(tmp_path):
@@ -558,14 +599,17 @@ def test_the_command_prints_a_ranking_as_plain_text(a_task, capsys):
     assert {row["candidate"] for row in json.loads(told.out)["candidates"]} == {"a_1", "b*"}
     assert main(a_task) == 0
     shown, complaints = capsys.readouterr()
-    first, second, *_ = shown.splitlines()
-    assert first == told.err.splitlines()[0]
+    assert max(map(len, shown.splitlines()[4:])) <= 120
+    lines = " ".join(shown.split())
+    first, _, second = lines.partition(" The target is ")
+    assert " ".join(told.err.split()).startswith(first)
     assert first.startswith(f"data: {a_task[3]}; target model: trained on these data; settings: seed 0, size 16, only")
     assert "target_epochs 1" in first
-    assert second.startswith("The target is photos_*: 2 classes, images of 16 × 16 pixels. There are 2 candidates")
-    assert re.search(r"By the cross-validated probe the best is (a_1|b\*)", shown)
+    assert second.startswith("photos_*: 2 classes, images of 16 × 16 pixels. There are 2 candidates")
+    assert re.search(r"By the cross-validated probe the best is (a_1|b\*)", lines)
     assert "`" not in shown
-    assert "left out: dark/notes.txt: not a picture" in complaints
+    assert "Left out: dark/notes.txt (not a picture" in lines
+    assert "a_1: no weights in the pool file; it is ranked as its builder makes it" in complaints
     assert main(["rank", "gone.toml", "--data", "made-up"]) == 2
     assert "gone.toml does not exist" in capsys.readouterr().err
     assert main(["rank", a_task[1]]) == 2
@@ -619,3 +663,17 @@ def test_the_identity_of_a_candidate_is_that_of_its_weights_and_inputs():
     again = net(seed=5)
     again.load_state_dict(torch.load(io.BytesIO(buffer.getvalue()), weights_only=True))
     assert Encoder(again).digest() == digests[0]
+
+
+def test_the_answer_warns_of_a_best_candidate_at_the_floor_and_ranks_no_single_one():
+    record = choosing.run(choosing.Config.from_profile("smoke", only=("probe", "alpha1")))
+    scores, places = record.tables["scores"], record.tables["ranks"]
+    best = places[places["score"] == "alpha1"].sort_values("rank")["candidate"].iloc[0]
+    for low, warned in ((0.9, False), (0.4, True)):  # the floor is 0.5, and the value above it
+        alike = (scores["score"] == "alpha1") & (scores["candidate"] == best)
+        scores.loc[alike, ["value", "low", "floor", "floor_high"]] = 1.0, low, 0.5, 0.5
+        said = page.answer(record)
+        assert bool(re.search(rf"By α1, T→S the best is {best}[^.]*at the floor: do not choose", said)) == warned
+    record.tables["candidates"] = record.tables["candidates"].iloc[:1]
+    assert page.answer(record).endswith("could be used, so there is nothing to rank.")
+    assert "There is 1 candidate, which is attacked once" in page.about(record)

@@ -451,7 +451,7 @@ def test_the_command_ranks_models_of_texts_and_says_for_which_there_is_no_alpha(
     words = ["rank", str(tmp_path / "pool.toml"), "--data", str(tmp_path / "reviews.csv"), *options]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr()
-    assert "2 classes, texts. There are 3 candidates, of which 2 are attacked once" in told.out
+    assert "2 classes, texts. There are 3 candidates, of which 2 are attacked once" in " ".join(told.out.split())
     assert "pixels" not in told.out
     assert "c: alpha1, alpha2, alpha12, back_alpha1, back_alpha2, back_alpha12, distance: not computed" in told.err
     ranked = pd.read_csv(tmp_path / "out" / "ranking.csv").set_index("candidate")

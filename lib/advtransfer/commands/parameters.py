@@ -68,7 +68,7 @@ def pairs(rest: list[str]) -> list[tuple[str, str]]:
     words = [part for word in rest for part in (word.split("=", 1) if word.startswith("--") else [word])]
     names, values = words[::2], words[1::2]
     if len(names) != len(values) or not all(name.startswith("--") for name in names):
-        raise ValueError(f"got {' '.join(rest)}; expected parameters as --NAME VALUE")
+        raise ValueError(f"got {' '.join(rest)}; expected parameters as --NAME VALUE, and lists as --NAME A,B")
     return [(name[2:].replace("-", "_"), value) for name, value in zip(names, values, strict=True)]
 
 

@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
+from shutil import get_terminal_size
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ from advtransfer.commands.output import add_json, print_json, print_table
 from advtransfer.experiments import choosing
 from advtransfer.notebooks import execute
 from advtransfer.pages import choosing as page
-from advtransfer.ranking import texts
+from advtransfer.ranking import pools, texts
 from advtransfer.ranking.scoring import ALPHAS
 from advtransfer.records import shipped, storage
 from advtransfer.records.record import Record
@@ -52,20 +54,20 @@ def rank(arguments: argparse.Namespace) -> int:
     config = choosing.Config.from_profile(**given)
     if arguments.out:
         storage.writable_folder(arguments.out)
-    print(announced(config), file=sys.stderr if arguments.json else sys.stdout, flush=True)
+    print(wrapped(announced(config)), file=sys.stderr if arguments.json else sys.stdout, flush=True)
+    for name in pools.without_weights(config.pool) if Path(config.pool).is_file() else ():
+        print(f"{name}: no weights in the pool file; it is ranked as its builder makes it", file=sys.stderr)
     record = choosing.run(config)
     tables = record.tables
     if arguments.json:
         files = write(record, given, arguments.out) if arguments.out else []
         print_json({**{name: tables[name] for name in choosing.TABLES}, "files": files})
         return 0
-    print(page.about(record))
+    print(wrapped(page.about(record)))
     for title, block in blocks(wide(record)).items():
         print_table(block, title)
     print("* cannot be told from the best candidate by this score; larger is better, except for distance")
-    print(page.answer(record))
-    for _, row in tables["left_out"].iterrows():
-        print(f"left out: {row['name']}: {row['reason']}", file=sys.stderr)
+    print(wrapped(page.answer(record)))
     unknown = tables["scores"][~np.isfinite(tables["scores"]["value"])]
     for (name, why), part in unknown.groupby(["candidate", "note"], sort=False):
         print(f"{name}: {', '.join(part['score'])}: {why}", file=sys.stderr)
@@ -76,6 +78,12 @@ def rank(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def wrapped(text: str) -> str:
+    """A paragraph in lines that fit the window."""
+    width = get_terminal_size((100, 24)).columns
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
 def announced(config: choosing.Config) -> str:
     """Which data, which target model and which settings a ranking has, in one line."""
     place = Path(config.data).expanduser()
@@ -84,8 +92,7 @@ def announced(config: choosing.Config) -> str:
     idle |= {"target_epochs"} if config.target else set()
     model = f"the candidate {config.target}" if config.target else "trained on these data"
     settings = config.model_dump(exclude={"profile", "pool", "data", "target", *idle})
-    if config.only == ranking.NAMES:
-        settings["only"] = "all"
+    settings["only"] = "all" if config.only == ranking.NAMES else ",".join(config.only)
     told = ", ".join(f"{name} {value}" for name, value in settings.items())
     return f"data: {config.data}; target model: {model}; settings: {told}"
 
@@ -94,18 +101,19 @@ def wide(record: Record) -> pd.DataFrame:
     """A row per candidate: accuracy after transfer and every score, with a star where the best is not certain."""
     scores, places = record.tables["scores"], record.tables["ranks"].set_index(["candidate", "score"])["group"]
     rows = []
-    for _, candidate in record.tables["candidates"].iterrows():
+    candidates = record.tables["candidates"]
+    by = "accuracy" if "accuracy" in candidates else "candidate"
+    for _, candidate in candidates.sort_values(by, ascending=by == "candidate").iterrows():
         name = candidate["candidate"]
         row: dict[str, object] = {"candidate": name}
         if "accuracy" in candidate:
-            row["accuracy"] = f"{candidate['accuracy']:.3f}"
+            low, high = candidate["accuracy_low"], candidate["accuracy_high"]
+            row["accuracy"] = f"{candidate['accuracy']:.3f} [{low:.2f}, {high:.2f}]"
         for _, found in scores[scores["candidate"] == name].iterrows():
             star = "*" if places.get((name, found["score"])) == 1 else ""
             row[found["score"]] = f"{written(found)}{star}" if np.isfinite(found["value"]) else "–"
         rows.append(row)
-    table = pd.DataFrame(rows)
-    by = "accuracy" if "accuracy" in table else "candidate"
-    return table.sort_values(by, ascending=by == "candidate", ignore_index=True)
+    return pd.DataFrame(rows)
 
 
 def written(score: pd.Series) -> str:

@@ -56,7 +56,7 @@ class Config(BaseConfig):
     size: int = Field(64, ge=8, le=1024, description="pixels per side to which pictures in a folder are resized")
     target: str = Field("", description="candidate of the pool to take as the target model; empty: train one")
     only: Annotated[tuple[str, ...], protocol.Once] = Field(
-        ranking.NAMES, min_length=1, description="scores to compute"
+        ranking.NAMES, min_length=1, description="scores to compute, joined by commas"
     )
     labels: int = Field(500, ge=4, description="labelled target images or texts for the scores, at most")
     samples: int = Field(60, ge=2, description="target test images or texts to attack, at most")
@@ -134,7 +134,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     target = None
     if config.target:
         if config.target not in pool:
-            raise ValueError(unknown("candidate", config.target, pool))
+            raise ValueError(f"target: {unknown('candidate', config.target, pool)}")
         target = pool.pop(config.target)
     trial.check_kinds(pool, data, target)
     settings = config.model_dump(

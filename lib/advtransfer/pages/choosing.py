@@ -43,7 +43,7 @@ def label(score: str) -> str:
 
 def introduction(record: Record | None) -> str | None:
     """What was ranked for what, and what the ranking says, as Markdown."""
-    return None if record is None else tables.escaped(f"{about(record)}{_left_out(record)}\n\n{answer(record)}")
+    return None if record is None else tables.escaped(f"{about(record)}\n\n{answer(record)}")
 
 
 def missing(config: choosing.Config) -> str:
@@ -57,11 +57,12 @@ def about(record: Record) -> str:
     used = int(record.tables["scores"]["labels"].max())
     size = f" of {target['height']} × {target['width']} pixels" if kind(record) == "images" else ""
     attacked = int(candidates["own_deviation"].notna().sum())
-    each = "each is" if attacked == len(candidates) else f"{attacked} are"
+    number = len(candidates)
+    each = f"There are {number} candidates, of which {'each is' if attacked == number else f'{attacked} are'}"
+    each = each if number > 1 else "There is 1 candidate, which is"
     said = (
-        f"The target is {target['name']}: {target['classes']} classes, {kind(record)}{size}. There are "
-        f"{len(candidates)} candidates, of which {each} attacked once, and the target model once. The scores read "
-        f"{used:,} labels. "
+        f"The target is {target['name']}: {target['classes']} classes, {kind(record)}{size}. {each} "
+        f"attacked once, and the target model once. The scores read {used:,} labels. "
     )
     if np.isfinite(target["accuracy"]):
         given = record.config["target"]
@@ -69,7 +70,7 @@ def about(record: Record) -> str:
             f"The target model, {given or 'trained on the target alone'}, has {100 * target['accuracy']:.0f}% on the "
             f"test {kind(record)}."
         )
-    return said.strip() + (_attacked_texts(record) if kind(record) == "texts" else "")
+    return said.strip() + (_attacked_texts(record) if kind(record) == "texts" else "") + _left_out(record)
 
 
 def kind(record: Record) -> str:
@@ -99,6 +100,8 @@ def _left_out(record: Record) -> str:
 
 def answer(record: Record) -> str:
     """What the ranking says, in three sentences of plain words."""
+    if len(record.tables["candidates"]) == 1:
+        return f"Only {record.tables['candidates']['candidate'][0]} could be used, so there is nothing to rank."
     places = record.tables["ranks"]
     sentences = []
     for score in ("probe", "alpha1"):
@@ -124,16 +127,22 @@ def _at_the_floor(record: Record, score: str, candidate: str) -> str:
     """A warning where even the best candidate is not above what labels or noise without meaning give."""
     scores = record.tables["scores"]
     row = scores[(scores["score"] == score) & (scores["candidate"] == candidate)].iloc[0]
-    return ", but even that is at the floor: do not choose by this score" if row["value"] <= row["floor_high"] else ""
+    known = candidate in set(_moved_by_noise(record)) if score == "alpha1" else row["value"] <= row["floor_high"]
+    return ", but even that is at the floor: do not choose by this score" if known else ""
 
 
 def _no_more_than_noise(record: Record) -> list[str]:
     """A sentence about the candidates that noise moves as far as the target model's attack does."""
-    scores = record.tables["scores"]
-    found = scores[(scores["score"] == "alpha1") & (scores["low"] <= scores["floor"])]["candidate"]
+    found = _moved_by_noise(record)
     if found.empty:
         return []
     return [f"Beware: random noise of the same size moves {_listed(found)} as far as the target model's attack does."]
+
+
+def _moved_by_noise(record: Record) -> "pd.Series[Any]":
+    """The candidates that noise moves as far as the target model's attack does, as far as the interval can tell."""
+    scores = record.tables["scores"]
+    return scores[(scores["score"] == "alpha1") & (scores["low"] <= scores["floor"])]["candidate"]
 
 
 def _listed(names: pd.Series) -> str:

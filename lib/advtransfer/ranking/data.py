@@ -57,7 +57,7 @@ class Labelled:
         size = " × ".join(map(str, self.x_train.shape[2:]))
         return (
             f"Labelled({self.name!r}: {len(self.x_train):,} + {len(self.x_test):,} images of {size} pixels, "
-            f"{len(self.classes)} classes)"
+            f"{len(self.classes)} classes{f', {len(self.left_out)} left out' if self.left_out else ''})"
         )
 
 

@@ -73,8 +73,8 @@ class Encoder(nn.Module):
         if size is not None and (not isinstance(size, int) or size < 1):
             raise ValueError(f"size is {size!r}; expected a number of pixels, or None for a model that takes any size")
         for name, values in (("mean", mean), ("std", std)):
-            if len(values) not in (1, 3):
-                raise ValueError(f"{name} is {tuple(values)}; expected three numbers, one per channel")
+            if not isinstance(values, Sequence) or len(values) not in (1, 3):
+                raise ValueError(f"{name} is {values!r}; expected three numbers, one per channel")
         if min(std) <= 0:
             raise ValueError(f"std is {tuple(std)}; expected numbers above 0")
         self.module = module

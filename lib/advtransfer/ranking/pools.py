@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from advtransfer.datasets import encoders
 from advtransfer.extras import require
@@ -70,6 +70,13 @@ class Candidate(BaseModel):
             raise ValueError("64 digits from 0 to f, as sha256sum prints them")
         return value and value.lower()
 
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _per_channel(cls, value: object) -> object:
+        if isinstance(value, int | float):
+            raise ValueError("one number per channel, such as [0.5, 0.5, 0.5]")
+        return value
+
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         given = [name for name in ORIGINS if getattr(self, name) is not None]
@@ -109,6 +116,12 @@ def read(path: Path | str) -> dict[str, AnyEncoder]:
     if problems:
         raise PoolError("\n".join(problems))
     return built
+
+
+def without_weights(path: Path | str) -> list[str]:
+    """The candidates of a pool file whose weights are those that their builder gives them, which may be random."""
+    candidates = parse(Path(path).expanduser())
+    return [name for name, candidate in candidates.items() if candidate.build and candidate.weights is None]
 
 
 def parse(path: Path) -> dict[str, Candidate]:
@@ -182,7 +195,9 @@ def _imported(candidate: Candidate, folder: Path) -> Built:
     try:
         module = _module_at(file) if place.endswith(".py") else importlib.import_module(place)
         if hasattr(module, name):
-            made = getattr(module, name)(**candidate.arguments)
+            with torch.random.fork_rng():
+                torch.manual_seed(0)  # a builder without weights gives the same model each time
+                made = getattr(module, name)(**candidate.arguments)
     except Exception as error:  # the code of a user may raise anything
         raise PoolError(f"{candidate.build} failed: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
@@ -292,6 +307,13 @@ def _loaded(module: nn.Module, candidate: Candidate, folder: Path) -> nn.Module:
     if not isinstance(state, dict):
         raise PoolError(f"{file.name} holds a {type(state).__name__}; expected a state dict")
     state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    own = {name: tuple(value.shape) for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    other = {name: tuple(v.shape) for name, v in state.items() if isinstance(v, Tensor) and name in own}
+    if wrong := [name for name, shape in other.items() if shape != own[name]]:
+        first, more = wrong[0], f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise PoolError(
+            f"{file.name} does not fit the model: {first} has shape {other[first]}; expected {own[first]}{more}"
+        )
     missing, unexpected = module.load_state_dict(state, strict=False)
     if missing or unexpected:
         shown = [f"{what} {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"

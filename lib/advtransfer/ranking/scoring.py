@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from scipy import stats
 from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
 from advtransfer import intervals, matching, metrics, scores
@@ -54,6 +55,7 @@ cross-validated on the labelled images, and is the honest baseline."""
 ALPHAS = ("alpha1", "alpha2", "alpha12", "back_alpha1", "back_alpha2", "back_alpha12")
 """α of the target model's attack on the candidate (T→S), and of the candidate's attack on the target model (S→T)."""
 NAMES = (*SCORES, *ALPHAS, "distance")
+SHARES = ("1-NN", "probe")  # shares of samples: their intervals end at 0 and 1
 SMALLER_IS_BETTER = ("distance",)
 
 
@@ -148,10 +150,14 @@ def score(
     check_kinds(pool, data, target)
     if not pool:
         raise ValueError("the pool is empty; expected at least one candidate")
+    if isinstance(only, str):
+        raise ValueError(f"only is {only!r}; expected a list of scores, such as [{only!r}]")
     for name in only:
         if name not in NAMES:
             raise ValueError(unknown("score", name, NAMES))
     for name in settings:
+        if name in ELSEWHERE:
+            raise ValueError(f"{name} is no setting of score; expected it in {ELSEWHERE[name]}")
         if name not in Settings.__dataclass_fields__:
             raise ValueError(unknown("setting", name, Settings.__dataclass_fields__))
     chosen = Settings(**settings)
@@ -193,6 +199,9 @@ def score(
         pd.DataFrame(left_out, columns=["name", "reason"]),
         told,
     )
+
+
+ELSEWHERE = {"size": "ranking.load(folder, size=...)", "truth_samples": "the method fewer of the data"}
 
 
 def _aim(pool: Mapping[str, Any], data: Any, settings: Settings, target: Any) -> Aim:
@@ -257,7 +266,8 @@ def _estimated(name: str, arrays: Arrays, aim: Aim, settings: Settings) -> Score
     except ValueError as error:
         return _row(name, float("nan"), note=str(error)), torch.empty(0)
     used = 0 if name == "CKA" else len(aim.labels)
-    row = _row(name, found.value, low=found.low, high=found.high, floor=found.floor, floor_high=found.floor_high,
+    low, high = (max(found.low, 0), min(found.high, 1)) if name in SHARES else (found.low, found.high)
+    row = _row(name, found.value, low=low, high=high, floor=found.floor, floor_high=found.floor_high,
                seconds=found.seconds, labels=used, note=note)  # fmt: skip
     return row, torch.tensor(found.draws)
 
@@ -274,7 +284,11 @@ def _inputs(arrays: Arrays, reads: str) -> Tensor:
 
 
 def _alpha(name: str, arrays: Arrays, settings: Settings) -> Scored:
-    """α with its bootstrap interval. The floor of α1 replaces the attack by noise; that of α2 shuffles the samples."""
+    """α with its bootstrap interval.
+
+    The floor of α1 replaces the attack by noise. That of α2 shuffles the directions over the samples; each keeps its
+    length, for a long deviation beside a short one of the attacked model would make α1∗α2 as large as one likes.
+    """
     back, metric = name.startswith("back_"), name.removeprefix("back_")
     keys = ("d11", "d10", "d00", "noise0") if back else ("d00", "d01", "d11", "noise1")
     d11, d12, d22, noise = (torch.from_numpy(arrays[key]).double() for key in keys)
@@ -290,7 +304,8 @@ def _alpha(name: str, arrays: Arrays, settings: Settings) -> Scored:
     if place == 0:
         floor = floor_high = value(noise)
     else:
-        shuffled = [value(d12[torch.randperm(len(d12), generator=generator)]) for _ in range(20)]
+        lengths, directions = d12.norm(dim=1, keepdim=True), functional.normalize(d12)
+        shuffled = [value(lengths * directions[torch.randperm(len(d12), generator=generator)]) for _ in range(20)]
         floor, floor_high = float(np.mean(shuffled)), float(np.quantile(shuffled, 0.975))
     row = _row(name, value(d12), low=low, high=high, floor=floor, floor_high=floor_high,
                seconds=float(arrays["seconds_attack"]))  # fmt: skip

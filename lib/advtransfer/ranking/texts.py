@@ -57,7 +57,7 @@ class LabelledTexts:
     def __repr__(self) -> str:
         return (
             f"LabelledTexts({self.name!r}: {len(self.x_train):,} + {len(self.x_test):,} texts, "
-            f"{len(self.classes)} classes)"
+            f"{len(self.classes)} classes{f', {len(self.left_out)} left out' if self.left_out else ''})"
         )
 
 
