@@ -60,7 +60,6 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_beyond": _over_images(record, "given accuracy", "alpha1"),
         "forecast_distance": _over_images(record, "given accuracy", "distance"),
         "forecast_choice": regret_sentence(record),
-        "forecast_own_elsewhere": _own_elsewhere(record),
         "forecast_in_short": in_short(record),
     }
 
@@ -76,14 +75,6 @@ def _over_images(record: Record, scope: str, predictor: str) -> Finding:
     judged = _by_target(record, scope, predictor)
     parts = [f"{target} {verdict.correlation}, {verdict.said}" for target, verdict in judged.items()]
     return Finding("; ".join(parts) or "no stored runs", tuple(judged.values()), _size(record))
-
-
-def _own_elsewhere(record: Record) -> Finding:
-    """What own accuracy forecasts where the sources were trained on different images or texts."""
-    found = {name: _verdict(record, name, "run", "source_accuracy") for name in _domains(record)}
-    judged = {name: verdict for name, verdict in found.items() if verdict and not name.startswith("images, ")}
-    parts = [f"{name} {verdict.correlation}, {verdict.said}" for name, verdict in judged.items()]
-    return Finding(f"Spearman's correlation with accuracy after transfer is {'; '.join(parts)}", tuple(judged.values()))
 
 
 def _size(record: Record) -> str:

@@ -40,7 +40,7 @@ def label(name: str) -> str:
 
 def findings(record: Record) -> dict[str, Any]:
     """What other pages quote of this one."""
-    return {"study_choice": Finding(choice(record))}
+    return {"study_choice": Finding(choice(record)), "study_texts_choice": Finding(choice(of_texts(record)))}
 
 
 def of_texts(record: Record) -> Record:
