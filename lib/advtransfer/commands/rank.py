@@ -16,11 +16,9 @@ from advtransfer.experiments import choosing
 from advtransfer.notebooks import execute
 from advtransfer.pages import choosing as page
 from advtransfer.ranking import pools, texts
-from advtransfer.ranking.scoring import ALPHAS
 from advtransfer.records import shipped, storage
 from advtransfer.records.record import Record
 
-FROM_ATTACKS = (*ALPHAS, "distance")
 COLUMNS = 11  # of a table that fits a window
 
 
@@ -108,7 +106,7 @@ def wide(record: Record) -> pd.DataFrame:
         row: dict[str, object] = {"candidate": name}
         if "accuracy" in candidate:
             low, high = candidate["accuracy_low"], candidate["accuracy_high"]
-            row["accuracy"] = f"{candidate['accuracy']:.3f} [{low:.2f}, {high:.2f}]"
+            row["accuracy, %"] = f"{100 * candidate['accuracy']:.1f} [{100 * low:.0f}, {100 * high:.0f}]"
         for _, found in scores[scores["candidate"] == name].iterrows():
             star = "*" if places.get((name, found["score"])) == 1 else ""
             row[found["score"]] = f"{written(found)}{star}" if np.isfinite(found["value"]) else "–"
@@ -123,11 +121,14 @@ def written(score: pd.Series) -> str:
 
 
 def blocks(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The table, or two by their titles if it does not fit a window: what reads labels, and what comes from attacks."""
+    """The table, or two by their titles if it does not fit a window: without the target model, and with it."""
     if len(table.columns) <= COLUMNS:
         return {"": table}
-    attacks = [name for name in table.columns if name in FROM_ATTACKS]
-    return {"accuracy and the field's scores": table.drop(columns=attacks), "attacks": table[["candidate", *attacks]]}
+    second = [name for name in table.columns if name in page.WITH_TARGET_MODEL]
+    return {
+        "accuracy after transfer, and scores that read features and labels": table.drop(columns=second),
+        "scores that compare with the target model": table[["candidate", *second]],
+    }
 
 
 def write(record: Record, given: dict[str, object], out: Path) -> list[Path]:
