@@ -331,3 +331,16 @@ def test_a_page_that_lists_no_parameters_names_those_that_table_1_lacks(name):
     own, known = (set(module.Config.model_fields) for module in (EXPERIMENTS[name], vision))
     assert own != known
     assert set(re.findall(r"`(\w+)`", said)) - {"plain_"} == own ^ known
+
+
+def test_the_clips_of_a_narrow_drawing_have_names_that_no_digit_of_their_place_changes():
+    @layout.two_widths
+    def drawn():
+        figure, axes = layout.panels(1, 2, size=(8, 3))
+        for axis in axes.flat:
+            axis.plot([0, 1], [0, 1])
+        return figure
+
+    svg = layout.narrow(drawn())
+    used, named = set(re.findall(r"url\(#([^)]+)\)", svg)), set(re.findall(r'<clipPath id="([^"]+)"', svg))
+    assert used == named == {"p0", "p1"}

@@ -24,6 +24,7 @@ from matplotlib.ticker import FixedLocator
 MIME = "application/vnd.advtransfer.narrow+xml"  # of the narrow drawing, an SVG, in the output of a notebook
 WIDTH = 4.0  # inches of a narrow figure: letters then have about the size of the text around it on a phone
 LETTER = 0.083  # inches of a letter, roughly
+CLIP = re.compile(r"\bp[0-9a-f]{10}\b")  # the name of a clip in an SVG of matplotlib
 TICKS = 19  # letters in a line of a label beside a row
 
 Parameters = ParamSpec("Parameters")
@@ -130,7 +131,10 @@ def narrow(figure: Figure) -> str | None:
     finally:
         _grids.reset(token)
     plt.close(drawn)
-    return text.getvalue()
+    names: dict[
+        str, str
+    ] = {}  # matplotlib names a clip by its place, to the last digit, in which two layouts can differ
+    return CLIP.sub(lambda found: names.setdefault(found[0], f"p{len(names)}"), text.getvalue())
 
 
 def offer() -> None:
