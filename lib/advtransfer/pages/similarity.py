@@ -27,7 +27,7 @@ def load(config: similarity.Config) -> Runs:
     return page_runs.load(similarity, config)
 
 
-SERIES = ("trained", "trained-shift", "half")
+SERIES = ("trained", "trained-shift")
 """The stored series of Table 3, a column each and by domain; other pages quote the first that is there."""
 
 
