@@ -233,6 +233,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def page(site, browser) -> Browser:
     browser.size(1000, 900)
     browser.open(site / "html" / "both.html")
+    browser.run(
+        "new Promise(done => { const look = () => document.querySelector('.point') && document.querySelector('.handle')"
+        " ? done(null) : setTimeout(look, 20); setTimeout(() => done(null), 10000); look(); })"
+    )
     return browser
 
 
