@@ -206,11 +206,11 @@ def departures(runs: Runs) -> pd.DataFrame:
 
 def answer(runs: Runs) -> str:
     """What this page finds, in four sentences."""
-    finding = findings(runs)["similarity_alpha1"]
+    found = findings(runs)
     return (
-        f"**The paper's own five rows**: accuracy after transfer rises with α1, {paper(runs)}. **Ours**: "
-        f"{finding.sized}. Does each rise with similarity itself? By Spearman's correlation, **accuracy**: "
-        f"{with_similarity(runs, 'transfer_accuracy')}; **α1**: {with_similarity(runs, 'alpha1')}."
+        f"**The paper's own five rows**: accuracy after transfer rises with α1, {found['similarity_in_print']}. **Ours**: "
+        f"{found['similarity_alpha1'].sized}. Does each rise with similarity itself? By Spearman's correlation, **accuracy**: "
+        f"{found['similarity_knowledge']}; **α1**: {found['similarity_attacks']}."
     )
 
 
