@@ -208,9 +208,9 @@ def answer(runs: Runs) -> str:
     """What this page finds, in four sentences."""
     found = findings(runs)
     return (
-        f"**The paper's own five rows**: accuracy after transfer rises with α1, {found['similarity_in_print']}. **Ours**: "
-        f"{found['similarity_alpha1'].sized}. Does each rise with similarity itself? By Spearman's correlation, **accuracy**: "
-        f"{found['similarity_knowledge']}; **α1**: {found['similarity_attacks']}."
+        f"**The paper's own five rows**: accuracy after transfer rises with α1, {found['similarity_in_print']}. "
+        f"**Ours**: {found['similarity_alpha1'].sized}. Does each rise with similarity itself? By Spearman's "
+        f"correlation, **accuracy**: {found['similarity_knowledge']}; **α1**: {found['similarity_attacks']}."
     )
 
 
