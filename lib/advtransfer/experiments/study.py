@@ -19,6 +19,7 @@ from advtransfer import ranking
 from advtransfer.datasets.variants import VARIANTS
 from advtransfer.experiments.forecast import expected_best
 from advtransfer.experiments.selection import SCORES
+from advtransfer.ranking.comparing import weighted_tau
 from advtransfer.records import shipped
 from advtransfer.records.configs import Config as BaseConfig
 from advtransfer.records.published import RESULTS, published
@@ -174,9 +175,12 @@ MEASURES = ("weighted", "kendall", "top", "regret", "regret_few")
 def agreement(config: Config, score: Floats, truth: Floats) -> dict[str, float]:
     """How well a score (R,) orders the truth (R,): `ranking.agreement`, and the regret among few candidates."""
     found = ranking.agreement(score, truth)
+    return {**{name: float(value) for name, value in found.items()}, "regret_few": _regret_few(config, score, truth)}
+
+
+def _regret_few(config: Config, score: Floats, truth: Floats) -> float:
     size = min(config.candidates, len(truth))
-    few = expected_best(truth, truth, size) - expected_best(score, truth, size)
-    return {**{name: float(value) for name, value in found.items()}, "regret_few": few}
+    return expected_best(truth, truth, size) - expected_best(score, truth, size)
 
 
 def judge(config: Config, sources: pd.DataFrame, truth: str) -> Tables | None:
@@ -219,8 +223,9 @@ def drawn(config: Config, found: Grid, values: Floats) -> Floats:
     for _ in range(config.resamples):
         rows = rng.integers(recipes, size=recipes)
         columns = rng.integers(targets, size=targets)
-        each = [agreement(config, values[rows, k], found.truth[rows, k]) for k in columns]
-        means.append([np.mean([one[name] for one in each]) for name in ("weighted", "regret_few")])
+        weighted = [weighted_tau(values[rows, k], found.truth[rows, k]) for k in columns]
+        lost = [_regret_few(config, values[rows, k], found.truth[rows, k]) for k in columns]
+        means.append([np.mean(weighted), np.mean(lost)])
     return np.array(means)
 
 

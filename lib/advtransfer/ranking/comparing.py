@@ -111,13 +111,19 @@ def compare(table: pd.DataFrame, truth: Mapping[str, float]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def weighted_tau(score: Floats, accuracy: Floats) -> float:
+    """Vigna's weighted τ; NaN if the score or the accuracy is constant."""
+    if np.ptp(score) == 0 or np.ptp(accuracy) == 0:
+        return float("nan")
+    return float(stats.weightedtau(score, accuracy).statistic)
+
+
 def agreement(score: Floats, accuracy: Floats) -> dict[str, float]:
     """Kendall's τ-b, the weighted τ, whether the pick is the best, and its regret."""
     picked = score == score.max()
-    constant = np.ptp(score) == 0 or np.ptp(accuracy) == 0
     return {
-        "kendall": float("nan") if constant else float(stats.kendalltau(score, accuracy).statistic),
-        "weighted": float("nan") if constant else float(stats.weightedtau(score, accuracy).statistic),
+        "kendall": float(stats.kendalltau(score, accuracy).statistic),
+        "weighted": weighted_tau(score, accuracy),
         "top": bool((accuracy[picked] == accuracy.max()).all()),
         "regret": float(accuracy.max() - accuracy[picked].mean()),
     }
