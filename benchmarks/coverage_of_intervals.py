@@ -21,8 +21,7 @@ import torch
 from scipy import stats
 
 from advtransfer import intervals, metrics, ranking
-from advtransfer.experiments import study
-from advtransfer.experiments.forecast import expected_best
+from advtransfer.experiments import crossed, forecast, study
 from advtransfer.pages.verdicts import judge_correlation
 from advtransfer.statistics import correlate, half_width
 
@@ -41,24 +40,35 @@ def pairs(n: int, rho: float, method: Any, rng: np.random.Generator) -> dict[str
     return _judged(found, _spearman(rho) if method == "spearman" else rho)
 
 
-def recipes(rho: float, rng: np.random.Generator, kinds: int = 30, seeds: int = 3) -> dict[str, bool]:
-    """The same over recipes with several seeds that are much alike, of which whole recipes are drawn."""
-    shared, own = rng.normal(size=(2, kinds, 1, 2)), rng.normal(size=(2, kinds, seeds, 2))
-    parts = math.sqrt(0.8) * shared[0] + math.sqrt(0.2) * own[0]
-    x, y = parts[..., 0].ravel(), (rho * parts[..., 0] + math.sqrt(1 - rho**2) * parts[..., 1]).ravel()
-    groups = np.repeat(np.arange(kinds), seeds)
-    found = correlate(x, y, groups=groups, method="spearman", resamples=RESAMPLES, seed=_seed(rng))
-    return _judged(found, _spearman(rho))
+def crossing(rho: float, within: bool, rng: np.random.Generator) -> dict[str, bool]:
+    """The interval of Spearman's correlation of crossed sources, over all of them or within architectures."""
+    x, other = _grids(2, rng)
+    return _over_sources(x, rho * x + math.sqrt(1 - rho**2) * other, None, _spearman(rho), rho == 0, within, rng)
 
 
-def held_fixed(partial_rho: float, rng: np.random.Generator, kinds: int = 30) -> dict[str, bool]:
-    """The interval of Spearman's correlation of recipes with a third variable held fixed, on which both depend."""
-    z, x, noise = rng.normal(size=(3, kinds))
+def held_fixed(partial_rho: float, rng: np.random.Generator) -> dict[str, bool]:
+    """The interval of their correlation with a third variable held fixed, on which both depend."""
+    z, x, noise = _grids(3, rng)
     y = partial_rho * x + math.sqrt(1 - partial_rho**2) * noise
     x, y = (math.sqrt(0.5) * z + math.sqrt(0.5) * part for part in (x, y))
-    found = correlate(x, y, given=z, method="spearman", resamples=RESAMPLES, seed=_seed(rng))
     both, each = _spearman(0.5 + 0.5 * partial_rho), _spearman(math.sqrt(0.5))
-    return _judged(found, (both - each**2) / (1 - each**2), nothing=partial_rho == 0)
+    return _over_sources(x, y, z, (both - each**2) / (1 - each**2), partial_rho == 0, False, rng)
+
+
+def _grids(k: int, rng: np.random.Generator) -> np.ndarray:
+    """k independent variables of 5 architectures × 6 ways of training, of which each has its own part."""
+    rows, columns, own = (rng.normal(size=(k, *size)) for size in ((5, 1), (1, 6), (5, 6)))
+    return math.sqrt(0.85) * rows + math.sqrt(0.05) * columns + math.sqrt(0.1) * own  # as in the stored sources
+
+
+def _over_sources(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray | None, truth: float, nothing: bool, within: bool, rng: Any
+) -> dict[str, bool]:
+    place = [values.ravel() for values in np.indices(x.shape)]
+    made = crossed.Design(np.zeros(x.size, int), *place, place[0] if within else np.zeros(x.size, int))
+    ranks = [stats.rankdata(v, axis=1 if within else None).ravel() for v in (x, y, z) if v is not None]
+    found = crossed.correlate(made, *ranks, resamples=RESAMPLES, seed=_seed(rng))
+    return _judged(found, truth, nothing=nothing)
 
 
 def scores(noise: float, rng: np.random.Generator) -> dict[str, bool]:
@@ -115,18 +125,15 @@ def metric(name: str, n: int, coupling: float, rng: np.random.Generator) -> dict
     return {"held": bool(low <= _metric_truth(name, coupling) <= high)}
 
 
-def regret(n: int, noise: float, rng: np.random.Generator) -> dict[str, bool]:
-    """The jackknife interval of the regret among five of n sources."""
-    value = rng.normal(size=n)
-    score = value + noise * rng.normal(size=n)
-
-    def lost(kept: np.ndarray) -> float:
-        return expected_best(value[kept], value[kept], 5) - expected_best(score[kept], value[kept], 5)
-
-    every = np.arange(n)
-    left = np.array([lost(np.delete(every, k)) for k in every])
-    half = 1.96 * math.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum())
-    return {"held": bool(abs(lost(every) - _regret_truth(noise)) <= half)}
+def regret(noise: float, rng: np.random.Generator) -> dict[str, bool]:
+    """The interval of the regret among five of 30 crossed sources."""
+    value, other = _grids(2, rng).reshape(2, -1)
+    place = [values.ravel() for values in np.indices((5, 6))]
+    made = crossed.Design(np.zeros(30, int), *place, np.zeros(30, int))
+    lost = forecast.regret(5)
+    drawn = [lost(times, value + noise * other, value) for times in crossed.weights(made, RESAMPLES, seed=_seed(rng))]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {"held": bool(low <= _regret_truth(noise) <= high)}
 
 
 def _judged(found: Any, truth: float, *, nothing: bool | None = None) -> dict[str, bool]:
@@ -159,7 +166,7 @@ def _metric_truth(name: str, coupling: float) -> float:
 
 @cache
 def _regret_truth(noise: float) -> float:
-    """The regret among five of infinitely many sources, from many draws."""
+    """The regret among five of infinitely many unrelated sources, from many draws."""
     rng = np.random.default_rng(1)
     value = rng.normal(size=(400_000, 5))
     chosen = (value + noise * rng.normal(size=value.shape)).argmax(1)
@@ -173,13 +180,12 @@ def cases() -> Iterator[tuple[dict[str, Any], partial[dict[str, bool]]]]:
             for rho in (0.0, 0.5, 0.9):
                 about = {"what": f"correlation, {method.title()}: bootstrap", "n": n, "truth": f"ρ = {rho:g}"}
                 yield about, partial(pairs, n, rho, method)
+    for what, within in (("over sources", False), ("within architectures", True)):
+        for rho in (0.0, 0.5, 0.9):
+            about = {"what": f"correlation {what}, 5 architectures × 6 ways: crossed", "n": 30}
+            yield {**about, "truth": f"ρ = {rho:g}"}, partial(crossing, rho, within)
     for rho in (0.0, 0.5, 0.9):
-        yield (
-            {"what": "correlation over 30 recipes of 3 seeds: bootstrap", "n": 90, "truth": f"ρ = {rho:g}"},
-            partial(recipes, rho),
-        )
-    for rho in (0.0, 0.5, 0.9):
-        about = {"what": "correlation of 30 recipes, one variable held fixed: bootstrap", "n": 30}
+        about = {"what": "the same over sources, one variable held fixed: crossed", "n": 30}
         yield {**about, "truth": f"partial ρ = {rho:g}"}, partial(held_fixed, rho)
     for noise in (0.5, 1.5):
         about = {"what": "mean weighted τ, 30 recipes on 8 targets: bootstrap", "n": 240}
@@ -196,8 +202,8 @@ def cases() -> Iterator[tuple[dict[str, Any], partial[dict[str, bool]]]]:
                 about = {"what": f"{name}: bootstrap", "n": n, "truth": f"{_metric_truth(name, coupling):.3f}"}
                 yield about, partial(metric, name, n, coupling)
     for noise in (0.3, 1.0):
-        about = {"what": "regret among five: jackknife", "n": 30, "truth": f"{_regret_truth(noise):.3f}"}
-        yield about, partial(regret, 30, noise)
+        about = {"what": "regret among five, 5 architectures × 6 ways: crossed", "n": 30}
+        yield {**about, "truth": f"{_regret_truth(noise):.3f}"}, partial(regret, noise)
 
 
 def simulated(about: dict[str, Any], draw: Draw, simulations: int, seed: int = 0) -> dict[str, Any]:

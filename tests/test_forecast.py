@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from advtransfer.experiments import forecast
-from advtransfer.experiments.forecast import PREDICTORS, centred_ranks, expected_best
+from advtransfer.experiments import crossed, forecast
+from advtransfer.experiments.forecast import PREDICTORS, expected_best, ranked
 from advtransfer.pages import forecast as page
 from advtransfer.pages.verdicts import Finding
 from advtransfer.records.configs import ConfigError
 from advtransfer.records.published import RESULTS, published, rows_of
-from advtransfer.statistics import correlate
 
 CONFIG = forecast.Config.from_profile("smoke", resamples=199)
 
@@ -28,8 +27,8 @@ def planted(noise=0.0, seed=0, runs=3, models=5, kinds=6):
     rows = [
         {
             "domain": "images, planted", "kind": f"k{kind}", "series": f"k{kind}", "run": f"r{run}", "seed": run,
-            "recipe": f"k{kind} m{model}", "model": f"m{model}", **{name: rng.random() for name in PREDICTORS},
-            "level": run,
+            "recipe": f"k{kind} m{model}", "model": f"m{model}", "of_target": False,
+            **{name: rng.random() for name in PREDICTORS}, "level": run,
         }
         for run in range(runs) for model in range(models) for kind in range(kinds)
     ]  # fmt: skip
@@ -42,14 +41,17 @@ def planted(noise=0.0, seed=0, runs=3, models=5, kinds=6):
 
 def test_what_is_planted_within_runs_is_found_and_own_accuracy_is_not():
     found = forecast.forecasts(CONFIG, planted()).set_index(["scope", "predictor"])
-    for scope in ("run", "architecture", "architectures"):
+    for scope in forecast.OF_IMAGES:
         assert found.loc[(scope, "alpha1"), "r"] == pytest.approx(1)
-    assert found.loc[("given accuracy", "alpha1"), "r"] == pytest.approx(1)
-    own = found.loc[("run", "source_accuracy")]
+    own, alpha1 = (found.loc[("run", name)] for name in ("source_accuracy", "alpha1"))
     assert own["low"] < 0 < own["high"]
-    assert (own["n"], own["recipes"], own["runs"]) == (90, 30, 3)
+    assert (own["n"], own["rows"], own["columns"], own["runs"]) == (90, 5, 6, 3)
+    assert alpha1["p"] < 0.02
+    assert alpha1["ahead"] == pytest.approx(own["r"] - 1)
+    assert alpha1["ahead_high"] < 0
     series = forecast.by_series(CONFIG, planted()).set_index(["series", "predictor"])
-    assert series.loc[("all", "alpha1"), "r"] < -0.7  # thrown together, the levels of the runs decide
+    assert series.loc[("ranked together", "alpha1"), "r"] < -0.7  # the levels of the runs decide
+    assert series.loc[("all", "alpha1"), "r"] == pytest.approx(1)
     assert series.loc[("k0", "alpha1"), "r"] == pytest.approx(1)
 
 
@@ -67,16 +69,17 @@ def test_a_metric_that_only_knows_the_better_source_is_found_out():
     )
     found = forecast.forecasts(CONFIG, table).set_index(["scope", "predictor"])
     proxy, more = found.loc[("given accuracy", "alpha1")], found.loc[("given accuracy", "alpha2")]
-    assert found.loc[("run", "alpha1"), "low"] > 0
+    assert found.loc[("run", "alpha1"), "p"] < 0.05
     assert proxy["low"] < 0 < proxy["high"]
     assert proxy["p"] > 0.05
     assert more["r"] == pytest.approx(1)
-    ranked = centred_ranks(table, ["run"])
-    held = correlate(
-        ranked["alpha1"], ranked["transfer_accuracy"], given=ranked["source_accuracy"], groups=ranked["recipe"],
-        resamples=99,
-    )  # fmt: skip
+    ranks, design = ranked(table, ["run"])
+    held = crossed.correlate(
+        design, *(ranks[name].to_numpy() for name in ("alpha1", "transfer_accuracy", "source_accuracy")), resamples=99
+    )
     assert proxy["r"] == held.r
+    other = found.loc[("given accuracy", "source_accuracy")]  # with the proxy held fixed
+    assert other["r"] < proxy["r"] + 1
 
 
 def test_only_ranks_within_runs_matter():
@@ -85,15 +88,23 @@ def test_only_ranks_within_runs_matter():
         alpha1=np.exp(table["alpha1"] / 10), transfer_accuracy=table["transfer_accuracy"] ** 3 - table["seed"]
     ).sample(frac=1, random_state=0)
     same = [forecast.forecasts(CONFIG, each).set_index(["scope", "predictor"])["r"] for each in (table, changed)]
-    for scope in ("run", "architecture", "band", "given accuracy"):  # the means of architectures are of values
-        pd.testing.assert_series_equal(same[1][scope], same[0][scope], rtol=1e-12)
+    for scope in forecast.OF_IMAGES:
+        if scope != "architectures":  # their means are of values
+            pd.testing.assert_series_equal(same[1][scope], same[0][scope], rtol=1e-12)
 
 
-def test_ranks_are_centred_and_small_groups_go():
-    table = planted(runs=1, models=2, kinds=3).assign(by=["a", "a", "a", "a", "b", "b"])
-    ranked = centred_ranks(table, ["by"])
-    assert len(ranked) == 4
-    assert sorted(ranked["alpha1"]) == [-0.375, -0.125, 0.125, 0.375]
+def test_ranks_are_centred_and_a_source_alone_counts_for_nothing():
+    table = planted(runs=1, models=2, kinds=3)
+    ranks, _ = ranked(table.assign(by=["a", "a", "a", "b", "b", "b"]), ["by"])
+    assert sorted(ranks["alpha1"]) == pytest.approx([-1 / 3, -1 / 3, 0, 0, 1 / 3, 1 / 3])
+    alone, _ = ranked(table.assign(by=["a", "b", "c", "d", "e", "e"]), ["by"])
+    assert alone["alpha1"][:4].tolist() == [0, 0, 0, 0]
+
+
+def test_only_runs_with_all_recipes_count():
+    table = planted()
+    short = table.drop(table.query("run == 'r1' and recipe == 'k0 m0'").index)
+    assert set(forecast.complete(short)["run"]) == {"r0", "r2"}
 
 
 @pytest.mark.parametrize("candidates", [1, 2, 4, 6])
@@ -106,27 +117,49 @@ def test_the_expected_best_is_the_mean_over_all_draws(candidates):
 
 def test_a_perfect_predictor_loses_nothing_and_chance_loses_what_it_must():
     found = forecast.choices(CONFIG, planted()).set_index("predictor")
-    assert found.loc["alpha1", ["regret", "regret_all", "error"]].tolist() == pytest.approx([0, 0, 0], abs=1e-12)
+    assert found.loc["alpha1", ["regret", "regret_all", "error"]].tolist() == pytest.approx([0, 0, 0], abs=1e-9)
     values = [part["transfer_accuracy"].to_numpy() for _, part in planted().groupby("run")]
     assert found.loc["chance", "regret_all"] == pytest.approx(np.mean([v.max() - v.mean() for v in values]))
     assert found.loc["chance", "error"] > 0.1
 
 
-def test_the_jackknife_of_a_mean_is_its_standard_error():
-    table = pd.DataFrame({"recipe": list("abcdef"), "value": [1.0, 2, 4, 8, 16, 32]})
-    found = forecast._jackknifed("mean", table, lambda part: part["value"].mean())
-    half = 1.96 * table["value"].std() / len(table) ** 0.5
-    assert (found["mean_low"], found["mean_high"]) == pytest.approx((10.5 - half, 10.5 + half))
+def test_the_error_of_a_forecast_is_that_of_a_line_fitted_without_the_source():
+    rng = np.random.default_rng(0)
+    score, value = rng.normal(size=(2, 8))
+    times = np.array([1.0, 2, 0, 1, 3, 1, 0, 1])
+    drawn = np.repeat(np.arange(8), times.astype(int))
+    for known in (score, None):
+        off = []
+        for k in drawn:
+            others = drawn[drawn != k]
+            line = np.polynomial.Polynomial.fit(score[others], value[others], 0 if known is None else 1)
+            off.append(abs(value[k] - line(score[k])))
+        assert forecast.error(times, known, value) == pytest.approx(np.mean(off), rel=1e-9)
+
+
+def test_what_is_lost_counts_a_source_as_often_as_it_is_drawn():
+    rng = np.random.default_rng(0)
+    score, value = rng.normal(size=(2, 5))
+    times = np.array([2.0, 0, 1, 1, 2])
+    drawn = np.repeat(np.arange(5), [2, 0, 1, 1, 2])
+    lost = [max(value[list(few)]) - value[max(few, key=lambda k: score[k])] for few in combinations(drawn, 3)]
+    assert forecast.regret(3)(times, score, value) == pytest.approx(np.mean(lost), rel=1e-9)
+    best = np.mean([max(value[list(few)]) for few in combinations(drawn, 3)])
+    assert forecast.regret(3)(times, None, value) == pytest.approx(best - value[drawn].mean())
 
 
 def test_the_pool_is_what_is_published_and_each_source_once(record):
     sources = record.tables["sources"]
     images = sources[sources["domain"].str.startswith("images")]
     table = rows_of(published("vision"))
-    mine = table[table["series"].str.removesuffix("-shift").isin(CONFIG.series)]
-    assert sorted(images["alpha1"]) == sorted(mine["alpha1"])
+    mine = table[table["series"].str.removesuffix("-shift").isin(CONFIG.series) & (table["seed"] == 0)]
+    assert sorted(images.query("seed == 0")["alpha1"]) == sorted(mine["alpha1"])
     assert not images.duplicated(["domain", "run", "recipe"]).any()
     assert images["recipe"].nunique() == 5 * len(CONFIG.series)
+    moved = rows_of(published("similarity"), "transfers").query("attacked == 'target' and evaluated != 'target'")
+    assert sorted(sources.query("domain == 'similar domains'")["alpha1"]) == sorted(moved["alpha1"])  # T→S
+    texts = sources.query("domain == 'texts'")
+    assert texts["of_target"].mean() == 1 / 5
     assert set(forecast.files(CONFIG)) >= {f"vision/{name}" for name in published("vision")}
     assert all(path.is_file() for path in forecast.files(CONFIG, RESULTS).values())
 
@@ -162,6 +195,6 @@ def test_a_series_that_is_not_published_is_refused_by_name():
 
 def test_of_one_series_no_choice_is_made_since_its_runs_have_too_few_sources():
     one = CONFIG.model_copy(update={"series": ("trained",)})
-    few = forecast.pooled(one, {name: published(name) for name in ("vision", "similarity", "text")})
+    few = forecast.pooled(one, {name: published(name) for name in forecast.EXPERIMENTS})
     assert set(few["sources"].query("domain.str.startswith('images')")["kind"]) == {"trained"}
     assert few["choices"].empty

@@ -8,7 +8,7 @@ from scipy import stats
 from transformers import BertConfig
 
 from advtransfer.datasets import generated_texts, variants
-from advtransfer.experiments import selection, selection_texts, study
+from advtransfer.experiments import selection, selection_texts, study, study_checks
 from advtransfer.models.text import build
 from advtransfer.pages import study as page
 from advtransfer.ranking.truth import probe
@@ -217,7 +217,7 @@ def test_the_published_table_of_others_is_led_by_a_score_that_never_looks():
 def test_the_page_says_what_the_numbers_say(pooled):
     record = Record("study", {}, pooled[1], {}, {})
     said = page.answer(record).replace("matching distance", "LogME")  # both are the truth
-    assert "the first by the mean weighted τ is **LogME**" in said
+    assert "**LogME** orders sources best" in said
     assert len(page.numbers(record)) == len(study.PREDICTORS)
     assert page.pairs(record, "alpha1") is not None
     for figure in (page.figure(record), page.targets_figure(record), page.elsewhere_figure(record)):
@@ -236,6 +236,41 @@ def test_texts_have_the_same_analysis_without_the_number_of_weights(pooled):
     assert page.about_texts(record).startswith(f"{RECIPES} recipes")
     empty = study.of_texts(study.Config(), {})
     assert not page.about_texts(Record("study", {}, empty, {}, {}))
+
+
+def test_the_checks_take_shared_architectures_images_and_corpora_into_account():
+    rng = np.random.default_rng(0)
+    targets = ("cifar10-shift", "cifar10-noise", "tiny-animals", "tiny-vehicles")
+    known = rng.normal(size=5)  # of the architecture alone
+    rows = [
+        {"target": target, "architecture": name, "series": way, "recipe": f"{way} {name}", "alpha1": known[k],
+         "source_accuracy": known[k], "probe_accuracy": known[k] + 0.3 * rng.normal()}
+        for target in targets for k, name in enumerate("abcde") for way in "uvwxyz"
+    ]  # fmt: skip
+    sources = pd.DataFrame(rows)
+    scores = pd.DataFrame(
+        {"truth": "probe_accuracy", "predictor": ["alpha1", "source_accuracy"], "weighted": [0.9, 0.8]}
+    )
+    found = study_checks.checks(sources, study.PREDICTORS, scores, resamples=199, seed=0)
+    crossed = found[found["check"] == study_checks.CROSSED].set_index("predictor")
+    apart = study.judge(study.Config(resamples=199), sources, "probe_accuracy")["scores"].set_index("predictor")
+    widths = [each.loc["alpha1", high] - each.loc["alpha1", low] for each, low, high in (
+        (crossed, "low", "high"), (apart, "weighted_low", "weighted_high"),
+    )]  # fmt: skip
+    assert widths[0] > 1.2 * widths[1]  # thirty recipes are only five architectures
+    truth = sources.pivot_table(index="recipe", columns="target", values="probe_accuracy")
+    expected = []
+    for target in targets:
+        others = [name for name in targets if name[:4] != target[:4]]
+        expected.append(stats.weightedtau(truth[others].rank().mean(axis=1), truth[target]).statistic)
+    other = found[found["check"] == study_checks.OTHER_SET]["weighted"]
+    assert other.tolist() == [pytest.approx(np.mean(expected))]
+    texts = sources.replace({"target": dict(zip(targets, "abcd", strict=True))})
+    kept = texts[texts["architecture"] != texts["target"]]
+    taus = [stats.weightedtau(part["alpha1"], part["probe_accuracy"]).statistic for _, part in kept.groupby("target")]
+    found = study_checks.checks(texts, study.PREDICTORS, scores, resamples=9, seed=0)
+    row = found[(found["check"] == study_checks.OTHER_CORPORA) & (found["predictor"] == "alpha1")]
+    assert row["weighted"].tolist() == [pytest.approx(np.mean(taus))]
 
 
 def test_without_measurements_the_page_says_so():

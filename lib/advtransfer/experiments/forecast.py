@@ -1,28 +1,26 @@
 """Does α forecast transfer? The published source models taken together, and what is lost by trusting each predictor.
 
 A *run* is one target model with all sources that were transferred to its data: only these can be compared, because
-another target has other images and other accuracies. So every number here is made within runs. A *recipe* is a way to
-make a source, alike but for the seed: seeds of one recipe are no independent evidence, so they are drawn and permuted
-together.
+another target has other images and other accuracies. So every number here is made within runs. A *recipe* is one
+architecture in one way of training. A run counts if it has all recipes, so that architectures and ways are crossed.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from math import comb
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from advtransfer.experiments import crossed
 from advtransfer.experiments.protocol import SHORT
 from advtransfer.records.configs import Config as BaseConfig
-from advtransfer.records.published import RESULTS, Published, first_series, published, rows_of
+from advtransfer.records.published import RESULTS, Published, published, rows_of
 from advtransfer.records.record import Arrays, Tables
 from advtransfer.records.runs import recorded
-from advtransfer.statistics import correlate
 
 __all__ = ["PREDICTORS", "SCOPES", "TABLES", "Config", "expected_best", "files", "required", "run"]
 
@@ -40,20 +38,30 @@ PREDICTORS: dict[str, Literal[1, -1]] = {
 
 SCOPES = {
     "run": "all sources of a run",
+    "other corpora": "sources of other corpora",
     "architecture": "sources of one architecture",
     "architectures": "means of the architectures",
     "band": "sources of about the same accuracy",
     "given accuracy": "own accuracy held fixed",
+    "given both": "own accuracy and architecture held fixed",
 }
 """Which sources are compared with each other, in words for the page."""
+FIXED = ("given accuracy", "given both")
+"""The scopes in which own accuracy is held fixed, and α1 when own accuracy is the predictor."""
+ASKED = {"texts": ("run", "other corpora", "given accuracy"), "similar domains": ("run",)}
+"""The scopes of what is not images."""
+OF_IMAGES = tuple(scope for scope in SCOPES if scope != "other corpora")
 
-COLUMNS = ("domain", "kind", "series", "run", "seed", "recipe", "model", *PREDICTORS, "transfer_accuracy")
-"""What is known of a source; ``model`` is its architecture, or empty where all sources have the same."""
+COLUMNS = ("domain", "kind", "series", "run", "seed", "recipe", "model", *PREDICTORS, "transfer_accuracy", "of_target")
+"""What is known of a source. ``kind`` is its way of training; ``model`` its architecture, or what else makes sources
+alike: the classes that it has learnt, or its corpus. ``of_target``: it has learnt the target's own corpus."""
 
 IMAGES = ("trained", "brief", "slim", "unaugmented", "robust", "few")
 SUBSETS = "trained"
+TEXTS = ("tuned", "brief", "few")
 SHOWN = ("coverage.json", "schedules.json")  # beside the records: a page made from others is out of date
-TEXTS = ("whole", "minilm")  # the first that is published
+EXPERIMENTS = ("vision", "similarity", "selection_texts")
+ROWS_AT_LEAST = 5  # architectures, or what else is drawn as a whole
 
 
 class Config(BaseConfig):
@@ -64,7 +72,7 @@ class Config(BaseConfig):
     series: tuple[str, ...] = Field(IMAGES, min_length=1, description="series of image runs to pool, on all targets")
     candidates: int = Field(5, ge=2, le=100, description="sources among which one is chosen")
     band: float = Field(0.1, gt=0, le=1, description="width of a band of own accuracy")
-    resamples: int = Field(1999, ge=1, le=100_000, description="bootstrap samples and permutations")
+    resamples: int = Field(1999, ge=9, le=100_000, description="bootstrap samples and permutations")
 
     @field_validator("series")
     @classmethod
@@ -84,7 +92,7 @@ def files(config: Config, results: Path = RESULTS) -> dict[str, Path]:
     """The head of each published record that is read, with the digests of the rest; and what else the page shows."""
     records = {
         f"{experiment}/{name}": results / experiment / name / "record.json"
-        for experiment in ("vision", "similarity", "text")
+        for experiment in EXPERIMENTS
         for name in published(experiment, results)
     }
     return records | {name: path for name in SHOWN if (path := results / name).is_file()}
@@ -96,22 +104,23 @@ def run(config: Config) -> tuple[Tables, Arrays]:
 
     Tables: ``sources`` (every source that is pooled, with its domain, run and recipe); ``forecasts`` (correlations of
     accuracy after transfer with each predictor, by domain and scope); ``series`` (the same over the sources of one
-    series, and over all sources thrown together); ``choices`` (what is lost by trusting each predictor).
+    series, and over all of them); ``choices`` (what is lost by trusting each predictor).
     """
-    return pooled(config, {name: published(name) for name in ("vision", "similarity", "text")}), {}
+    return pooled(config, {name: published(name) for name in EXPERIMENTS}), {}
 
 
 def pooled(config: Config, records: Mapping[str, Published]) -> Tables:
     """The tables of a record."""
     images = image_sources(rows_of(records["vision"]))
     kept = images[images["kind"].isin(config.series)]
-    subsets, texts = subset_sources(records["similarity"]), text_sources(records["text"])
-    sources = pd.concat([part for part in (kept, subsets, texts) if len(part)], ignore_index=True)
+    parts = [kept, subset_sources(records["similarity"]), text_sources(records["selection_texts"])]
+    every = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    sources = pd.concat([complete(part) for _, part in every.groupby("domain", sort=False)], ignore_index=True)
     return {
         "sources": sources.astype({"seed": int}),
         "forecasts": forecasts(config, sources),
         "series": by_series(config, images),
-        "choices": choices(config, kept),
+        "choices": choices(config, sources[sources["domain"].str.startswith("images")]),
     }
 
 
@@ -119,48 +128,72 @@ def pooled(config: Config, records: Mapping[str, Published]) -> Tables:
 
 
 def image_sources(table: pd.DataFrame) -> pd.DataFrame:
-    """The sources of image runs. Series on several targets, such as trained and trained-shift, are of one kind."""
+    """The sources of image runs. Series on several targets, such as trained and trained-shift, are of one kind.
+
+    The older series have target models of their own, and so runs of their own.
+    """
     kind = table["series"].str.removesuffix("-shift")
+    run = table["target"] + ", seed " + table["seed"].astype(str)
     return _plain(
         table,
         domain="images, " + table["target"].map(SHORT),
         kind=kind,
         recipe=kind + " " + table["architecture"],
-        run=table["target"] + ", seed " + table["seed"].astype(str),
+        run=run.where(kind.isin(IMAGES), run + ", " + kind),
         model=table["label"],
     )
 
 
 def subset_sources(records: Published) -> pd.DataFrame:
-    """The sources of Table 3, which have learnt some classes of the target's domain or none."""
+    """The sources of Table 3, T→S: five networks that have learnt some classes of the target's domain or none.
+
+    Both domains have the same five networks. Their own accuracy is no predictor here, for each has its own classes.
+    """
     chosen = {name: record for name, record in records.items() if _series(name).removesuffix("-shift") == SUBSETS}
-    table = rows_of(chosen or records)
-    if table.empty:
-        return table
+    if not chosen:
+        return pd.DataFrame()
+    keys = ["series", "seed", "domain", "animals"]
+    reached = rows_of(chosen)[[*keys, "target", "transfer_accuracy"]].astype({"animals": str})
+    moved = rows_of(chosen, "transfers").query("attacked == 'target' and evaluated != 'target'")
+    moved = moved.rename(columns={"evaluated": "similarity"}).astype({"similarity": str})
+    learnt = rows_of(chosen)[["series", "seed", "domain", "similarity", "animals"]].astype(str).astype({"seed": int})
+    table = moved.drop(columns="target").merge(learnt, on=["series", "seed", "domain", "similarity"])
+    table = table.merge(reached, on=keys)
     return _plain(
-        table,
+        table.assign(source_accuracy=np.nan),
         domain="similar domains",
         kind=table["series"].str.removesuffix("-shift"),
-        recipe=table["domain"] + " from " + table["animals"].astype(str) + " animals",
+        recipe=table["animals"] + " animals",
         run=table["target"] + ", " + table["domain"] + ", seed " + table["seed"].astype(str),
-        model="",
+        model=table["animals"] + " animals",
     )
 
 
 def text_sources(records: Published) -> pd.DataFrame:
-    """The sources of Table 2, under the attack on words; own accuracy is that on the source's own corpus."""
-    if not (chosen := first_series(records, *TEXTS)):
-        return pd.DataFrame()
-    table = rows_of(chosen).query("view == 'word' and direction == 'T→S'")
-    own = rows_of(chosen, "models")[["corpus", "seed", "accuracy"]]
-    own = own.rename(columns={"corpus": "source", "accuracy": "source_accuracy"})
-    joined = table.merge(own, on=["source", "seed"])
-    run = "seed " + joined["seed"].astype(str)
-    return _plain(joined, domain="texts", kind=table["series"].iloc[0], recipe=joined["source"], run=run, model="")
+    """The text models of the study of scores; own accuracy is that on the source's own corpus."""
+    chosen = {name: record for name, record in records.items() if _series(name).partition("-")[0] in TEXTS}
+    table = rows_of(chosen)
+    if table.empty:
+        return table
+    kind = table["series"].str.partition("-")[0]
+    return _plain(
+        table.rename(columns={"probe_accuracy": "transfer_accuracy"}),
+        domain="texts",
+        kind=kind,
+        recipe=kind + " " + table["architecture"],
+        run=table["target"] + ", seed " + table["seed"].astype(str),
+        model=table["label"],
+        of_target=table["architecture"] == table["target"],
+    )
 
 
-def _plain(table: pd.DataFrame, **about: "str | pd.Series[Any]") -> pd.DataFrame:
-    return table.assign(**about)[list(COLUMNS)]
+def complete(sources: pd.DataFrame) -> pd.DataFrame:
+    """The sources of the runs that have all recipes of a domain."""
+    return sources[sources.groupby("run")["recipe"].transform("nunique") == sources["recipe"].nunique()]
+
+
+def _plain(table: pd.DataFrame, **about: "str | bool | pd.Series[Any]") -> pd.DataFrame:
+    return table.assign(**{"of_target": False, **about})[list(COLUMNS)]
 
 
 def _series(name: str) -> str:
@@ -173,73 +206,99 @@ def _series(name: str) -> str:
 def forecasts(config: Config, sources: pd.DataFrame) -> pd.DataFrame:
     """A row per domain, scope and predictor: Spearman's correlation within runs, with interval, p and numbers.
 
-    Ranks are taken among the sources that are compared, set to a mean of zero and put together. ``n`` counts sources,
-    ``recipes`` the groups that are drawn and permuted, ``runs`` the target models. Fewer than ten sources, or five
-    groups of them, have no row.
+    Ranks are taken among the sources that are compared, set to a mean of zero and put together. ``n`` counts the
+    sources that have another one to be compared with, ``rows`` and ``columns`` what is drawn and permuted as a whole
+    (`crossed`), ``runs`` the target models. ``ahead`` is how much larger the correlation of own accuracy is, with an
+    interval from the same draws. A domain with fewer than five rows has none here, nor has a scope in which no source
+    has another one to be compared with.
     """
     found = []
     for domain, part in sources.groupby("domain", sort=False):
-        for scope in SCOPES:
-            compared, group, given = _compared(config, part, scope)
-            for predictor in PREDICTORS:
-                if compared is not None and predictor != given:
-                    about = {"domain": domain, "scope": scope, "predictor": predictor}
-                    found.append(about | _score(config, compared, predictor, group, given))
-    return pd.DataFrame(found)
+        if part["model"].nunique() < ROWS_AT_LEAST:
+            continue
+        known = [name for name in PREDICTORS if part[name].notna().all()]
+        for scope in ASKED.get(str(domain), OF_IMAGES):
+            compared = _compared(config, part, scope)
+            for predictor in known:
+                about = {"domain": domain, "scope": scope, "predictor": predictor}
+                found.append(about | _score(config, compared, predictor, fixed=scope in FIXED))
+    return pd.DataFrame(found).dropna(subset="r", ignore_index=True)
 
 
-def _compared(config: Config, part: pd.DataFrame, scope: str) -> tuple[pd.DataFrame | None, str, str | None]:
-    """Centred ranks of the sources that a scope compares; what is drawn as a whole; what is held fixed."""
-    by, group, given = ["run"], "recipe", None
-    if scope == "given accuracy":
-        given = "source_accuracy"
+class Compared(NamedTuple):
+    """Sources with their ranks, and how they are crossed."""
+
+    ranks: pd.DataFrame
+    design: crossed.Design
+
+
+def _compared(config: Config, part: pd.DataFrame, scope: str) -> Compared:
+    """Ranks among the sources that a scope compares."""
+    by = ["run"]
+    if scope == "architectures":
+        known = [*PREDICTORS, "transfer_accuracy"]
+        part = part.groupby(["run", "model"], as_index=False, sort=False)[known].mean().assign(kind="mean")
+    elif scope in ("architecture", "given both"):
+        by = ["run", "model"]
+    elif scope == "other corpora":
+        part = part[~part["of_target"]]
     elif scope == "band":
         part, by = part.assign(band=part["source_accuracy"] // config.band), ["run", "band"]
-    elif scope != "run":
-        part, by = part[part["model"] != ""], ["run", "model"]
-        if scope == "architectures":
-            columns = [*PREDICTORS, "transfer_accuracy"]
-            part, by, group = part.groupby(by, as_index=False)[columns].mean(), ["run"], "model"
-    ranked = centred_ranks(part, by)
-    enough = len(ranked) >= 10 and ranked[group].nunique() >= 5
-    return (ranked if enough else None), group, given
+    return ranked(part, by)
 
 
-def centred_ranks(table: pd.DataFrame, by: list[str], least: int = 3) -> pd.DataFrame:
-    """Each row's predictors and accuracy as ranks among its group, from −½ to ½; groups of fewer than `least` go."""
-    columns = [*PREDICTORS, "transfer_accuracy"]
-    sizes = table.groupby(by)["transfer_accuracy"].transform("size")
-    table, sizes = table[sizes >= least], sizes[sizes >= least]
-    ranks = table.groupby(by)[columns].rank()
-    return table.assign(**{name: (ranks[name] - (sizes + 1) / 2) / sizes for name in columns})
+def ranked(part: pd.DataFrame, by: list[str]) -> Compared:
+    """Each source's predictors and accuracy as ranks within its group, from −½ to ½."""
+    columns = [name for name in (*PREDICTORS, "transfer_accuracy") if part[name].notna().all()]
+    sizes = part.groupby(by)["transfer_accuracy"].transform("size")
+    ranks = part.groupby(by)[columns].rank()
+    ranks = ranks.sub((sizes + 1) / 2, axis=0).div(sizes, axis=0)
+    return Compared(ranks, crossed.design(part, "model", "kind", by))
 
 
-def _score(
-    config: Config, ranked: pd.DataFrame, predictor: str, group: str, given: str | None = None
-) -> dict[str, float]:
-    held = ranked[given] if given else None
-    found = correlate(
-        ranked[predictor], ranked["transfer_accuracy"], given=held, groups=ranked[group], resamples=config.resamples
-    )
-    return {**found._asdict(), "recipes": ranked[group].nunique(), "runs": ranked["run"].nunique()}
+def _score(config: Config, compared: Compared, predictor: str, *, fixed: bool = False) -> dict[str, float]:
+    ranks, design = compared
+    x, y = ranks[predictor].to_numpy(), ranks["transfer_accuracy"].to_numpy()
+    other = "alpha1" if predictor == "source_accuracy" else "source_accuracy"
+    given = ranks[other].to_numpy() if fixed else None
+    found = crossed.correlate(design, x, y, given, resamples=config.resamples)
+    alone = np.bincount(design.group)[design.group] == 1
+    rows, columns, runs = (int(places.max()) + 1 for places in (design.row, design.column, design.run))
+    about = found._asdict() | {"n": int((~alone).sum()), "rows": rows, "columns": columns, "runs": runs}
+    if not fixed and "source_accuracy" in ranks and np.isfinite(found.r):
+        times = crossed.weights(design, config.resamples, seed=0)
+        own = ranks["source_accuracy"].to_numpy()
+        drawn = [crossed.correlations(times, design, v, y) for v in (own, x)]
+        low, high = np.nanquantile(drawn[0] - drawn[1], [0.025, 0.975])
+        once = np.ones((1, len(y)))
+        ahead = crossed.correlations(once, design, own, y)[0] - found.r
+        about |= {"ahead": float(ahead), "ahead_low": float(low), "ahead_high": float(high)}
+    return about
 
 
 def by_series(config: Config, images: pd.DataFrame) -> pd.DataFrame:
-    """Correlations within runs for each series of image runs, old and new; and over all sources, compared as if alike.
+    """Correlations within runs for each series of image runs, old and new; and over all of them.
 
-    In the last rows, ``series`` is "all": the sources of all targets are ranked together, which is a mistake that the
-    page shows.
+    ``series`` is "all" for every stored source within its run, and "ranked together" if the sources of all targets are
+    ranked as if they were alike, which is a mistake that the page shows. Here only architectures are drawn.
     """
+    images = images.assign(place=images["run"] + images["kind"], all=0)
+    parts = [(series, part, "run") for series, part in images.groupby("series", sort=False)]
+    new = images[images["kind"].isin(config.series)]
+    parts += [
+        ("all", images, "run"),
+        ("ranked together", images, "all"),
+        ("new, ranked together", new, "all"),
+    ]
     found = []
-    for series, part in images.groupby("series", sort=False):
+    for series, part, group in parts:
+        if part.empty:
+            continue
         about = {"series": series, "low_accuracy": part["source_accuracy"].min()}
         about |= {"high_accuracy": part["source_accuracy"].max(), "seeds": part["seed"].nunique()}
-        ranked = centred_ranks(part, ["run"])
+        part = part.assign(compared=part[group], run=part["place"], kind="")
         for predictor in ("source_accuracy", "alpha1"):
-            found.append({**about, "predictor": predictor, **_score(config, ranked, predictor, "recipe")})
-    ranked = centred_ranks(images.assign(all=0), ["all"])
-    for predictor in ("source_accuracy", "alpha1"):
-        found.append({"series": "all", "predictor": predictor, **_score(config, ranked, predictor, "recipe")})
+            found.append({**about, "predictor": predictor, **_score(config, ranked(part, ["compared"]), predictor)})
     return pd.DataFrame(found)
 
 
@@ -252,26 +311,77 @@ def choices(config: Config, images: pd.DataFrame) -> pd.DataFrame:
     """A row per domain and predictor: what one loses by trusting it, in shares of accuracy, averaged over runs.
 
     ``regret`` is the accuracy that the best of `candidates` sources, drawn at random from a run, has more than the one
-    with the best score among them; ``regret_all`` is the same with all sources of the run as candidates. ``error`` is
-    the mean absolute error of a straight line in the predictor, fitted to the other recipes of the run, at a recipe
-    that it has not seen. Intervals (``_low``, ``_high``) are those of a jackknife over recipes; ``regret_all`` has
-    none, for the one best source jumps. "chance" chooses at random, and forecasts the mean. Runs with fewer than twice
-    as many recipes as candidates are left out.
+    with the best score among them; ``regret_all`` is the same with all sources of the run as candidates, and has no
+    interval, for the one best source jumps. ``error`` is the mean absolute error of a straight line in the predictor,
+    fitted to the other recipes of the run, at a recipe that it has not seen. ``more`` is the regret minus that of own
+    accuracy. Intervals (``_low``, ``_high``) draw whole architectures and whole ways of training. "chance" chooses at
+    random, and forecasts the mean. Runs with fewer than twice as many recipes as candidates are left out.
     """
     found = []
     for domain, part in images.groupby("domain", sort=False):
-        large = part.groupby("run")["recipe"].transform("nunique") >= 2 * config.candidates
-        part = part[large]
-        if part.empty:
+        if part["recipe"].nunique() < 2 * config.candidates:
             continue
-        numbers = {"sources": len(part), "recipes": part["recipe"].nunique(), "runs": part["run"].nunique()}
-        for predictor in (*PREDICTORS, "chance"):
-            row: dict[str, object] = {"domain": domain, "predictor": predictor, **numbers}
-            row["regret_all"] = _regret(config, part, predictor, candidates=len(part))
-            for name, measure in (("regret", _regret), ("error", _error)):
-                row |= _jackknifed(name, part, partial(measure, config, predictor=predictor))
-            found.append(row)
+        design = crossed.design(part, "model", "kind", ["run"])
+        times = np.concatenate([np.ones((1, len(part))), crossed.weights(design, config.resamples, seed=0)])
+        runs = [np.flatnonzero(design.run == k) for k in np.unique(design.run)]
+        value = part["transfer_accuracy"].to_numpy()
+        known: dict[str, Floats | None] = {name: sign * part[name].to_numpy() for name, sign in PREDICTORS.items()}
+        known["chance"] = None
+        lost = {name: _mean_over(runs, times, score, value, regret(config.candidates)) for name, score in known.items()}
+        numbers = {"sources": len(part), "recipes": part["recipe"].nunique(), "runs": len(runs)}
+        for predictor, score in known.items():
+            row: dict[str, Any] = {"domain": domain, "predictor": predictor, **numbers}
+            row |= _drawn("regret", lost[predictor]) | _drawn("more", lost[predictor] - lost["source_accuracy"])
+            row |= _drawn("error", _mean_over(runs, times, score, value, error))
+            every = _mean_over(runs, times[:1], score, value, regret(min(map(len, runs))))
+            found.append({**row, "regret_all": every[0]})
     return pd.DataFrame(found)
+
+
+Measure = Callable[[Floats, "Floats | None", Floats], float]
+"""Of the times that each source of a run is drawn, its score (None: chance), and its value."""
+
+
+def _mean_over(
+    runs: list[NDArray[np.int64]], times: Floats, score: Floats | None, value: Floats, of: Measure
+) -> Floats:
+    """For each draw the mean of a measure over runs."""
+    each = [[of(row[k], None if score is None else score[k], value[k]) for k in runs] for row in times]
+    return np.mean(each, axis=1)
+
+
+def _drawn(name: str, values: Floats) -> dict[str, float]:
+    """The value, which comes first, and the interval of the draws after it."""
+    low, high = np.nanquantile(values[1:], [0.025, 0.975])
+    return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def regret(candidates: int) -> Measure:
+    """What is lost if the one with the best score among so many drawn sources is taken."""
+
+    def lost(times: Floats, score: Floats | None, value: Floats) -> float:
+        drawn = np.repeat(np.arange(len(value)), times.astype(int))
+        best = expected_best(value[drawn], value[drawn], candidates)
+        if score is None:
+            return float(best - value[drawn].mean())
+        return best - expected_best(score[drawn], value[drawn], candidates)
+
+    return lost
+
+
+def error(times: Floats, score: Floats | None, value: Floats) -> float:
+    """The mean absolute error of a line in the score, fitted without the source that it is asked for.
+
+    Leaving out source i changes its residual e of the fit to all by the factor 1 / (1 - h), where h is its leverage
+    (Belsley, Kuh and Welsch 1980).
+    """
+    columns = [np.ones_like(value)] if score is None else [np.ones_like(value), score]
+    x = np.stack(columns, 1)
+    gram = np.linalg.pinv(x.T @ (times[:, None] * x))
+    residual = value - x @ (gram @ (x.T @ (times * value)))
+    leverage = times * np.einsum("ij,jk,ik->i", x, gram, x)
+    kept = (times > 0) & (leverage < 1 - 1e-9)
+    return float(np.average(np.abs(residual[kept] / (1 - leverage[kept])), weights=times[kept]))
 
 
 def expected_best(score: Floats, value: Floats, candidates: int) -> float:
@@ -288,38 +398,3 @@ def expected_best(score: Floats, value: Floats, candidates: int) -> float:
     n = len(score)
     chosen = [comb(n - 1 - place, candidates - 1) / comb(n, candidates) for place in range(n)]
     return float(np.dot(chosen, value[order]))
-
-
-def _regret(config: Config, table: pd.DataFrame, predictor: str, candidates: int | None = None) -> float:
-    lost = []
-    for _, part in table.groupby("run"):
-        value = part["transfer_accuracy"].to_numpy()
-        size = min(candidates or config.candidates, len(part))
-        best = expected_best(value, value, size)
-        if predictor == "chance":
-            lost.append(best - value.mean())
-        else:
-            lost.append(best - expected_best(PREDICTORS[predictor] * part[predictor].to_numpy(), value, size))
-    return float(np.mean(lost))
-
-
-def _error(config: Config, table: pd.DataFrame, predictor: str) -> float:
-    errors = []
-    for _, part in table.groupby("run"):
-        for _, left_out in part.groupby("recipe"):
-            others = part.drop(left_out.index)
-            expected = np.full(len(left_out), others["transfer_accuracy"].mean())
-            if predictor != "chance":
-                line = np.polynomial.Polynomial.fit(others[predictor], others["transfer_accuracy"], 1)
-                expected = line(left_out[predictor].to_numpy())
-            errors.append(np.abs(left_out["transfer_accuracy"].to_numpy() - expected).mean())
-    return float(np.mean(errors))
-
-
-def _jackknifed(name: str, table: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> dict[str, float]:
-    """A measure of a table with its interval, from leaving out one recipe after the other (Efron and Stein 1981)."""
-    value = measure(table)
-    left = np.array([measure(table[table["recipe"] != recipe]) for recipe in table["recipe"].unique()])
-    n = len(left)
-    half = 1.96 * np.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum())
-    return {name: value, f"{name}_low": value - half, f"{name}_high": value + half}

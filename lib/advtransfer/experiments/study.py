@@ -19,6 +19,7 @@ from advtransfer import ranking
 from advtransfer.datasets.variants import VARIANTS
 from advtransfer.experiments.forecast import expected_best
 from advtransfer.experiments.selection import SCORES
+from advtransfer.experiments.study_checks import checks
 from advtransfer.ranking.comparing import weighted_tau
 from advtransfer.records import shipped
 from advtransfer.records.configs import Config as BaseConfig
@@ -29,9 +30,9 @@ from advtransfer.statistics import spearman_rows
 
 __all__ = ["BASELINES", "TABLES", "Config", "files", "required", "run"]
 
-OF_TEXTS = ("sources", "scores", "by_target", "differences")
+OF_TEXTS = ("sources", "scores", "by_target", "differences", "checks")
 """The tables that are made for texts, too, where their names begin with ``text_``."""
-TABLES = ("sources", "scores", "by_target", "differences", "control", "elsewhere", *(f"text_{n}" for n in OF_TEXTS))
+TABLES = (*OF_TEXTS, "control", "elsewhere", *(f"text_{n}" for n in OF_TEXTS))
 """The tables of a record."""
 
 Sign = Literal[1, -1]
@@ -84,8 +85,9 @@ def run(config: Config) -> tuple[Tables, Arrays]:
 
     Tables: ``sources`` (every source on every target); ``scores`` (each predictor with its mean agreement over targets,
     and intervals); ``by_target`` (the same for each target); ``differences`` (paired, against α1 and own accuracy);
-    ``control`` (α1 with ‖Δ_SS‖ held fixed, and robust against standard sources); ``elsewhere`` (the same question asked
-    of the table that Shao et al. published); and those of `OF_TEXTS` for sources and targets of texts.
+    ``checks`` (`study_checks`); ``control`` (α1 with ‖Δ_SS‖ held fixed, and robust against standard sources);
+    ``elsewhere`` (the same question asked of the table that Shao et al. published); and those of `OF_TEXTS` for sources
+    and targets of texts.
     """
     images, texts = (published(kind) for kind in KINDS)
     return pooled(config, images) | of_texts(config, texts), {}
@@ -112,9 +114,10 @@ def judged(config: Config, sources: pd.DataFrame) -> Tables:
     parts = [part for part in found if part is not None]
     joined = {
         name: pd.concat([part[name] for part in parts], ignore_index=True) if parts else pd.DataFrame()
-        for name in OF_TEXTS[1:]
+        for name in ("scores", "by_target", "differences")
     }
-    return {"sources": sources, **joined}
+    checked = checks(trained, PREDICTORS, joined["scores"], resamples=config.resamples, seed=config.seed)
+    return {"sources": sources, **joined, "checks": checked}
 
 
 def sources_of(records: Mapping[str, Record]) -> pd.DataFrame:

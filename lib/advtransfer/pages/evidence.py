@@ -106,7 +106,17 @@ def about_coverage() -> str:
 
 def held(what: str, n: int) -> str:
     """How often one kind of interval holds the truth, from the least to the most over the truths that were tried."""
-    shares = [100 * row["held"] for row in _stored("coverage.json") if row["what"] == what and row["n"] == n]
+    return _share("held", what, n)
+
+
+def rejected(what: str, n: int) -> str:
+    """How often its p is at most 0.05 where there is nothing to find."""
+    return _share("rejected", what, n)
+
+
+def _share(column: str, what: str, n: int) -> str:
+    rows = [row for row in _stored("coverage.json") if row["what"] == what and row["n"] == n]
+    shares = [100 * row[column] for row in rows if column in row]
     if not shares:
         return "an unknown share of samples"
     low, high = min(shares), max(shares)

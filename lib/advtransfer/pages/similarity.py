@@ -59,21 +59,15 @@ def _parts(everything: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def findings(runs: Runs) -> dict[str, Any]:
     """What other pages quote of this one."""
     judged = {domain: _verdict(runs, domain) for domain in WORDS}
-    parts = [
-        f"with {WORDS[domain]}, r = {verdict.correlation}, {verdict.word}"
-        for domain, verdict in judged.items()
-        if verdict
-    ]
-    text = "; ".join(parts)
     return {
         "similarity_in_print": paper(runs),
-        "similarity_alpha1": Finding(text or NOT_RUN, tuple(filter(None, judged.values())), size(runs)),
         **{
             f"similarity_{domain}": Finding(f"r = {verdict.correlation}", (verdict,), size(runs))
             if verdict
             else Finding(NOT_RUN)
             for domain, verdict in judged.items()
         },
+        "similarity_images": over_images(runs),
         "similarity_knowledge": (knowledge := with_similarity(runs, "transfer_accuracy")),
         "similarity_attacks": (attacks := with_similarity(runs, "alpha1")),
         "similarity_both": Finding(
@@ -94,16 +88,32 @@ def paper(runs: Runs) -> Finding:
 
 def with_similarity(runs: Runs, outcome: str) -> Finding:
     """Whether accuracy after transfer, or α1, rises with the share of the target's classes that a source has learnt."""
-    parts, judged = _by_domain(runs), {}
-    for domain, words in WORDS.items():
-        if len(rows := parts.get(domain, pd.DataFrame())) < 3:
-            continue
-        means = rows.groupby("similarity", as_index=False)[outcome].mean()
-        found = conclusions.correlation(means["similarity"], means[outcome], "spearman", resamples=499)
-        word = verdicts.judge_correlation(found, claimed=1)
-        judged[words] = Verdict.of(f"{outcome} rises with similarity, {domain}", found, word, _by(runs))
+    found = {words: _along(runs, domain, outcome) for domain, words in WORDS.items()}
+    judged = {words: verdict for words, verdict in found.items() if verdict}
     said = "; ".join(f"with {words}, {_ordered(verdict)}, {verdict.word}" for words, verdict in judged.items())
     return Finding(said or NOT_RUN, tuple(judged.values()), size(runs))
+
+
+def _along(runs: Runs, domain: str, outcome: str) -> Verdict | None:
+    """The rank correlation of similarity with an outcome in one domain."""
+    rows = _by_domain(runs).get(domain, pd.DataFrame())
+    if len(rows) < 3:
+        return None
+    means = rows.groupby("similarity", as_index=False)[outcome].mean()
+    found = conclusions.correlation(means["similarity"], means[outcome], "spearman", resamples=499)
+    word = verdicts.judge_correlation(found, claimed=1)
+    return Verdict.of(f"{outcome} rises with similarity, {domain}", found, word, _by(runs))
+
+
+def over_images(runs: Runs) -> Finding:
+    """Whether images with a larger α1(x) have a smaller loss, over the images of each stored source."""
+    judged = []
+    for label, domain, source, scores in _samples(runs):
+        if label.startswith(STORED):
+            score = conclusions.row(scores, method="pearson")
+            word = verdicts.judge_correlation(score, claimed=-1)
+            judged.append(Verdict.of(f"loss falls with α1(x), {domain}, {source}% shared", score, word, STORED))
+    return Finding(verdicts.tally(judged) if judged else NOT_RUN, tuple(judged), size(runs))
 
 
 def _ordered(verdict: Verdict) -> str:
@@ -205,13 +215,48 @@ def departures(runs: Runs) -> pd.DataFrame:
 
 
 def answer(runs: Runs) -> str:
-    """What this page finds, in four sentences."""
-    found = findings(runs)
+    """What this page finds, in words; `found` has the numbers."""
+    judged = _questions(runs)
+    said = [
+        f"**With {words}**: {'; '.join(f'{question}: {verdict.said}' for question, verdict in asked.items())}."
+        for words, asked in judged.items()
+    ]
     return (
-        f"**The paper's own five rows**: accuracy after transfer rises with α1, {found['similarity_in_print']}. "
-        f"**Ours**: {found['similarity_alpha1'].sized}. Does each rise with similarity itself? By Spearman's "
-        f"correlation, **accuracy**: {found['similarity_knowledge']}; **α1**: {found['similarity_attacks']}."
+        f"**The paper's own five rows**: accuracy after transfer rises with α1, {paper(runs)}. Our five networks, for "
+        f"two targets ({size(runs)}): {' '.join(said) or NOT_RUN}"
     )
+
+
+def found(runs: Runs) -> pd.DataFrame:
+    """The numbers behind the answer."""
+    rows = [
+        {
+            "target": words,
+            "question": question,
+            "r": verdict.cell,
+            "p": tables.probability(verdict.p),
+            "n": verdict.n,
+            "verdict": verdict.said,
+        }
+        for words, asked in _questions(runs).items()
+        for question, verdict in asked.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _questions(runs: Runs) -> dict[str, dict[str, Verdict]]:
+    """The verdicts by target and question."""
+    asked: dict[str, dict[str, Verdict]] = {words: {} for words in WORDS.values()}
+    for domain, words in WORDS.items():
+        if verdict := _verdict(runs, domain):
+            asked[words]["accuracy rises with α1 (Pearson)"] = verdict
+        for outcome, question in (
+            ("transfer_accuracy", "accuracy rises with similarity (Spearman)"),
+            ("alpha1", "α1 rises with similarity (Spearman)"),
+        ):
+            if verdict := _along(runs, domain, outcome):
+                asked[words][question] = verdict
+    return {words: each for words, each in asked.items() if each}
 
 
 def forecast(runs: Runs) -> Figure:

@@ -10,11 +10,11 @@ from IPython.display import Markdown
 from advtransfer.records.configs import Config
 
 FEW = 5
-"""An interval from at most so many points has a mark."""
+"""An interval from at most so many independent points has a mark."""
 MARK = "†"
 NOTE = (
-    f"{MARK} An interval from {FEW} points or fewer. It holds the truth less often than 95 times in 100, and can be "
-    "far too short or as wide as the scale ({ref}`intervals-checked`)."
+    f"{MARK} The interval rests on {FEW} independent points or fewer. It holds the truth less often than 95 times in "
+    "100, and can be far too short or as wide as the scale ({ref}`intervals-checked`)."
 )
 """What a page says below a table with a marked interval."""
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -89,16 +89,22 @@ def power(value: float) -> str:
 def show(content: pd.DataFrame | str | None) -> Markdown | None:
     """A table or a text for the page; both may hold Markdown and formulas. Nothing for None or an empty table.
 
-    Columns of numbers are set right, with or without an interval; the others left. Below a table with a marked
-    interval stands what the mark means.
+    Columns of numbers are set right, with or without an interval; the others left. Below a marked interval stands what
+    the mark means.
     """
-    if content is None or isinstance(content, str):
-        return content if content is None else Markdown(content)
+    if content is None:
+        return None
+    if isinstance(content, str):
+        return _noted(content)
     if content.empty:
         return None
     cells = content.map(lambda cell: cell.replace("|", r"\|") if isinstance(cell, str) else cell)  # no new column
     sides = ["right" if all(map(_is_number, cells[name])) else "left" for name in cells]
     text = cells.to_markdown(index=False, colalign=sides, disable_numparse=True)
+    return _noted(text)
+
+
+def _noted(text: str) -> Markdown:
     return Markdown(f"{text}\n\n{NOTE}" if f"]{MARK}" in text else text)
 
 

@@ -20,14 +20,14 @@ MIME = "application/vnd.advtransfer.finding+json"  # of a finding as data
 RULE = (
     "*reproduced*: the 95% interval lies on the claimed side of zero; "
     "*reversed*: it lies on the other side; "
-    "*direction only*: it contains zero, but the estimate is on the claimed side, and the interval does not reach as "
-    "far to the other side; "
+    "*direction only*: it contains zero, but the estimate is on the claimed side, and farther from zero than the "
+    "interval reaches on the other side; "
     "*cannot tell*: everything else"
 )
 """How `judge` decides, in words for the page."""
 RULE_WITH_P = (
-    f"{RULE}. *Reproduced* and *reversed* also ask for a permutation p of at most {SIGNIFICANT:g}; without it they "
-    "become *direction only* and *cannot tell*"
+    f"{RULE}. Where a permutation p is above {SIGNIFICANT:g}, *reproduced* becomes *direction only*, and *reversed* "
+    "becomes *cannot tell*"
 )
 """How `judge_correlation` decides, in words for the page."""
 
@@ -80,11 +80,15 @@ class Verdict:
     """Whose numbers these are: "paper", "stored" or "rebuilt here"."""
     claimed: bool = True
     """Whether the paper claims it."""
+    units: int = 0
+    """How many of the points are drawn one by one, if these are fewer."""
 
     @classmethod
-    def of(cls, claim: str, found: Correlation, word: Word, run: str = "", *, claimed: bool = True) -> "Verdict":
+    def of(
+        cls, claim: str, found: Correlation, word: Word, run: str = "", *, claimed: bool = True, units: int = 0
+    ) -> "Verdict":
         """The verdict on a correlation."""
-        return cls(claim, word, found.r, found.low, found.high, found.n, found.p, run, claimed)
+        return cls(claim, word, found.r, found.low, found.high, found.n, found.p, run, claimed, units)
 
     @property
     def said(self) -> str:
@@ -101,12 +105,12 @@ class Verdict:
     @property
     def cell(self) -> str:
         """The same for a table, with a mark where few points are behind it."""
-        return tables.interval(self.estimate, self.low, self.high, n=self.n)
+        return tables.interval(self.estimate, self.low, self.high, n=self.units or self.n)
 
     @property
     def correlation(self) -> str:
         """The estimate with its interval, p and n."""
-        return f"{self.interval}, p = {tables.probability(self.p)}, n = {self.n}"
+        return f"{self.cell}, p = {tables.probability(self.p)}, n = {self.n}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,142 @@
+"""Correlations over sources that are crossed: every architecture in every way of training.
+
+Two sources of one architecture are much alike, and so are two that were trained in one way. So neither sources nor
+pairs of architecture and way are independent evidence. The intervals draw whole architectures and whole ways (the
+pigeonhole bootstrap, Owen 2007), and p permutes whole architectures and whole ways. If only one of the two varies,
+that one is drawn and permuted.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import permutations, product
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from advtransfer.statistics import Correlation
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
+LEVEL = 0.95
+
+
+class Design(NamedTuple):
+    """Where each of N sources stands, as numbers from 0."""
+
+    run: Places
+    row: Places
+    """Its architecture, or whatever else is drawn and permuted as a whole."""
+    column: Places
+    """Its way of training, likewise."""
+    group: Places
+    """The sources among which it was ranked."""
+
+
+def design(table: pd.DataFrame, row: str, column: str, by: list[str]) -> Design:
+    """The design of a table of sources with a column ``run``. A run may lack pairs of row and column.
+
+    Raises
+    ------
+    ValueError
+        A run has a pair of row and column twice.
+    """
+    if (twice := table.duplicated(["run", row, column])).any():
+        pair = table.loc[twice, ["run", row, column]].iloc[0].tolist()
+        raise ValueError(f"{row}, {column} of run {pair[0]!r}: {pair[1]!r}, {pair[2]!r} occurs twice; expected once")
+    run, rows, columns = (pd.factorize(table[name])[0].astype(np.int64) for name in ("run", row, column))
+    return Design(run, rows, columns, table.groupby(by, sort=False).ngroup().to_numpy().astype(np.int64))
+
+
+def weights(made: Design, resamples: int, seed: int) -> Floats:
+    """How often each source is drawn, (B, N), if rows and columns are drawn with repetition."""
+    rng = np.random.default_rng(seed)
+    times = np.ones((resamples, len(made.row)))
+    for places in (made.row, made.column):
+        size = places.max() + 1
+        if size > 1:
+            times *= rng.multinomial(size, np.full(size, 1 / size), resamples)[:, places]
+    return times
+
+
+def correlations(times: Floats, made: Design, x: Floats, y: Floats, given: Floats | None = None) -> Floats:
+    """Pearson's correlation of x and y (N,) or (B, N) within groups, each source as often as `times` (B, N) says.
+
+    With `given` it is the partial correlation. NaN where a variable is constant within every group.
+    """
+    x, y, *rest = (_centred(v, times, made.group) for v in ((x, y) if given is None else (x, y, given)))
+    xy = _correlation(times, x, y)
+    if not rest:
+        return xy
+    xz, yz = _correlation(times, x, rest[0]), _correlation(times, y, rest[0])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+    return np.where(np.isfinite(r), np.clip(r, -1, 1), np.nan)
+
+
+def correlate(
+    made: Design, x: Floats, y: Floats, given: Floats | None = None, *, resamples: int = 1999, seed: int = 0
+) -> Correlation:
+    """The correlation with its interval and p, which is twice the smaller tail: exact if there are few permutations.
+
+    With `given`, p permutes what a linear fit on it leaves of x (Freedman and Lane 1983). All are NaN where a variable
+    is constant within every group.
+    """
+    once = np.ones((1, len(x)))
+    r = float(correlations(once, made, x, y, given)[0])
+    if math.isnan(r):
+        return Correlation(math.nan, math.nan, math.nan, math.nan, len(x))
+    drawn = correlations(weights(made, resamples, seed), made, x, y, given)
+    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    x = _centred(x, once, made.group)[0]
+    fitted = np.zeros_like(x)
+    if given is not None:
+        z = _centred(given, once, made.group)[0]
+        fitted = z * (x @ z / (z @ z))
+    order, every = _orders(made, resamples, seed)
+    permuted = correlations((order >= 0).astype(float), made, (x - fitted)[order] + fitted, y, given)
+    close = 1e-9  # equal but for rounding
+    tails = [int(np.sum(tail)) for tail in (permuted >= r - close, permuted <= r + close)]
+    p = min(tails) / len(order) if every else (min(tails) + 1) / (len(order) + 1)
+    return Correlation(r, float(low), float(high), min(1.0, 2 * p), len(x))
+
+
+def _orders(made: Design, resamples: int, seed: int) -> tuple[Places, bool]:
+    """For each permutation of rows and columns the source that takes each one's place; whether these are all.
+
+    Where a run lacks that source, the number is negative.
+    """
+    sizes = [int(places.max()) + 1 for places in (made.run, made.row, made.column)]
+    at = np.full(sizes, -1)
+    at[made.run, made.row, made.column] = np.arange(len(made.run))
+    rows, columns = sizes[1:]
+    every = math.factorial(rows) * math.factorial(columns) <= resamples
+    drawn = _all(rows, columns) if every else _some(rows, columns, resamples, seed)
+    return np.array([at[made.run, first[made.row], second[made.column]] for first, second in drawn]), every
+
+
+def _all(rows: int, columns: int) -> Iterator[tuple[Places, Places]]:
+    for a, b in product(permutations(range(rows)), permutations(range(columns))):
+        yield np.array(a), np.array(b)
+
+
+def _some(rows: int, columns: int, resamples: int, seed: int) -> Iterator[tuple[Places, Places]]:
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        yield rng.permutation(rows), rng.permutation(columns)
+
+
+def _centred(values: Floats, times: Floats, group: Places) -> Floats:
+    """Values (N,) or (B, N) minus their mean in each group, weighted by `times` (B, N)."""
+    member = np.eye(group.max() + 1)[group]  # (N, groups)
+    totals = times @ member
+    with np.errstate(invalid="ignore"):
+        means = (times * values) @ member / totals
+    return values - np.nan_to_num(means)[:, group]  # a group that is not drawn has no weight
+
+
+def _correlation(times: Floats, a: Floats, b: Floats) -> Floats:
+    ab, aa, bb = ((times * u * v).sum(1) for u, v in ((a, b), (a, a), (b, b)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where((aa > 1e-12) & (bb > 1e-12), np.clip(ab / np.sqrt(aa * bb), -1, 1), np.nan)

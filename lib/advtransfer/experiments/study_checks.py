@@ -1,0 +1,73 @@
+"""What the answer of the study depends on: checks that were added after the results were seen.
+
+Recipes of one architecture are alike, several targets show the same images, and some text models have learnt the
+target's own corpus. The plan of `study` treats all of these as they come; here they are taken into account.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from advtransfer.experiments import crossed
+from advtransfer.ranking.comparing import weighted_tau
+
+Floats = NDArray[np.float64]
+CROSSED, OTHER_SET, OTHER_CORPORA = "architectures and ways drawn", "rank on the other images", "other corpora"
+NAMED = ("alpha1", "source_accuracy")
+"""The predictors that are checked, with the best one of the study."""
+
+
+def checks(
+    sources: pd.DataFrame, predictors: Mapping[str, int], scores: pd.DataFrame, *, resamples: int, seed: int
+) -> pd.DataFrame:
+    """A row per check and predictor, with the mean weighted τ over targets; the first check has an interval, too."""
+    if sources.empty or scores.empty:
+        return pd.DataFrame({"check": [], "predictor": [], "weighted": []})
+    main = scores[scores["truth"] == "probe_accuracy"].set_index("predictor")["weighted"]
+    named = list(dict.fromkeys([str(main.idxmax()), *NAMED]))
+    rows: list[dict[str, Any]] = []
+    for name in [name for name in named if name in predictors and name in sources]:
+        low, high = _drawn(sources, name, predictors[name], resamples, seed)
+        value = main.to_dict()[name]
+        rows.append({"check": CROSSED, "predictor": name, "weighted": value, "low": low, "high": high})
+    if (cifar := sources["target"].str.startswith("cifar10")).any() and not cifar.all():
+        rows.append({"check": OTHER_SET, "predictor": "elsewhere", "weighted": _other_set(sources, cifar)})
+    if (own := sources["architecture"] == sources["target"]).any():
+        parts = list(sources[~own].groupby("target"))
+        for name in named:
+            pairs = [(part[name].to_numpy(float), part["probe_accuracy"].to_numpy(float)) for _, part in parts]
+            found = [weighted_tau(predictors[name] * score, truth) for score, truth in pairs]
+            rows.append({"check": OTHER_CORPORA, "predictor": name, "weighted": float(np.mean(found))})
+    return pd.DataFrame(rows)
+
+
+def _drawn(sources: pd.DataFrame, name: str, sign: int, resamples: int, seed: int) -> tuple[float, float]:
+    """The interval of the mean weighted τ if whole architectures, whole ways of training and targets are drawn."""
+    part = sources.groupby(["target", "architecture", "series"], as_index=False)[[name, "probe_accuracy"]].mean()
+    made = crossed.design(part.assign(run=part["target"]), "architecture", "series", ["target"])
+    times = crossed.weights(made, resamples, seed).astype(int)
+    rng = np.random.default_rng(seed)
+    score, truth = sign * part[name].to_numpy(float), part["probe_accuracy"].to_numpy(float)
+    targets = [np.flatnonzero(made.run == k) for k in range(made.run.max() + 1)]
+    means = []
+    for row in times:
+        drawn = [np.repeat(targets[k], row[targets[k]]) for k in rng.integers(len(targets), size=len(targets))]
+        means.append(np.mean([weighted_tau(score[each], truth[each]) for each in drawn]))
+    low, high = np.nanquantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _other_set(sources: pd.DataFrame, first: "pd.Series[bool]") -> float:
+    """The mean weighted τ of a recipe's mean rank on the targets that are made of other images."""
+    truth = sources.groupby(["recipe", "target"])["probe_accuracy"].mean().unstack().dropna()  # noqa: PD010
+    ranks = truth.rank()
+    inside = set(sources.loc[first, "target"])
+    found = []
+    for target in truth:
+        others = [name for name in truth if (name in inside) != (target in inside)]
+        found.append(stats.weightedtau(ranks[others].mean(axis=1), truth[target]).statistic)
+    return float(np.mean(found))

@@ -1,0 +1,116 @@
+"""Correlations over crossed sources: the plain coefficient, drawn and permuted by rows and columns as wholes."""
+
+from itertools import permutations, product
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from advtransfer.experiments import crossed
+
+
+def table(rows=4, columns=3, runs=2, seed=0):
+    """Sources in every pair of row and column of each run, in no order."""
+    rng = np.random.default_rng(seed)
+    places = list(product([f"run {k}" for k in range(runs)], "abcdefg"[:rows], "uvwxyz"[:columns]))
+    made = pd.DataFrame(places, columns=["run", "row", "column"])
+    made[["x", "y", "z"]] = rng.normal(size=(len(made), 3)) + 0.5 * rng.normal(size=(len(made), 1))
+    return made.sample(frac=1, random_state=seed)
+
+
+def design(made, by=("run",)):
+    return crossed.design(made, "row", "column", list(by))
+
+
+def within(made, name, times=1.0):
+    """Deviations from each run's weighted mean."""
+    weighed = made.assign(times=times, product=made[name] * times).groupby("run")[["times", "product"]].transform("sum")
+    return (made[name] - weighed["product"] / weighed["times"]).to_numpy()
+
+
+def columns_of(made):
+    return (made[name].to_numpy() for name in ("x", "y", "z"))
+
+
+def test_the_coefficient_is_pearsons_of_the_deviations_from_each_runs_mean():
+    made = table()
+    x, y, z = columns_of(made)
+    once = np.ones((1, len(made)))
+    r = crossed.correlations(once, design(made), x, y)[0]
+    assert r == pytest.approx(stats.pearsonr(within(made, "x"), within(made, "y")).statistic, rel=1e-12)
+    held = crossed.correlations(once, design(made), x, y, z)[0]
+    a, b, c = (within(made, name) for name in ("x", "y", "z"))
+    left = [v - c * (v @ c) / (c @ c) for v in (a, b)]  # residuals
+    assert held == pytest.approx(left[0] @ left[1] / np.sqrt((left[0] @ left[0]) * (left[1] @ left[1])), rel=1e-10)
+
+
+def test_a_source_that_is_drawn_twice_counts_as_two():
+    made = table(runs=1)
+    times = crossed.weights(design(made), 50, seed=0)
+    drawn = crossed.correlations(times, design(made), *list(columns_of(made))[:2])
+    for row, r in zip(times.astype(int), drawn, strict=True):
+        again = made.loc[made.index.repeat(row)]
+        expected = again["x"].corr(again["y"]) if np.ptp(again["x"]) > 0 else np.nan
+        assert r == pytest.approx(expected, rel=1e-9, nan_ok=True)
+
+
+def test_whole_rows_and_columns_are_drawn_and_as_many_as_there_are():
+    made = table()
+    times = crossed.weights(design(made), 200, seed=0)
+    assert set(times.sum(1)) == {len(made)}
+    grid = made.assign(times=times[0]).pivot_table(index="row", columns="column", values="times", aggfunc=list)
+    counts = np.array([[cell[0] for cell in row] for row in grid.to_numpy()])
+    assert (np.linalg.matrix_rank(counts), counts.sum()) == (1, 12)  # a product of rows and columns
+    assert all(min(cell) == max(cell) for row in grid.to_numpy() for cell in row)  # alike in both runs
+    one = crossed.weights(design(table(columns=1)), 200, seed=0)
+    assert one.std() > 0
+
+
+def test_p_counts_every_permutation_of_rows_and_of_columns():
+    made = table(rows=4, columns=3)
+    x, y, _ = columns_of(made)
+    found = crossed.correlate(design(made), x, y, resamples=4 * 3 * 2 * 3 * 2)
+    grid = made.assign(x=within(made, "x")).set_index(["run", "row", "column"])["x"]
+    drawn = []
+    for rows, columns in product(permutations("abcd"), permutations("uvw")):
+        to = dict(zip("abcd", rows, strict=True)) | dict(zip("uvw", columns, strict=True))
+        moved = [grid[(run, to[row], to[column])] for run, row, column in made[["run", "row", "column"]].to_numpy()]
+        drawn.append(stats.pearsonr(moved, within(made, "y")).statistic)
+    tails = [np.mean(np.array(drawn) >= found.r - 1e-12), np.mean(np.array(drawn) <= found.r + 1e-12)]
+    assert found.p == pytest.approx(min(1, 2 * min(tails)))
+    few = crossed.correlate(design(made), x, y, resamples=143)  # one too few for all
+    assert few.p == pytest.approx(found.p, abs=0.15)
+    assert few.p >= 2 / 144
+
+
+def test_neither_the_order_of_the_sources_nor_their_names_matter():
+    made = table(rows=5, columns=4)
+    again = made.sample(frac=1, random_state=3).replace({"row": {"a": "z"}, "column": {"u": "t"}})
+    both = [crossed.correlate(design(each), *columns_of(each), resamples=999) for each in (made, again)]
+    assert both[0].r == pytest.approx(both[1].r, rel=1e-12)
+    assert both[0].p == pytest.approx(both[1].p, abs=0.06)
+
+
+def test_what_a_run_lacks_is_left_out_and_twice_is_refused():
+    made = table()
+    x, y, _ = columns_of(made[1:])
+    found = crossed.correlate(design(made[1:]), x, y, resamples=199)
+    assert found.n == len(made) - 1
+    assert -1 <= found.low <= found.r <= found.high <= 1
+    with pytest.raises(ValueError, match=r"occurs twice; expected once"):
+        design(pd.concat([made, made[:1]]))
+
+
+def test_nothing_is_found_in_what_only_shares_rows():
+    """Where architecture decides everything, 30 sources are five: p must not count them as thirty."""
+    rejected = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        rows = rng.normal(size=(2, 5, 1)) + 0.2 * rng.normal(size=(2, 5, 6))
+        x, y = rows.reshape(2, 30)
+        places = [values.ravel() for values in np.indices((5, 6))]
+        made = crossed.Design(np.zeros(30, int), *places, np.zeros(30, int))
+        rejected += crossed.correlate(made, x, y, resamples=199, seed=seed).p <= 0.05
+    assert stats.binomtest(rejected, 200, 0.05).pvalue > 0.001
+    assert rejected > 0
