@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from advtransfer.experiments import study, study_checks
+from advtransfer.experiments.selection import SCORES
 from advtransfer.pages import evidence, ranked, tables
 from advtransfer.pages.verdicts import SIGNIFICANT, Finding
 from advtransfer.records.record import Record
@@ -126,7 +127,7 @@ def labels(record: Record) -> str:
     found = _main(record, "differences")
     if found.empty:
         return NOT_YET
-    pairs = found.query("against == 'source_accuracy' and predictor in @SCORES").set_index("predictor")
+    pairs = found[(found["against"] == "source_accuracy") & found["predictor"].isin(SCORES)].set_index("predictor")
     better = [label(str(name)) for name, row in pairs.iterrows() if row["low"] > 0 and row["p_holm"] <= SIGNIFICANT]
     lost = _main(record, "scores").set_index("predictor")["regret_few"]
     least, most = str(lost[pairs.index].idxmin()), str(lost[pairs.index].idxmax())
