@@ -171,10 +171,10 @@ def against_known(runs: Runs) -> str | None:
         epochs = settings["epochs" if name in protocol.RESIDUAL else "plain_epochs"]
         gap = 100 * (row.source_accuracy - row.accuracy)
         near = "within 3 points" if abs(gap) <= 3 else f"{abs(gap):.0f} points {'above' if gap > 0 else 'below'}"
-        parts.append(f"the {row.label}, after {epochs} epochs (there {row.epochs:g}), is {near}")
+        parts.append(f"{row.label} is {near} (after {epochs} epochs; elsewhere {row.epochs:g})")
     unknown = [label for name, label in means["label"].items() if name not in known.index]
     return (
-        f"Beside that, of the stored sources {'; '.join(parts)}. For {' and '.join(unknown)} in this form we found "
+        f"Compared with these, our {'; our '.join(parts)}. For {' and '.join(unknown)} in this form we found "
         "no source that says how long it trained."
     )
 
@@ -355,7 +355,9 @@ def answer(runs: Runs) -> str:
     """What this page finds, in three sentences."""
     return (
         f"**Over the paper's own five sources** accuracy after transfer rises with α1: {in_print(runs)}. Five points "
-        f"can hardly show more. **Over ours** the same has r = {over_models(runs, 'alpha1').sized}.{_own(runs)} "
+        f"can hardly show more. **Over our five sources** Pearson's correlation is "
+        f"{over_models(runs, 'alpha1').sized}; by ranks, Spearman's is {over_models(runs, 'alpha1', 'spearman')}."
+        f"{_own(runs)} "
         f"**Over the images of one source** the loss should fall with α1(x); Pearson's r is {over_samples(runs)}."
     )
 
@@ -367,7 +369,7 @@ def _own(runs: Runs) -> str:
         means = over_seeds(_published(runs, series), ["label"], ["transfer_accuracy", "source_accuracy"])
         r = means["transfer_accuracy"].corr(means["source_accuracy"])
         parts.append(f"{tables.number(r)} ({head.removeprefix(f'{STORED}, ')})")
-    return f" Their own accuracy, which needs no attack, has r = {' and '.join(parts)}." if parts else ""
+    return f" Their own accuracy, which needs no attack, has Pearson's r = {' and '.join(parts)}." if parts else ""
 
 
 def rule() -> str:
@@ -375,5 +377,7 @@ def rule() -> str:
     return (
         f"The verdicts follow from the numbers. {verdicts.RULE_WITH_P}. The claim is a positive correlation with "
         "accuracy and a negative one with loss. In simulations a 95% interval from five sources holds the truth in "
-        f"{evidence.held('correlation, Pearson: bootstrap', 5)} ({{ref}}`intervals-checked`), so p is asked as well."
+        f"{evidence.held('correlation, Pearson: bootstrap', 5)} (Pearson) or "
+        f"{evidence.held('correlation, Spearman: bootstrap', 5)} (Spearman; {{ref}}`intervals-checked`), so "
+        "*reproduced* also asks for a small p."
     )
