@@ -233,7 +233,7 @@ def _switched(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def rule() -> str:
     """How the verdicts are made."""
-    return f"{verdicts.RULE_WITH_P}. The score over images is claimed to be negative."
+    return f"{verdicts.RULE}. The score over images is claimed to be negative."
 
 
 # Curves, settings and switches.

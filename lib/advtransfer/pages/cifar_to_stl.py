@@ -375,7 +375,7 @@ def _own(runs: Runs) -> str:
 def rule() -> str:
     """How the verdicts over source models are made."""
     return (
-        f"The verdicts follow from the numbers. {verdicts.RULE_WITH_P}. The claim is a positive correlation with "
+        f"{verdicts.RULE}. The claim is a positive correlation with "
         "accuracy and a negative one with loss. In simulations a 95% interval from five sources holds the truth in "
         f"{evidence.held('correlation, Pearson: bootstrap', 5)} (Pearson) or "
         f"{evidence.held('correlation, Spearman: bootstrap', 5)} (Spearman; {{ref}}`intervals-checked`), so "

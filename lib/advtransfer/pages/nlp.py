@@ -217,7 +217,7 @@ def size(runs: Runs) -> str:
 def rule() -> str:
     """How the verdicts over sources are made, and what four sources can show."""
     return (
-        f"{verdicts.RULE_WITH_P}. With four sources even a perfect order has a p of 2/24 = "
+        f"{verdicts.RULE}. With four sources even a perfect order has a p of 2/24 = "
         f"{tables.number(2 / 24, 3)}, so no table of four rows can be *reproduced* by this rule. In simulations a 95% "
         f"interval from four sources holds the truth in {evidence.held('correlation, Pearson: bootstrap', 4)} "
         "({ref}`intervals-checked`). The added source *AG, two classes* is not in the paper, and so it is left out "

@@ -313,7 +313,7 @@ def over_models(runs: Runs) -> pd.DataFrame:
 def rule() -> str:
     """The rule behind the verdicts on α1."""
     return (
-        f"{verdicts.RULE_WITH_P}. The claim is a positive correlation. The "
+        f"{verdicts.RULE}. The claim is a positive correlation. The "
         "sources are five, so the smallest p is 2/120, and in simulations a 95% interval holds the truth in "
         f"{evidence.held('correlation, Pearson: bootstrap', 5)} (Pearson) or "
         f"{evidence.held('correlation, Spearman: bootstrap', 5)} (Spearman; {{ref}}`intervals-checked`)."

@@ -159,8 +159,8 @@ def rankings(record: Record) -> pd.DataFrame:
 def rule(record: Record) -> str:
     """The sentence on how the verdicts on predictors are made."""
     return (
-        f"Spearman's correlation with its 95% interval over n = {record.config['directions']} directions, and a "
-        f"verdict that follows from it. {verdicts.RULE}. The claim is a negative correlation for a metric and a "
+        f"Spearman's correlation with its 95% interval over n = {record.config['directions']} directions. "
+        f"{verdicts.RULE}. The claim is a negative correlation for a metric and a "
         "positive one for the distance. In simulations such an interval from ten pairs holds the truth in "
         f"{evidence.held('correlation, Spearman: bootstrap', 10)} ({{ref}}`intervals-checked`)."
     )

@@ -17,23 +17,16 @@ Word = Literal["reproduced", "direction only", "cannot tell", "reversed"]
 
 SIGNIFICANT = 0.05
 MIME = "application/vnd.advtransfer.finding+json"  # of a finding as data
-RULE = (
-    "*reproduced*: the 95% interval lies on the claimed side of zero; "
-    "*reversed*: it lies on the other side; "
-    "*direction only*: it contains zero, but the estimate is on the claimed side, and farther from zero than the "
-    "interval reaches on the other side; "
-    "*cannot tell*: everything else"
-)
-"""How `judge` decides, in words for the page."""
-RULE_WITH_P = (
-    f"{RULE}. Where a permutation p is above {SIGNIFICANT:g}, *reproduced* becomes *direction only*, and *reversed* "
-    "becomes *cannot tell*"
-)
-"""How `judge_correlation` decides, in words for the page."""
+RULE = "The verdicts follow from the numbers, by {ref}`the rules of the ledger <verdict-rules>`"
+"""Where a page's reader finds how `judge` and `judge_correlation` decide."""
 
 
 def judge(estimate: float, low: float, high: float, *, claimed: Literal[1, -1] = 1) -> Word:
-    """Judge a claimed sign by an estimate and its interval, as `RULE` says.
+    """Judge a claimed sign by an estimate and its interval.
+
+    *Reproduced*: the interval lies on the claimed side of zero; *reversed*: on the other side; *direction only*: it
+    contains zero, but the estimate is on the claimed side, and farther from zero than the interval reaches on the other
+    side; *cannot tell*: everything else.
 
     Examples
     --------
@@ -52,6 +45,7 @@ def judge(estimate: float, low: float, high: float, *, claimed: Literal[1, -1] =
 def judge_correlation(found: Correlation, *, claimed: Literal[1, -1]) -> Word:
     """`judge` a correlation, with the permutation test as a second hurdle.
 
+    Where p is above 0.05, *reproduced* becomes *direction only*, and *reversed* becomes *cannot tell*.
     A bootstrap of five rows often repeats a few of them and then gives an interval that is too short.
     """
     word = judge(found.r, found.low, found.high, claimed=claimed)
