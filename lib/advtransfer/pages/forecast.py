@@ -195,9 +195,9 @@ def numbers(record: Record) -> pd.DataFrame:
             alpha1, own = (_verdict(record, domain, scope, name) for name in ("alpha1", "source_accuracy"))
             if alpha1 is None:
                 continue
-            row = {"sources": domain.removeprefix("images, "), "compared": words, "n": alpha1.n}
-            row |= {r"$\alpha_1$": alpha1.cell, "p": tables.probability(alpha1.p), "verdict": alpha1.said}
-            rows.append({**row, "own accuracy": own.cell if own else "–"})
+            row = {"sources": domain.removeprefix("images, "), "compared": words}
+            row |= {r"$\alpha_1$": alpha1.cell, "verdict": alpha1.said, "own accuracy": own.cell if own else "–"}
+            rows.append({**row, "p": tables.probability(alpha1.p), "n": alpha1.n})
     return pd.DataFrame(rows)
 
 
@@ -249,7 +249,7 @@ def rule(record: Record) -> str:
         f"interval holds the truth in {evidence.held(sources, 30)}, and p is at most 0.05 in "
         f"{evidence.rejected(sources, 30)} where there is nothing to find ({{ref}}`intervals-checked`). *About the "
         f"same accuracy* means in one band of {100 * record.config['band']:.0f} points. Where own accuracy is held "
-        "fixed, the last column has own accuracy with α1 held fixed. The table has no correction for its number of "
+        "fixed, the column of own accuracy has it with α1 held fixed. The table has no correction for its number of "
         "rows."
     )
 
