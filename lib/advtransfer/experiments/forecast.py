@@ -2,7 +2,7 @@
 
 A *run* is one target model with all sources that were transferred to its data: only these can be compared, because
 another target has other images and other accuracies. So every number here is made within runs. A *recipe* is one
-architecture in one way of training. A run counts if it has all recipes, so that architectures and ways are crossed.
+architecture in one way of training. A run counts if it has most recipes, so that architectures and ways are crossed.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from advtransfer.experiments import crossed
 from advtransfer.experiments.protocol import SHORT
 from advtransfer.records.configs import Config as BaseConfig
 from advtransfer.records.published import RESULTS, Published, published, rows_of
-from advtransfer.records.record import Arrays, Tables
+from advtransfer.records.record import Arrays, Record, Tables
 from advtransfer.records.runs import recorded
 
 __all__ = ["PREDICTORS", "SCOPES", "TABLES", "Config", "expected_best", "files", "required", "run"]
@@ -61,6 +61,7 @@ SUBSETS = "trained"
 TEXTS = ("tuned", "brief", "few")
 SHOWN = ("coverage.json", "schedules.json")  # beside the records: a page made from others is out of date
 EXPERIMENTS = ("vision", "similarity", "selection_texts")
+MOST = 0.8  # share of the recipes that a run must have
 ROWS_AT_LEAST = 5  # architectures, or what else is drawn as a whole
 
 
@@ -111,7 +112,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
 
 def pooled(config: Config, records: Mapping[str, Published]) -> Tables:
     """The tables of a record."""
-    images = image_sources(rows_of(records["vision"]))
+    images = image_sources(records["vision"])
     kept = images[images["kind"].isin(config.series)]
     parts = [kept, subset_sources(records["similarity"]), text_sources(records["selection_texts"])]
     every = pd.concat([part for part in parts if len(part)], ignore_index=True)
@@ -127,13 +128,16 @@ def pooled(config: Config, records: Mapping[str, Published]) -> Tables:
 # The sources.
 
 
-def image_sources(table: pd.DataFrame) -> pd.DataFrame:
+def image_sources(records: Published) -> pd.DataFrame:
     """The sources of image runs. Series on several targets, such as trained and trained-shift, are of one kind.
 
-    The older series have target models of their own, and so runs of their own.
+    The newer series of one seed share a target model if it was trained on the same kind of device; each of the older
+    ones has its own.
     """
+    parts = [rows_of({name: records[name]}).assign(device=_device(records[name])) for name in records]
+    table = pd.concat(parts, ignore_index=True)
     kind = table["series"].str.removesuffix("-shift")
-    run = table["target"] + ", seed " + table["seed"].astype(str)
+    run = table["target"] + ", seed " + table["seed"].astype(str) + table["device"]
     return _plain(
         table,
         domain="images, " + table["target"].map(SHORT),
@@ -187,9 +191,13 @@ def text_sources(records: Published) -> pd.DataFrame:
     )
 
 
+def _device(record: Record) -> str:
+    return ", CPU" if record.provenance["device"].startswith("cpu") else ""
+
+
 def complete(sources: pd.DataFrame) -> pd.DataFrame:
-    """The sources of the runs that have all recipes of a domain."""
-    return sources[sources.groupby("run")["recipe"].transform("nunique") == sources["recipe"].nunique()]
+    """The sources of the runs that have most recipes of a domain."""
+    return sources[sources.groupby("run")["recipe"].transform("nunique") >= MOST * sources["recipe"].nunique()]
 
 
 def _plain(table: pd.DataFrame, **about: "str | bool | pd.Series[Any]") -> pd.DataFrame:
@@ -333,7 +341,7 @@ def choices(config: Config, images: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, Any] = {"domain": domain, "predictor": predictor, **numbers}
             row |= _drawn("regret", lost[predictor]) | _drawn("more", lost[predictor] - lost["source_accuracy"])
             row |= _drawn("error", _mean_over(runs, times, score, value, error))
-            every = _mean_over(runs, times[:1], score, value, regret(min(map(len, runs))))
+            every = _mean_over(runs, times[:1], score, value, regret())
             found.append({**row, "regret_all": every[0]})
     return pd.DataFrame(found)
 
@@ -356,15 +364,18 @@ def _drawn(name: str, values: Floats) -> dict[str, float]:
     return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
-def regret(candidates: int) -> Measure:
-    """What is lost if the one with the best score among so many drawn sources is taken."""
+def regret(candidates: int | None = None) -> Measure:
+    """What is lost if the one with the best score among so many drawn sources is taken, or else among all."""
 
     def lost(times: Floats, score: Floats | None, value: Floats) -> float:
         drawn = np.repeat(np.arange(len(value)), times.astype(int))
-        best = expected_best(value[drawn], value[drawn], candidates)
+        few = candidates or len(drawn)
+        if not 0 < few <= len(drawn):
+            return float("nan")
+        best = expected_best(value[drawn], value[drawn], few)
         if score is None:
             return float(best - value[drawn].mean())
-        return best - expected_best(score[drawn], value[drawn], candidates)
+        return best - expected_best(score[drawn], value[drawn], few)
 
     return lost
 

@@ -292,7 +292,7 @@ def about_sources(record: Record) -> str:
         f"For images there are **n = {len(models)} source models of {images['recipe'].nunique()} recipes**, "
         f"{images['model'].nunique()} architectures in {images['kind'].nunique()} ways of training, each transferred "
         f"to {images['domain'].nunique()} targets, in {images['run'].nunique()} runs: a run is one target model with "
-        "its sources. A run counts if it has all recipes. "
+        "its sources. A run counts if it has most recipes. "
     )
     if len(subsets := sources[sources["domain"] == "similar domains"]):
         made = next(iter(published("similarity").series(subsets["series"].iloc[0]).values())).config
@@ -381,8 +381,8 @@ def about_choices(record: Record) -> str:
     return (
         f"*Lost, of a few* is what a choice among {few} sources costs, averaged over all ways to draw {few} of a run: "
         "the accuracy of the best of them after transfer, minus that of the one that the predictor puts first. *More "
-        "than by own accuracy* is the difference, from the same draws. *Lost, of all* is the same among all "
-        f"{first['sources'] // first['runs']} sources of a run. *Error of the forecast* "
+        "than by own accuracy* is the difference, from the same draws. *Lost, of all* is the same among all sources of "
+        "a run. *Error of the forecast* "
         "is how far a straight line in the predictor, fitted to the other recipes of the run, is off at a recipe that "
         "it has not seen. All are points of accuracy. Intervals draw whole architectures and whole ways of training, "
         "but not target models; in simulations those of what is lost hold the truth in "
