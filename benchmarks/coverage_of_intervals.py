@@ -185,7 +185,7 @@ def cases() -> Iterator[tuple[dict[str, Any], partial[dict[str, bool]]]]:
             about = {"what": f"correlation {what}, 5 architectures × 6 ways: crossed", "n": 30}
             yield {**about, "truth": f"ρ = {rho:g}"}, partial(crossing, rho, within)
     for rho in (0.0, 0.5, 0.9):
-        about = {"what": "the same over sources, one variable held fixed: crossed", "n": 30}
+        about = {"what": "correlation over sources, one variable held fixed: crossed", "n": 30}
         yield {**about, "truth": f"partial ρ = {rho:g}"}, partial(held_fixed, rho)
     for noise in (0.5, 1.5):
         about = {"what": "mean weighted τ, 30 recipes on 8 targets: bootstrap", "n": 240}
