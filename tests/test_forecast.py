@@ -171,7 +171,7 @@ def test_pages_quote_the_verdicts_of_the_table(record):
         verdicts = dict(zip(page._images(record), quoted[key].verdicts, strict=True))
         for domain, verdict in verdicts.items():
             assert table.loc[(domain.removeprefix("images, "), forecast.SCOPES[scope]), "verdict"] == verdict.said
-            assert verdict.interval in str(quoted[key])
+            assert verdict.cell in str(quoted[key])
     assert "reproduced" not in str(quoted["forecast_beyond"])  # the paper does not claim it
     assert "reproduced" not in str(quoted["forecast_accuracy"])
     assert all(isinstance(value, Finding | str) for value in quoted.values())

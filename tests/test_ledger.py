@@ -21,7 +21,7 @@ ROLE = re.compile(r"\{verdict\}`([^`]+)`")
 ELSEWHERE = re.compile(r"(?:^|- )(?:The same|So does|This)\b|\bthe row\b|row above|next table")
 
 REPRODUCED = Verdict("a rises with b", "reproduced", 0.9, 0.5, 1.0, 5, 0.03, "stored")
-DIRECTION = Verdict("a rises with c", "direction only", 0.5, -0.2, 0.9, 5)
+DIRECTION = Verdict("a rises with c", "right sign only", 0.5, -0.2, 0.9, 5)
 
 
 def notebook(**values: object) -> nbformat.NotebookNode:
@@ -41,7 +41,7 @@ def notebook(**values: object) -> nbformat.NotebookNode:
     ("verdicts", "word"),
     [((REPRODUCED,), "reproduced"), ((REPRODUCED, REPRODUCED), "reproduced"), ((REPRODUCED, DIRECTION), "mixed"),
      ((replace(REPRODUCED, run="paper"),), "supported by its own numbers"),
-     ((replace(REPRODUCED, claimed=False),), "found"), ((replace(DIRECTION, claimed=False),), "direction only"),
+     ((replace(REPRODUCED, claimed=False),), "found"), ((replace(DIRECTION, claimed=False),), "right sign only"),
      ((), "not run at this size")],
 )  # fmt: skip
 def test_a_finding_is_glued_as_data_and_as_the_text_that_quotes_it(verdicts, word, tmp_path):
@@ -62,8 +62,8 @@ def test_a_finding_is_glued_as_data_and_as_the_text_that_quotes_it(verdicts, wor
     ("interval", "word"),
     [
         ((0.5, 0.1, 0.9), "reproduced"),
-        ((0.5, -0.1, 0.9), "direction only"),
-        ((0.86, -0.61, 1.0), "direction only"),
+        ((0.5, -0.1, 0.9), "right sign only"),
+        ((0.86, -0.61, 1.0), "right sign only"),
         ((0.01, -0.9, 0.9), "cannot tell"),  # the claim and its opposite
         ((0.5, -0.5, 0.9), "cannot tell"),
         ((-0.36, -1.0, 1.0), "cannot tell"),
@@ -76,7 +76,7 @@ def test_a_finding_is_glued_as_data_and_as_the_text_that_quotes_it(verdicts, wor
 def test_the_rule(interval, word):
     r, low, high = interval
     assert judge(*interval) == judge(-r, -high, -low, claimed=-1) == word
-    weaker = {"reproduced": "direction only", "reversed": "cannot tell"}.get(word, word)
+    weaker = {"reproduced": "right sign only", "reversed": "cannot tell"}.get(word, word)
     for p, after in ((0.05, word), (0.051, weaker), (math.nan, weaker)):
         assert judge_correlation(Correlation(r, low, high, p, 5), claimed=1) == after
         assert judge_correlation(Correlation(-r, -high, -low, p, 300), claimed=-1) == after
@@ -91,7 +91,7 @@ def test_a_claim_and_its_opposite_are_never_both_supported(interval):
 
 
 def test_a_tally_has_every_word_once():
-    assert tally([REPRODUCED, DIRECTION, DIRECTION]) == "reproduced 1, direction only 2 (of 3)"
+    assert tally([REPRODUCED, DIRECTION, DIRECTION]) == "reproduced 1, right sign only 2 (of 3)"
     assert tally([]) == "none"
 
 

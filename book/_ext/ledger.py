@@ -21,7 +21,7 @@ LEDGER = "book/claims"
 RULED = (
     "reproduced",
     "supported by its own numbers",
-    "direction only",
+    "right sign only",
     "mixed",
     "cannot tell",
     "reversed",

@@ -354,8 +354,8 @@ def in_print(runs: Runs, metric: str = "alpha1") -> Finding:
 def answer(runs: Runs) -> str:
     """What this page finds, in three sentences."""
     return (
-        f"**Over the paper's own five sources** accuracy after transfer rises with α1: {in_print(runs)}. Five points "
-        f"can hardly show more. **Over our five sources** Pearson's correlation is "
+        f"**Over the paper's own five sources** accuracy after transfer rises with α1: {in_print(runs)}. "
+        f"**Over our five sources** Pearson's correlation is "
         f"{over_models(runs, 'alpha1').sized}; by ranks, Spearman's is {over_models(runs, 'alpha1', 'spearman')}."
         f"{_own(runs)} "
         f"**Over the images of one source** the loss should fall with α1(x); Pearson's r is {over_samples(runs)}."

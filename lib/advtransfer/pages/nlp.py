@@ -203,7 +203,7 @@ def forecast(runs: Runs, *directions: Direction) -> Finding:
             parts.append(f"{direction}: {FEW}")
             continue
         robust = _verdict(scores, direction, "word", run, "alpha1_ratio")
-        beside = f" (by the {FORMS['alpha1_ratio']} {robust.interval}, {robust.word})" if robust else ""
+        beside = f" (by the {FORMS['alpha1_ratio']} {robust.cell}, {robust.word})" if robust else ""
         parts.append(f"{direction}: {verdict.correlation}, {verdict.word}{beside}")
         judged.append(verdict)
     return Finding("; ".join(parts), tuple(judged), size(runs))

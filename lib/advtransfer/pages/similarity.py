@@ -67,6 +67,11 @@ def findings(runs: Runs) -> dict[str, Any]:
             else Finding(NOT_RUN)
             for domain, verdict in judged.items()
         },
+        "similarity_both_targets": Finding(
+            "; ".join(f"{WORDS[domain]}: {verdict.correlation}" for domain, verdict in judged.items() if verdict),
+            tuple(filter(None, judged.values())),
+            size(runs),
+        ),
         "similarity_images": over_images(runs),
         "similarity_knowledge": (knowledge := with_similarity(runs, "transfer_accuracy")),
         "similarity_attacks": (attacks := with_similarity(runs, "alpha1")),

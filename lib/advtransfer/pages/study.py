@@ -45,6 +45,8 @@ def findings(record: Record) -> dict[str, Any]:
     return {
         "study_choice": Finding(choice(record)),
         "study_labels": Finding(labels(record)),
+        "study_place": Finding(place(record)),
+        "study_texts_labels": Finding(labels(texts)),
         "study_backwards": Finding(backwards(record)),
         "study_texts_choice": Finding(choice(texts)),
     }
@@ -143,6 +145,19 @@ def labels(record: Record) -> str:
     )
 
 
+def place(record: Record) -> str:
+    """Where α1 stands among all scores, in a sentence."""
+    scores = _main(record, "scores")
+    if scores.empty:
+        return NOT_YET
+    order = scores.set_index("predictor")["weighted"].sort_values(ascending=False)
+    number = int((order > order["alpha1"]).sum()) + 1
+    return (
+        f"Among {len(order)} scores, over {scores.iloc[0]['recipes']} sources and {scores.iloc[0]['targets']} image "
+        f"targets, α1 (T→S) is number {number}."
+    )
+
+
 def backwards(record: Record) -> str:
     """How well α1 orders sources if the sources are attacked, in a sentence."""
     scores = record.tables["scores"]
@@ -194,7 +209,7 @@ def answer(record: Record) -> str:
     better, worse = ([label(name) for name in order.index if sign * sure.get(name, 0) > 0] for sign in (1, -1))
     return (
         f"Over {scores.iloc[0]['recipes']} recipes and {scores.iloc[0]['targets']} targets "
-        f"**{label(str(order.index[0]))}** orders sources best: its mean weighted τ is "
+        f"**{label(str(order.index[0]))}** has the largest mean weighted τ, "
         f"{_tau(known, str(order.index[0]))}. Own accuracy has {_tau(known, 'source_accuracy')}; α1 with the target "
         f"model attacked (T→S) is number {place} of {len(order)}, with {_tau(known, 'alpha1')}. After Holm's "
         f"correction these scores are better than α1: **{', '.join(better) or 'none'}**; worse: "

@@ -140,7 +140,7 @@ def _seen(verdict: Verdict) -> str:
     """A rank correlation with its interval and n; in words where it is the same in every direction."""
     if verdict.low == verdict.high:
         return f"{tables.number(verdict.estimate)} in all {verdict.n} directions"
-    return f"{verdict.interval}, n = {verdict.n}"
+    return f"{verdict.cell}, n = {verdict.n}"
 
 
 def ranking_figure(record: Record) -> Figure:

@@ -13,7 +13,7 @@ from advtransfer.pages import tables
 from advtransfer.pages.runs import HERE
 from advtransfer.statistics import Correlation
 
-Word = Literal["reproduced", "direction only", "cannot tell", "reversed"]
+Word = Literal["reproduced", "right sign only", "cannot tell", "reversed"]
 
 SIGNIFICANT = 0.05
 MIME = "application/vnd.advtransfer.finding+json"  # of a finding as data
@@ -24,14 +24,14 @@ RULE = "The verdicts follow from the numbers, by {ref}`the rules of the ledger <
 def judge(estimate: float, low: float, high: float, *, claimed: Literal[1, -1] = 1) -> Word:
     """Judge a claimed sign by an estimate and its interval.
 
-    *Reproduced*: the interval lies on the claimed side of zero; *reversed*: on the other side; *direction only*: it
+    *Reproduced*: the interval lies on the claimed side of zero; *reversed*: on the other side; *right sign only*: it
     contains zero, but the estimate is on the claimed side, and farther from zero than the interval reaches on the other
     side; *cannot tell*: everything else.
 
     Examples
     --------
     >>> judge(0.5, -0.1, 0.9), judge(0.1, -0.7, 0.8)
-    ('direction only', 'cannot tell')
+    ('right sign only', 'cannot tell')
     """
     if claimed < 0:
         estimate, low, high = -estimate, -high, -low
@@ -39,19 +39,19 @@ def judge(estimate: float, low: float, high: float, *, claimed: Literal[1, -1] =
         return "reproduced"
     if high < 0:
         return "reversed"
-    return "direction only" if low > -estimate else "cannot tell"
+    return "right sign only" if low > -estimate else "cannot tell"
 
 
 def judge_correlation(found: Correlation, *, claimed: Literal[1, -1]) -> Word:
     """`judge` a correlation, with the permutation test as a second hurdle.
 
-    Where p is above 0.05, *reproduced* becomes *direction only*, and *reversed* becomes *cannot tell*.
+    Where p is above 0.05, *reproduced* becomes *right sign only*, and *reversed* becomes *cannot tell*.
     A bootstrap of five rows often repeats a few of them and then gives an interval that is too short.
     """
     word = judge(found.r, found.low, found.high, claimed=claimed)
     if found.p <= SIGNIFICANT:
         return word
-    weaker: dict[Word, Word] = {"reproduced": "direction only", "reversed": "cannot tell"}
+    weaker: dict[Word, Word] = {"reproduced": "right sign only", "reversed": "cannot tell"}
     return weaker.get(word, word)
 
 
@@ -92,13 +92,8 @@ class Verdict:
         return "found reversed" if self.word == "reversed" and not self.claimed else self.word
 
     @property
-    def interval(self) -> str:
-        """The estimate with its interval."""
-        return tables.interval(self.estimate, self.low, self.high)
-
-    @property
     def cell(self) -> str:
-        """The same for a table, with a mark where few points are behind it."""
+        """The estimate with its interval, and a mark where few points are behind it."""
         return tables.interval(self.estimate, self.low, self.high, n=self.units or self.n)
 
     @property
