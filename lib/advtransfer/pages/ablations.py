@@ -156,8 +156,8 @@ def about_published(runs: Runs) -> str:
     return (
         "; ".join(text) + f". Unless it is varied, the attack is PGD in the {norm} ball, "
         f"ε = {255 * settings['eps']:g}/255, {settings['attack_steps']} steps. The figures show the stored runs. Their "
-        "sources are not trained to the end, as those of Table 1 are, so this page cannot say whether the attack matters "
-        "for finished sources."
+        "sources are not trained to the end, as those of Table 1 are, so this page cannot say whether the attack "
+        "matters for finished sources."
     )
 
 
