@@ -1,6 +1,7 @@
 """The page of Table 3: five source models that share 0 to 100% of the target's domain; the sources are attacked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from advtransfer.records.record import Record
 from advtransfer.statistics import METHODS, Method
 
 NOT_RUN = "not run, the images are missing"
-WORDS = {"animals": "the animals, as released", "vehicles": "the vehicles, as the text says"}
 
 
 def load(config: similarity.Config) -> Runs:
@@ -58,20 +58,12 @@ def _parts(everything: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def findings(runs: Runs) -> dict[str, Any]:
     """What other pages quote of this one."""
-    judged = {domain: _verdict(runs, domain) for domain in WORDS}
+    by_domain = {domain: _judged(runs, _rises, domain) for domain in similarity.DOMAINS}
+    every = {f"{domain}, {where}": v for domain, part in by_domain.items() for where, v in part.items()}
     return {
         "similarity_in_print": paper(runs),
-        **{
-            f"similarity_{domain}": Finding(f"r = {verdict.correlation}", (verdict,), size(runs))
-            if verdict
-            else Finding(NOT_RUN)
-            for domain, verdict in judged.items()
-        },
-        "similarity_both_targets": Finding(
-            "; ".join(f"{WORDS[domain]}: {verdict.correlation}" for domain, verdict in judged.items() if verdict),
-            tuple(filter(None, judged.values())),
-            size(runs),
-        ),
+        **{f"similarity_{domain}": _listed(runs, part) for domain, part in by_domain.items()},
+        "similarity_both_targets": _listed(runs, every),
         "similarity_images": over_images(runs),
         "similarity_knowledge": (knowledge := with_similarity(runs, "transfer_accuracy")),
         "similarity_attacks": (attacks := with_similarity(runs, "alpha1")),
@@ -79,6 +71,17 @@ def findings(runs: Runs) -> dict[str, Any]:
             f"knowledge: {knowledge}. Attacks: {attacks}", (*knowledge.verdicts, *attacks.verdicts), knowledge.size
         ),
     }
+
+
+def _judged(runs: Runs, judge: Callable[[Runs, str], Verdict | None], domain: str) -> dict[str, Verdict]:
+    """The verdicts for one domain, by stored target; or that of this run."""
+    found = {head: judge(runs, f"{head}, {domain}") for head in _heads(runs)}
+    return {head.removeprefix(f"{STORED}, "): verdict for head, verdict in found.items() if verdict}
+
+
+def _listed(runs: Runs, judged: Mapping[str, Verdict]) -> Finding:
+    said = "; ".join(f"{_ordered(verdict)}, {verdict.word} ({where})" for where, verdict in judged.items())
+    return Finding(said or NOT_RUN, tuple(judged.values()), size(runs))
 
 
 def paper(runs: Runs) -> Finding:
@@ -93,21 +96,23 @@ def paper(runs: Runs) -> Finding:
 
 def with_similarity(runs: Runs, outcome: str) -> Finding:
     """Whether accuracy after transfer, or α1, rises with the share of the target's classes that a source has learnt."""
-    found = {words: _along(runs, domain, outcome) for domain, words in WORDS.items()}
-    judged = {words: verdict for words, verdict in found.items() if verdict}
-    said = "; ".join(f"with {words}, {_ordered(verdict)}, {verdict.word}" for words, verdict in judged.items())
-    return Finding(said or NOT_RUN, tuple(judged.values()), size(runs))
+    judged = {
+        f"{domain}, {where}": verdict
+        for domain in similarity.DOMAINS
+        for where, verdict in _judged(runs, partial(_along, outcome=outcome), domain).items()
+    }
+    return _listed(runs, judged)
 
 
-def _along(runs: Runs, domain: str, outcome: str) -> Verdict | None:
-    """The rank correlation of similarity with an outcome in one domain."""
-    rows = _by_domain(runs).get(domain, pd.DataFrame())
+def _along(runs: Runs, place: str, outcome: str) -> Verdict | None:
+    """The rank correlation of similarity with an outcome at a place: a stored target or this run, and a domain."""
+    rows = _sources(runs).get(place, pd.DataFrame())
     if len(rows) < 3:
         return None
     means = rows.groupby("similarity", as_index=False)[outcome].mean()
     found = conclusions.correlation(means["similarity"], means[outcome], "spearman", resamples=499)
     word = verdicts.judge_correlation(found, claimed=1)
-    return Verdict.of(f"{outcome} rises with similarity, {domain}", found, word, _by(runs))
+    return Verdict.of(f"{outcome} rises with similarity, {place}", found, word, place)
 
 
 def over_images(runs: Runs) -> Finding:
@@ -128,25 +133,23 @@ def _ordered(verdict: Verdict) -> str:
     return f"{tables.number(verdict.estimate)} (a perfect order), p = {tables.probability(verdict.p)}, n = {verdict.n}"
 
 
-def _by_domain(runs: Runs) -> dict[str, pd.DataFrame]:
-    """The source models that other pages quote, by domain."""
-    parts = _parts(_published(runs))
-    if parts:
-        return {domain: parts[head] for domain in WORDS if (head := f"{_by(runs)}, {domain}") in parts}
+def _sources(runs: Runs) -> dict[str, pd.DataFrame]:
+    """The source models that other pages quote, by stored target and domain; or those of this run."""
+    if parts := _parts(_published(runs)):
+        return parts
     own = runs.record.tables["sources"] if runs.record else pd.DataFrame({"domain": []})
-    return {str(domain): rows for domain, rows in own.groupby("domain")}
+    return {f"{HERE}, {domain}": rows for domain, rows in own.groupby("domain")}
+
+
+def _heads(runs: Runs) -> list[str]:
+    """The stored targets, or this run."""
+    return list(dict.fromkeys(place.rpartition(", ")[0] for place in _parts(_published(runs)))) or [HERE]
 
 
 def size(runs: Runs) -> str:
-    """How large the first stored series is, else this run."""
-    series = next(iter(_shown(runs)), "")
-    return sizes.of_images(runs.series(series) or runs.own)
-
-
-def _by(runs: Runs) -> str:
-    """The runs that other pages quote: the first stored target, else this run."""
-    heads = _parts(_published(runs))
-    return next(iter(heads)).rpartition(", ")[0] if heads else HERE
+    """How large the stored runs are, else this run."""
+    stored = {f"{series} {name}": made for series in _shown(runs) for name, made in runs.series(series).items()}
+    return sizes.of_images(stored or runs.own)
 
 
 def _published(runs: Runs) -> pd.DataFrame:
@@ -171,16 +174,16 @@ def _correlations(runs: Runs) -> dict[str, pd.DataFrame]:
     return by_run
 
 
-def _verdict(runs: Runs, domain: str) -> Verdict | None:
-    """Whether accuracy after transfer rises with α1 in a domain: over stored rows, else in this run."""
-    table = _correlations(runs).get(f"{_by(runs)}, {domain}")
+def _rises(runs: Runs, place: str) -> Verdict | None:
+    """Whether accuracy after transfer rises with α1 at a place: a stored target or this run, and a domain."""
+    table = _correlations(runs).get(place)
     if table is None:
         return None
     score = conclusions.row(table, outcome="transfer_accuracy", metric="alpha1", method="pearson")
     if score.n < 3:
         return None
     word = verdicts.judge_correlation(score, claimed=1)
-    return Verdict.of(f"accuracy after transfer rises with α1, {domain}", score, word, _by(runs))
+    return Verdict.of(f"accuracy after transfer rises with α1, {place}", score, word, place)
 
 
 # What was run.
@@ -191,12 +194,14 @@ def about(runs: Runs) -> str:
     text = []
     if shown := _shown(runs):
         made = next(iter(runs.series(shown[0]).values()))
-        settings, seeds = made.config, len(runs.series(shown[0]))
-        targets = [next(iter(runs.series(series).values())).config["target"] for series in shown]
+        settings, by_target = made.config, {}
+        for series in shown:
+            stored = runs.series(series)
+            by_target[protocol.TARGETS[next(iter(stored.values())).config["target"]]] = len(stored)
         own = _published(runs)["source_accuracy"]
         text.append(
-            f"The **stored** columns rest on n = {seeds} {'seed' if seeds == 1 else 'seeds'}; target domains: "
-            f"{' and '.join(protocol.TARGETS[target] for target in targets)}. They are ResNets of width "
+            f"The target domains of the **stored** columns are "
+            f"{' and '.join(f'{target} (seeds: {n})' for target, n in by_target.items())}. They are ResNets of width "
             f"{settings['width']} (64 as released), {settings['epochs']} passes over the sources' images (100 as "
             f"released), on {made.provenance['device']}. On their own test images the sources classify "
             f"{100 * own.min():.0f} to {100 * own.max():.0f}% correctly."
@@ -221,53 +226,48 @@ def departures(runs: Runs) -> pd.DataFrame:
 
 def answer(runs: Runs) -> str:
     """What this page finds, in words; `found` has the numbers."""
-    judged = _questions(runs)
-    said = [
-        f"**With {words}**: {'; '.join(f'{question}: {verdict.said}' for question, verdict in asked.items())}."
-        for words, asked in judged.items()
-    ]
+    said = [f"{question}: {verdicts.tally(judged.values())}" for question, judged in _questions(runs).items()]
     return (
-        f"**The paper's own five rows**: accuracy after transfer rises with α1: {paper(runs).word}. Our five networks, "
-        f"for two targets ({size(runs)}): {' '.join(said) or NOT_RUN}"
+        f"**The paper's own five rows**: {RISES}: {paper(runs).word}. **Our five networks**, for each domain and "
+        f"target ({size(runs)}): {'; '.join(said) or NOT_RUN}."
     )
 
 
 def found(runs: Runs) -> pd.DataFrame:
     """The numbers behind the answer."""
-    asked = {"the vehicles, as printed": {RISES: paper(runs).verdicts[0]}} | {
-        f"{words}, ours": each for words, each in _questions(runs).items()
-    }
+    asked = _questions(runs)
+    asked[RISES] = {"vehicles, as printed": paper(runs).verdicts[0], **asked.get(RISES, {})}
     rows = [
         {
-            "target": words,
             "question": question,
+            "target": where,
             "r": verdict.cell,
             "verdict": verdict.said,
             "p": tables.probability(verdict.p),
             "n": verdict.n,
         }
-        for words, each in asked.items()
-        for question, verdict in each.items()
+        for question, judged in asked.items()
+        for where, verdict in judged.items()
     ]
     return pd.DataFrame(rows)
 
 
 RISES = "accuracy rises with α1 (Pearson)"
+QUESTIONS: dict[str, Callable[[Runs, str], Verdict | None]] = {
+    RISES: _rises,
+    "accuracy rises with similarity (Spearman)": partial(_along, outcome="transfer_accuracy"),
+    "α1 rises with similarity (Spearman)": partial(_along, outcome="alpha1"),
+}
 
 
 def _questions(runs: Runs) -> dict[str, dict[str, Verdict]]:
-    """The verdicts by target and question."""
-    asked: dict[str, dict[str, Verdict]] = {words: {} for words in WORDS.values()}
-    for domain, words in WORDS.items():
-        if verdict := _verdict(runs, domain):
-            asked[words][RISES] = verdict
-        for outcome, question in (
-            ("transfer_accuracy", "accuracy rises with similarity (Spearman)"),
-            ("alpha1", "α1 rises with similarity (Spearman)"),
-        ):
-            if verdict := _along(runs, domain, outcome):
-                asked[words][question] = verdict
-    return {words: each for words, each in asked.items() if each}
+    """The verdicts by question, and by domain and target."""
+    asked: dict[str, dict[str, Verdict]] = {}
+    for question, judge in QUESTIONS.items():
+        for domain in similarity.DOMAINS:
+            for where, verdict in _judged(runs, judge, domain).items():
+                asked.setdefault(question, {})[f"{domain}, {where}"] = verdict
+    return asked
 
 
 def forecast(runs: Runs) -> Figure:
