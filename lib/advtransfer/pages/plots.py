@@ -250,6 +250,7 @@ def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
                 )  # fmt: skip
             axis.plot(x, y, markers[row["label"]], color=COLOURS["alpha1"], ms=8, label=row["label"])
         axis.set(title=title, xlabel=SYMBOLS["alpha1"])
+        axis.xaxis.set_major_locator(plt.MaxNLocator(4))
         axis.margins(0.12)
     for axis in axes[:, 0]:
         axis.set_ylabel("accuracy after transfer (%)")

@@ -279,7 +279,8 @@ def forecast(runs: Runs) -> Figure:
         parts = {f"{HERE}, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
     for head, rows in parts.items():
         means = range_over_seeds(rows, ["similarity"], ["transfer_accuracy", "alpha1"])
-        panels[f"Ours, {head.rpartition(', ')[2]}"] = means.assign(label=_shared(means["similarity"]))
+        where, _, domain = head.rpartition(", ")
+        panels[f"{domain}, {where.removeprefix(f'{STORED}, ')}"] = means.assign(label=_shared(means["similarity"]))
     return plots.forecast(panels)
 
 
