@@ -104,7 +104,7 @@ def _moved(runs: Runs) -> str:
         f"**Over {tried['n'].max()} sources that are not fully trained** the correlation of accuracy after transfer "
         f"with α1 depends on the attack. {each.capitalize()} it is negative under {negative} of the {len(signs)} "
         f"choices below, and positive under {positive}. Verdicts over choices and seeds: {verdicts.tally(judged)}; "
-        "with four sources *reproduced* is impossible, and of finished sources this says nothing. "
+        "with so few sources *reproduced* is impossible, and of finished sources this says nothing. "
     )
 
 
@@ -263,7 +263,7 @@ def _choices(runs: Runs) -> tuple[pd.DataFrame, dict[str, float]]:
     """The correlation of accuracy with α1 under each choice of the attack, and that under the attack of the run.
 
     The rows have panel, setting, whose, r, low, high and seeds; of stored runs low and high are the least and the
-    greatest seed. A choice is also ``said`` in words.
+    greatest seed.
     """
     rows: list[dict[str, Any]] = []
     narrow, full = (_by_seed(runs, series) for series in ("narrow", "full"))
@@ -272,8 +272,7 @@ def _choices(runs: Runs) -> tuple[pd.DataFrame, dict[str, float]]:
             shown = str(setting)
             if study in ("start", "loss"):
                 shown = f"{study}: {setting}"
-            said = f"{ablations.STUDIES[study]} {setting}" if study in ("eps", "steps", "temperature") else shown
-            rows.append({"panel": panel, "setting": shown, "whose": _whose(found), **_spread(found), "said": said})
+            rows.append({"panel": panel, "setting": shown, "whose": _whose(found), **_spread(found)})
     for setting, found in full[full["study"] == "table5"].groupby("setting", sort=False):
         rows.append({"panel": PRINTED, "setting": ATTACKS[str(setting)], "whose": _whose(found), **_spread(found)})
     for _, line in (runs.summary or summary({}))["paper"].iterrows():
