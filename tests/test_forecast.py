@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from advtransfer.experiments import crossed, forecast
-from advtransfer.experiments.forecast import PREDICTORS, expected_best, ranked
+from advtransfer.experiments import crossed, forecast, pool, regret
+from advtransfer.experiments.forecast import ranked
+from advtransfer.experiments.pool import PREDICTORS
 from advtransfer.pages import forecast as page
 from advtransfer.pages.verdicts import Finding
 from advtransfer.records.configs import ConfigError
@@ -104,7 +105,7 @@ def test_ranks_are_centred_and_a_source_alone_counts_for_nothing():
 def test_only_runs_with_most_recipes_count():
     table = planted()
     short = table.drop(table.query("run == 'r1' and kind in ['k0', 'k1']").index)
-    assert set(forecast.complete(short)["run"]) == {"r0", "r2"}
+    assert set(pool.complete(short)["run"]) == {"r0", "r2"}
 
 
 @pytest.mark.parametrize("candidates", [1, 2, 4, 6])
@@ -112,11 +113,11 @@ def test_the_expected_best_is_the_mean_over_all_draws(candidates):
     rng = np.random.default_rng(0)
     score, value = rng.random(6), rng.random(6)
     draws = [max(draw, key=lambda k: score[k]) for draw in combinations(range(6), candidates)]
-    assert expected_best(score, value, candidates) == pytest.approx(value[draws].mean(), rel=1e-12)
+    assert regret.expected_best(score, value, candidates) == pytest.approx(value[draws].mean(), rel=1e-12)
 
 
 def test_a_perfect_predictor_loses_nothing_and_chance_loses_what_it_must():
-    found = forecast.choices(CONFIG, planted()).set_index("predictor")
+    found = regret.choices(planted(), CONFIG.candidates, CONFIG.resamples).set_index("predictor")
     assert found.loc["alpha1", ["regret", "regret_all", "error"]].tolist() == pytest.approx([0, 0, 0], abs=1e-9)
     values = [part["transfer_accuracy"].to_numpy() for _, part in planted().groupby("run")]
     assert found.loc["chance", "regret_all"] == pytest.approx(np.mean([v.max() - v.mean() for v in values]))
@@ -134,7 +135,7 @@ def test_the_error_of_a_forecast_is_that_of_a_line_fitted_without_the_source():
             others = drawn[drawn != k]
             line = np.polynomial.Polynomial.fit(score[others], value[others], 0 if known is None else 1)
             off.append(abs(value[k] - line(score[k])))
-        assert forecast.error(times, known, value) == pytest.approx(np.mean(off), rel=1e-9)
+        assert regret.error(times, known, value) == pytest.approx(np.mean(off), rel=1e-9)
 
 
 def test_what_is_lost_counts_a_source_as_often_as_it_is_drawn():
@@ -143,9 +144,9 @@ def test_what_is_lost_counts_a_source_as_often_as_it_is_drawn():
     times = np.array([2.0, 0, 1, 1, 2])
     drawn = np.repeat(np.arange(5), [2, 0, 1, 1, 2])
     lost = [max(value[list(few)]) - value[max(few, key=lambda k: score[k])] for few in combinations(drawn, 3)]
-    assert forecast.regret(3)(times, score, value) == pytest.approx(np.mean(lost), rel=1e-9)
+    assert regret.regret(3)(times, score, value) == pytest.approx(np.mean(lost), rel=1e-9)
     best = np.mean([max(value[list(few)]) for few in combinations(drawn, 3)])
-    assert forecast.regret(3)(times, None, value) == pytest.approx(best - value[drawn].mean())
+    assert regret.regret(3)(times, None, value) == pytest.approx(best - value[drawn].mean())
 
 
 def test_the_pool_is_what_is_published_and_each_source_once(record):

@@ -16,7 +16,7 @@ from scipy import stats
 
 from advtransfer import matching, metrics
 from advtransfer.experiments import counterexamples
-from advtransfer.experiments.forecast import PREDICTORS
+from advtransfer.experiments.pool import PREDICTORS
 from advtransfer.pages import plots
 from advtransfer.records.published import published, rows_of
 from browser import CHROMIUM, SHIFT, Browser

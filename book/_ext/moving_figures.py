@@ -12,10 +12,10 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
-from advtransfer.experiments.forecast import IMAGES, PREDICTORS
+from advtransfer.experiments.pool import IMAGES, PREDICTORS
 from advtransfer.pages import plots
 from advtransfer.pages.runs import SUMMARY
-from advtransfer.records.published import RESULTS, published, rows_of
+from advtransfer.records.published import RESULTS, published, rows_of, series_of
 
 SCRIPTS = {
     "two-models": ("dom", "jacobians", "two-models"),
@@ -31,7 +31,7 @@ class moving(nodes.General, nodes.Element):
 def sources() -> dict[str, Any] | None:
     """The published sources of the pool on its first target, their markers, and what may forecast their transfer."""
     records = published("vision")
-    table = rows_of({name: records[name] for name in records if name.rpartition("-seed")[0] in IMAGES})
+    table = rows_of({name: records[name] for name in records if series_of(name) in IMAGES})
     if table.empty:
         return None
     return {

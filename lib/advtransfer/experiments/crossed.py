@@ -87,8 +87,7 @@ def correlate(
     r = float(correlations(once, made, x, y, given)[0])
     if math.isnan(r):
         return Correlation(math.nan, math.nan, math.nan, math.nan, len(x))
-    drawn = correlations(weights(made, resamples, seed), made, x, y, given)
-    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = _between(correlations(weights(made, resamples, seed), made, x, y, given))
     x = _centred(x, once, made.group)[0]
     fitted = np.zeros_like(x)
     if given is not None:
@@ -99,7 +98,28 @@ def correlate(
     close = 1e-9  # equal but for rounding
     tails = [int(np.sum(tail)) for tail in (permuted >= r - close, permuted <= r + close)]
     p = min(tails) / len(order) if every else (min(tails) + 1) / (len(order) + 1)
-    return Correlation(r, float(low), float(high), min(1.0, 2 * p), len(x))
+    return Correlation(r, low, high, min(1.0, 2 * p), len(x))
+
+
+class Difference(NamedTuple):
+    """By how much one correlation is larger than another, with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def difference(made: Design, a: Floats, b: Floats, y: Floats, *, resamples: int = 1999, seed: int = 0) -> Difference:
+    """By how much the correlation of a with y is larger than that of b with y; both see the same draws."""
+    once = np.ones((1, len(y)))
+    value = correlations(once, made, a, y) - correlations(once, made, b, y)
+    times = weights(made, resamples, seed)
+    return Difference(float(value[0]), *_between(correlations(times, made, a, y) - correlations(times, made, b, y)))
+
+
+def _between(drawn: Floats) -> tuple[float, float]:
+    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def _orders(made: Design, resamples: int, seed: int) -> tuple[Places, bool]:

@@ -17,13 +17,13 @@ from scipy import stats
 
 from advtransfer import ranking
 from advtransfer.datasets.variants import VARIANTS
-from advtransfer.experiments.forecast import expected_best
+from advtransfer.experiments.regret import expected_best
 from advtransfer.experiments.selection import SCORES
 from advtransfer.experiments.study_checks import checks
 from advtransfer.ranking.comparing import weighted_tau
 from advtransfer.records import shipped
 from advtransfer.records.configs import Config as BaseConfig
-from advtransfer.records.published import RESULTS, published
+from advtransfer.records.published import RESULTS, published, series_of
 from advtransfer.records.record import Arrays, Record, Tables
 from advtransfer.records.runs import recorded
 from advtransfer.statistics import spearman_rows
@@ -125,7 +125,7 @@ def sources_of(records: Mapping[str, Record]) -> pd.DataFrame:
     parts = []
     for name, record in records.items():
         target = record.config["target"]
-        series = name.rpartition("-seed")[0].removesuffix(f"-{target}")
+        series = series_of(name).removesuffix(f"-{target}")
         table = record.tables["sources"]
         parts.append(
             table.assign(

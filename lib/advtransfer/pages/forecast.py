@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from advtransfer.experiments import forecast
-from advtransfer.experiments.forecast import FIXED, PREDICTORS, SCOPES
+from advtransfer.experiments.forecast import FIXED, SCOPES
+from advtransfer.experiments.pool import PREDICTORS
 from advtransfer.pages import evidence, plots, tables, verdicts
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import published

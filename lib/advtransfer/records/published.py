@@ -62,11 +62,16 @@ def first_series(records: Mapping[str, Record], *names: str) -> dict[str, Record
     return {}
 
 
+def series_of(name: str) -> str:
+    """The series of a published record: ``full`` of ``full-seed0``."""
+    return name.rpartition("-seed")[0]
+
+
 def rows_of(records: Mapping[str, Record], table: str = "sources") -> pd.DataFrame:
     """One table of all records, with their series and seed, and for images their target; empty for none."""
     parts = []
     for name, record in records.items():
-        part = record.tables[table].assign(series=name.rpartition("-seed")[0], seed=record.config["seed"])
+        part = record.tables[table].assign(series=series_of(name), seed=record.config["seed"])
         parts.append(part.assign(target=record.config["target"]) if "target" in record.config else part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

@@ -1,0 +1,112 @@
+"""What is lost by trusting a predictor: the accuracy that the best choice among a few sources would have had more."""
+
+from collections.abc import Callable
+from math import comb
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from advtransfer.experiments import crossed
+from advtransfer.experiments.pool import PREDICTORS
+
+__all__ = ["choices", "error", "expected_best", "regret"]
+
+Floats = NDArray[np.float64]
+
+
+def choices(images: pd.DataFrame, candidates: int, resamples: int) -> pd.DataFrame:
+    """A row per domain and predictor: what one loses by trusting it, in shares of accuracy, averaged over runs.
+
+    ``regret`` is the accuracy that the best of `candidates` sources, drawn at random from a run, has more than the one
+    with the best score among them; ``regret_all`` is the same with all sources of the run as candidates, and has no
+    interval, for the one best source jumps. ``error`` is the mean absolute error of a straight line in the predictor,
+    fitted to the other recipes of the run, at a recipe that it has not seen. ``more`` is the regret minus that of own
+    accuracy. Intervals (``_low``, ``_high``) draw whole architectures and whole ways of training. "chance" chooses at
+    random, and forecasts the mean. Runs with fewer than twice as many recipes as candidates are left out.
+    """
+    found = []
+    for domain, part in images.groupby("domain", sort=False):
+        if part["recipe"].nunique() < 2 * candidates:
+            continue
+        design = crossed.design(part, "model", "kind", ["run"])
+        times = np.concatenate([np.ones((1, len(part))), crossed.weights(design, resamples, seed=0)])
+        runs = [np.flatnonzero(design.run == k) for k in np.unique(design.run)]
+        value = part["transfer_accuracy"].to_numpy()
+        known: dict[str, Floats | None] = {name: sign * part[name].to_numpy() for name, sign in PREDICTORS.items()}
+        known["chance"] = None
+        lost = {name: _mean_over(runs, times, score, value, regret(candidates)) for name, score in known.items()}
+        numbers = {"sources": len(part), "recipes": part["recipe"].nunique(), "runs": len(runs)}
+        for predictor, score in known.items():
+            row: dict[str, Any] = {"domain": domain, "predictor": predictor, **numbers}
+            row |= _drawn("regret", lost[predictor]) | _drawn("more", lost[predictor] - lost["source_accuracy"])
+            row |= _drawn("error", _mean_over(runs, times, score, value, error))
+            every = _mean_over(runs, times[:1], score, value, regret())
+            found.append({**row, "regret_all": every[0]})
+    return pd.DataFrame(found)
+
+
+Measure = Callable[[Floats, "Floats | None", Floats], float]
+"""Of the times that each source of a run is drawn, its score (None: chance), and its value."""
+
+
+def _mean_over(
+    runs: list[NDArray[np.int64]], times: Floats, score: Floats | None, value: Floats, of: Measure
+) -> Floats:
+    """For each draw the mean of a measure over runs."""
+    each = [[of(row[k], None if score is None else score[k], value[k]) for k in runs] for row in times]
+    return np.mean(each, axis=1)
+
+
+def _drawn(name: str, values: Floats) -> dict[str, float]:
+    """The value, which comes first, and the interval of the draws after it."""
+    low, high = np.nanquantile(values[1:], [0.025, 0.975])
+    return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def regret(candidates: int | None = None) -> Measure:
+    """What is lost if the one with the best score among so many drawn sources is taken, or else among all."""
+
+    def lost(times: Floats, score: Floats | None, value: Floats) -> float:
+        drawn = np.repeat(np.arange(len(value)), times.astype(int))
+        few = candidates or len(drawn)
+        if not 0 < few <= len(drawn):
+            return float("nan")
+        best = expected_best(value[drawn], value[drawn], few)
+        if score is None:
+            return float(best - value[drawn].mean())
+        return best - expected_best(score[drawn], value[drawn], few)
+
+    return lost
+
+
+def error(times: Floats, score: Floats | None, value: Floats) -> float:
+    """The mean absolute error of a line in the score, fitted without the source that it is asked for.
+
+    Leaving out source i changes its residual e of the fit to all by the factor 1 / (1 - h), where h is its leverage
+    (Belsley, Kuh and Welsch 1980).
+    """
+    columns = [np.ones_like(value)] if score is None else [np.ones_like(value), score]
+    x = np.stack(columns, 1)
+    gram = np.linalg.pinv(x.T @ (times[:, None] * x))
+    residual = value - x @ (gram @ (x.T @ (times * value)))
+    leverage = times * np.einsum("ij,jk,ik->i", x, gram, x)
+    kept = (times > 0) & (leverage < 1 - 1e-9)
+    return float(np.average(np.abs(residual[kept] / (1 - leverage[kept])), weights=times[kept]))
+
+
+def expected_best(score: Floats, value: Floats, candidates: int) -> float:
+    """The expected value of the one with the highest score among `candidates` of N items, drawn without repetition.
+
+    Ties in the score are broken by order. With the value as its own score this is the expected best value.
+
+    Examples
+    --------
+    >>> expected_best(np.array([3.0, 1.0, 2.0]), np.array([0.9, 0.5, 0.1]), 2)  # of three pairs
+    0.6333333333333333
+    """
+    order = np.argsort(-score, kind="stable")
+    n = len(score)
+    chosen = [comb(n - 1 - place, candidates - 1) / comb(n, candidates) for place in range(n)]
+    return float(np.dot(chosen, value[order]))
