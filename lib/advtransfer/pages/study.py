@@ -150,12 +150,15 @@ def place(record: Record) -> str:
     scores = _main(record, "scores")
     if scores.empty:
         return NOT_YET
-    order = scores.set_index("predictor")["weighted"].sort_values(ascending=False)
-    number = int((order > order["alpha1"]).sum()) + 1
     return (
-        f"Among {len(order)} scores, over {scores.iloc[0]['recipes']} sources and {scores.iloc[0]['targets']} image "
-        f"targets, α1 (T→S) is number {number}."
+        f"Among {len(scores)} scores, over {scores.iloc[0]['recipes']} sources and {scores.iloc[0]['targets']} image "
+        f"targets, α1 (T→S) is number {_number(scores, 'alpha1')}."
     )
+
+
+def _number(scores: pd.DataFrame, predictor: str) -> int:
+    """The place of a predictor by its mean weighted τ, from 1."""
+    return int(scores.set_index("predictor")["weighted"].rank(ascending=False, method="min")[predictor])
 
 
 def backwards(record: Record) -> str:
@@ -203,7 +206,6 @@ def answer(record: Record) -> str:
         return NOT_YET
     known = scores.set_index("predictor")
     order = known["weighted"].sort_values(ascending=False)
-    place = int((order > order["alpha1"]).sum()) + 1
     pairs = _main(record, "differences").query("against == 'alpha1'").set_index("predictor")
     sure = pairs[pairs["p_holm"] <= SIGNIFICANT]["difference"]
     better, worse = ([label(name) for name in order.index if sign * sure.get(name, 0) > 0] for sign in (1, -1))
@@ -211,8 +213,8 @@ def answer(record: Record) -> str:
         f"Over {scores.iloc[0]['recipes']} recipes and {scores.iloc[0]['targets']} targets "
         f"**{label(str(order.index[0]))}** has the largest mean weighted τ, "
         f"{_tau(known, str(order.index[0]))}. Own accuracy has {_tau(known, 'source_accuracy')}; α1 with the target "
-        f"model attacked (T→S) is number {place} of {len(order)}, with {_tau(known, 'alpha1')}. After Holm's "
-        f"correction these scores are better than α1: **{', '.join(better) or 'none'}**; worse: "
+        f"model attacked (T→S) is number {_number(scores, 'alpha1')} of {len(order)}, with {_tau(known, 'alpha1')}. "
+        f"After Holm's correction these scores are better than α1: **{', '.join(better) or 'none'}**; worse: "
         f"**{', '.join(worse) or 'none'}**. {choice(record)}"
     )
 
