@@ -9,11 +9,11 @@ from functools import cache as once
 from pathlib import Path
 
 import pytest
-import torch
 from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling
 
 import advtransfer.models  # noqa: F401 - and with it torchvision, which tests and peers import, beside any torch
+from advtransfer.modes import one_thread
 from advtransfer.notebooks import execute
 from advtransfer.records import provenance
 
@@ -39,9 +39,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
-    """Tests are small: one thread is faster, and a sum then has one order on every machine."""
-    torch.set_num_threads(1)
+def _one_thread() -> Iterator[None]:
+    """Tests are small: one thread is faster, and a sum then has one order on every machine. Child processes follow."""
+    with pytest.MonkeyPatch.context() as patch, one_thread():
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +65,6 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]
         with pytest.MonkeyPatch.context() as patch, FileLock(folder / f"{path.name}.lock"):
             patch.setenv("ADVTRANSFER_DATA", str(folder / "data"))
             patch.setenv("ADVTRANSFER_CACHE", str(folder / "cache"))
-            patch.setenv("OMP_NUM_THREADS", "1")
             return execute.run(path, {"profile": "smoke"}, out=folder).path
 
     return executed_once

@@ -364,6 +364,19 @@ def about_series(record: Record) -> str:
     )
 
 
+def limits(record: Record) -> str:
+    """What no interval of this page knows."""
+    runs = _of_images(record).groupby("domain")["run"].nunique()
+    least, most = runs.min(), runs.max()
+    models = f"{least}" if least == most else f"{least} or {most}"
+    return (
+        "Three limits remain. The architectures and ways of training are not a sample of anything: another choice of "
+        f"widths and epochs would give other numbers. Each target has {models} target model{'s' if most > 1 else ''}, "
+        "and target models are not drawn, so no interval says how much others would change. And a partial correlation "
+        "removes only what is linear in the rank of own accuracy."
+    )
+
+
 # Choices.
 
 
