@@ -77,10 +77,10 @@ def test_outputs_that_are_not_a_matrix_are_refused(outputs, given):
 )
 def test_outputs_that_are_no_tensor_are_refused_with_the_wrapper_that_helps(returned, given, choose):
     model = lambda x: returned(2 * x)  # noqa: E731
-    wrapper = f"modes.Select(model, lambda out: out{choose})"
+    wrapper = f"advtransfer.modes.Select(model, lambda out: out{choose})"
     refuses(f"the model returns {given}; expected a tensor (N, d)", lambda: outputs_of(model, torch.ones(5, 3)))
     refuses(wrapper, lambda: outputs_of(model, torch.ones(5, 3)))
-    selected = eval(wrapper, {"modes": advtransfer.modes, "model": model})
+    selected = eval(wrapper, {"advtransfer": advtransfer, "model": model})
     assert outputs_of(selected, torch.ones(5, 3)).equal(2 * torch.ones(5, 3))
 
 

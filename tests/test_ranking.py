@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
@@ -126,7 +127,13 @@ def test_an_encoder_normalises_and_resizes_and_passes_the_gradient():
         ("unknown layer '7'; expected one of 0, 1, 2, 3, 4", lambda: Encoder(net(), features="7")),
         ("the model has no linear layer", lambda: Encoder(nn.Conv2d(3, 3, 3))),
         ("size is 0; expected a number of pixels", lambda: Encoder(net(), size=0)),
-        ("std is (0.0, 1.0, 1.0); expected numbers above 0", lambda: Encoder(net(), std=(0.0, 1.0, 1.0))),
+        (
+            "std (0.0, 1.0, 1.0); expected numbers from 0 to 1, and std above 0",
+            lambda: Encoder(net(), std=(0.0, 1.0, 1.0)),
+        ),
+        ("mean is (123.0,) and std (58.0,); expected", lambda: Encoder(net(), mean=(123.0,), std=(58.0,))),
+        ("it is TorchScript; expected a plain", lambda: Encoder(torch.jit.script(net()), features="")),
+        ("its part 0 is TorchScript", lambda: Encoder(nn.Sequential(torch.jit.script(net())), features="")),
         ("mean is (1.0, 2.0); expected three numbers", lambda: Encoder(net(), mean=(1.0, 2.0))),
         (
             "model outputs have shape (4, 2, 10, 10); expected (N, d)",
@@ -146,6 +153,13 @@ class Idle(nn.Module):
 
     def forward(self, x):
         return self.used(x)
+
+
+class Rounded(nn.Module):
+    """Outputs (N, 3) without a gradient."""
+
+    def forward(self, x):
+        return x.mean((2, 3)).detach().round()
 
 
 # Images.
@@ -210,7 +224,10 @@ X, Y = pictures(6)
         ("labels are torch.float32 of shape (6,)", lambda: ranking.from_tensors(X, Y.float())),
         ("the class 2 has 1 image; expected at least two", lambda: ranking.from_tensors(X[:5], Y[:5])),
         ("the test images have the labels [5, 6, 7]", lambda: ranking.from_tensors(X, Y, X, Y + 5)),
-        ("no/where is not a folder, an .npz archive, a data set or a table", lambda: ranking.load("no/where")),
+        (
+            "no/where does not exist; expected a folder, an .npz archive, a table of texts",
+            lambda: ranking.load("no/where"),
+        ),
     ],
 )
 def test_images_that_cannot_be_used_are_refused(message, call):
@@ -299,7 +316,9 @@ def test_models_and_data_that_cannot_be_used_are_refused_before_the_target_model
         ("no candidate can be used: a: the model cannot be used at 12 × 12 pixels: model outputs have shape (2, 3, 1); "
          "expected (N, d)", {"a": Encoder(column, features="")}),
         ("a: the model cannot be used at 12 × 12 pixels: mat1 and mat2 shapes", {"a": Encoder(flat)}),
-        ("a: the model cannot be used at 8 × 8 pixels: mat1 and mat2", {"a": Encoder(flat, size=8)}),
+        (r"a: the model cannot be used at 8 × 8 pixels: mat1 and mat2 shapes cannot be multiplied (2x192 and 768x2); "
+         "expected size, the pixels that the model takes, not 8", {"a": Encoder(flat, size=8)}),
+        ("a: the model cannot be attacked: ", {"a": Encoder(Rounded(), features="")}),
         ("a: the model cannot be used at 12 × 12 pixels: 'Tensor' object has no attribute 'gone'",
          {"a": Encoder(net(), features=lambda module, x: x.gone)}),
         ("a is a Sequential; expected ranking.Encoder(model, size=...) around it", {"a": net()}),
@@ -478,6 +497,13 @@ def test_what_is_wrong_in_a_pool_file_is_said(tmp_path, message, text):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(("given", "lacking"), [("mean", "std"), ("std", "mean")])
+def test_half_a_normalisation_is_refused(tmp_path, given, lacking):
+    (tmp_path / "nets.py").write_text(NETS)
+    with pytest.raises(ranking.PoolError, match=f"a: {given} without {lacking}; expected both or neither"):
+        ranking.read(pool_file(tmp_path, f"[a]\nbuild = 'nets.py:make'\n{given} = [0.5, 0.5, 0.5]"))
+
+
 def test_weights_must_be_the_right_ones(tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "w.pt")
@@ -488,7 +514,8 @@ def test_weights_must_be_the_right_ones(tmp_path):
         ranking.read(pool_file(tmp_path, text))
     torch.save(nn.Sequential(nn.Conv2d(3, 6, 3), *[nn.Identity()] * 2, nn.Linear(6, 2)).state_dict(), tmp_path / "v.pt")
     with pytest.raises(
-        ranking.PoolError, match=r"v\.pt does not fit the model: 0\.weight has shape \(6, 3, 3, 3\); expected \(4, 3, "
+        ranking.PoolError,
+        match=r"v\.pt does not fit the model: 0\.weight has shape \(6, 3, 3, 3\) in the file and \(4, 3, ",
     ):
         ranking.read(pool_file(tmp_path, "[a]\nbuild = 'nets.py:make'\nweights = 'v.pt'\n"))
     with pytest.raises(ranking.PoolError, match=f"w.pt has sha256 {sha256(tmp_path / 'w.pt')}; expected 000"):
@@ -499,16 +526,27 @@ def test_weights_must_be_the_right_ones(tmp_path):
             return (Path(tmp_path / "touched").touch, ())
 
     torch.save({"a": Evil()}, tmp_path / "w.pt")
-    with pytest.raises(ranking.PoolError, match=r"w\.pt holds more than tensors, or is damaged"):
+    with pytest.raises(ranking.PoolError, match=r"w\.pt holds more than tensors \(\S+\); expected a state dict, as"):
         ranking.read(pool_file(tmp_path, text))
     assert not (tmp_path / "touched").exists()
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "w.pt")
+    with pytest.raises(ranking.PoolError, match=r"w\.pt is a TorchScript archive; expected a state dict"):
+        ranking.read(pool_file(tmp_path, text))
+    for name in ("w.pt", "w.safetensors"):
+        (tmp_path / name).write_bytes(b"no weights")
+        with pytest.raises(
+            ranking.PoolError, match=rf"{name} is damaged, or no file of weights; expected a state dict"
+        ):
+            ranking.read(pool_file(tmp_path, text.replace("w.pt", name)))
 
 
 def test_a_builder_without_weights_gives_the_same_model_each_time_and_is_named(tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "w.pt")
     file = pool_file(tmp_path, "[a]\nbuild = 'nets.py:make'\n[b]\nbuild = 'nets.py:make'\nweights = 'w.pt'")
-    assert pools.without_weights(file) == ["a"]
+    assert [line.partition(";")[0] for line in pools.doubts(file)] == [
+        "a: no weights in the pool file", "a: no mean and std in the pool file", "b: no mean and std in the pool file"
+    ]  # fmt: skip
     file = pool_file(tmp_path, "[a]\nbuild = 'nets.py:make'")
     before = torch.get_rng_state()
     first, second = (ranking.read(file)["a"] for _ in range(2))
@@ -610,7 +648,8 @@ def test_the_command_prints_a_ranking_as_plain_text(a_task, capsys):
     assert "`" not in shown
     assert "Left out: dark/notes.txt (not a picture" in lines
     assert "a_1: no weights in the pool file; it is ranked as its builder makes it" in complaints
-    assert main(["rank", "gone.toml", "--data", "made-up"]) == 2
+    assert main(["rank", "gone.toml", "--data", "made-up", "--out", "new/place"]) == 2
+    assert not Path("new").exists()
     assert "gone.toml does not exist" in capsys.readouterr().err
     assert main(["rank", a_task[1]]) == 2
     assert "no data given; expected --data DATA (images: folder of class folders" in capsys.readouterr().err
@@ -634,6 +673,28 @@ def test_a_page_of_ones_own_holds_only_what_concerns_it(a_task, tmp_path, capsys
     assert "What the choice by each score loses" not in body
     assert "There are too few candidates" in body
     assert all(re.search(r' alt="[^"]{40,}"', picture) for picture in pictures)
+
+
+def test_a_folder_with_another_ranking_is_refused_and_left_as_it_is(a_task, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([*a_task, "--only", "1-NN", "--out", str(out)]) == 0
+    before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    capsys.readouterr()
+    assert main([*a_task, "--only", "probe", "--out", str(out)]) == 2
+    assert f"{out} holds a ranking with other parameters; expected another folder in --out" in capsys.readouterr().err
+    assert {file.name: file.stat().st_mtime_ns for file in out.iterdir()} == before
+
+
+def test_too_few_labels_for_the_probe_are_told_by_class_before_the_target_model_is_trained(monkeypatch, capsys):
+    monkeypatch.setattr(scoring, "_aim", lambda *args: pytest.fail("long work began"))
+    x, y = pictures(36)
+    data = ranking.from_tensors(x[y < 2], y[y < 2], classes=["cat", "rare"])
+    rare = (data.y_train == 1).nonzero().squeeze(1)
+    kept = torch.cat([(data.y_train == 0).nonzero().squeeze(1), rare[:2]])
+    data = replace(data, x_train=data.x_train[kept], y_train=data.y_train[kept])
+    with pytest.raises(pytest.fail.Exception, match="long work"):
+        ranking.score({"a": Encoder(net())}, data, only=["probe"], progress=True, **FAST)
+    assert "no cross-validated probe: it needs 5 labels of each class; fewer: rare (2)" in capsys.readouterr().err
 
 
 def test_help_and_book_list_every_setting_from_the_config(capsys):
@@ -674,6 +735,16 @@ def test_the_answer_warns_of_a_best_candidate_at_the_floor_and_ranks_no_single_o
         scores.loc[alike, ["value", "low", "floor", "floor_high"]] = 1.0, low, 0.5, 0.5
         said = page.answer(record)
         assert bool(re.search(rf"By α1, T→S the best is {best}[^.]*at the floor: do not choose", said)) == warned
+    scores.loc[scores["score"] == "alpha1", "value"] = 1.0
+    record.tables["candidates"]["accuracy"] = 0.5
+    said = page.answer(record)
+    assert "By α1, T→S LeNet, AlexNet and ResNet18 are equal" in said.replace("lenet", "LeNet").replace(
+        "alexnet", "AlexNet"
+    ).replace("resnet18", "ResNet18")
+    assert said.count("are equal") == 2
+    for accuracy, warned in ((0.15, True), (0.9, False)):
+        record.tables["target"]["accuracy"] = accuracy
+        assert ("Beware: a guess among" in page.about(record)) == warned
     record.tables["candidates"] = record.tables["candidates"].iloc[:1]
     assert page.answer(record).endswith("could be used, so there is nothing to rank.")
     assert "There is 1 candidate, which is attacked once" in page.about(record)

@@ -117,7 +117,7 @@ def outputs_of(model: Model, x: Tensor) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise ValueError(
             f"the model returns {_described(found)}; expected a tensor (N, d), or an object with such .logits: "
-            f"pass modes.Select(model, lambda out: {_place(found, len(x))})"
+            f"pass advtransfer.modes.Select(model, lambda out: {_place(found, len(x))})"
         )
     if outputs.ndim != 2 or len(outputs) != len(x):
         raise ValueError(f"model outputs have shape {tuple(outputs.shape)}; expected (N, d) with N = {len(x)}")

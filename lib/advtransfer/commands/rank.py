@@ -14,12 +14,16 @@ from advtransfer.commands import parameters
 from advtransfer.commands.output import add_json, print_json, print_table
 from advtransfer.experiments import choosing
 from advtransfer.notebooks import execute
+from advtransfer.notebooks.read import read
 from advtransfer.pages import choosing as page
 from advtransfer.ranking import pools, texts
 from advtransfer.records import shipped, storage
 from advtransfer.records.record import Record
 
 COLUMNS = 11  # of a table that fits a window
+ZERO = 1e-12  # scores below it are rounding errors
+PAGE, NOT_HERE = "choose_a_source", "only-in-book"
+"""The notebook of the page, and the tag of its cells that are left out."""
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -51,10 +55,10 @@ def rank(arguments: argparse.Namespace) -> int:
             given[name] = str(path.absolute())
     config = choosing.Config.from_profile(**given)
     if arguments.out:
-        storage.writable_folder(arguments.out)
+        check_out(arguments.out, given)
     print(wrapped(announced(config)), file=sys.stderr if arguments.json else sys.stdout, flush=True)
-    for name in pools.without_weights(config.pool) if Path(config.pool).is_file() else ():
-        print(f"{name}: no weights in the pool file; it is ranked as its builder makes it", file=sys.stderr)
+    for line in pools.doubts(config.pool) if Path(config.pool).is_file() else ():
+        print(line, file=sys.stderr)
     record = choosing.run(config)
     tables = record.tables
     if arguments.json:
@@ -74,6 +78,14 @@ def rank(arguments: argparse.Namespace) -> int:
         files = write(record, given, arguments.out)
         print(f"written: {', '.join(file.name for file in files)} in {arguments.out}")
     return 0
+
+
+def check_out(out: Path, given: dict[str, object]) -> None:
+    """Raise unless the ranking can be written to a folder, and takes the place of no other one."""
+    storage.check_writable(out)
+    page = out / shipped.notebook(PAGE).with_suffix(".ipynb").name
+    if execute.is_another_run(page, read(shipped.notebook(PAGE), NOT_HERE).resolve(given)):
+        raise ValueError(f"{out} holds a ranking with other parameters; expected another folder in --out")
 
 
 def wrapped(text: str) -> str:
@@ -117,6 +129,7 @@ def wide(record: Record) -> pd.DataFrame:
 def written(score: pd.Series) -> str:
     """The value of a score: three digits, four where most values are close to 1, and all those before the point."""
     value, digits = float(score["value"]), 4 if score["score"] == "distance" else 3
+    value = 0.0 if abs(value) < ZERO else value
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
@@ -140,5 +153,5 @@ def write(record: Record, given: dict[str, object], out: Path) -> list[Path]:
         with storage.replacing(out / f"{name}.csv") as draft:
             table.to_csv(draft, index=False)
         files.append(out / f"{name}.csv")
-    outcome = execute.run(shipped.notebook("choose_a_source"), given, out=out, whole=True, without="only-in-book")
+    outcome = execute.run(shipped.notebook(PAGE), given, out=out, whole=True, without=NOT_HERE)
     return [*files, *(file for file in outcome.files if file.suffix in (".ipynb", ".html"))]

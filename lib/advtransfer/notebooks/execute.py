@@ -125,7 +125,7 @@ def run(
 def _target(folder: Path, notebook: Path, resolved: Resolved, *, book: bool) -> Path:
     """Where a run is written: ``NAME.ipynb``, or with its parameters in the name (see `run`)."""
     plain = folder / f"{notebook.stem}.ipynb"
-    if not (resolved.differs if book else _of_another_run(plain, resolved)):
+    if not (resolved.differs if book else is_another_run(plain, resolved)):
         return plain
     if not resolved.differs:
         return folder / f"{notebook.stem}-defaults.ipynb"
@@ -133,7 +133,7 @@ def _target(folder: Path, notebook: Path, resolved: Resolved, *, book: bool) -> 
     label = "-".join(str(value) if name == "profile" else f"{name}-{value}" for name, value in shown.items())
     stem = f"{notebook.stem}-" + re.sub(r"[^\w.]+", "-", label)[:LABEL].strip("-.")
     own = folder / f"{stem}.ipynb"
-    return own.with_stem(f"{stem}-{resolved.key[:8]}") if _of_another_run(own, resolved) else own
+    return own.with_stem(f"{stem}-{resolved.key[:8]}") if is_another_run(own, resolved) else own
 
 
 def _unused(path: Path) -> Path:
@@ -142,7 +142,7 @@ def _unused(path: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def _of_another_run(path: Path, resolved: Resolved) -> bool:
+def is_another_run(path: Path, resolved: Resolved) -> bool:
     """Whether a file is a run with other parameters; an edited notebook counts as the run that it was."""
     with suppress(OSError, ValueError, LookupError, TypeError):
         noted = json.loads(path.read_text(encoding="utf-8"))["metadata"]["advtransfer"]

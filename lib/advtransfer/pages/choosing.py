@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy import stats
 
 from advtransfer import ranking
 from advtransfer.datasets import DataUnavailable
@@ -68,9 +69,20 @@ def about(record: Record) -> str:
         given = record.config["target"]
         said += (
             f"The target model, {given or 'trained on the target alone'}, has {100 * target['accuracy']:.0f}% on the "
-            f"test {kind(record)}."
+            f"test {kind(record)}. {_guessing(target)}"
         )
     return said.strip() + (_attacked_texts(record) if kind(record) == "texts" else "") + _left_out(record)
+
+
+def _guessing(target: "pd.Series[Any]") -> str:
+    """A warning if the target model is not certainly better than a guess."""
+    right, tests, guess = round(target["accuracy"] * target["test"]), int(target["test"]), 1 / target["classes"]
+    if stats.binomtest(right, tests).proportion_ci(method="wilson").low > guess:
+        return ""
+    return (
+        f"Beware: a guess among {target['classes']} classes has {100 * guess:.0f}%, so the scores that need this model "
+        "say nothing. More images or a larger target_epochs may help."
+    )
 
 
 def kind(record: Record) -> str:
@@ -102,25 +114,40 @@ def answer(record: Record) -> str:
     """What the ranking says, in three sentences of plain words."""
     if len(record.tables["candidates"]) == 1:
         return f"Only {record.tables['candidates']['candidate'][0]} could be used, so there is nothing to rank."
-    places = record.tables["ranks"]
-    sentences = []
-    for score in ("probe", "alpha1"):
-        part = places[(places["score"] == score)]
-        if len(part):
-            best = part.sort_values("rank").iloc[0]["candidate"]
-            others = part[(part["group"] == 1) & (part["candidate"] != best)]["candidate"]
-            tied = (
-                f"; it cannot be told from {_listed(others)}" if len(others) else ", which can be told from all others"
-            )
-            said = f"By {'the ' if score == 'probe' else ''}{label(score)} the best is {best}{tied}"
-            sentences.append(f"{said}{_at_the_floor(record, score, best)}.")
+    known = set(record.tables["ranks"]["score"])
+    said = [_by_score(record, score) for score in ("probe", "alpha1") if score in known]
     if "accuracy" in record.tables["candidates"]:
-        known = record.tables["candidates"].sort_values("accuracy", ascending=False)
-        first = known.iloc[0]
-        near = known[known["accuracy_high"] >= first["accuracy_low"]]["candidate"].iloc[1:]
-        tied = f", though its interval meets that of {_listed(near)}" if len(near) else ""
-        sentences.append(f"On the test {kind(record)} {first['candidate']} is the best after transfer{tied}.")
-    return " ".join([*sentences, *_no_more_than_noise(record)])
+        said.append(_after_transfer(record))
+    return " ".join([*said, *_no_more_than_noise(record)])
+
+
+def _by_score(record: Record, score: str) -> str:
+    """Which candidate is the best by a score, and which cannot be told from it."""
+    places, scores = (table[table["score"] == score] for table in (record.tables["ranks"], record.tables["scores"]))
+    best = places.sort_values("rank").iloc[0]["candidate"]
+    others = places[(places["group"] == 1) & (places["candidate"] != best)]["candidate"]
+    tied = f"; it cannot be told from {_listed(others)}" if len(others) else ", which can be told from all others"
+    first = _equal(scores.set_index("candidate")["value"], best) or f"the best is {best}{tied}"
+    return f"By {'the ' if score == 'probe' else ''}{label(score)} {first}{_at_the_floor(record, score, best)}."
+
+
+def _after_transfer(record: Record) -> str:
+    """Which candidate has the largest accuracy after transfer, and whose interval meets its own."""
+    known = record.tables["candidates"].sort_values("accuracy", ascending=False)
+    first = known.iloc[0]
+    near = known[known["accuracy_high"] >= first["accuracy_low"]]["candidate"].iloc[1:]
+    tied = f", though its interval meets that of {_listed(near)}" if len(near) else ""
+    equal = _equal(known.set_index("candidate")["accuracy"], first["candidate"])
+    best = f"{equal} after transfer" if equal else f"{first['candidate']} is the best after transfer{tied}"
+    return f"On the test {kind(record)} {best}."
+
+
+def _equal(values: "pd.Series[float]", best: str) -> str:
+    """Words for candidates that are as good as the best to the last digit; empty if there is none."""
+    alike = values.index[values == values[best]].to_series()
+    if len(alike) == 1:
+        return ""
+    return f"{_listed(alike)} are equal" + (" and the best" if len(alike) < len(values) else "")
 
 
 def _at_the_floor(record: Record, score: str, candidate: str) -> str:

@@ -181,9 +181,10 @@ def load(place: str | Path, *, size: int = 64, seed: int = 0) -> Labelled | Labe
     if str(place) in known:
         data = stored.load(str(place))
         return Labelled(data.name, data.x_train, data.y_train, data.x_test, data.y_test, data.classes)
+    what = "is not" if path.exists() else "does not exist; expected"
     raise DataError(
-        f"{place} is not a folder, an .npz archive, a data set or a table of texts (.csv, .parquet); expected one "
-        f"of these (data sets: {', '.join([*known, *sources('text')])})"
+        f"{place} {what} a folder, an .npz archive, a table of texts (.csv, .parquet), or a data set "
+        f"({', '.join([*known, *sources('text')])})"
     )
 
 

@@ -45,7 +45,7 @@ class Encoder(nn.Module):
     Raises
     ------
     EncoderError
-        There is no such layer, or no linear one.
+        There is no such layer, or no linear one; or the module, or a part of it, is TorchScript.
     ValueError
         The size or the normalisation is not as described.
 
@@ -75,8 +75,12 @@ class Encoder(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             if not isinstance(values, Sequence) or len(values) not in (1, 3):
                 raise ValueError(f"{name} is {values!r}; expected three numbers, one per channel")
-        if min(std) <= 0:
-            raise ValueError(f"std is {tuple(std)}; expected numbers above 0")
+        if min(mean) < 0 or max(mean) > 1 or min(std) <= 0 or max(std) > 1:
+            raise ValueError(
+                f"mean is {tuple(mean)} and std {tuple(std)}; expected numbers from 0 to 1, and std above 0: they are "
+                "those of pixels from 0 to 1, not from 0 to 255"
+            )
+        check_eager(module)
         self.module = module
         self.size = size
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1), persistent=False)
@@ -137,8 +141,10 @@ class Encoder(nn.Module):
         except FAILURES as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             height, width = x.shape[-2:] if self.size is None else (self.size, self.size)
-            unsized = isinstance(error, RuntimeError) and self.size is None
-            hint = "; expected size, the pixels that the model takes" if unsized else ""
+            hint = ""
+            if isinstance(error, RuntimeError):
+                told = "" if self.size is None else f", not {self.size}"
+                hint = f"; expected size, the pixels that the model takes{told}"
             raise EncoderError(f"the model cannot be used at {height} × {width} pixels: {reason}{hint}") from error
 
     def _normalised(self, x: Tensor) -> Tensor:
@@ -168,6 +174,14 @@ def _copied(found: Any) -> Any:
     if isinstance(found, tuple | list) and found:
         return (_copied(found[0]),)
     return found.clone() if isinstance(found, Tensor) else found
+
+
+def check_eager(module: nn.Module) -> None:
+    """Raise an `EncoderError` for TorchScript, which can neither be looked into nor prepared for attacks."""
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            where = f"its part {name}" if name else "it"
+            raise EncoderError(f"{where} is TorchScript; expected a plain torch.nn.Module, whose layers can be read")
 
 
 def place_of(module: nn.Module, features: str | None) -> tuple[str, bool]:

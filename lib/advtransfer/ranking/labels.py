@@ -24,6 +24,12 @@ def halves(y: Tensor, names: tuple[str, ...], seed: int, what: str = "image") ->
     return chosen.nonzero().squeeze(1), (~chosen).nonzero().squeeze(1)
 
 
+def scarce(y: Tensor, names: tuple[str, ...], least: int) -> dict[str, int]:
+    """The number of samples of each class that has fewer than `least`, by its name."""
+    counts = torch.bincount(y, minlength=len(names)).tolist()
+    return {name: count for name, count in zip(names, counts, strict=True) if count < least}
+
+
 def stratified(y: Tensor, size: int, seed: int) -> Tensor:
     """Positions of at most `size` samples, spread over the classes as evenly as these allow, in order."""
     generator = torch.Generator().manual_seed(seed)

@@ -5,6 +5,7 @@ import importlib.util
 import pickle
 import re
 import tomllib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -118,10 +119,18 @@ def read(path: Path | str) -> dict[str, AnyEncoder]:
     return built
 
 
-def without_weights(path: Path | str) -> list[str]:
-    """The candidates of a pool file whose weights are those that their builder gives them, which may be random."""
-    candidates = parse(Path(path).expanduser())
-    return [name for name, candidate in candidates.items() if candidate.build and candidate.weights is None]
+def doubts(path: Path | str) -> list[str]:
+    """A line for each candidate of a pool file that has a builder, but no weights or no normalisation beside it.
+
+    That may be meant: the builder can load weights, and its model normalise.
+    """
+    found = []
+    for name, candidate in parse(Path(path).expanduser()).items():
+        if candidate.build and candidate.weights is None:
+            found.append(f"{name}: no weights in the pool file; it is ranked as its builder makes it")
+        if candidate.build and candidate.mean is None:
+            found.append(f"{name}: no mean and std in the pool file; it gets pixels from 0 to 1 as they are")
+    return found
 
 
 def parse(path: Path) -> dict[str, Candidate]:
@@ -154,6 +163,9 @@ def build(candidate: Candidate, folder: Path) -> AnyEncoder:
         return _text_encoder(candidate, place)
     if candidate.max_length is not None:
         raise PoolError("max_length is for text models; expected size for an image model")
+    if (candidate.mean is None) != (candidate.std is None):
+        given, lacking = ("mean", "std") if candidate.std is None else ("std", "mean")
+        raise PoolError(f"{given} without {lacking}; expected both or neither")
     module, usual = _BUILDERS[_origin(candidate)](candidate, folder)
     own = {key: value for key in ("size", "mean", "std", "features") if (value := getattr(candidate, key)) is not None}
     return Encoder(module.eval(), **{**usual, **own})
@@ -289,18 +301,7 @@ def _loaded(module: nn.Module, candidate: Candidate, folder: Path) -> nn.Module:
         raise PoolError(f"{file} does not exist; expected a file of weights")
     if candidate.sha256 and (found := sha256(file)) != candidate.sha256:
         raise PoolError(f"{file.name} has sha256 {found}; expected {candidate.sha256}")
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        state: Any = load_file(file)
-    else:
-        try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, EOFError) as error:
-            reason = str(error).partition("\n")[0] or "it is cut short"
-            raise PoolError(
-                f"{file.name} holds more than tensors, or is damaged; expected a state dict ({reason})"
-            ) from None
+    state = _read(file)
     for nested in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(nested), dict):
             state = state[nested]
@@ -312,7 +313,8 @@ def _loaded(module: nn.Module, candidate: Candidate, folder: Path) -> nn.Module:
     if wrong := [name for name, shape in other.items() if shape != own[name]]:
         first, more = wrong[0], f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise PoolError(
-            f"{file.name} does not fit the model: {first} has shape {other[first]}; expected {own[first]}{more}"
+            f"{file.name} does not fit the model: {first} has shape {other[first]} in the file and {own[first]} in the "
+            f"model{more}; expected arguments with which both agree"
         )
     missing, unexpected = module.load_state_dict(state, strict=False)
     if missing or unexpected:
@@ -320,3 +322,26 @@ def _loaded(module: nn.Module, candidate: Candidate, folder: Path) -> nn.Module:
                  for what, keys in (("lacks", missing), ("also has", unexpected)) if keys]  # fmt: skip
         raise PoolError(f"{file.name} does not fit the model: it {' and '.join(shown)}")
     return module
+
+
+def _read(file: Path) -> Any:
+    """What a file of weights holds, read as tensors and nothing else."""
+    wanted = "expected a state dict, as torch.save(model.state_dict(), FILE) writes it"
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(file)
+        except SafetensorError:
+            raise PoolError(f"{file.name} is damaged, or no file of weights; {wanted}") from None
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise PoolError(f"{file.name} is a TorchScript archive; {wanted}")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError) as error:
+        stranger = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        what = f"holds more than tensors ({stranger[1]})" if stranger else "is damaged, or no file of weights"
+        raise PoolError(f"{file.name} {what}; {wanted}") from None

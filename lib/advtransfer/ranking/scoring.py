@@ -18,6 +18,7 @@ from advtransfer import intervals, matching, metrics, scores
 from advtransfer.names import unknown
 from advtransfer.ranking.data import Labelled
 from advtransfer.ranking.encoder import Encoder, EncoderError
+from advtransfer.ranking.labels import scarce, stratified
 from advtransfer.ranking.measure import Aim, Arrays, Settings, Target, measure
 from advtransfer.ranking.text_encoder import TextEncoder
 from advtransfer.ranking.text_target import TextTarget
@@ -55,6 +56,7 @@ cross-validated on the labelled images, and is the honest baseline."""
 ALPHAS = ("alpha1", "alpha2", "alpha12", "back_alpha1", "back_alpha2", "back_alpha12")
 """α of the target model's attack on the candidate (T→S), and of the candidate's attack on the target model (S→T)."""
 NAMES = (*SCORES, *ALPHAS, "distance")
+FOLDS = 5  # of the cross-validated probe, each of which needs every class
 SHARES = ("1-NN", "probe")  # shares of samples: their intervals end at 0 and 1
 SMALLER_IS_BETTER = ("distance",)
 
@@ -168,6 +170,8 @@ def score(
         tqdm.write(f"left out: {name}: {why}", file=sys.stderr)
     for why in failing({"": target}, data).values() if target is not None else ():
         raise EncoderError(f"the target model: {why}")
+    for line in _too_few(data, only, chosen) if progress else ():
+        tqdm.write(line, file=sys.stderr)
     aim = _aim(pool, data, chosen, target)
     found: dict[str, Arrays] = {}
     able = {name: encoder for name, encoder in pool.items() if name not in useless}
@@ -202,6 +206,15 @@ def score(
 
 
 ELSEWHERE = {"size": "ranking.load(folder, size=...)", "truth_samples": "the method fewer of the data"}
+
+
+def _too_few(data: Labelled | LabelledTexts, only: Sequence[str], settings: Settings) -> list[str]:
+    """A line if a class has too few labelled samples for the cross-validated probe."""
+    few = data.y_train[stratified(data.y_train, settings.labels, settings.seed_of("labels"))]
+    short = scarce(few, data.classes, FOLDS) if "probe" in only else {}
+    shown = ", ".join(f"{name} ({count})" for name, count in list(short.items())[:5])
+    more = f" and {len(short) - 5} more" if len(short) > 5 else ""
+    return [f"no cross-validated probe: it needs {FOLDS} labels of each class; fewer: {shown}{more}"] if short else []
 
 
 def _aim(pool: Mapping[str, Any], data: Any, settings: Settings, target: Any) -> Aim:

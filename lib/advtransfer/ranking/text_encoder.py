@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from advtransfer.models.tokens import Tokens, by_length
 from advtransfer.modes import evaluating, outputs_of
-from advtransfer.ranking.encoder import FAILURES, EncoderError, check_finite, noting, place_of
+from advtransfer.ranking.encoder import FAILURES, EncoderError, check_eager, check_finite, noting, place_of
 from advtransfer.records import weights
 from advtransfer.records.provenance import digest
 
@@ -56,6 +56,7 @@ class TextEncoder(nn.Module):
         self, module: nn.Module, tokenizer: PreTrainedTokenizerBase, max_length: int = 128, features: str | None = None
     ) -> None:
         super().__init__()
+        check_eager(module)
         if not isinstance(max_length, int) or max_length < 3:
             raise ValueError(f"max_length is {max_length!r}; expected at least 3 tokens")
         self.module, self.tokenizer = module, tokenizer

@@ -1,11 +1,13 @@
-"""Which models can be used, found out on two samples before the target model is trained and anything is attacked."""
+"""Which models can be used, found out on two samples before the target model is trained and all are attacked."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from advtransfer.ranking import encoder, text_encoder
 from advtransfer.ranking.data import Labelled
-from advtransfer.ranking.encoder import Encoder, EncoderError
+from advtransfer.ranking.encoder import FAILURES, Encoder, EncoderError
 from advtransfer.ranking.text_encoder import TextEncoder
 from advtransfer.ranking.texts import LabelledTexts
 
@@ -29,14 +31,32 @@ def check_kinds(pool: Mapping[str, Any], data: Any, target: Any) -> None:
 
 def failing(pool: Mapping[str, Any], data: Any) -> dict[str, str]:
     """Why candidates cannot be used, tried on two samples before the target model is trained."""
-    extracted: Any = text_encoder.extracted if isinstance(data, LabelledTexts) else encoder.extracted
     found = {}
     for name, candidate in pool.items():
         try:
-            extracted(candidate, data.x_train[:2])
+            if isinstance(data, LabelledTexts):
+                text_encoder.extracted(candidate, data.x_train[:2])
+            else:
+                encoder.extracted(candidate, data.x_train[:2])
+                check_gradient(candidate, data.x_train[:2])
         except EncoderError as error:
             found[name] = str(error)
     return found
+
+
+def check_gradient(candidate: Encoder, x: torch.Tensor) -> None:
+    """Raise unless a candidate can be prepared for attacks, and has a gradient at uint8 images (N, 3, h, w).
+
+    Raises
+    ------
+    EncoderError
+        It cannot, or has none.
+    """
+    x = (x.to(candidate.mean.device).float() / 255).requires_grad_()
+    try:
+        torch.autograd.grad(candidate.prepared()(x).sum(), x)
+    except FAILURES as error:
+        raise EncoderError(f"the model cannot be attacked: {' '.join(str(error).split())}") from error
 
 
 def none_left(useless: Mapping[str, str]) -> str:

@@ -72,6 +72,20 @@ def writable_folder(path: Path) -> Path:
         ) from None
 
 
+def check_writable(path: Path) -> None:
+    """Raise as `writable_folder` does, but leave no folder behind that was not there.
+
+    Raises
+    ------
+    PermissionError
+        The folder cannot be written.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    writable_folder(path)
+    for folder in missing:
+        folder.rmdir()
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a scratch path beside `path` that takes its place when the block ends without an error.
