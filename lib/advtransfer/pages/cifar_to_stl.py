@@ -252,10 +252,13 @@ def _sample_verdict(found: Correlation, run: str) -> Verdict:
 
 def over_samples(runs: Runs) -> Finding:
     """Whether images with a larger α1(x) have a smaller loss."""
-    judged = verdicts.quoted(
-        _sample_verdict(conclusions.row(scores, method="pearson"), label)
-        for label, made in _shown(runs).items()
-        for _, scores in made.tables["samples"].groupby("source", sort=False)
+    judged, by_ranks = (
+        verdicts.quoted(
+            _sample_verdict(conclusions.row(scores, method=method), label)
+            for label, made in _shown(runs).items()
+            for _, scores in made.tables["samples"].groupby("source", sort=False)
+        )
+        for method in ("pearson", "spearman")
     )
     if not judged:
         return NOT_RUN
@@ -264,7 +267,8 @@ def over_samples(runs: Runs) -> Finding:
     tallies = [f"{series}: {verdicts.tally(part)}" for series, part in by_series]
     return Finding(
         f"{tables.number(min(scores))} to {tables.number(max(scores))} (in print "
-        f"{tables.number(printed.pearson('table1'))}); {'; '.join(tallies)}",
+        f"{tables.number(printed.pearson('table1'))}); {'; '.join(tallies)}; by ranks, in all, "
+        f"{verdicts.tally(by_ranks)}",
         judged,
         size(runs),
     )
@@ -367,8 +371,9 @@ def _own(runs: Runs) -> str:
     parts = []
     for series, head in _domains(runs).items():
         means = over_seeds(_published(runs, series), ["label"], ["transfer_accuracy", "source_accuracy"])
-        r = means["transfer_accuracy"].corr(means["source_accuracy"])
-        parts.append(f"{tables.number(r)} ({head.removeprefix(f'{STORED}, ')})")
+        found = conclusions.correlation(means["source_accuracy"], means["transfer_accuracy"], resamples=499)
+        cell = tables.interval(found.r, found.low, found.high, n=found.n)
+        parts.append(f"{cell}, p = {tables.probability(found.p)} ({head.removeprefix(f'{STORED}, ')})")
     return f" Their own accuracy, which needs no attack, has Pearson's r = {' and '.join(parts)}." if parts else ""
 
 

@@ -364,20 +364,22 @@ def order(runs: Runs) -> Finding:
 
 
 def _orders(runs: Runs) -> list[str]:
-    """Of each direction the order of the sources by accuracy and by α1, in words: stored, else of this run."""
+    """Of each direction the order of the sources by accuracy and by α1, in words: stored, else of this run.
+
+    α1 is the ratio of mean deviations, which no single text can dominate.
+    """
     run, table = next(iter(nlp_tables.sources(runs).items()), ("", pd.DataFrame()))
     lines = []
     for direction in nlp_tables.DIRECTIONS if run else ():
         rows = nlp_tables.under(table, direction, "word")
-        if run == STORED:
-            rows = over_seeds(rows, ["label"], ["transfer_accuracy", "alpha1"])
-        rows = rows.set_index("label")
-        four = rows[rows.index.isin(IN_PRINT)]
+        seeds = rows.groupby("label", sort=False)[["transfer_accuracy", "alpha1_ratio"]].agg(list)
+        four = seeds.loc[seeds.index.isin(IN_PRINT)].map(np.mean)
         accuracy, alpha1 = (
-            ", ".join(four.sort_values(column, ascending=False).index) for column in ("transfer_accuracy", "alpha1")
+            ", ".join(four.sort_values(name, ascending=False).index) for name in ("transfer_accuracy", "alpha1_ratio")
         )
         lines.append(f"{direction}: by accuracy after transfer {accuracy}; by α1 {alpha1}")
-        if {"AG", "AG, two classes"} <= set(rows.index):
-            whole, cut = (tables.estimate(row, "alpha1") for _, row in rows.loc[["AG", "AG, two classes"]].iterrows())
-            lines[-1] += f"; α1 of AG is {whole} with four classes and {cut} with two"
+        if {"AG", "AG, two classes"} <= set(seeds.index):
+            ratios = seeds["alpha1_ratio"]
+            whole, cut = (", ".join(map("{:.2f}".format, ratios[name])) for name in ("AG", "AG, two classes"))
+            lines[-1] += f"; by seed, α1 of AG is {whole} with four classes, and {cut} with two"
     return lines

@@ -70,6 +70,9 @@ def findings(runs: Runs) -> dict[str, Any]:
         "similarity_both": Finding(
             f"knowledge: {knowledge}. Attacks: {attacks}", (*knowledge.verdicts, *attacks.verdicts), knowledge.size
         ),
+        "similarity_counted": Finding(
+            f"Knowledge: {verdicts.tally(knowledge.verdicts)}. Attacks: {verdicts.tally(attacks.verdicts)}"
+        ),
     }
 
 
@@ -80,7 +83,7 @@ def _judged(runs: Runs, judge: Callable[[Runs, str], Verdict | None], domain: st
 
 
 def _listed(runs: Runs, judged: Mapping[str, Verdict]) -> Finding:
-    said = "; ".join(f"{_ordered(verdict)}, {verdict.word} ({where})" for where, verdict in judged.items())
+    said = "; ".join(f"{verdict.correlation}, {verdict.word} ({where})" for where, verdict in judged.items())
     return Finding(said or NOT_RUN, tuple(judged.values()), size(runs))
 
 
@@ -124,13 +127,6 @@ def over_images(runs: Runs) -> Finding:
             word = verdicts.judge_correlation(score, claimed=-1)
             judged.append(Verdict.of(f"loss falls with α1(x), {domain}, {source}% shared", score, word, STORED))
     return Finding(verdicts.tally(judged) if judged else NOT_RUN, tuple(judged), size(runs))
-
-
-def _ordered(verdict: Verdict) -> str:
-    """A rank correlation with interval, p and n; in words where every resample gives the same."""
-    if verdict.low < verdict.high:
-        return verdict.correlation
-    return f"{tables.number(verdict.estimate)} (a perfect order), p = {tables.probability(verdict.p)}, n = {verdict.n}"
 
 
 def _sources(runs: Runs) -> dict[str, pd.DataFrame]:
@@ -201,16 +197,16 @@ def about(runs: Runs) -> str:
         own = _published(runs)["source_accuracy"]
         text.append(
             f"The target domains of the **stored** columns are "
-            f"{' and '.join(f'{target} (seeds: {n})' for target, n in by_target.items())}. They are ResNets of width "
-            f"{settings['width']} (64 as released), {settings['epochs']} passes over the sources' images (100 as "
-            f"released), on {made.provenance['device']}. On their own test images the sources classify "
+            f"{' and '.join(f'{target} (seeds: {n})' for target, n in by_target.items())}. The networks are "
+            f"ResNets of width {settings['width']} (64 as released), {settings['epochs']} passes over the sources' "
+            f"images (100 as released), on {made.provenance['device']}. On their own test images the sources classify "
             f"{100 * own.min():.0f} to {100 * own.max():.0f}% correctly."
         )
     if runs.record is None:
         text.append(tables.missing(protocol.required(runs.config)))
     else:
         text.append(
-            f"**This run** has the target domain {protocol.TARGETS[runs.config.target]} and is smaller still; the "
+            f"The target of **this run** is {protocol.TARGETS[runs.config.target]}. It is smaller still; the "
             "table below says in what."
         )
     return "\n\n".join(text)

@@ -121,7 +121,11 @@ def choice(record: Record) -> str:
     named = list(dict.fromkeys([best, "probe", "source_accuracy", "alpha1"]))
     parts = [f"{label(name)} {tables.estimate(known.T[name], 'regret_few', scale=100, digits=1)}" for name in named]
     size = f"{scores.iloc[0]['recipes']} recipes, {scores.iloc[0]['targets']} targets"
-    return f"Points lost when one of five sources is chosen ({size}): {', '.join(parts)}."
+    every = [f"{label(name)} {tables.number(100 * float(known['regret'][name]), 1)}" for name in named]
+    return (
+        f"Points lost when one of five sources is chosen ({size}): {', '.join(parts)}. When one of all is chosen: "
+        f"{', '.join(every)}."
+    )
 
 
 def labels(record: Record) -> str:
@@ -152,8 +156,17 @@ def place(record: Record) -> str:
         return NOT_YET
     return (
         f"Among {len(scores)} scores, over {scores.iloc[0]['recipes']} sources and {scores.iloc[0]['targets']} image "
-        f"targets, α1 (T→S) is number {_number(scores, 'alpha1')}."
+        f"targets, α1 (T→S) is number {_number(scores, 'alpha1')}; shown to be better: {_shown(record)[0]}."
     )
+
+
+def _shown(record: Record) -> tuple[str, str]:
+    """The scores that were shown to be better than α1, and those shown to be worse, after Holm's correction."""
+    scores = _main(record, "scores").set_index("predictor")["weighted"].sort_values(ascending=False)
+    pairs = _main(record, "differences").query("against == 'alpha1'").set_index("predictor")
+    sure = pairs[pairs["p_holm"] <= SIGNIFICANT]["difference"]
+    better, worse = ([label(str(name)) for name in scores.index if sign * sure.get(name, 0) > 0] for sign in (1, -1))
+    return ", ".join(better) or "none", ", ".join(worse) or "none"
 
 
 def _number(scores: pd.DataFrame, predictor: str) -> int:
@@ -187,7 +200,7 @@ def checked(record: Record) -> str | None:
     if (part := known.get(study_checks.OTHER_SET)) is not None:
         said.append(
             "The mean rank on the other targets looks at the same images in another form. From targets with other "
-            f"images alone it has {tables.number(part['weighted'].iloc[0])}."
+            f"images alone it is still {tables.number(part['weighted'].iloc[0])}."
         )
     if (part := known.get(study_checks.OTHER_CORPORA)) is not None:
         each = [f"{label(str(name))} {tables.number(row['weighted'])}" for name, row in part.iterrows()]
@@ -206,16 +219,14 @@ def answer(record: Record) -> str:
         return NOT_YET
     known = scores.set_index("predictor")
     order = known["weighted"].sort_values(ascending=False)
-    pairs = _main(record, "differences").query("against == 'alpha1'").set_index("predictor")
-    sure = pairs[pairs["p_holm"] <= SIGNIFICANT]["difference"]
-    better, worse = ([label(name) for name in order.index if sign * sure.get(name, 0) > 0] for sign in (1, -1))
+    better, worse = _shown(record)
     return (
         f"Over {scores.iloc[0]['recipes']} recipes and {scores.iloc[0]['targets']} targets "
         f"**{label(str(order.index[0]))}** has the largest mean weighted τ, "
         f"{_tau(known, str(order.index[0]))}. Own accuracy has {_tau(known, 'source_accuracy')}; α1 with the target "
         f"model attacked (T→S) is number {_number(scores, 'alpha1')} of {len(order)}, with {_tau(known, 'alpha1')}. "
-        f"After Holm's correction these scores are better than α1: **{', '.join(better) or 'none'}**; worse: "
-        f"**{', '.join(worse) or 'none'}**. {choice(record)}"
+        f"After Holm's correction these scores are better than α1: **{better}**; worse: "
+        f"**{worse}**. {choice(record)}"
     )
 
 
@@ -314,7 +325,11 @@ def about_controls(record: Record) -> str | None:
         return None
     rises = int((found["with_own_deviation"] > 0).sum())
     lower = int((found["robust_alpha1"] < 0).sum())
-    robust = f" Robust sources have a smaller α1 than standard ones on {lower} of {len(found)} targets."
+    better = int((found["robust_accuracy"] > 0).sum())
+    robust = (
+        f" Robust sources have a smaller α1 than standard ones on {lower} of {len(found)} targets, and a larger "
+        f"accuracy after transfer on {better}."
+    )
     spans = [f"{tables.number(found[name].min())} and {tables.number(found[name].max())}" for name in ("plain", "held")]
     return (
         f"α1 and ‖Δ_SS‖ rise together on {rises} of {len(found)} targets, although ‖Δ_SS‖ is in its denominator. The "

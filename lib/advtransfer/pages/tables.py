@@ -46,10 +46,13 @@ def probability(value: float) -> str:
 def interval(value: float, low: float, high: float, digits: int = 2, n: int | None = None) -> str:
     """An estimate with its interval, e.g. "0.54 [0.48, 0.60]"; alone where there is none.
 
-    With n, the number of points behind it, an interval from `FEW` or fewer is marked: "0.54 [0.48, 0.60]†".
+    With n, the number of points behind it, an interval from `FEW` or fewer is marked: "0.54 [0.48, 0.60]†". A
+    correlation of ±1 in every draw has none: "1.00 (a perfect order)".
     """
     if math.isnan(low) and math.isnan(high):
         return number(value, digits)
+    if n is not None and low == high and abs(value) == 1:
+        return f"{number(value, digits)} (a perfect order)"
     no_break = "\N{NO-BREAK SPACE}"
     mark = MARK if n is not None and n <= FEW else ""
     return f"{number(value, digits)} [{number(low, digits)},{no_break}{number(high, digits)}]{mark}"
