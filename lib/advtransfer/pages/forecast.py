@@ -310,7 +310,7 @@ def about_sources(record: Record) -> str:
         f"{images['model'].nunique()} architectures in {images['kind'].nunique()} ways of training, each transferred "
         f"to {images['domain'].nunique()} targets, in {images['run'].nunique()} runs: a run is one target model with "
         "its sources. Only runs with at least 80% of the recipes count. Accuracy after transfer is that of a new last "
-        f"layer. The attack is PGD in ℓ∞: {_attacks(images)}. "
+        f"layer, while the statistics of BatchNorm adapt. The attack is PGD in ℓ∞: {_attacks(images)}. "
     )
     if len(subsets := sources[sources["domain"] == "similar domains"]):
         made = next(iter(published("similarity").series(subsets["series"].iloc[0]).values())).config

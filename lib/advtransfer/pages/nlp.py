@@ -93,7 +93,7 @@ def answer(runs: Runs) -> str:
     return (
         "T→S: the target model is attacked; S→T: the sources are. **Over the paper's four sources** accuracy after "
         f"transfer rises with α1: {in_print(runs)}. **Over the same four of ours**: {ours.sized}. **Over single "
-        f"texts** the confidence should rise with α1(x): {texts}."
+        f"texts** the confidence should rise with α1(x): {texts} ({{doc}}`the numbers <nlp_attacks>`)."
     )
 
 
