@@ -138,6 +138,25 @@ def test_the_error_of_a_forecast_is_that_of_a_line_fitted_without_the_source():
         assert regret.error(times, known, value) == pytest.approx(np.mean(off), rel=1e-9)
 
 
+def test_where_one_source_alone_is_drawn_there_is_no_error_and_no_choice():
+    times = np.array([0.0, 0, 2, 0])
+    score, value = np.arange(8.0).reshape(2, 4)
+    assert all(np.isnan(regret.error(times, known, value)) for known in (score, None))
+    assert np.isnan(regret.regret(3)(times, score, value))
+
+
+def test_a_run_that_lacks_a_way_of_training_counts_in_intervals_and_choices():
+    table = planted(noise=0.3, runs=2)
+    short = table.drop(table.query("run == 'r1' and kind == 'k0'").index)
+    assert set(pool.complete(short)["run"]) == {"r0", "r1"}
+    found = forecast.forecasts(CONFIG, short).set_index(["scope", "predictor"]).loc[("run", "alpha1")]
+    assert (found["n"], found["rows"], found["columns"], found["runs"]) == (55, 5, 6, 2)
+    assert found["low"] <= found["r"] <= found["high"]
+    lost = regret.choices(short, CONFIG.candidates, 999).set_index("predictor").loc["alpha1"]
+    assert lost["regret_low"] <= lost["regret"] <= lost["regret_high"]
+    assert lost["error_low"] <= lost["error"] <= lost["error_high"]
+
+
 def test_what_is_lost_counts_a_source_as_often_as_it_is_drawn():
     rng = np.random.default_rng(0)
     score, value = rng.normal(size=(2, 5))

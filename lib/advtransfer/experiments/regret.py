@@ -85,7 +85,7 @@ def error(times: Floats, score: Floats | None, value: Floats) -> float:
     """The mean absolute error of a line in the score, fitted without the source that it is asked for.
 
     Leaving out source i changes its residual e of the fit to all by the factor 1 / (1 - h), where h is its leverage
-    (Belsley, Kuh and Welsch 1980).
+    (Belsley, Kuh and Welsch 1980). NaN where no source can be left out.
     """
     columns = [np.ones_like(value)] if score is None else [np.ones_like(value), score]
     x = np.stack(columns, 1)
@@ -93,6 +93,8 @@ def error(times: Floats, score: Floats | None, value: Floats) -> float:
     residual = value - x @ (gram @ (x.T @ (times * value)))
     leverage = times * np.einsum("ij,jk,ik->i", x, gram, x)
     kept = (times > 0) & (leverage < 1 - 1e-9)
+    if not kept.any():
+        return float("nan")
     return float(np.average(np.abs(residual[kept] / (1 - leverage[kept])), weights=times[kept]))
 
 

@@ -61,7 +61,8 @@ def _images(record: Record) -> list[str]:
 def findings(record: Record) -> dict[str, Any]:
     """What other pages quote of this one."""
     return {
-        "forecast_alpha1": _over_images(record, "run", "alpha1"),
+        "forecast_alpha1": (across := _over_images(record, "run", "alpha1")),
+        "forecast_counted": verdicts.tally(across.verdicts),
         "forecast_accuracy": _over_images(record, "run", "source_accuracy"),
         "forecast_within": _over_images(record, "architecture", "alpha1"),
         "forecast_beyond": _over_images(record, "given accuracy", "alpha1"),
@@ -117,13 +118,13 @@ def answer(record: Record) -> str:
     if not across:
         return "No run has been stored yet, so there is no answer."
     said = (
-        ("Over sources of many kinds, those with a larger α1 (T→S) transfer better", "Over sources of many kinds"),
-        ("The source's accuracy on its own images, which needs no attack, does so too", "Own accuracy"),
+        ("Over sources of many kinds, those with a larger α1 (T→S) tend to transfer better", "Over many sources"),
+        ("So do those with a higher accuracy on their own images, which needs no attack", "Own accuracy"),
         ("Within one architecture it is not certain that α1 tells sources apart", "Within one architecture"),
     )
     first, second, third = (f"**{bold}**" if _holds(across, own, within) else plain for bold, plain in said)
     return (
-        f"{first}: Spearman's correlation with accuracy after transfer is {_intervals(across)}. {second}: "
+        f"{first}: Spearman's correlation with accuracy after transfer is {_said(across)}. {second}: "
         f"{_pair(own)}. {third}: {_pair(within)}.\n\nWith own accuracy "
         f"held fixed α1 correlates at {_said(beyond)}; with the architecture held fixed, too, at {_said(both)}. "
         f"{regret_sentence(record)}"
@@ -171,9 +172,9 @@ def in_short(record: Record) -> str:
     if not _holds(across, own, within):
         return short(record)
     return (
-        "On images, sources with a larger α1, with the target model attacked (T→S), transfer better: the rank "
-        f"correlation of α1 with accuracy after transfer is {_intervals(across)}. The sources' own test accuracy, "
-        f"which needs no attack, does as well ({_pair(own)}); with it held fixed, α1 has {_pair(beyond)}. Whether α1 "
+        "On images, sources with a larger α1, with the target model attacked (T→S), tend to transfer better: the rank "
+        f"correlation of α1 with accuracy after transfer is {_said(across)}. So do those with a higher accuracy "
+        f"on their own test images, which needs no attack ({_pair(own)}); with it held fixed, α1 has {_pair(beyond)}. Whether α1 "
         f"tells sources of one architecture apart is not certain ({_pair(within)}). These {_models(record)} sources "
         f"are smaller than the paper's: {_size(record)}."
     )
@@ -187,7 +188,9 @@ def _models(record: Record) -> int:
 def _holds(across: dict[str, Verdict], own: dict[str, Verdict], within: dict[str, Verdict]) -> bool:
     """Whether the numbers say what the bold words of the answer say."""
     return (
-        all(verdict.word == "reproduced" for verdict in (*across.values(), *own.values()))
+        all(verdict.low > 0 for verdict in (*across.values(), *own.values()))
+        and any(verdict.word == "reproduced" for verdict in across.values())
+        and all(verdict.word == "reproduced" for verdict in own.values())
         and all(verdict.word != "reproduced" for verdict in within.values())
         and not any(own[target].high < across[target].estimate for target in across)
     )
@@ -469,11 +472,6 @@ def short(record: Record) -> str:
 def _bare(judged: dict[str, Verdict]) -> str:
     """The estimate on each target alone."""
     return " and ".join(f"{tables.number(verdict.estimate)} on {target}" for target, verdict in judged.items())
-
-
-def _intervals(judged: dict[str, Verdict]) -> str:
-    """The estimate on each target with its interval."""
-    return " and ".join(f"{verdict.cell} on {target}" for target, verdict in judged.items())
 
 
 def _said(judged: dict[str, Verdict]) -> str:
