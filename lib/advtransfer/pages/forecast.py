@@ -175,8 +175,8 @@ def in_short(record: Record) -> str:
         "On images, sources with a larger α1, with the target model attacked (T→S), tend to transfer better: the rank "
         f"correlation of α1 with accuracy after transfer is {_said(across)}. So do those with a higher accuracy "
         f"on their own test images, which needs no attack ({_pair(own)}); with it held fixed, α1 has {_pair(beyond)}. "
-        f"Whether α1 tells sources of one architecture apart is not certain ({_pair(within)}). These {_models(record)} sources "
-        f"are smaller than the paper's: {_size(record)}."
+        f"Whether α1 tells sources of one architecture apart is not certain ({_pair(within)}). These "
+        f"{_models(record)} sources are smaller than the paper's: {_size(record)}."
     )
 
 
