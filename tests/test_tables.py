@@ -37,6 +37,9 @@ def test_an_interval_from_few_points_is_marked_and_the_mark_explained():
     assert tables.interval(0.5, 0, 1, n=5) == tables.interval(0.5, 0, 1) + "†"
     assert tables.interval(0.5, 0, 1, n=6) == tables.interval(0.5, 0, 1)
     assert tables.interval(0.5, math.nan, math.nan, n=3) == "0.50"
+    assert tables.interval(-1, -1 - 1e-16, -1, n=5) == "−1.00 (a perfect order)"
+    assert tables.interval(1, 0.5, 1, n=5).endswith("1.00]†")
+    assert tables.interval(2, 2, 2, n=5).endswith("2.00]†")
     marked, plain = (tables.show(pd.DataFrame({"r": [tables.interval(0.5, 0, 1, n=n)]})).data for n in (5, 6))
     assert marked.endswith(f"\n\n{tables.NOTE}")
     assert tables.NOTE not in plain

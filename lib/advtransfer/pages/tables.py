@@ -12,6 +12,7 @@ from advtransfer.records.configs import Config
 FEW = 5
 """An interval from at most so many independent points has a mark."""
 MARK = "†"
+ROUNDING = 1e-9  # of a correlation of ±1
 NOTE = (
     f"{MARK} The interval rests on {FEW} independent points or fewer. It holds the truth less often than 95 times in "
     "100, and can be far too short or as wide as the scale ({ref}`intervals-checked`)."
@@ -51,7 +52,7 @@ def interval(value: float, low: float, high: float, digits: int = 2, n: int | No
     """
     if math.isnan(low) and math.isnan(high):
         return number(value, digits)
-    if n is not None and low == high and abs(value) == 1:
+    if n is not None and high - low < ROUNDING and abs(abs(value) - 1) < ROUNDING:
         return f"{number(value, digits)} (a perfect order)"
     no_break = "\N{NO-BREAK SPACE}"
     mark = MARK if n is not None and n <= FEW else ""
