@@ -22,7 +22,7 @@ from scipy import stats
 
 from advtransfer import intervals, metrics, ranking
 from advtransfer.experiments import crossed, study
-from advtransfer.experiments.regret import regret as among
+from advtransfer.experiments.regret import regret as regret_among
 from advtransfer.pages.verdicts import judge_correlation
 from advtransfer.statistics import correlate, half_width
 
@@ -131,7 +131,7 @@ def regret(noise: float, rng: np.random.Generator) -> dict[str, bool]:
     value, other = _grids(2, rng).reshape(2, -1)
     place = [values.ravel() for values in np.indices((5, 6))]
     made = crossed.Design(np.zeros(30, int), *place, np.zeros(30, int))
-    lost = among(5)
+    lost = regret_among(5)
     drawn = [lost(times, value + noise * other, value) for times in crossed.weights(made, RESAMPLES, seed=_seed(rng))]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return {"held": bool(low <= _regret_truth(noise) <= high)}

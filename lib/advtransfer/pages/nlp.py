@@ -380,6 +380,8 @@ def _orders(runs: Runs) -> list[str]:
         lines.append(f"{direction}: by accuracy after transfer {accuracy}; by α1 {alpha1}")
         if {"AG", "AG, two classes"} <= set(seeds.index):
             ratios = seeds["alpha1_ratio"]
-            whole, cut = (", ".join(map("{:.2f}".format, ratios[name])) for name in ("AG", "AG, two classes"))
+            whole, cut = (
+                ", ".join(tables.number(float(value)) for value in ratios[name]) for name in ("AG", "AG, two classes")
+            )
             lines[-1] += f"; by seed, α1 of AG is {whole} with four classes, and {cut} with two"
     return lines

@@ -1,4 +1,4 @@
-"""Which models can be used, found out on two samples before the target model is trained and all are attacked."""
+"""Which models can be used: each is tried on two samples before the target model is trained."""
 
 from collections.abc import Mapping
 from typing import Any

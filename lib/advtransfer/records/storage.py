@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -82,8 +82,9 @@ def check_writable(path: Path) -> None:
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     writable_folder(path)
-    for folder in missing:
-        folder.rmdir()
+    with suppress(OSError):  # another process may use them by now
+        for folder in missing:
+            folder.rmdir()
 
 
 @contextmanager
