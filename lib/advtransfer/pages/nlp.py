@@ -138,8 +138,8 @@ def _about_published(runs: Runs) -> str:
     first, n = next(iter(runs.published.values())), len(runs.published)
     settings = first.config
     return (
-        f"The **stored** columns rest on n = {n} seed{'s' * (n > 1)}: `{settings['encoder']}`, up to "
-        f"{settings['train_texts']:,} training texts per corpus, cut to {settings['max_length']} tokens, "
+        f"The **stored** columns rest on n = {n} seed{'s' * (n > 1)}: `{settings['encoder']}`, "
+        f"{sizes.training_texts(first)} per corpus, cut to {settings['max_length']} tokens, "
         f"{settings['epochs']} passes, {settings['samples']} attacked texts, on {first.provenance['device']}."
     )
 

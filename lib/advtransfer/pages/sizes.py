@@ -31,12 +31,20 @@ def of_images(records: Mapping[str, Record]) -> str:
 
 
 def of_texts(records: Mapping[str, Record]) -> str:
-    """Of runs on texts, such as "minilm-l6, not BERT; at most 2,000 training texts of 64 tokens; 3 seeds"."""
+    """Of runs on texts, such as "minilm-l6, not BERT; 1,282 to 2,000 training texts of at most 64 tokens; 3 seeds"."""
     if not records:
         return ""
-    config = next(iter(records.values())).config
-    limit = f"at most {config['train_texts']:,} training texts of {config['max_length']} tokens"
-    return f"{config['encoder']}{', not BERT' * (config['encoder'] != BERT)}; {limit}; {_counted(len(records), 'seed')}"
+    record = next(iter(records.values()))
+    encoder, length = record.config["encoder"], record.config["max_length"]
+    texts = f"{training_texts(record)} of at most {length} tokens" if length else training_texts(record)
+    return f"{encoder}{', not BERT' * (encoder != BERT)}; {texts}; {_counted(len(records), 'seed')}"
+
+
+def training_texts(record: Record) -> str:
+    """How many training texts the corpora of a run have, such as "1,282 to 25,000 training texts"."""
+    counts = record.tables["models"]["train_texts"]
+    least, most = int(counts.min()), int(counts.max())
+    return f"{least:,} to {most:,} training texts" if least < most else f"{most:,} training texts"
 
 
 def _counted(n: int, what: str) -> str:
