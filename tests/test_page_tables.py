@@ -220,6 +220,20 @@ def test_every_function_of_a_page_is_called_by_its_notebook():
             assert used or function == "summary", f"{name}.{function}"
 
 
+def test_what_a_switch_of_the_protocol_changes_is_told_seed_by_seed():
+    records = published("ablations")
+    known = runs.Runs(ablations.Config.from_profile("quick"), None, records, runs.read_summary("ablations", records))
+    page = importlib.import_module("advtransfer.pages.ablations")
+    change = []
+    for record in records.series("narrow").values():
+        r = record.tables["claims"].query("study == 'protocol' and metric == 'alpha1'").set_index("setting")["r"]
+        change.append(r["samples"] - r["as the run"])
+    low, high = (f"{value:.2f}".replace("-", "−") for value in (min(change), max(change)))
+    assert f"all images {low} to {high} (least and greatest of {len(change)} seeds)" in page.switched(known)
+    empty = runs.Runs(ablations.Config.from_profile("quick"), None, {}, {})
+    assert page.switched(empty) == "The points on which text and code differ were not switched."
+
+
 def test_the_leading_figure_of_the_ablations_shows_what_each_attack_makes_of_the_correlation():
     records = published("ablations")
     known = runs.Runs(ablations.Config.from_profile("quick"), None, records, runs.read_summary("ablations", records))

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import settings
 import torch
@@ -273,8 +274,8 @@ def test_two_identical_candidates_are_never_told_apart(found):
     _, result, _ = found
     places = ranking.ranks(result).set_index(["candidate", "score"])
     for column in ("rank", "group", "best"):
-        pd = places[column].unstack()
-        assert (pd.loc["twin"] == pd.loc["other"]).all(), column
+        table = places[column].unstack()  # noqa: PD010
+        assert (table.loc["twin"] == table.loc["other"]).all(), column
 
 
 def test_the_order_of_the_pool_changes_nothing(found):
@@ -748,3 +749,45 @@ def test_the_answer_warns_of_a_best_candidate_at_the_floor_and_ranks_no_single_o
     record.tables["candidates"] = record.tables["candidates"].iloc[:1]
     assert page.answer(record).endswith("could be used, so there is nothing to rank.")
     assert "There is 1 candidate, which is attacked once" in page.about(record)
+
+
+def test_own_accuracies_of_a_pool_file_are_shown_and_judged_beside_the_scores(a_task, capsys):
+    known = {"a": 0.9, "b": 0.7, "c": 0.8}
+    text = "".join(
+        f"[{name}]\nbuild = 'nets.py:make'\narguments = {{ width = {k} }}\nown_accuracy = {value}\n"
+        for k, (name, value) in enumerate(known.items(), 3)
+    )
+    Path(a_task[1]).write_text(text)
+    options = dict(zip([word[2:].replace("-", "_") for word in a_task[4::2]], a_task[5::2], strict=True))
+    record = choosing.run(choosing.Config.from_profile("quick", pool=a_task[1], data=a_task[3], **options))
+    candidates = record.tables["candidates"].set_index("candidate")
+    assert candidates["own_accuracy"].to_dict() == known
+    row = page.costs(record).set_index("score").loc["own_accuracy"]
+    assert row["regret"] == candidates["accuracy"].max() - candidates.loc["a", "accuracy"]
+    expected = stats.kendalltau(list(known.values()), candidates["accuracy"]).statistic
+    assert row["kendall"] == pytest.approx(expected, nan_ok=True)
+    assert page.table(record).set_index("candidate")["own accuracy, %"].to_dict() == {
+        "a": "90.0",
+        "b": "70.0",
+        "c": "80.0",
+    }
+    assert (
+        "By own accuracy, which compares only models that were trained on the same data, the best is a."
+        in page.answer(record)
+    )
+    assert main(a_task) == 0
+    assert re.search(r"candidate +accuracy, % +own, %", capsys.readouterr().out)
+    Path(a_task[1]).write_text(text.replace("own_accuracy = 0.8", ""))
+    record = choosing.run(choosing.Config.from_profile("quick", pool=a_task[1], data=a_task[3], **options))
+    assert "own accuracy of 2 of 3 candidates" in page.answer(record)
+    assert "own_accuracy" not in set(page.costs(record)["score"])
+    Path(a_task[1]).write_text(text.replace("0.9", "90"))
+    with pytest.raises(ranking.PoolError, match="a: own_accuracy: got 90; expected"):
+        ranking.read(a_task[1])
+
+
+def test_regret_is_against_the_best_candidate_even_if_it_lacks_the_score():
+    table = pd.DataFrame({"candidate": list("abcd"), "LEEP": [0.3, 0.2, 0.1, np.nan], "1-NN": [0.1, 0.2, 0.3, 0.4]})
+    found = ranking.compare(table, {"a": 0.6, "b": 0.5, "c": 0.4, "d": 0.9}).set_index("score")
+    assert found.loc["LEEP", ["n", "top"]].tolist() == [3, False]
+    assert found["regret"].round(12).to_dict() == {"LEEP": 0.3, "1-NN": 0.0}

@@ -258,6 +258,7 @@ def test_the_checks_take_shared_architectures_images_and_corpora_into_account():
         (crossed, "low", "high"), (apart, "weighted_low", "weighted_high"),
     )]  # fmt: skip
     assert widths[0] > 1.2 * widths[1]  # thirty recipes are only five architectures
+    assert crossed.loc["source_accuracy", ["less_low", "less_high"]].tolist() == [0, 0]  # alike, in the same draws
     truth = sources.pivot_table(index="recipe", columns="target", values="probe_accuracy")
     expected = []
     for target in targets:

@@ -24,6 +24,7 @@ RULED = (
     "right sign only",
     "mixed",
     "cannot tell",
+    "wrong sign only",
     "reversed",
     "not run at this size",
 )

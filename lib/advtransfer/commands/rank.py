@@ -119,6 +119,8 @@ def wide(record: Record) -> pd.DataFrame:
         if "accuracy" in candidate:
             low, high = candidate["accuracy_low"], candidate["accuracy_high"]
             row["accuracy, %"] = f"{100 * candidate['accuracy']:.1f} [{100 * low:.0f}, {100 * high:.0f}]"
+        if "own_accuracy" in candidate:
+            row["own, %"] = "–" if np.isnan(candidate["own_accuracy"]) else f"{100 * candidate['own_accuracy']:.1f}"
         for _, found in scores[scores["candidate"] == name].iterrows():
             star = "*" if places.get((name, found["score"])) == 1 else ""
             row[found["score"]] = f"{written(found)}{star}" if np.isfinite(found["value"]) else "–"

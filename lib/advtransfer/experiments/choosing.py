@@ -122,7 +122,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     """Measure and score every candidate; each is kept as soon as it is measured, so that a stopped run goes on.
 
     Tables: ``candidates``, ``scores``, ``ranks`` (`ranking.ranks`), ``left_out`` and ``target``, as in
-    `ranking.Ranking`.
+    `ranking.Ranking`; ``candidates`` also has ``own_accuracy`` where the pool file gives it.
     """
     data = target_data(config)
     if isinstance(data, LabelledTexts) and config.pool in (BOOK, "made-up"):
@@ -146,8 +146,10 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     )  # fmt: skip
     left_out = pd.DataFrame([*found.left_out.to_dict("records"), *missing], columns=["name", "reason"])
     places = ranking.ranks(found)
+    known = pools.own_accuracies(config.pool) if config.pool not in (BOOK, "made-up") else {}
+    told = {"own_accuracy": found.candidates["candidate"].map(known)} if known else {}
     return {
-        "candidates": found.candidates,
+        "candidates": found.candidates.assign(**told),
         "scores": found.scores,
         "ranks": places,
         "left_out": left_out.astype(str),

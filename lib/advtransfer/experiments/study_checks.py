@@ -24,16 +24,25 @@ NAMED = ("alpha1", "source_accuracy")
 def checks(
     sources: pd.DataFrame, predictors: Mapping[str, int], scores: pd.DataFrame, *, resamples: int, seed: int
 ) -> pd.DataFrame:
-    """A row per check and predictor, with the mean weighted τ over targets; the first check has an interval, too."""
+    """A row per check and predictor, with the mean weighted τ over targets.
+
+    The first check has an interval, too, and ``less``, by how much τ is larger than that of α1, from the same draws.
+    """
     if sources.empty or scores.empty:
         return pd.DataFrame({"check": [], "predictor": [], "weighted": []})
-    main = scores[scores["truth"] == "probe_accuracy"].set_index("predictor")["weighted"]
-    named = list(dict.fromkeys([str(main.idxmax()), *NAMED]))
+    of_probe = scores[scores["truth"] == "probe_accuracy"]
+    main: dict[str, float] = dict(zip(of_probe["predictor"], of_probe["weighted"], strict=True))
+    named = list(dict.fromkeys([max(main, key=lambda name: main[name]), *NAMED]))
     rows: list[dict[str, Any]] = []
-    for name in [name for name in named if name in predictors and name in sources]:
-        low, high = _drawn(sources, name, predictors[name], resamples, seed)
-        value = main.to_dict()[name]
-        rows.append({"check": CROSSED, "predictor": name, "weighted": value, "low": low, "high": high})
+    known = [name for name in named if name in predictors and name in sources]
+    draws = {name: _drawn(sources, name, predictors[name], resamples, seed) for name in known}
+    for name in known:
+        low, high = _ends(draws[name])
+        row = {"check": CROSSED, "predictor": name, "weighted": main[name], "low": low, "high": high}
+        if name != "alpha1":
+            low, high = _ends(draws[name] - draws["alpha1"])
+            row |= {"less": main[name] - main["alpha1"], "less_low": low, "less_high": high}
+        rows.append(row)
     if (cifar := sources["target"].str.startswith("cifar10")).any() and not cifar.all():
         rows.append({"check": OTHER_SET, "predictor": "elsewhere", "weighted": _other_set(sources, cifar)})
     if (own := sources["architecture"] == sources["target"]).any():
@@ -45,8 +54,8 @@ def checks(
     return pd.DataFrame(rows)
 
 
-def _drawn(sources: pd.DataFrame, name: str, sign: int, resamples: int, seed: int) -> tuple[float, float]:
-    """The interval of the mean weighted τ if whole architectures, whole ways of training and targets are drawn."""
+def _drawn(sources: pd.DataFrame, name: str, sign: int, resamples: int, seed: int) -> Floats:
+    """The mean weighted τ, (B,), if whole architectures, whole ways of training and targets are drawn."""
     part = sources.groupby(["target", "architecture", "series"], as_index=False)[[name, "probe_accuracy"]].mean()
     made = crossed.design(part.assign(run=part["target"]), "architecture", "series", ["target"])
     times = crossed.weights(made, resamples, seed).astype(int)
@@ -57,7 +66,11 @@ def _drawn(sources: pd.DataFrame, name: str, sign: int, resamples: int, seed: in
     for row in times:
         drawn = [np.repeat(targets[k], row[targets[k]]) for k in rng.integers(len(targets), size=len(targets))]
         means.append(np.mean([weighted_tau(score[each], truth[each]) for each in drawn]))
-    low, high = np.nanquantile(means, [0.025, 0.975])
+    return np.array(means)
+
+
+def _ends(drawn: Floats) -> tuple[float, float]:
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -17,7 +17,7 @@ from advtransfer.records.record import Record
 SYMBOLS = {
     "alpha1": "α1, T→S", "alpha2": "α2, T→S", "alpha12": "α1∗α2, T→S", "back_alpha1": "α1, S→T",
     "back_alpha2": "α2, S→T", "back_alpha12": "α1∗α2, S→T", "distance": "matching distance",
-    "probe": "cross-validated probe",
+    "own_accuracy": "own accuracy", "noise": "α1, T→S, of random noise", "probe": "cross-validated probe",
 }  # fmt: skip
 SHOWN = ("probe", "1-NN", "LogME", "H-score", "alpha1")
 """The scores of the first table; the others are in the one below."""
@@ -115,10 +115,23 @@ def answer(record: Record) -> str:
     if len(record.tables["candidates"]) == 1:
         return f"Only {record.tables['candidates']['candidate'][0]} could be used, so there is nothing to rank."
     known = set(record.tables["ranks"]["score"])
-    said = [_by_score(record, score) for score in ("probe", "alpha1") if score in known]
+    said = [_by_own_accuracy(record), *(_by_score(record, score) for score in ("probe", "alpha1") if score in known)]
     if "accuracy" in record.tables["candidates"]:
         said.append(_after_transfer(record))
-    return " ".join([*said, *_no_more_than_noise(record)])
+    return " ".join([*filter(None, said), *_no_more_than_noise(record)])
+
+
+def _by_own_accuracy(record: Record) -> str:
+    """Which candidate is the best on its own test samples; empty where the pool file does not say."""
+    candidates = record.tables["candidates"]
+    if "own_accuracy" not in candidates:
+        return ""
+    known = candidates.dropna(subset="own_accuracy").set_index("candidate")["own_accuracy"]
+    if len(known) < len(candidates):
+        return f"The pool file gives the own accuracy of {len(known)} of {len(candidates)} candidates."
+    best = str(known.idxmax())
+    first = _equal(known, best) or f"the best is {best}"
+    return f"By own accuracy, which compares only models that were trained on the same data, {first}."
 
 
 def _by_score(record: Record, score: str) -> str:
@@ -187,6 +200,8 @@ def table(record: Record | None) -> pd.DataFrame | str | None:
         row: dict[str, Any] = {"candidate": tables.escaped(candidate["candidate"])}
         if "accuracy" in candidate:
             row["after transfer, %"] = tables.percent(candidate, "accuracy")
+        if "own_accuracy" in candidate:
+            row["own accuracy, %"] = tables.number(100 * candidate["own_accuracy"], 1)
         for name in shown:
             found = scores.loc[(candidate["candidate"], name)]
             scale = 100 if name in ("probe", "1-NN") else 1
@@ -283,9 +298,10 @@ def judged(record: Record | None) -> pd.DataFrame | None:
     rows = [
         {
             "score": label(row["score"]),
+            "candidates": int(row["n"]),
             "regret, points": tables.number(100 * row["regret"], 1),
             "Kendall's τ": tables.number(row["kendall"]),
-            "seconds": tables.number(row["seconds"], 1),
+            "seconds": "–" if np.isnan(row["seconds"]) else tables.number(row["seconds"], 1),
             "labels": f"{row['labels']:,}" if row["labels"] else "–",
         }
         for _, row in costs(record).sort_values(["regret", "seconds"]).iterrows()
@@ -296,11 +312,12 @@ def judged(record: Record | None) -> pd.DataFrame | None:
 def costs(record: Record) -> pd.DataFrame:
     """A row per score: agreement with the truth (`ranking.agreement`), seconds over all candidates, labels used.
 
-    Seconds include the features for the scores that read them, and the target model for those that compare with it:
-    its training, with all labels, and the attack on it.
+    Regret is against the best of all candidates, ``n`` the number of those that have the score. Seconds include the
+    features for the scores that read them, and the target model for those that compare with it: its training, with all
+    labels, and the attack on it. The row "noise" is α1 with random noise in the place of the attack.
     """
     candidates, target = record.tables["candidates"].set_index("candidate"), record.tables["target"].iloc[0]
-    rows = []
+    rows, best = [], candidates["accuracy"].max()
     for score, part in record.tables["scores"].groupby("score", sort=False):
         known = part[np.isfinite(part["value"])].set_index("candidate")
         if len(known) < FEWEST:
@@ -314,17 +331,20 @@ def costs(record: Record) -> pd.DataFrame:
         if score in WITH_TARGET_MODEL:
             seconds += target["seconds"]
             labels = labels if record.config["target"] else int(target["train"])
-        found = ranking.agreement(sign * known["value"].to_numpy(), accuracy)
-        rows.append({"score": score, **found, "seconds": float(seconds), "labels": labels})
+        about = {"n": len(known), "seconds": float(seconds), "labels": labels}
+        agrees = ranking.agreement(sign * known["value"].to_numpy(), accuracy, best=best)
+        rows.append({"score": score, **agrees, **about})
+        if score == "alpha1":
+            noise = ranking.agreement(known["floor"].to_numpy(), accuracy, best=best)
+            rows.append({"score": "noise", **noise, **about, "seconds": np.nan})  # measured with the attack
     truth = candidates["seconds_truth"].sum() if "seconds_truth" in candidates else np.nan
-    about = {
-        "kendall": 1.0,
-        "weighted": 1.0,
-        "top": True,
-        "regret": 0.0,
-        "labels": target["train"],
-    }
-    return pd.DataFrame([*rows, {"score": "the truth itself", **about, "seconds": float(truth)}])
+    if "own_accuracy" in candidates and candidates["own_accuracy"].notna().sum() >= FEWEST:
+        known = candidates.dropna(subset="own_accuracy")
+        agrees = ranking.agreement(known["own_accuracy"].to_numpy(), known["accuracy"].to_numpy(), best=best)
+        rows.append({"score": "own_accuracy", **agrees, "n": len(known), "seconds": np.nan, "labels": 0})
+    perfect = {"kendall": 1.0, "weighted": 1.0, "top": True, "regret": 0.0}
+    about = {"n": len(candidates), "seconds": float(truth), "labels": target["train"]}
+    return pd.DataFrame([*rows, {"score": "the truth itself", **perfect, **about}])
 
 
 def regret_figure(record: Record | None) -> Figure | None:
@@ -355,11 +375,12 @@ def why_not_the_probe(record: Record | None) -> str | None:
     probe, alpha1 = found.loc["probe"], found.loc["alpha1"]
     candidates = record.tables["candidates"]
     return (
-        f"For these {len(candidates)} candidates the cross-validated probe took {probe['seconds']:.0f} seconds, with "
-        f"the features that it reads, and loses {100 * probe['regret']:.1f} points against the best candidate. α took "
-        f"{alpha1['seconds']:.0f} seconds, with the target model that it needs, and α1 loses "
-        f"{100 * alpha1['regret']:.1f} points. The truth itself took "
+        f"For these {len(candidates)} candidates the cross-validated probe took {probe['seconds']:.0f} seconds, "
+        f"including the features that it reads, and loses {100 * probe['regret']:.1f} points against the best "
+        f"candidate. α took {alpha1['seconds']:.0f} seconds, including the target model that it needs, and α1 loses "
+        f"{100 * alpha1['regret']:.1f} points; with random noise in the place of the target model's attack it would "
+        f"lose {100 * float(found['regret'].loc['noise']):.1f}. The truth itself took "
         f"{float(found['seconds'].loc['the truth itself']):.0f} seconds. Where a score puts several candidates first, "
-        f"the mean of their accuracies counts. A difference within the interval of the truth, "
-        f"{_width(record):.0f} points wide here, means nothing."
+        f"the mean of their accuracies counts. The interval of the best candidate's accuracy is {_width(record):.0f} "
+        "points wide, so small differences can be chance."
     )

@@ -319,8 +319,8 @@ def about_sources(record: Record) -> str:
         made = next(iter(published("similarity").series(subsets["series"].iloc[0]).values())).config
         text += (
             f"The similar domains of {{doc}}`Table 3 <similarity>` add {subsets['run'].nunique()} runs of five sources "
-            f"each: ResNet18s (width {made['width']} of 64, {made['epochs']} epochs) that have learnt from none to all "
-            "of the target's classes. "
+            f"each: ResNet18s (width {made['width']} of 64, {made['epochs']} epochs), of whose four classes none to "
+            "all belong to the target's domain. "
         )
     if len(texts):
         text += (
@@ -373,7 +373,8 @@ def about_series(record: Record) -> str:
     rows = [row for name in TOGETHER for row in table.loc[[name]].to_dict("records")]
     said = [tables.interval(row["r"], row["low"], row["high"], n=row["rows"] * row["columns"]) for row in rows]
     return (
-        f"Over all {rows[0]['n']} stored sources, each within its run, the correlation with α1 is {said[0]}. The older "
+        f"Over all {rows[0]['n']} pairs of a stored source and a target, each within its run, the correlation with α1 "
+        f"is {said[0]}. The older "
         "series are not only less trained. Their target models are weaker, too, and fewer images were attacked; so "
         "what lowers the correlation there cannot be told. If all sources are ranked together, whatever their target "
         f"model is, it is {said[1]}; over the newer series alone, whose target models are alike, it is {said[2]}. So "
@@ -387,10 +388,11 @@ def limits(record: Record) -> str:
     least, most = runs.min(), runs.max()
     models = f"{least}" if least == most else f"{least} or {most}"
     return (
-        "Three limits remain. The architectures and ways of training are not a sample of anything: another choice of "
+        "Four limits remain. The architectures and ways of training are not a sample of anything: another choice of "
         f"widths and epochs would give other numbers. Each target has {models} target model{'s' if most > 1 else ''}, "
-        "and target models are not drawn, so no interval says how much others would change. And a partial correlation "
-        "removes only what is linear in the rank of own accuracy."
+        "and target models are not drawn, so no interval says how much others would change. A partial correlation "
+        "removes only what is linear in the rank of own accuracy. And shifted CIFAR-10 has the sources' own classes, "
+        "and its test images are those on which own accuracy is measured, before the shift: both favour own accuracy."
     )
 
 

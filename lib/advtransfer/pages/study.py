@@ -44,6 +44,7 @@ def findings(record: Record) -> dict[str, Any]:
     texts = of_texts(record)
     return {
         "study_choice": Finding(choice(record)),
+        "study_fine_tuned": Finding(choice(record, "full_accuracy")),
         "study_labels": Finding(labels(record)),
         "study_place": Finding(place(record)),
         "study_texts_labels": Finding(labels(texts)),
@@ -111,9 +112,10 @@ def _still_to_do(trained: pd.DataFrame, plan: Mapping[str, Collection[str]]) -> 
     )
 
 
-def choice(record: Record) -> str:
-    """Regret of the main predictors in one sentence."""
-    scores = _main(record, "scores")
+def choice(record: Record, truth: str = "probe_accuracy") -> str:
+    """Regret of the main predictors in one sentence, with one truth: ``probe_accuracy`` or ``full_accuracy``."""
+    scores = record.tables["scores"]
+    scores = scores[scores["truth"] == truth] if len(scores) else scores
     if scores.empty:
         return NOT_YET
     known = scores.set_index("predictor")
@@ -226,7 +228,20 @@ def answer(record: Record) -> str:
         f"{_tau(known, str(order.index[0]))}. Own accuracy has {_tau(known, 'source_accuracy')}; α1 with the target "
         f"model attacked (T→S) is number {_number(scores, 'alpha1')} of {len(order)}, with {_tau(known, 'alpha1')}. "
         f"After Holm's correction these scores are better than α1: **{better}**; worse: "
-        f"**{worse}**. {choice(record)}"
+        f"**{worse}**. {_alike(record)}{choice(record)}"
+    )
+
+
+def _alike(record: Record) -> str:
+    """By how much the scores that are checked are ahead of α1, if sources that are alike are drawn together."""
+    found = record.tables["checks"]
+    part = found[found["check"] == study_checks.CROSSED].set_index("predictor") if len(found) else found
+    less = [f"{label(str(name))} {tables.estimate(row, 'less')}" for name, row in part.iterrows() if name != "alpha1"]
+    if not less:
+        return ""
+    return (
+        "That takes recipes as unrelated. With those of one architecture, or corpus, drawn as a whole, τ less that of "
+        f"α1 is {', '.join(less)}. "
     )
 
 
@@ -267,7 +282,8 @@ def rule(record: Record) -> str:
     return (
         "Recipes and targets are drawn for the intervals. In simulations with thirty unrelated recipes on eight "
         "unrelated targets they hold the truth in "
-        f"{evidence.held('mean weighted τ, 30 recipes on 8 targets: bootstrap', 240)} ({{ref}}`intervals-checked`). "
+        f"{evidence.held('mean weighted τ, 30 recipes on 8 targets: bootstrap', 240)} ({{ref}}`intervals-checked`); "
+        "those of the points lost were not simulated, and a draw that holds some recipes twice has less to lose. "
         f"With {draws:,} draws and {scores - 1} comparisons no p after Holm's correction can be below "
         f"{tables.probability(min(1.0, 2 * (scores - 1) / (draws + 1)))}."
     )

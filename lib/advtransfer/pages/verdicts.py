@@ -13,7 +13,7 @@ from advtransfer.pages import tables
 from advtransfer.pages.runs import HERE
 from advtransfer.statistics import Correlation
 
-Word = Literal["reproduced", "right sign only", "cannot tell", "reversed"]
+Word = Literal["reproduced", "right sign only", "cannot tell", "wrong sign only", "reversed"]
 
 SIGNIFICANT = 0.05
 MIME = "application/vnd.advtransfer.finding+json"  # of a finding as data
@@ -24,14 +24,16 @@ RULE = "The verdicts follow from the numbers, by {ref}`the rules of the ledger <
 def judge(estimate: float, low: float, high: float, *, claimed: Literal[1, -1] = 1) -> Word:
     """Judge a claimed sign by an estimate and its interval.
 
-    *Reproduced*: the interval lies on the claimed side of zero; *reversed*: on the other side; *right sign only*: it
-    contains zero, but the estimate is on the claimed side, and farther from zero than the interval reaches on the other
-    side; *cannot tell*: everything else.
+    *Reproduced*: the interval lies on the claimed side of zero; *right sign only*: it contains zero, but the estimate
+    is on the claimed side, and farther from zero than the interval reaches on the other side; *reversed* and *wrong
+    sign only*: the same for the other side; *cannot tell*: everything else.
 
     Examples
     --------
     >>> judge(0.5, -0.1, 0.9), judge(0.1, -0.7, 0.8)
     ('right sign only', 'cannot tell')
+    >>> judge(-0.5, -0.9, 0.1)
+    'wrong sign only'
     """
     if claimed < 0:
         estimate, low, high = -estimate, -high, -low
@@ -39,19 +41,21 @@ def judge(estimate: float, low: float, high: float, *, claimed: Literal[1, -1] =
         return "reproduced"
     if high < 0:
         return "reversed"
-    return "right sign only" if low > -estimate else "cannot tell"
+    if low > -estimate:
+        return "right sign only"
+    return "wrong sign only" if high < -estimate else "cannot tell"
 
 
 def judge_correlation(found: Correlation, *, claimed: Literal[1, -1]) -> Word:
     """`judge` a correlation, with the permutation test as a second hurdle.
 
-    Where p is above 0.05, *reproduced* becomes *right sign only*, and *reversed* becomes *cannot tell*.
+    Where p is above 0.05, *reproduced* becomes *right sign only*, and *reversed* becomes *wrong sign only*.
     A bootstrap of five rows often repeats a few of them and then gives an interval that is too short.
     """
     word = judge(found.r, found.low, found.high, claimed=claimed)
     if found.p <= SIGNIFICANT:
         return word
-    weaker: dict[Word, Word] = {"reproduced": "right sign only", "reversed": "cannot tell"}
+    weaker: dict[Word, Word] = {"reproduced": "right sign only", "reversed": "wrong sign only"}
     return weaker.get(word, word)
 
 

@@ -78,7 +78,7 @@ def compare(table: pd.DataFrame, truth: Mapping[str, float]) -> pd.DataFrame:
         A row per score: ``n`` candidates that have the score, ``kendall`` (τ-b), ``weighted`` (Vigna's weighted τ, in
         which places near the top count more), ``top`` (whether the candidate with the highest score is the best) and
         ``regret`` (the accuracy of the best candidate minus that of the one with the highest score; where several
-        share the highest score, the mean over these).
+        share the highest score, the mean over these). The best candidate is that of all, even if it lacks the score.
 
     Raises
     ------
@@ -105,7 +105,8 @@ def compare(table: pd.DataFrame, truth: Mapping[str, float]) -> pd.DataFrame:
         if known.sum() < 3:
             continue
         signed = -values[known] if name in SMALLER_IS_BETTER else values[known]
-        rows.append({"score": name, "n": int(known.sum()), **agreement(signed, accuracy[known])})
+        found = agreement(signed, accuracy[known], best=np.nanmax(accuracy))
+        rows.append({"score": name, "n": int(known.sum()), **found})
     if not rows:
         raise ValueError(f"no score is known for three candidates (columns {', '.join(map(str, table.columns))})")
     return pd.DataFrame(rows)
@@ -118,12 +119,15 @@ def weighted_tau(score: Floats, accuracy: Floats) -> float:
     return float(stats.weightedtau(score, accuracy).statistic)
 
 
-def agreement(score: Floats, accuracy: Floats) -> dict[str, float]:
-    """Kendall's τ-b, the weighted τ, whether the pick is the best, and its regret."""
-    picked = score == score.max()
+def agreement(score: Floats, accuracy: Floats, *, best: float | None = None) -> dict[str, float]:
+    """Kendall's τ-b, the weighted τ, whether the pick is the best, and its regret.
+
+    `best` is the accuracy of the best candidate, if that is one without a score.
+    """
+    picked, best = score == score.max(), accuracy.max() if best is None else best
     return {
         "kendall": float(stats.kendalltau(score, accuracy).statistic),
         "weighted": weighted_tau(score, accuracy),
-        "top": bool((accuracy[picked] == accuracy.max()).all()),
-        "regret": float(accuracy.max() - accuracy[picked].mean()),
+        "top": bool((accuracy[picked] == best).all()),
+        "regret": float(best - accuracy[picked].mean()),
     }

@@ -57,6 +57,9 @@ class Candidate(BaseModel):
     std: tuple[float, ...] | None = Field(default=None, description="per channel, of pixels in [0, 1]")
     max_length: int | None = Field(default=None, ge=3, description="texts: largest number of tokens that it reads")
     features: str | None = Field(default=None, description="layer whose output is the features")
+    own_accuracy: float | None = Field(
+        default=None, ge=0, le=1, description="share of its own test samples that it classifies correctly, if known"
+    )
 
     def files(self, folder: Path) -> list[Path]:
         """The files in or beside `folder` that the candidate is made from."""
@@ -131,6 +134,12 @@ def doubts(path: Path | str) -> list[str]:
         if candidate.build and candidate.mean is None:
             found.append(f"{name}: no mean and std in the pool file; it gets pixels from 0 to 1 as they are")
     return found
+
+
+def own_accuracies(path: Path | str) -> dict[str, float]:
+    """The accuracy of each candidate on its own test samples, where the pool file gives it."""
+    told = {name: candidate.own_accuracy for name, candidate in parse(Path(path).expanduser()).items()}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def parse(path: Path) -> dict[str, Candidate]:
