@@ -169,6 +169,19 @@ def test_answers_are_read_with_their_attachments_and_the_figures_above_them(tmp_
     assert {key for key in before if before[key] != after[key]} == {QUESTION}
 
 
+def test_what_is_written_below_an_answer_belongs_to_it_up_to_the_next_cell_of_the_sheet(tmp_path):
+    notebook = solved(NAME)
+    at = next(i for i, c in enumerate(notebook.cells) if c.metadata.get("nbgrader", {}).get("grade_id") == QUESTION)
+    answer = notebook.cells[at]
+    answer.source = "first"
+    twice, foreign = (nbformat.from_dict({**answer, "id": name, "source": name}) for name in ("second", "third"))
+    foreign.metadata = {"nbgrader": {"grade_id": "of another sheet"}}
+    notebook.cells[at + 1 : at + 1] = [twice, nbformat.v4.new_code_cell("1"), foreign]
+    assert answers.read(write(notebook, tmp_path / "a.ipynb"), SHEET)[QUESTION].text == "first\n\nsecond\n\nthird"
+    answer.update(cell_type="code", outputs=[], execution_count=None)  # turned into one by mistake
+    assert answers.read(write(notebook, tmp_path / "a.ipynb"), SHEET)[QUESTION].text.startswith("first")
+
+
 @pytest.mark.parametrize("content", [
     b"", b"[]", b"{}", b'{"cells": 3}', b'{"cells": [1, {"metadata": 3}]}', b"[" * 10**5,
     b'{"cells": [{"cell_type": "markdown", "metadata": {"nbgrader": {"grade_id": []}}}]}',

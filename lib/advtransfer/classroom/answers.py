@@ -26,9 +26,10 @@ class Answer(NamedTuple):
 
 
 def read(path: Path, original: NotebookNode) -> dict[str, Answer]:
-    """The cells of a notebook that have an nbgrader name, by name; none if it cannot be read.
+    """The written answers of a notebook, by name; none if it cannot be read.
 
-    A Markdown cell of the student's own below an answer belongs to that answer.
+    Of two cells with one name the first counts. A Markdown cell of the student's own below an answer belongs to it, up
+    to the next cell that has a name from the sheet.
     """
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > FILE_BYTES:
@@ -38,20 +39,25 @@ def read(path: Path, original: NotebookNode) -> dict[str, Answer]:
         return {}
     found: dict[str, Answer] = {}
     figures: list[tuple[str, str]] = []
+    names = {cell.metadata.nbgrader.grade_id for cell in original.cells if "nbgrader" in cell.metadata}
+    written = {exercise.key for exercise in exercises(original) if exercise.written}
     given, last = texts_of(original), None
     for cell in _dicts(cells):
         key = _dict(_dict(cell.get("metadata")).get("nbgrader")).get("grade_id")
         source = _text(cell.get("source"))
-        if key is not None:
+        named = isinstance(key, str) and key in names
+        if named:
+            names.remove(key)
             last = None
-        if cell.get("cell_type") == "code":
+        if cell.get("cell_type") == "code" and not (named and key in written):
             shown = [_dict(output.get("data")) for output in _dicts(cell.get("outputs"))]
             figures += [picture for data in shown if (picture := _picture(data))]
             continue
         pasted = {name: _picture(_dict(data)) for name, data in _dict(cell.get("attachments")).items()}
         pictures = {name: picture for name, picture in pasted.items() if picture}
-        if isinstance(key, str) and key not in found:  # of two cells with one name the first is graded
-            found[key], last = Answer(source, pictures, figures), key
+        if named:
+            if key in written:
+                found[key], last = Answer(source, pictures, figures), key
             figures = []
         elif last is not None and source.strip() not in given | {""}:
             text, before, drawn = found[last]

@@ -23,8 +23,10 @@ from advtransfer.classroom.checks import Mistake
 from advtransfer.classroom.limits import STARTS, Limits, SandboxError, Stopped, SubmissionError, Unanswered
 from advtransfer.classroom.plan import Cell, Plan, mark, plan, read
 from advtransfer.classroom.sandbox import Submission
+from advtransfer.classroom.texts import visible
 
 NOTES = 20  # number of notes that are kept
+ANSWER = 20_000  # characters of a written answer that are kept
 CHECK_MEMORY = 2**30  # bytes, beyond what the imports take
 
 Found = dict[str, Any]
@@ -107,8 +109,9 @@ def examine(
     except OSError as error:
         raise SandboxError(f"the file could not be read: {error.strerror}") from None
     planned = plan(original, submitted)
+    written = {key: visible(answer.text)[:ANSWER] for key, answer in answers.read(path, original).items()}
     versions = answers.versions(path, original, checksum)
-    yield {"about": {"sha256": checksum, "answers": planned.answers, "versions": versions}}
+    yield {"about": {"sha256": checksum, "answers": written, "versions": versions}}
     runner = Runner(planned.cells, limits, safe=safe, withheld=sheets.withheld(original))
     notes = list(planned.notes)
     try:

@@ -9,10 +9,8 @@ from typing import Any, Literal, NamedTuple
 from nbformat import NotebookNode
 
 from advtransfer.classroom import sheets
-from advtransfer.classroom.texts import visible
 
 FILE_BYTES = 2**25
-ANSWER = 20_000  # characters of a written answer that are kept
 
 
 class Cell(NamedTuple):
@@ -27,8 +25,6 @@ class Plan(NamedTuple):
     """What a submission holds, put into the order of the sheet."""
 
     cells: list[Cell]
-    answers: dict[str, str]
-    """The written answers, by `grade_id`."""
     notes: list[str]
     """What was out of order, in words for the student."""
 
@@ -78,10 +74,10 @@ def texts_of(original: NotebookNode) -> frozenset[str]:
 
 
 def plan(original: NotebookNode, submitted: list[Submitted]) -> Plan:
-    """What is run, where the tests are, and the written answers.
+    """What is run, and where the tests are.
 
     Points, tests and locked cells are those of `original`. A locked cell that the student has changed runs first as it
-    was handed in, and then as the sheet has it. A text below a written answer belongs to that answer.
+    was handed in, and then as the sheet has it.
     """
     roles = {
         cell.metadata.nbgrader.grade_id: sheets.role(cell) for cell in original.cells if "nbgrader" in cell.metadata
@@ -102,8 +98,6 @@ def plan(original: NotebookNode, submitted: list[Submitted]) -> Plan:
             continue
         if kind == "code":
             extras.setdefault(last, []).append(source)
-        elif last is not None and roles[last] == "written":
-            own[last] += f"\n\n{source}"
     if list(own) != [key for key in roles if key in own]:
         notes.append("The cells were in another order; they were graded in the order of the sheet.")
     if submitted and not own:
@@ -124,8 +118,7 @@ def plan(original: NotebookNode, submitted: list[Submitted]) -> Plan:
         elif roles[key] == "test":
             cells.append(Cell(key, "", "test"))
         cells += [Cell("of your own", source, "extra") for source in extras.get(key, [])]
-    written = {key: visible(own[key])[:ANSWER] for key in roles if roles[key] == "written" and key in own}
-    return Plan(cells, written, notes)
+    return Plan(cells, notes)
 
 
 def mark(points: float, exercise: sheets.Exercise, message: str) -> dict[str, Any]:
