@@ -150,42 +150,6 @@ def test_kendall_is_scipys_with_ties():
     assert np.isnan(statistics._kendall(np.zeros((1, 4)), np.arange(4.0)[None])).all()
 
 
-def test_partial_correlation_is_that_of_the_residuals():
-    rng = np.random.default_rng(4)
-    z = rng.normal(size=60)
-    x, y = z + rng.normal(size=60), 2 * z + rng.normal(size=60)
-    for method, turn in (("pearson", lambda v: v), ("spearman", stats.rankdata)):
-        a, b, c = (turn(v) for v in (x, y, z))
-        left = [v - np.polynomial.Polynomial.fit(c, v, 1)(c) for v in (a, b)]
-        found = correlate(x, y, given=z, method=method, resamples=199)
-        assert found.r == pytest.approx(np.corrcoef(*left)[0, 1], abs=1e-12)
-        assert found.low < found.r < found.high
-    # What z alone makes is gone when z is held.
-    plain, held = correlate(x, y, resamples=499), correlate(x, y, given=z, resamples=499)
-    assert plain.p <= 0.01
-    assert abs(held.r) < 0.3
-    assert held.p > 0.05
-
-
-def test_groups_are_drawn_and_permuted_whole():
-    rng = np.random.default_rng(5)
-    x, y = rng.normal(size=8), rng.normal(size=8)
-    alone = correlate(x, y, resamples=999)
-    thrice = [np.repeat(v, 3) for v in (x, y)]
-    copied = correlate(*thrice, groups=np.repeat(np.arange(8), 3), resamples=999)
-    believed = correlate(*thrice, resamples=999)
-    assert copied.r == pytest.approx(alone.r)
-    assert copied.p == pytest.approx(alone.p)  # three copies are no more evidence than one
-    assert copied.high - copied.low == pytest.approx(alone.high - alone.low, rel=1e-9)
-    assert believed.high - believed.low < 0.8 * (copied.high - copied.low)
-    with pytest.raises(ValueError, match="there are 2 groups; expected at least 3"):
-        correlate(x, y, groups=[0, 1] * 4)
-    with pytest.raises(ValueError, match=r"groups has shape \(3,\); expected \(8,\)"):
-        correlate(x, y, groups=[0, 1, 2])
-    with pytest.raises(ValueError, match="given is constant"):
-        correlate(x, y, given=np.ones(8))
-
-
 @pytest.mark.parametrize("level", [None, 0.8])
 def test_half_the_width_of_students_interval_is_scipys(level):
     values = np.random.default_rng(0).normal(size=(4, 7))

@@ -32,8 +32,6 @@ def correlate(
     x: ArrayLike,
     y: ArrayLike,
     *,
-    given: ArrayLike | None = None,
-    groups: ArrayLike | None = None,
     method: Method = "pearson",
     level: float = 0.95,
     resamples: int = 9999,
@@ -45,13 +43,6 @@ def correlate(
     ----------
     x, y
         Shape (n,), n ≥ 3, neither constant.
-    given
-        Shape (n,): a variable to hold fixed. The coefficient is then the partial correlation (of ranks for Spearman, of
-        τ for Kendall), and p comes from permuting the residuals of x after a linear fit on `given` (Freedman and Lane
-        1983).
-    groups
-        Shape (n,): labels of the groups to which the pairs belong, if pairs of one group are not independent evidence,
-        such as the seeds of one recipe. The bootstrap then draws whole groups, and p comes from permuting group means.
     method
         ``"pearson"``, ``"spearman"`` or ``"kendall"`` (τ-b, which allows for ties).
     level
@@ -65,8 +56,8 @@ def correlate(
     Raises
     ------
     ValueError
-        An unknown method, lengths that differ, n < 3, a value that is not finite, a constant sample, fewer than three
-        groups, no resamples, or a level that is not between 0 and 1.
+        An unknown method, lengths that differ, n < 3, a value that is not finite, a constant sample, no resamples, or a
+        level that is not between 0 and 1.
 
     Examples
     --------
@@ -74,33 +65,20 @@ def correlate(
     >>> round(result.r, 3), result.n
     (0.8, 5)
     """
-    plain = {"pearson": _pearson, "spearman": spearman_rows, "kendall": _kendall}.get(method)
-    if plain is None:
+    coefficient = {"pearson": _pearson, "spearman": spearman_rows, "kendall": _kendall}.get(method)
+    if coefficient is None:
         raise ValueError(f"method = {method!r}; expected 'pearson', 'spearman' or 'kendall'")
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples = {resamples}, level = {level}; expected at least 1, and a level between 0 and 1")
-    columns = {"x": np.asarray(x, float), "y": np.asarray(y, float)}
-    if given is not None:
-        columns["given"] = np.asarray(given, float)
-    _check(columns)
-    n = len(columns["x"])
-    coefficient = plain if given is None else _partial(plain)
-    values = list(columns.values())
-    rows = max(1, 2_000_000 // n)  # number of resamples at a time, to limit the memory
-    rng = np.random.default_rng(seed)
-    members = [np.array([k]) for k in range(n)] if groups is None else _members(groups, n)
-    draws = []
-    for size in _batches(resamples, rows):
-        picked = rng.integers(len(members), size=(size, len(members)))
-        if groups is None:
-            draws.append(coefficient(*(v[picked] for v in values)))
-        else:  # groups may differ in size
-            index = (np.concatenate([members[g] for g in row]) for row in picked)
-            draws += [coefficient(*(v[i][None] for v in values)) for i in index]
+    a, b = np.asarray(x, float), np.asarray(y, float)
+    _check({"x": a, "y": b})
+    n, rng, draws = len(a), np.random.default_rng(seed), []
+    for size in _batches(resamples, max(1, 2_000_000 // n)):  # to limit the memory
+        picked = rng.integers(n, size=(size, n))
+        draws.append(coefficient(a[picked], b[picked]))
     low, high = np.nanquantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])
-    r = float(coefficient(*(v[None] for v in values))[0])
-    averaged = [np.array([v[m].mean() for m in members]) for v in values]
-    return Correlation(r, float(low), float(high), _permutation_p(coefficient, averaged, method, resamples, seed), n)
+    r = float(coefficient(a[None], b[None])[0])
+    return Correlation(r, float(low), float(high), _permutation_p(coefficient, a, b, method, resamples, seed), n)
 
 
 def half_width(spread: ArrayLike, n: ArrayLike, level: float = 0.95) -> Floats:
@@ -116,22 +94,14 @@ def half_width(spread: ArrayLike, n: ArrayLike, level: float = 0.95) -> Floats:
 
 
 def _permutation_p(
-    coefficient: Callable[..., Floats], values: list[Floats], method: Method, resamples: int, seed: int
+    coefficient: Callable[[Floats, Floats], Floats], a: Floats, b: Floats, method: Method, resamples: int, seed: int
 ) -> float:
-    """Two-sided permutation p-value of x against y; NaN if one of them is constant."""
+    """Two-sided permutation p-value of a against b."""
     if method == "spearman":
-        values = [stats.rankdata(v) for v in values]
-    a, b, *rest = values
-    fitted = np.zeros_like(a)
-    if rest:  # the part of x that `given` explains stays in place; only the residuals are permuted
-        fitted = np.polynomial.Polynomial.fit(rest[0], a, 1)(rest[0]) if np.ptp(rest[0]) else np.full_like(a, a.mean())
-    if np.ptp(a - fitted) == 0 or np.ptp(b) == 0:
-        return float("nan")
+        a, b = stats.rankdata(a), stats.rankdata(b)
     test = stats.permutation_test(
-        (a - fitted,),
-        lambda permuted, axis: coefficient(
-            permuted + fitted, *(np.broadcast_to(v, permuted.shape) for v in (b, *rest))
-        ),
+        (a,),
+        lambda permuted, axis: coefficient(permuted, np.broadcast_to(b, permuted.shape)),
         permutation_type="pairings",
         vectorized=True,
         n_resamples=resamples,
@@ -139,18 +109,6 @@ def _permutation_p(
         rng=np.random.default_rng(seed),
     )
     return float(test.pvalue)
-
-
-def _partial(plain: Callable[[Floats, Floats], Floats]) -> Callable[[Floats, Floats, Floats], Floats]:
-    """A function for the coefficient of x and y with z held fixed, from the three plain coefficients."""
-
-    def partial(x: Floats, y: Floats, z: Floats) -> Floats:
-        xy, xz, yz = plain(x, y), plain(x, z), plain(y, z)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            r = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
-        return np.where(np.isfinite(r), np.clip(r, -1, 1), np.nan)
-
-    return partial
 
 
 def _check(columns: dict[str, Floats]) -> None:
@@ -164,17 +122,6 @@ def _check(columns: dict[str, Floats]) -> None:
             raise ValueError(f"{name} holds values that are NaN or infinite; expected finite values")
         if np.ptp(values) == 0:
             raise ValueError(f"{name} is constant ({values[0]:g}); a correlation needs values that vary")
-
-
-def _members(groups: ArrayLike, n: int) -> list[NDArray[np.int64]]:
-    """The positions of each group's pairs."""
-    labels = np.asarray(groups)
-    if labels.shape != (n,):
-        raise ValueError(f"groups has shape {labels.shape}; expected ({n},)")
-    names = list(dict.fromkeys(labels.tolist()))
-    if len(names) < 3:
-        raise ValueError(f"there are {len(names)} groups; expected at least 3")
-    return [np.flatnonzero(labels == name) for name in names]
 
 
 def _batches(total: int, size: int) -> list[int]:

@@ -19,7 +19,7 @@ from advtransfer.records.published import RESULTS, Published, published, series_
 from advtransfer.records.record import Arrays, Tables
 from advtransfer.records.runs import recorded
 
-__all__ = ["SCOPES", "TABLES", "Config", "files", "required", "run"]
+__all__ = ["SCOPES", "TABLES", "Config", "files", "run"]
 
 TABLES = ("sources", "forecasts", "series", "choices")
 """The tables of a record."""
@@ -64,11 +64,6 @@ class Config(BaseConfig):
         if missing := [name for name in value if name not in known]:
             raise ValueError(f"published series ({', '.join(known)}), not {', '.join(missing)}")
         return value
-
-
-def required(config: Config) -> list[str]:
-    """The data sets that must be in the data root: none, for the published records are in the repository."""
-    return []
 
 
 def files(config: Config, results: Path = RESULTS) -> dict[str, Path]:

@@ -28,7 +28,7 @@ from advtransfer.records.record import Arrays, Record, Tables
 from advtransfer.records.runs import recorded
 from advtransfer.statistics import spearman_rows
 
-__all__ = ["BASELINES", "TABLES", "Config", "files", "required", "run"]
+__all__ = ["BASELINES", "TABLES", "Config", "files", "run"]
 
 OF_TEXTS = ("sources", "scores", "by_target", "differences", "checks")
 """The tables that are made for texts, too, where their names begin with ``text_``."""
@@ -64,11 +64,6 @@ class Config(BaseConfig):
 
     candidates: int = Field(5, ge=2, le=100, description="sources among which one is chosen")
     resamples: int = Field(999, ge=9, le=100_000, description="bootstrap samples of recipes and targets")
-
-
-def required(config: Config) -> list[str]:
-    """The data sets that must be in the data root: none, for the published records are in the repository."""
-    return []
 
 
 def files(config: Config, results: Path = RESULTS) -> dict[str, Path]:
