@@ -233,9 +233,10 @@ def test_texts_have_the_same_analysis_without_the_number_of_weights(pooled):
         assert "parameters" not in set(texts[name]["predictor"])
     record = Record("study", {}, tables | texts, {}, {})
     assert page.choice(page.of_texts(record)) == page.choice(record)
-    assert page.about_texts(record).startswith(f"{RECIPES} recipes")
+    about = page.about(page.of_texts(record), "corpora", study.PLANNED_TEXTS)
+    assert about.startswith(f"{RECIPES} recipes (corpora: ")
     empty = study.of_texts(study.Config(), {})
-    assert not page.about_texts(Record("study", {}, empty, {}, {}))
+    assert not page.about(page.of_texts(Record("study", {}, empty, {}, {})))
 
 
 def test_the_checks_take_shared_architectures_images_and_corpora_into_account():

@@ -346,7 +346,7 @@ def curves(tables: dict[str, pd.DataFrame], labels: dict[str, str]) -> Figure:
     """α1 of each source against what a study varies, one panel per study, with a band where the table has intervals.
 
     `tables` maps the label of the horizontal axis to rows with value, setting, architecture, alpha1, alpha1_low and
-    alpha1_high; values that are places of settings, not numbers, are marked by the label's ending "(kind)".
+    alpha1_high.
     """
     figure, panels = layout.panels(1, len(tables), size=(7.8, 3.9), sharey=True)
     shades = dict(zip(labels, KINDS, strict=False))

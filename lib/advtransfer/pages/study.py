@@ -59,31 +59,14 @@ def of_texts(record: Record) -> Record:
     return Record(record.experiment, record.config, tables, record.arrays, record.provenance)
 
 
-def about_texts(record: Record) -> str:
-    """How many recipes and targets of texts there are."""
-    texts = of_texts(record)
-    scores = _main(texts, "scores")
-    if scores.empty:
-        return ""  # the answer has said it
-    trained = texts.tables["sources"][~texts.tables["sources"]["untrained"]]
-    row = scores.iloc[0]
-    return (
-        f"{row['recipes']} recipes (corpora: {trained['architecture'].nunique()}; ways of training: "
-        f"{trained['series'].nunique()}) on {row['targets']} targets. Own accuracy spans "
-        f"{100 * trained['source_accuracy'].min():.0f} to {100 * trained['source_accuracy'].max():.0f}%, accuracy "
-        f"after transfer {100 * trained['probe_accuracy'].min():.0f} to {100 * trained['probe_accuracy'].max():.0f}%."
-        f"{_still_to_do(trained, study.PLANNED_TEXTS)}"
-    )
-
-
-def _main(record: Record, table: str) -> pd.DataFrame:
-    """The rows of a table with the linear probe as the truth, which every target has."""
+def _main(record: Record, table: str, truth: str = "probe_accuracy") -> pd.DataFrame:
+    """The rows of a table with one truth; every target has the linear probe."""
     found = record.tables[table]
-    return found[found["truth"] == "probe_accuracy"] if len(found) else found
+    return found[found["truth"] == truth] if len(found) else found
 
 
-def about(record: Record) -> str:
-    """How many recipes and targets there are."""
+def about(record: Record, models: str = "architectures", plan: Mapping[str, Collection[str]] = study.PLANNED) -> str:
+    """How many recipes and targets there are; `models` says what the sources of one way of training differ in."""
     scores = _main(record, "scores")
     if scores.empty:
         return ""  # the answer has said it
@@ -91,11 +74,11 @@ def about(record: Record) -> str:
     trained = sources[~sources["untrained"]]
     row = scores.iloc[0]
     return (
-        f"{row['recipes']} recipes (ways of training: {trained['series'].nunique()}; five architectures) on "
-        f"{row['targets']} targets. Own accuracy spans {100 * trained['source_accuracy'].min():.0f} to "
-        f"{100 * trained['source_accuracy'].max():.0f}%, accuracy after transfer "
-        f"{100 * trained['probe_accuracy'].min():.0f} to {100 * trained['probe_accuracy'].max():.0f}%."
-        f"{_still_to_do(trained, study.PLANNED)}"
+        f"{row['recipes']} recipes ({models}: {trained['architecture'].nunique()}; ways of training: "
+        f"{trained['series'].nunique()}) on {row['targets']} targets. Own accuracy spans "
+        f"{100 * trained['source_accuracy'].min():.0f} to {100 * trained['source_accuracy'].max():.0f}%, accuracy "
+        f"after transfer {100 * trained['probe_accuracy'].min():.0f} to {100 * trained['probe_accuracy'].max():.0f}%."
+        f"{_still_to_do(trained, plan)}"
     )
 
 
@@ -114,8 +97,7 @@ def _still_to_do(trained: pd.DataFrame, plan: Mapping[str, Collection[str]]) -> 
 
 def choice(record: Record, truth: str = "probe_accuracy") -> str:
     """Regret of the main predictors in one sentence, with one truth: ``probe_accuracy`` or ``full_accuracy``."""
-    scores = record.tables["scores"]
-    scores = scores[scores["truth"] == truth] if len(scores) else scores
+    scores = _main(record, "scores", truth)
     if scores.empty:
         return NOT_YET
     known = scores.set_index("predictor")
@@ -257,8 +239,7 @@ def figure(record: Record) -> Figure | None:
 
 def numbers(record: Record, truth: str = "probe_accuracy") -> pd.DataFrame | None:
     """The numbers behind the figure, with one truth: ``probe_accuracy`` or ``full_accuracy``."""
-    scores = record.tables["scores"]
-    scores = scores[scores["truth"] == truth] if len(scores) else scores
+    scores = _main(record, "scores", truth)
     if scores.empty:
         return None
     rows = [

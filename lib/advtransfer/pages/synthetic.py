@@ -41,8 +41,7 @@ def findings(record: Record) -> dict[str, Any]:
         "synthetic_fit": float(record.tables["target"]["relative_loss"].iloc[0]),
         "synthetic_rho": float(target_attacked["rho"].median()),
         "synthetic_rho_source": float(source_attacked.groupby("t")["rho"].median().min()),
-        "synthetic_rank_alpha12": combined_rank(record, synthetic.ALONG),
-        "synthetic_rank_among": combined_rank(record, synthetic.AMONG),
+        "synthetic_rank_alpha12": combined_rank(record),
         "synthetic_rank_metrics": metric_ranks(record),
         "synthetic_distance": distance_ranks(record),
         "synthetic_both_ways": both_directions(record),
@@ -51,7 +50,7 @@ def findings(record: Record) -> dict[str, Any]:
 
 def answer(record: Record) -> str:
     """What this page finds, in three sentences."""
-    along, among = combined_rank(record, synthetic.ALONG), metric_ranks(record)
+    along, among = combined_rank(record), metric_ranks(record)
     return (
         "**As one source moves away**, the metrics fall and the loss rises: the rank correlation of α1∗α2 (T→S) with "
         f"the loss is {along}. That is a weak test, for everything changes along the way. **Among sources that are "
@@ -104,10 +103,10 @@ def _verdicts(agreement: pd.DataFrame) -> tuple[Verdict, ...]:
     return tuple(judged)
 
 
-def combined_rank(record: Record, question: str) -> Finding:
-    """The rank correlation of the loss with α1∗α2, T→S, with a verdict, for one question."""
+def combined_rank(record: Record) -> Finding:
+    """The rank correlation of the loss with α1∗α2, T→S, as one source moves away, with a verdict."""
     table = record.tables["agreement"].query("predictor == 'alpha12' and direction == 'T→S'")
-    (verdict,) = _verdicts(table[table["question"] == question])
+    (verdict,) = _verdicts(table[table["question"] == synthetic.ALONG])
     return Finding(_seen(verdict), (verdict,))
 
 
