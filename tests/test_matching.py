@@ -386,3 +386,12 @@ def test_what_is_refused_is_said_in_one_line(message, call):
 
 def test_examples():
     assert doctest.testmod(matching, extraglobs={"torch": torch}).failed == 0
+
+
+def test_samples_that_are_matched_are_spread_over_data_sorted_by_class():
+    y = torch.arange(10).repeat_interleave(60)
+    assert (y[matching.evenly(600, 50)].bincount() - 5).abs().max() <= 1
+    for n, most in ((1, 1), (7, 7), (7, 50), (60_001, 60_000)):
+        found = matching.evenly(n, most)
+        assert len(found.unique()) == len(found) == min(n, most)
+        assert (found[0], found[-1]) == (0, n - 1)

@@ -401,6 +401,17 @@ def test_groups_hold_candidates_that_the_draws_do_not_separate():
     assert comparing._groups(np.array([3.0, 2.9, 1.0, 1.0]), drawn, 0.975).tolist() == [1, 1, 2, 2]
 
 
+def test_the_jacobians_are_of_samples_of_every_class(monkeypatch):
+    x, y = pictures(90)
+    order = y.argsort(stable=True)
+    data = ranking.from_tensors(x[order], y[order], x[order], y[order])
+    seen, real = [], measure.spectral.jacobian
+    monkeypatch.setattr(measure.spectral, "jacobian", lambda model, part: seen.append(part) or real(model, part))
+    ranking.score({"a": Encoder(net())}, data, only=["distance"], **{**FAST, "samples": 30, "gradients": 6})
+    of_target = (torch.cat(seen)[:6].mean((1, 2, 3)) * 5 - 1.25).round()  # from the brightness, which tells the class
+    assert set(of_target.tolist()) == {0, 1, 2}
+
+
 # Pool files.
 
 

@@ -284,6 +284,7 @@ def _criterion(loss: Loss, y: Tensor | None, clean: Tensor) -> Callable[[Tensor]
     it may hold the outputs for other samples.
     """
     check_batch("model outputs", clean)
+    y = None if y is None else y.long()  # unsigned types have no minimum
     if y is not None and not 0 <= int(y.min()) <= int(y.max()) < clean.shape[1]:
         spans = f"[{int(y.min())}, {int(y.max())}]"
         raise ValueError(
@@ -291,7 +292,7 @@ def _criterion(loss: Loss, y: Tensor | None, clean: Tensor) -> Callable[[Tensor]
         )
 
     if loss == "cross_entropy":
-        labels = clean.argmax(dim=1) if y is None else y.long().clone()  # the clone is not an inference tensor
+        labels = clean.argmax(dim=1) if y is None else y.clone()  # the clone is not an inference tensor
         return lambda outputs: F.cross_entropy(outputs, labels, reduction="none")
     if loss == "deviation":
         return lambda outputs: norms(outputs - clean).squeeze(1)

@@ -286,6 +286,19 @@ def theorem_ratio(
     return TheoremRatio(parts.ratio(norm_a), parts.ratio(norm_a, attacks=1), rho)
 
 
+def evenly(n: int, most: int) -> Tensor:
+    """Positions (k,), int64, of k = min(n, `most`) of n samples, spread evenly over them.
+
+    Samples often come sorted by class; the first k of them would then be of one class.
+
+    Examples
+    --------
+    >>> evenly(9, 3).tolist(), evenly(2, 3).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    return torch.linspace(0, n - 1, min(n, most), dtype=torch.float64).round().long()
+
+
 def gram(jacs: Sequence[Tensor]) -> Tensor:
     """E[J_a J_bᵀ] for all pairs of K models in one matrix, which is all that gradient matching needs to know.
 

@@ -1,5 +1,6 @@
 """Rank a pool of candidates for a target: the run behind ``python -m advtransfer rank`` and its page."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -14,9 +15,12 @@ from advtransfer.datasets import encoders, generated, store, textstore
 from advtransfer.datasets.sources import source, sources
 from advtransfer.experiments import protocol
 from advtransfer.experiments.protocol import Architecture, ImageConfig
+from advtransfer.matching import evenly
 from advtransfer.models import images
 from advtransfer.names import unknown
-from advtransfer.ranking import Encoder, Labelled, LabelledTexts, measure, pools, text_target, trial
+from advtransfer.ranking import Encoder, Labelled, LabelledTexts, measure, pools, text_encoder, text_target, trial
+from advtransfer.ranking.encoder import extracted
+from advtransfer.ranking.texts import taken
 from advtransfer.records import storage, weights
 from advtransfer.records.configs import Config as BaseConfig
 from advtransfer.records.configs import Epsilon
@@ -193,6 +197,16 @@ def candidates(config: Config) -> tuple[dict[str, Any], list[dict[str, str]]]:
     return pool, missing
 
 
+def _seen(encoder: Any, data: Labelled | LabelledTexts) -> list[str]:
+    """What a candidate makes of four samples, to five digits: its code can change where its weights do not."""
+    few = evenly(len(data.y_train), 4)
+    if isinstance(data, LabelledTexts):
+        found = text_encoder.extracted(encoder, taken(data.x_train, few))
+    else:
+        found = extracted(encoder, data.x_train[few])
+    return [f"{value:.4e}" for part in found for value in part.flatten().tolist()]
+
+
 def keeper(
     pool: dict[str, Any], data: Labelled | LabelledTexts, target: Any, settings: dict[str, Any]
 ) -> Callable[[str, Callable[[], Arrays]], Arrays]:
@@ -211,13 +225,13 @@ def keeper(
             shared["target"] = text_target.most_shared(pool, data).digest()
 
     def keep(name: str, compute: Callable[[], Arrays]) -> Arrays:
-        key = digest({**shared, "candidate": pool[name].digest()})
+        key = digest({**shared, "candidate": pool[name].digest(), "seen": _seen(pool[name], data)})
         path = storage.cache_root() / "candidates" / key[:2] / f"{key}.npz"
         if path.is_file():
             try:
                 with np.load(path, allow_pickle=False) as archive:
                     return {part: archive[part] for part in archive.files}
-            except (OSError, ValueError, EOFError, KeyError) as error:
+            except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
                 storage.tell(f"{path} is damaged ({error}): measured anew")
         arrays = compute()
         with storage.replacing(path) as draft:

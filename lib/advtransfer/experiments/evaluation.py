@@ -63,14 +63,15 @@ def measure(
     models = prepared(target_model, sources)
     target_right = logits(models[0], data.x_test).argmax(1) == data.y_test
     index = protocol.attackable(config, target_right, len(data.classes))
-    x = data.x_test[index]
+    x, matched = data.x_test[index], matching.evenly(len(index), config.gradients)
     return {
         "target_right": target_right.numpy(),
         "transfer_right": (transferred.argmax(2) == data.y_test).numpy(),
         "transfer_loss": torch.stack([F.cross_entropy(z, data.y_test, reduction="none") for z in transferred]).numpy(),
         "index": index.numpy(),
         "deviations": deviations(models, x, protocol.attack_of(config), star(len(models)) if only_star else None),
-        "gram": gram(models, x[: config.gradients]),
+        "gram": gram(models, x[matched]),
+        "matched": index[matched].numpy(),
     }
 
 

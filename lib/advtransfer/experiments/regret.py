@@ -44,7 +44,7 @@ def choices(images: pd.DataFrame, candidates: int, resamples: int) -> pd.DataFra
             row |= _drawn("error", _mean_over(runs, times, score, value, error))
             every = _mean_over(runs, times[:1], score, value, regret())
             found.append({**row, "regret_all": every[0]})
-    return pd.DataFrame(found)
+    return pd.DataFrame(found, columns=None if found else ["domain", "predictor"])
 
 
 Measure = Callable[[Floats, "Floats | None", Floats], float]

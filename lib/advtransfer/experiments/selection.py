@@ -174,12 +174,14 @@ def _attacked(config: Config, target_model: ImageModel, sources: dict[str, Image
     """Deviations of the target model (position 0) and its sources under the attack on each, and their gradients."""
     models: list[nn.Module] = [prepare(model) for model in (target_model, *sources.values())]
     target_right = evaluation.logits(models[0], data.x_test).argmax(1) == data.y_test
-    x = data.x_test[protocol.attackable(config, target_right, len(data.classes))]
+    index = protocol.attackable(config, target_right, len(data.classes))
+    x, matched = data.x_test[index], matching.evenly(len(index), config.gradients)
     pairs = {pair for j in range(len(models)) for pair in ((0, j), (j, 0), (j, j))}
     return {
         "target_right": target_right.numpy(),
         "deviations": evaluation.deviations(models, x, protocol.attack_of(config), pairs),
-        "gram": evaluation.gram(models, x[: config.gradients]),
+        "gram": evaluation.gram(models, x[matched]),
+        "matched": index[matched].numpy(),
     }
 
 

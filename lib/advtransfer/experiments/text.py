@@ -86,12 +86,14 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     chosen = torch.from_numpy(arrays["index"])
     attacked = corpora[0].test.take(chosen)
     arrays |= _attacked(config, spoken.tokenizer, models, attacked)
+    matched = matching.evenly(len(chosen), config.gradients)
+    arrays |= {"gram": _gram(models, attacked.take(matched)), "matched": arrays["index"][matched]}
     if config.sentence_steps:
-        some = attacked.take(torch.arange(min(config.sentence_samples, len(chosen))))
+        kept = matching.evenly(len(chosen), config.sentence_samples)
+        some = attacked.take(kept)
         texts = untokenise(spoken.tokenizer, some.ids, some.mask)
         outcomes, moved = text_sentences.attacked(config, spoken, models, datasets[0], texts)
-        index = arrays["index"][: len(texts)]
-        arrays |= {**outcomes, "sentence_index": index, "sentence_deviations": _table(moved)}
+        arrays |= {**outcomes, "sentence_index": arrays["index"][kept], "sentence_deviations": _table(moved)}
     return derive(config, arrays), arrays
 
 
@@ -144,21 +146,24 @@ def _attacked(config: Config, tokenizer: BertTokenizer, models: Sequence[TextCla
     parts: dict[str, list[np.ndarray]] = {"embedding_deviations": [], "singular_deviations": []}
     pgd = partial(attacks.pgd, eps=config.eps, steps=config.embedding_steps, norm="l2", bounds=None, random_start=False)
     exact = partial(spectral.first_attack, eps=config.eps, bounds=None, chunk_size=None)
-    grams, matched = [], 0
     for rows in torch.arange(len(tokens.ids)).split(PASS):
         part = tokens.take(rows).to(device())
         displaced = [_displaced(model, part) for model in models]
         still = torch.zeros_like(models[0].embed(part.ids))
         for name, climb in (("embedding_deviations", pgd), ("singular_deviations", exact)):
             parts[name].append(evaluation.filled(metrics.deviations(displaced, still, climb), len(models)))
-        if matched < config.gradients:
-            grams.append(len(rows) * matching.gram([spectral.jacobian(model, still) for model in displaced]).cpu())
-            matched += len(rows)
-    return {
-        **arrays,
-        **{name: np.concatenate(each, 2) for name, each in parts.items()},
-        "gram": (torch.stack(grams).sum(0) / matched).numpy(),
-    }
+    return {**arrays, **{name: np.concatenate(each, 2) for name, each in parts.items()}}
+
+
+def _gram(models: Sequence[TextClassifier], tokens: Tokens) -> np.ndarray:
+    """`matching.gram` of the Jacobians of the logits at the embeddings of these texts."""
+    grams = []
+    for rows in torch.arange(len(tokens.ids)).split(PASS):
+        part = tokens.take(rows).to(device())
+        still = torch.zeros_like(models[0].embed(part.ids))
+        jacobians = [spectral.jacobian(_displaced(model, part), still) for model in models]
+        grams.append(len(rows) * matching.gram(jacobians).cpu())
+    return (torch.stack(grams).sum(0) / len(tokens.ids)).numpy()
 
 
 def _displaced(model: TextClassifier, tokens: Tokens) -> Model:

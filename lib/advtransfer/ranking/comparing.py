@@ -31,9 +31,9 @@ def ranks(ranking: Ranking, level: float = 0.95) -> pd.DataFrame:
         sign = -1.0 if score in SMALLER_IS_BETTER else 1.0
         table = sign * drawn.set_index(["draw", "candidate"])["value"].unstack()  # noqa: PD010 - nothing is aggregated
         values = sign * ranking.scores.query("score == @score").set_index("candidate")["value"][table.columns]
-        places = np.stack([stats.rankdata(-row) for row in table.to_numpy()])
-        low, high = np.quantile(places, tail, axis=0)
-        wins = places == places.min(1, keepdims=True)
+        places = np.stack([stats.rankdata(-row, nan_policy="omit") for row in table.to_numpy()])
+        low, high = np.nanquantile(places, tail, axis=0)
+        wins = places == np.nanmin(places, axis=1, keepdims=True)
         shares = (wins / wins.sum(1, keepdims=True)).mean(0)
         groups = _groups(values.to_numpy(), table.to_numpy(), tail[1])
         rank = stats.rankdata(-values.to_numpy())

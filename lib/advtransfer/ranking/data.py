@@ -202,15 +202,21 @@ def _archive(path: Path, seed: int) -> Labelled:
             f"{path} holds {', '.join(arrays)}, and not {', '.join(missing)}; expected x_train, y_train, x_test and "
             "y_test, or x and y"
         )
+    classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else None
+    if all(arrays[labels].dtype.kind in "US" for _, labels in parts):  # names, which are numbered
+        known = np.unique(np.concatenate([arrays[labels] for _, labels in parts]))
+        arrays |= {labels: np.searchsorted(known, arrays[labels]) for _, labels in parts}
+        classes = [str(name) for name in known.astype(str)]
     tensors = []
     for images, labels in parts:
+        if arrays[labels].dtype.kind not in "iub":
+            raise DataError(f"{labels} in {path} holds {arrays[labels].dtype}; expected whole numbers or names")
         x = arrays[images]
         if x.ndim == 3:
             x = x[..., None]
         if x.ndim != 4 or x.shape[3] not in (1, 3):
             raise DataError(f"{images} in {path} is {x.shape}; expected (N, height, width, 3)")
         tensors += [torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2), torch.from_numpy(arrays[labels])]
-    classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else None
     return from_tensors(*tensors, classes=classes, name=path.stem, seed=seed)
 
 
@@ -218,20 +224,27 @@ def _folder(path: Path, size: int, seed: int) -> Labelled:
     folders = {folder.name: folder for folder in sorted(path.iterdir()) if folder.is_dir() and folder.name[0] != "."}
     splits = [next((folders[name] for name in names if name in folders), None) for names in SPLITS]
     if splits[0] and splits[1]:
-        classes = sorted(f.name for f in splits[0].iterdir() if f.is_dir() and f.name[0] != ".")
-        parts = [_pictures(half, classes, size) for half in splits if half]
-        (x, y, broken), (x_test, y_test, others) = parts
+        classes, others = (
+            sorted(f.name for f in half.iterdir() if f.is_dir() and f.name[0] != ".") for half in splits if half
+        )
+        if strange := sorted({*others} - {*classes}):
+            raise DataError(f"{splits[1]} has the classes {strange[:5]}, which {splits[0].name} does not have")
+        parts = [_pictures(half, classes, size, path) for half in splits if half]
+        (x, y, broken), (x_test, y_test, more) = parts
         data = from_tensors(x, y, x_test, y_test, classes=classes, name=path.name)
-        return replace(data, left_out=(*broken, *others))
+        return replace(data, left_out=(*broken, *more))
     if len(folders) < 2:
         found = f"one folder, {next(iter(folders))}" if folders else "no folder"
         raise DataError(f"{path} holds {found}; expected a folder of pictures per class, at least two")
-    x, y, broken = _pictures(path, list(folders), size)
+    x, y, broken = _pictures(path, list(folders), size, path)
     return replace(from_tensors(x, y, classes=list(folders), name=path.name, seed=seed), left_out=tuple(broken))
 
 
-def _pictures(path: Path, classes: list[str], size: int) -> tuple[Tensor, Tensor, list[str]]:
-    """The pictures in folders of classes as squares, their labels, and a line for each file that is not a picture."""
+def _pictures(path: Path, classes: list[str], size: int, root: Path) -> tuple[Tensor, Tensor, list[str]]:
+    """The pictures in folders of classes as squares, their labels, and a line for each file that is not a picture.
+
+    The files are named as seen from `root`.
+    """
     found: list[np.ndarray] = []
     labels: list[int] = []
     broken: list[str] = []
@@ -244,9 +257,9 @@ def _pictures(path: Path, classes: list[str], size: int) -> tuple[Tensor, Tensor
                 found.append(_picture(file, size))
                 labels.append(label)
             except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-                broken.append(f"{file.relative_to(path)}: {_reason(file, error)}")
+                broken.append(f"{file.relative_to(root)}: {_reason(file, error)}")
         if len(found) == before:
-            broken.append(f"{name}: a class without a picture")
+            broken.append(f"{(path / name).relative_to(root)}: a class without a picture")
     if not found:
         why = f" ({broken[0]})" if broken else ""
         raise DataError(
@@ -260,6 +273,10 @@ def _picture(file: Path, size: int) -> np.ndarray:
         if image.width * image.height > LARGEST:
             raise ValueError(f"{image.width} × {image.height} pixels, more than {LARGEST:,}")
         turned = ImageOps.exif_transpose(image)
+        if turned.mode.startswith("I;16"):  # grey of 16 bits, which Pillow would cut off at 255
+            turned = Image.fromarray((np.asarray(turned) / 257).round().astype(np.uint8))
+        if turned.mode in ("I", "F"):
+            raise ValueError(f"pixels of mode {turned.mode}, whose range is not known; expected 8 or 16 bits")
         return np.asarray(ImageOps.fit(turned.convert("RGB"), (size, size), Image.Resampling.BICUBIC))
 
 

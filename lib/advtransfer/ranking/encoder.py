@@ -92,7 +92,7 @@ class Encoder(nn.Module):
         """A digest of everything that determines its results: structure, weights, normalisation and place."""
         place = self._features
         if callable(place):
-            with suppress(OSError):
+            with suppress(OSError, TypeError):  # of a partial, or of a class, there is none
                 place = inspect.getsource(place)
         buffers = {"mean": self.mean, "std": self.std}
         state = {name: tensor for name, tensor in self.module.state_dict().items() if isinstance(tensor, Tensor)}
@@ -129,7 +129,8 @@ class Encoder(nn.Module):
 
     def prepared(self) -> "Encoder":
         """A copy for attacks, whose module is that of `advtransfer.prepare.prepare`."""
-        made = copy.copy(self)  # shares nothing that is changed: the next line replaces the module in the copy alone
+        made = copy.copy(self)  # the next lines replace in the copy alone
+        made._buffers = dict(self._buffers)
         made._modules = {**self._modules, "module": prepare(self.module)}
         return made
 

@@ -3,6 +3,8 @@
 import copy
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -105,11 +107,13 @@ class Target(Aim):
         super().__init__(data, settings)
         self.x = data.x_test[self.chosen].to(device()).float() / 255
         start = time.perf_counter()
-        self.model = (model if model is not None else naive_model(data, settings)).prepared().to(device())
+        plain = model if model is not None else naive_model(data, settings)
+        with on(plain, device()):  # a prepared model has folded layers, and so other features
+            self.features = self.extract(plain, self.few, "train")[1].double()
+        self.model = plain.prepared().to(device())
         self.delta = self.attack(self.model, self.x)
         self.jacobian = _jacobian(self.model, self.x, settings)
         self.directions = self.jacobian.shape[1]
-        self.features = self.extract(self.model, self.few, "train")[1].double()
         self.seconds = time.perf_counter() - start
 
     def extract(self, encoder: Encoder, rows: Tensor | None, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
@@ -196,6 +200,17 @@ def _resized(x: Tensor, size: int) -> Tensor:
     return torch.cat(parts).round().clamp(0, 255).to(torch.uint8)
 
 
+@contextmanager
+def on(model: nn.Module, place: torch.device) -> Iterator[None]:
+    """Have a model on a device inside the block, and afterwards where it was."""
+    before = next((weight.device for weight in model.parameters()), place)
+    model.to(place)
+    try:
+        yield
+    finally:
+        model.to(before)
+
+
 def measure(encoder: Any, target: Aim) -> Arrays:
     """Everything that the tables need to know about one candidate; it is attacked once.
 
@@ -204,19 +219,19 @@ def measure(encoder: Any, target: Aim) -> Arrays:
     EncoderError
         Its outputs or features are not as described.
     """
-    encoder = encoder.to(device())
-    seconds, start = {}, time.perf_counter()
-    outputs, features = target.extract(encoder, target.few, "train")
-    seconds["features"] = time.perf_counter() - start
-    arrays: Arrays = {
-        "features": features.numpy(), "outputs": outputs.numpy(), "classifier": np.array(encoder.classifier),
-        **target.attacked(encoder),
-        "parameters": np.array(sum(weight.numel() for weight in encoder.parameters())),
-    }  # fmt: skip
-    if target.settings.truth != "none":
-        start = time.perf_counter()
-        arrays["right"] = _truth(encoder, target, features)
-        seconds["truth"] = time.perf_counter() - start
+    with on(encoder, device()):
+        seconds, start = {}, time.perf_counter()
+        outputs, features = target.extract(encoder, target.few, "train")
+        seconds["features"] = time.perf_counter() - start
+        arrays: Arrays = {
+            "features": features.numpy(), "outputs": outputs.numpy(), "classifier": np.array(encoder.classifier),
+            **target.attacked(encoder),
+            "parameters": np.array(sum(weight.numel() for weight in encoder.parameters())),
+        }  # fmt: skip
+        if target.settings.truth != "none":
+            start = time.perf_counter()
+            arrays["right"] = _truth(encoder, target, features)
+            seconds["truth"] = time.perf_counter() - start
     return arrays | {f"seconds_{what}": np.array(value) for what, value in seconds.items()}
 
 
@@ -226,7 +241,8 @@ def _jacobian(model: nn.Module, x: Tensor, settings: Settings) -> Tensor:
         outputs = torch.cat([model(part) for part in x.split(50)])
     projected = Projected(model, principal(outputs, settings.outputs))
     size = max(1, PIXELS // (4 * x.shape[2] * x.shape[3]))
-    parts = [spectral.jacobian(projected, part) for part in x[: settings.gradients].split(size)]
+    some = x[matching.evenly(len(x), settings.gradients).to(x.device)]
+    parts = [spectral.jacobian(projected, part) for part in some.split(size)]
     return torch.cat(parts)
 
 

@@ -4,9 +4,11 @@ import importlib
 import importlib.util
 import pickle
 import re
+import sys
 import tomllib
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Self
@@ -24,6 +26,7 @@ from advtransfer.ranking.encoder import Encoder, EncoderError
 from advtransfer.ranking.text_encoder import TextEncoder
 from advtransfer.ranking.transformers import image_model, reads_texts, text_model
 from advtransfer.records.configs import explain
+from advtransfer.records.provenance import digest
 from advtransfer.records.storage import sha256
 
 AnyEncoder = Encoder | TextEncoder
@@ -62,9 +65,13 @@ class Candidate(BaseModel):
     )
 
     def files(self, folder: Path) -> list[Path]:
-        """The files in or beside `folder` that the candidate is made from."""
-        named = [str(self.weights or ""), str(self.build or "").rpartition(":")[0], str(self.transformers or "")]
+        """The files in or beside `folder` that the candidate is made from, and the file of its builder's module."""
+        place = str(self.build or "").rpartition(":")[0]
+        named = [str(self.weights or ""), place, str(self.transformers or "")]
         found = [folder / Path(name).expanduser() for name in named if name]
+        if place and not place.endswith(".py"):  # a module of a package, whose own file counts
+            with suppress(ImportError, ValueError):
+                found += [Path(spec.origin) for spec in [importlib.util.find_spec(place)] if spec and spec.origin]
         return [file for place in found for file in ([place] if place.is_file() else sorted(place.glob("*")))]
 
     @field_validator("sha256")
@@ -229,11 +236,12 @@ def _imported(candidate: Candidate, folder: Path) -> Built:
 
 
 def _module_at(file: Path) -> ModuleType:
-    """A file of Python, run as a module."""
-    spec = importlib.util.spec_from_file_location(f"advtransfer_pool_{file.stem}", file)
+    """A file of Python, run as a module of its own name."""
+    name = f"advtransfer_pool_{file.stem}_{digest(str(file.resolve()))[:8]}"
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None  # for a name that ends in .py
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # where dataclasses and pickle look for it
     spec.loader.exec_module(module)
     return module
 
@@ -246,10 +254,14 @@ def _of_torchvision(candidate: Candidate, folder: Path) -> Built:
     name = str(candidate.torchvision)
     if name not in models.list_models():
         raise PoolError(unknown("torchvision model", name, models.list_models()))
-    weights = candidate.weights
-    named = isinstance(weights, str) and not (folder / weights).exists()
+    weights, published = candidate.weights, models.get_model_weights(name)
+    named = weights is not None and not (folder / Path(weights).expanduser()).exists()
+    if named and str(weights) not in published.__members__:
+        raise PoolError(
+            f"{weights} is no file, and {unknown(f'weights of {name}', str(weights), published.__members__)}"
+        )
     if weights is None or named:
-        chosen = models.get_model_weights(name)[str(weights)] if named else models.get_model_weights(name).DEFAULT
+        chosen = published[str(weights)] if named else published.DEFAULT
         made = models.get_model(name, weights=chosen, **candidate.arguments)
         about = chosen.transforms()
         return made, {"size": about.crop_size[0], "mean": tuple(about.mean), "std": tuple(about.std)}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from advtransfer import intervals, matching, metrics, scores
 from advtransfer.names import unknown
 from advtransfer.ranking.data import Labelled
-from advtransfer.ranking.encoder import Encoder, EncoderError
+from advtransfer.ranking.encoder import FAILURES, Encoder, EncoderError
 from advtransfer.ranking.labels import scarce, stratified
 from advtransfer.ranking.measure import Aim, Arrays, Settings, Target, measure
 from advtransfer.ranking.text_encoder import TextEncoder
@@ -179,8 +179,8 @@ def score(
         try:
             compute = _measuring(encoder, aim)
             found[name] = keep(name, compute) if keep else compute()
-        except EncoderError as error:
-            useless[name] = str(error)
+        except FAILURES as error:
+            useless[name] = " ".join(str(error).split()) or type(error).__name__
     if not found:
         raise ValueError(none_left(useless))
     rows, draws = [], []
@@ -291,6 +291,8 @@ def _inputs(arrays: Arrays, reads: str) -> Tensor:
     if not bool(arrays["classifier"]):
         raise ValueError("needs the probabilities of the candidate's own classes, and it has no head")
     outputs = torch.from_numpy(arrays["outputs"]).double()
+    if outputs.shape[1] < 2:
+        raise ValueError("needs the probabilities of two classes or more, and the candidate has one output")
     given = bool((outputs >= 0).all()) and bool((outputs.sum(1) - 1).abs().max() < 1e-3)
     probabilities = outputs / outputs.sum(1, keepdim=True) if given else outputs.softmax(1)
     return probabilities.argmax(1) if reads == "answers" else probabilities
@@ -311,6 +313,11 @@ def _alpha(name: str, arrays: Arrays, settings: Settings) -> Scored:
         found = metrics.from_deviations(d11, d12, d22)
         return float(getattr(found, metric if place == 0 else f"{metric}_unbiased"))
 
+    found = value(d12)
+    if not np.isfinite(found):
+        return _row(name, found, note="the attack on one of the two models does not move its own outputs"), torch.empty(
+            0
+        )
     generator = torch.Generator().manual_seed(settings.seed_of("resamples"))
     drawn = intervals.resampled(d11, d12, d22, resamples=200, generator=generator)[:, place]
     low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
@@ -320,7 +327,7 @@ def _alpha(name: str, arrays: Arrays, settings: Settings) -> Scored:
         lengths, directions = d12.norm(dim=1, keepdim=True), functional.normalize(d12)
         shuffled = [value(lengths * directions[torch.randperm(len(d12), generator=generator)]) for _ in range(20)]
         floor, floor_high = float(np.mean(shuffled)), float(np.quantile(shuffled, 0.975))
-    row = _row(name, value(d12), low=low, high=high, floor=floor, floor_high=floor_high,
+    row = _row(name, found, low=low, high=high, floor=floor, floor_high=floor_high,
                seconds=float(arrays["seconds_attack"]))  # fmt: skip
     return row, drawn
 
@@ -329,5 +336,8 @@ def _distance(arrays: Arrays, aim: Aim) -> Scored:
     """The distance of the target model's gradient from the nearest map of the candidate's, both projected."""
     gram = torch.from_numpy(arrays["gram"])
     own = aim.directions
-    value = float(matching.distances(gram, [own, len(gram) - own])[0, 1])
+    try:
+        value = float(matching.distances(gram, [own, len(gram) - own])[0, 1])
+    except ValueError as error:
+        return _row("distance", float("nan"), note=str(error)), torch.empty(0)
     return _row("distance", value, floor=1.0, seconds=float(arrays["seconds_distance"])), torch.empty(0)

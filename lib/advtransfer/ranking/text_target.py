@@ -53,7 +53,7 @@ class TextTarget(Aim):
         self.texts = texts
         tokens = self.model.read(texts)
         self.batches = [tokens.take(rows).to(device()) for rows in by_length(tokens.mask, PASS)]
-        matched = tokens.take(torch.arange(min(settings.gradients, len(texts))))
+        matched = tokens.take(matching.evenly(len(texts), settings.gradients))
         self.matched = [matched.take(rows).to(device()) for rows in by_length(matched.mask, PASS)]
         self.words = read_words(self.model, texts)
         self.features = self.extract(self.model, self.few, "train")[1].double()

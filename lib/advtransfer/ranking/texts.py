@@ -102,7 +102,7 @@ def from_texts(
     """
     if (x_test is None) != (y_test is None):
         raise DataError("only one of x_test and y_test was given; expected both or none")
-    labels = _checked(x, y, name)
+    train, labels = _checked(x, y, name)
     known = sorted(set(labels))
     if len(known) < 2:
         raise DataError(f"{name}: all {len(labels)} labels are {known[0]!r}; expected at least two classes")
@@ -111,17 +111,15 @@ def from_texts(
     numbers = torch.tensor([place[label] for label in labels])
     if x_test is None or y_test is None:
         first, second = halves(numbers, classes, seed, "text")
-        return LabelledTexts(name, taken(x, first), numbers[first], taken(x, second), numbers[second], classes)
-    unseen = _checked(x_test, y_test, f"the test part of {name}")
+        return LabelledTexts(name, taken(train, first), numbers[first], taken(train, second), numbers[second], classes)
+    test, unseen = _checked(x_test, y_test, f"the test part of {name}")
     if strange := sorted({str(label) for label in unseen if label not in place}):
         raise DataError(f"{name}: the test texts have the labels {strange[:5]}, which no training text has")
-    return LabelledTexts(
-        name, tuple(x), numbers, tuple(x_test), torch.tensor([place[label] for label in unseen]), classes
-    )
+    return LabelledTexts(name, train, numbers, test, torch.tensor([place[label] for label in unseen]), classes)
 
 
-def _checked(x: Sequence[str], y: Sequence[Label], name: str) -> list[Label]:
-    """The labels of texts, all of them whole numbers or all of them names."""
+def _checked(x: Sequence[str], y: Sequence[Label], name: str) -> tuple[tuple[str, ...], list[Label]]:
+    """Texts in their order, and their labels, all of them whole numbers or all of them names."""
     if isinstance(x, str) or not all(isinstance(text, str) for text in x):
         raise DataError(f"{name}: texts are {_kinds([x] if isinstance(x, str) else x)}; expected a sequence of strings")
     if not len(x):
@@ -129,14 +127,15 @@ def _checked(x: Sequence[str], y: Sequence[Label], name: str) -> list[Label]:
     labels: list[Label] = y.tolist() if hasattr(y, "tolist") else list(y)
     if len(labels) != len(x):
         raise DataError(f"{name}: there are {len(x)} texts and {len(labels)} labels; expected a label for each text")
-    if empty := [k + 1 for k, text in enumerate(x) if not text.strip()]:
+    texts = tuple(x)  # of a Series of pandas, whose index may be in another order, by place
+    if empty := [k + 1 for k, text in enumerate(texts) if not text.strip()]:
         raise DataError(f"{name}: {_rows(empty)} without a text; expected words in every text")
     numbers = all(isinstance(label, int) for label in labels)
     if not numbers and not all(isinstance(label, str) for label in labels):
         raise DataError(f"{name}: labels are {_kinds(labels)}; expected whole numbers or names")
     if not numbers and (empty := [k + 1 for k, label in enumerate(labels) if not str(label).strip()]):
         raise DataError(f"{name}: {_rows(empty)} without a label; expected a label for each text")
-    return labels
+    return texts, labels
 
 
 def _kinds(values: Sequence[object]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from advtransfer.modes import evaluating
 from advtransfer.ranking import encoder, text_encoder
 from advtransfer.ranking.data import Labelled
 from advtransfer.ranking.encoder import FAILURES, Encoder, EncoderError
@@ -45,18 +46,22 @@ def failing(pool: Mapping[str, Any], data: Any) -> dict[str, str]:
 
 
 def check_gradient(candidate: Encoder, x: torch.Tensor) -> None:
-    """Raise unless a candidate can be prepared for attacks, and has a gradient at uint8 images (N, 3, h, w).
+    """Raise unless a candidate can be prepared for attacks, and has a finite gradient at uint8 images (N, 3, h, w).
 
     Raises
     ------
     EncoderError
         It cannot, or has none.
     """
-    x = (x.to(candidate.mean.device).float() / 255).requires_grad_()
     try:
-        torch.autograd.grad(candidate.prepared()(x).sum(), x)
+        ready = candidate.prepared()
+        with evaluating(ready, gradients=True):
+            pixels = (x.to(candidate.mean.device).float() / 255).requires_grad_()
+            (gradient,) = torch.autograd.grad(ready(pixels).sum(), pixels)
     except FAILURES as error:
         raise EncoderError(f"the model cannot be attacked: {' '.join(str(error).split())}") from error
+    if not gradient.isfinite().all():
+        raise EncoderError("the model cannot be attacked: its gradient is not finite at the first two images")
 
 
 def none_left(useless: Mapping[str, str]) -> str:
