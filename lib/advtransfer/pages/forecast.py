@@ -254,6 +254,7 @@ def about_distance(record: Record) -> str:
         f"{tables.number(middle, 4)}; 1 would mean that no linear map explains anything. So the best map explains at "
         f"most {explained:.1f}% of the mean square of the target model's Jacobian. The theory speaks of networks whose "
         "gradients a linear map matches; these networks are not among them, whatever their α1."
+        f"{evidence.matched_on_one_class()}"
     )
 
 
