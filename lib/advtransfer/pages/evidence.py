@@ -30,8 +30,8 @@ def matched_on_one_class() -> str:
         return ""
     return (
         f" One thing is amiss in {old} of the {len(runs)} runs on Tiny ImageNet, old and new: their Jacobians are "
-        "those of the first attacked images, all of which are buses, as this data set is sorted by class. In the other runs "
-        "the distance was measured again on images of every class, with the same networks."
+        "those of the first attacked images, all of which are buses, as this data set is sorted by class. In the other "
+        "runs the distance was measured again on images of every class, with the same networks."
     )
 
 
