@@ -43,9 +43,9 @@ def test_the_models_have_learnt_and_are_attacked_as_the_tables_say(made):
     assert (attacks["changed"] > 0).all()
     assert made.arrays["word_roundtrip"].all()  # every attacked text is read as the tokens that were attacked
     changed = [line.count("<mark>") for line in made.tables["examples"]["after"]]
-    assert (
-        changed == made.arrays["word_changed"][0][: len(changed)].tolist()
-    )  # no word of many pieces in this vocabulary
+    every = made.arrays["word_changed"][0]
+    spread = np.linspace(0, len(every) - 1, len(changed)).round().astype(int)
+    assert changed == every[spread].tolist()  # no word of many pieces in this vocabulary
 
 
 def test_rows_are_those_of_the_metrics(made):

@@ -137,11 +137,12 @@ def _attacked(config: Config, tokenizer: BertTokenizer, models: Sequence[TextCla
         for each in results
     ]
     outcomes = {f"word_{name}": torch.stack([getattr(each, name) for each in results]).numpy() for name in WORDS}
-    shown = zip(tokens.ids, tokens.mask, results[0].ids, range(EXAMPLES), strict=False)
+    some = matching.evenly(len(tokens.ids), EXAMPLES)
+    shown = zip(tokens.ids[some], tokens.mask[some], results[0].ids[some], strict=True)
     arrays = {
         "word_deviations": _table(moved),
         **outcomes,
-        "examples": np.array([marked(before[kept], after[kept], tokenizer) for before, kept, after, _ in shown]),
+        "examples": np.array([marked(before[kept], after[kept], tokenizer) for before, kept, after in shown]),
     }
     parts: dict[str, list[np.ndarray]] = {"embedding_deviations": [], "singular_deviations": []}
     pgd = partial(attacks.pgd, eps=config.eps, steps=config.embedding_steps, norm="l2", bounds=None, random_start=False)

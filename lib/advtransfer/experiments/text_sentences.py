@@ -13,6 +13,7 @@ import torch
 from advtransfer.datasets import TextDataset
 from advtransfer.datasets.parsing import Vocabulary, number, parse, whole_words
 from advtransfer.experiments.text_protocol import Language, TextConfig
+from advtransfer.matching import evenly
 from advtransfer.models.text import TextClassifier, logits
 from advtransfer.models.tokens import tokenise
 from advtransfer.models.tree_autoencoder import TreeAutoencoder, plant
@@ -85,11 +86,12 @@ def attacked(
         )
         for name, field in names.items()
     }
-    examples = zip(asked, as_texts, [text for part in attacks[0] for text in part.texts], range(EXAMPLES), strict=False)
+    after = [text for part in attacks[0] for text in part.texts]
+    examples = [(asked[k].words, as_texts[k], after[k]) for k in evenly(len(texts), EXAMPLES).tolist()]
     return {
         **arrays,
         "reconstructed": reconstructed(model, forest).cpu().numpy(),
-        "sentence_examples": np.array([(" ".join(tree.words), plain, text) for tree, plain, text, _ in examples]),
+        "sentence_examples": np.array([(" ".join(words), plain, text) for words, plain, text in examples]),
     }, deviations
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from advtransfer import datasets, metrics
 from advtransfer.experiments import protocol, similarity, vision
 from advtransfer.experiments.protocol import Architecture, Recipe
+from advtransfer.matching import evenly
 from advtransfer.models import images
 from advtransfer.pages import layout, tables
 from advtransfer.pages.plots import COLOURS
@@ -44,7 +45,8 @@ def pair(runs: Runs, source: Architecture = "resnet18", n: int = IMAGES) -> Pair
     data = vision.loaded(config)
     first, second = protocol.target_recipe(config), protocol.source_recipe(config, source)
     target, other = protocol.trained(config, first, data.target), protocol.trained(config, second, data.source)
-    x = data.target.x_test[runs.record.arrays["index"][:n]] / 255
+    index = runs.record.arrays["index"]
+    x = data.target.x_test[index[evenly(len(index), n)]] / 255
     return Pair(prepare(target), prepare(other), x, (_name(first), _name(second)), data.target.classes)
 
 
@@ -54,7 +56,8 @@ def similar(runs: Runs, animals: int = 4, n: int = IMAGES) -> Pair:
         return _untrained("resnet18", n)
     domain = runs.config.target_domains[0]
     target, source, data = similarity.pair(runs.config, domain, animals)
-    x = data.x_test[runs.record.arrays[f"{domain}_index"][:n]] / 255
+    index = runs.record.arrays[f"{domain}_index"]
+    x = data.x_test[index[evenly(len(index), n)]] / 255
     names = f"ResNet18 of the {domain}", f"ResNet18 of {animals} animals"
     return Pair(prepare(target), prepare(source), x, names, data.classes)
 

@@ -6,6 +6,7 @@ import torch
 from transformers import BertTokenizer
 
 from advtransfer.experiments import text, text_protocol
+from advtransfer.matching import evenly
 from advtransfer.models.text import TextClassifier
 from advtransfer.models.tokens import Tokens
 from advtransfer.pages.runs import Runs
@@ -27,7 +28,7 @@ class Pair(NamedTuple):
 
 
 def pair(runs: Runs, n: int = TEXTS) -> Pair:
-    """The trained target model of this run, its first source, and the first `n` of its attacked texts.
+    """The trained target model of this run, its first source, and `n` of its attacked texts.
 
     Where the texts of the run are not here, tiny classifiers of made-up sentences take their place.
     """
@@ -40,7 +41,7 @@ def pair(runs: Runs, n: int = TEXTS) -> Pair:
         tokens.append(text_protocol.read(config, spoken, data))
         models.append(text_protocol.trained(config, spoken, data, tokens[-1]))
     chosen = torch.from_numpy(runs.record.arrays["index"]) if runs.record else torch.arange(n)
-    attacked = tokens[0].test.take(chosen[:n]).to(device())
+    attacked = tokens[0].test.take(chosen[evenly(len(chosen), n)]).to(device())
     made_up = " (made-up texts)" * (config.encoder == text_protocol.TINY)
     names = (text_protocol.LABELS[first] + made_up, text_protocol.LABELS[second] + made_up)
     return Pair(models[0], models[1], attacked, spoken.tokenizer, names)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from advtransfer.experiments import conclusions, evaluation, printed, text, text_protocol
 from advtransfer.experiments.evaluation import Direction
+from advtransfer.matching import evenly
 from advtransfer.pages import comparison, tables
 from advtransfer.pages.comparison import MISSING, Quantity
 from advtransfer.pages.runs import HERE, STORED, Runs
@@ -143,7 +144,8 @@ def _by(column: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
 def changed_words(runs: Runs) -> pd.DataFrame | None:
     """A few texts, and what the attack on the words of the target model made of them."""
     for made in shown(runs).values():
-        return made.tables["examples"].head(EXAMPLES).rename(columns={"before": "text", "after": "attacked"})
+        table = made.tables["examples"]
+        return table.iloc[_some(len(table))].rename(columns={"before": "text", "after": "attacked"})
     return None
 
 
@@ -151,8 +153,14 @@ def changed_sentences(runs: Runs) -> pd.DataFrame | None:
     """A few texts, what the autoencoder writes of them, and what it writes under the attack on the target model."""
     columns = ["text, cut", "written back", "written under the attack on the target"]
     for made in _spoken(runs).values():
-        return pd.DataFrame(made.arrays["sentence_examples"][:EXAMPLES], columns=columns)
+        found = made.arrays["sentence_examples"]
+        return pd.DataFrame(found[_some(len(found))], columns=columns)
     return None
+
+
+def _some(n: int) -> list[int]:
+    """Which of n texts are shown: not the first, for they may be sorted by class."""
+    return evenly(n, EXAMPLES).tolist()
 
 
 # Tables 2 and 4.
