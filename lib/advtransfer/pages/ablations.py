@@ -241,8 +241,7 @@ def _claims(runs: Runs, study: str) -> Iterator[tuple[str, Verdict, float]]:
 
 
 def _judged(score: Correlation, setting: str, run: str) -> Verdict:
-    word = verdicts.judge_correlation(score, claimed=1)
-    return Verdict.of(f"accuracy after transfer rises with α1, {setting}", score, word, run)
+    return Verdict.of(f"accuracy after transfer rises with α1, {setting}", score, run)
 
 
 def _switched(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -246,8 +246,7 @@ def by_sample(runs: Runs, *methods: Method) -> pd.DataFrame:
 
 
 def _sample_verdict(found: Correlation, run: str) -> Verdict:
-    word = verdicts.judge_correlation(found, claimed=-1)
-    return Verdict.of("the loss after transfer of an image falls with its α1(x)", found, word, run)
+    return Verdict.of("the loss after transfer of an image falls with its α1(x)", found, run, sign=-1)
 
 
 def over_samples(runs: Runs) -> Finding:
@@ -320,17 +319,8 @@ def over_five_models(runs: Runs) -> pd.DataFrame:
                     if outcome not in set(table["outcome"]):  # the paper prints no losses
                         continue
                     score = conclusions.row(table, outcome=outcome, metric=metric, method=method)
-                    verdict = Verdict.of("", score, verdicts.judge_correlation(score, claimed=claimed), name)
-                    rows.append(
-                        {
-                            "correlation": f"{words} with {plots.SYMBOLS[metric]}, {method.title()}",
-                            "run": name,
-                            "r": verdict.cell,
-                            "p": tables.probability(verdict.p),
-                            "n": verdict.n,
-                            "verdict": verdict.said,
-                        }
-                    )
+                    about = {"correlation": f"{words} with {plots.SYMBOLS[metric]}, {method.title()}", "run": name}
+                    rows.append(about | Verdict.of("", score, name, sign=claimed).cells)
     return pd.DataFrame(rows)
 
 
@@ -340,8 +330,7 @@ def over_models(runs: Runs, metric: str, method: Method = "pearson") -> Finding:
     for run in list(_domains(runs).values()) or [HERE]:
         if run in found:
             score = conclusions.row(found[run], outcome="transfer_accuracy", metric=metric, method=method)
-            word = verdicts.judge_correlation(score, claimed=1)
-            judged[run.removeprefix(f"{STORED}, ")] = Verdict.of(CLAIM.format(metric), score, word, run)
+            judged[run.removeprefix(f"{STORED}, ")] = Verdict.of(CLAIM.format(metric), score, run)
     if not judged:
         return NOT_RUN
     said = "; ".join(f"{verdict.correlation}, {verdict.word} ({where})" for where, verdict in judged.items())
@@ -351,7 +340,7 @@ def over_models(runs: Runs, metric: str, method: Method = "pearson") -> Finding:
 def in_print(runs: Runs, metric: str = "alpha1") -> Finding:
     """What the paper's own five rows say of its claim."""
     score = conclusions.row(_correlations(runs)["paper"], outcome="transfer_accuracy", metric=metric, method="pearson")
-    verdict = Verdict.of(CLAIM.format(metric), score, verdicts.judge_correlation(score, claimed=1), "paper")
+    verdict = Verdict.of(CLAIM.format(metric), score, "paper")
     return Finding(f"r = {verdict.correlation}, {verdict.said}", (verdict,), "STL-10, as printed")
 
 

@@ -39,10 +39,10 @@ def _verdict(record: Record, domain: str, scope: str, predictor: str = "alpha1")
     if row is None:
         return None
     score = Correlation(*row[list(Correlation._fields)])
-    word = verdicts.judge_correlation(score, claimed=PREDICTORS[predictor])
     claim = f"{predictor} forecasts accuracy after transfer, {domain}: {SCOPES[scope]}"
     known = (predictor, scope) in CLAIMED and domain != "similar domains"
-    return Verdict.of(claim, score, word, "stored", claimed=known, units=int(row["rows"] * row["columns"]))
+    units = int(row["rows"] * row["columns"])
+    return Verdict.of(claim, score, "stored", sign=PREDICTORS[predictor], claimed=known, units=units)
 
 
 def _domains(record: Record) -> list[str]:

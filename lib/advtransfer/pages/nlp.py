@@ -257,8 +257,7 @@ def _with_accuracy(rows: pd.DataFrame, direction: str, view: str, run: str) -> l
 def _verdict(scores: pd.DataFrame, direction: Direction, view: str, run: str, form: str = "alpha1") -> Verdict | None:
     """The verdict on one correlation over sources; None for fewer than three of them."""
     score = conclusions.row(scores, direction=direction, view=view, run=run, metric=form)
-    word = verdicts.judge_correlation(score, claimed=1)
-    return Verdict.of(CLAIMS[direction], score, word, run) if score.n > 2 else None
+    return Verdict.of(CLAIMS[direction], score, run) if score.n > 2 else None
 
 
 # Single texts.
@@ -345,8 +344,7 @@ def _single_texts(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
 
 def _text_verdict(scores: pd.DataFrame, run: str) -> Verdict:
     score = conclusions.row(scores, method="pearson")
-    word = verdicts.judge_correlation(score, claimed=1)
-    return Verdict.of("the confidence of the transferred model in a text rises with its α1(x)", score, word, run)
+    return Verdict.of("the confidence of the transferred model in a text rises with its α1(x)", score, run)
 
 
 # Does the order survive a control?

@@ -92,8 +92,7 @@ def paper(runs: Runs) -> Finding:
     score = conclusions.row(
         _correlations(runs)["paper"], outcome="transfer_accuracy", metric="alpha1", method="pearson"
     )
-    word = verdicts.judge_correlation(score, claimed=1)
-    verdict = Verdict.of("accuracy after transfer rises with α1", score, word, "paper")
+    verdict = Verdict.of("accuracy after transfer rises with α1", score, "paper")
     return Finding(f"r = {verdict.correlation}, {verdict.said}", (verdict,), "STL-10, as printed")
 
 
@@ -114,8 +113,7 @@ def _along(runs: Runs, place: str, outcome: str) -> Verdict | None:
         return None
     means = rows.groupby("similarity", as_index=False)[outcome].mean()
     found = conclusions.correlation(means["similarity"], means[outcome], "spearman", resamples=499)
-    word = verdicts.judge_correlation(found, claimed=1)
-    return Verdict.of(f"{outcome} rises with similarity, {place}", found, word, place)
+    return Verdict.of(f"{outcome} rises with similarity, {place}", found, place)
 
 
 def over_images(runs: Runs) -> Finding:
@@ -124,8 +122,7 @@ def over_images(runs: Runs) -> Finding:
     for label, domain, source, scores in _samples(runs):
         if label.startswith(STORED):
             score = conclusions.row(scores, method="pearson")
-            word = verdicts.judge_correlation(score, claimed=-1)
-            judged.append(Verdict.of(f"loss falls with α1(x), {domain}, {source}% shared", score, word, STORED))
+            judged.append(Verdict.of(f"loss falls with α1(x), {domain}, {source}% shared", score, STORED, sign=-1))
     return Finding(verdicts.tally(judged) if judged else NOT_RUN, tuple(judged), size(runs))
 
 
@@ -178,8 +175,7 @@ def _rises(runs: Runs, place: str) -> Verdict | None:
     score = conclusions.row(table, outcome="transfer_accuracy", metric="alpha1", method="pearson")
     if score.n < 3:
         return None
-    word = verdicts.judge_correlation(score, claimed=1)
-    return Verdict.of(f"accuracy after transfer rises with α1, {place}", score, word, place)
+    return Verdict.of(f"accuracy after transfer rises with α1, {place}", score, place)
 
 
 # What was run.
@@ -311,10 +307,8 @@ def over_models(runs: Runs) -> pd.DataFrame:
         for method in ("pearson", "spearman"):
             for name, table in _correlations(runs).items():
                 score = conclusions.row(table, outcome="transfer_accuracy", metric=metric, method=method)
-                verdict = Verdict.of("", score, verdicts.judge_correlation(score, claimed=1), name)
                 about = {"accuracy with": f"{plots.SYMBOLS[metric]}, {method.title()}", "run": name}
-                found = {"r": verdict.cell, "p": tables.probability(verdict.p), "n": verdict.n}
-                rows.append({**about, **found, "verdict": verdict.said})
+                rows.append(about | Verdict.of("", score, name).cells)
     return pd.DataFrame(rows)
 
 

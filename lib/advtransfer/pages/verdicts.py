@@ -83,9 +83,17 @@ class Verdict:
 
     @classmethod
     def of(
-        cls, claim: str, found: Correlation, word: Word, run: str = "", *, claimed: bool = True, units: int = 0
+        cls,
+        claim: str,
+        found: Correlation,
+        run: str = "",
+        *,
+        sign: Literal[1, -1] = 1,
+        claimed: bool = True,
+        units: int = 0,
     ) -> "Verdict":
-        """The verdict on a correlation."""
+        """The verdict on a correlation that the claim says to be positive (`sign` 1) or negative (-1)."""
+        word = judge_correlation(found, claimed=sign)
         return cls(claim, word, found.r, found.low, found.high, found.n, found.p, run, claimed, units)
 
     @property
@@ -99,6 +107,11 @@ class Verdict:
     def cell(self) -> str:
         """The estimate with its interval, and a mark where few points are behind it."""
         return tables.interval(self.estimate, self.low, self.high, n=self.units or self.n)
+
+    @property
+    def cells(self) -> dict[str, Any]:
+        """The same in the columns of a table."""
+        return {"r": self.cell, "p": tables.probability(self.p), "n": self.n, "verdict": self.said}
 
     @property
     def correlation(self) -> str:
