@@ -376,3 +376,11 @@ def test_what_is_refused_is_said_in_one_line(error, message, changed):
 
 def test_examples():
     assert doctest.testmod(attacks).failed == 0
+
+
+def test_labels_of_every_whole_type_are_those_labels():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 3))
+    x, y = torch.rand(6, 3, 8, 8), torch.arange(6) % 3
+    found = [attacks.fgsm(net, x, y=y.to(kind), eps=0.1) for kind in (torch.int64, torch.uint16, torch.uint8)]
+    assert found[0].equal(found[1])
+    assert found[0].equal(found[2])

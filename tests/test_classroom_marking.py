@@ -162,10 +162,10 @@ def test_answers_are_read_with_their_attachments_and_the_figures_above_them(tmp_
     assert found[QUESTION].attachments == {"p.png": ("image/png", png(5, 5))}
     assert [kind for kind, _ in found[QUESTION].figures] == ["image/png", "image/svg+xml"]
     assert base64.b64encode(b"<svg/>").decode() in rendering.figures(found[QUESTION])
-    before = answers.versions(tmp_path / "a.ipynb", SHEET, "0" * 64)
+    before = answers.versions(found, SHEET, "0" * 64)
     cell["attachments"] = {"p.png": {"image/png": png(5, 6)}}
     write(notebook, tmp_path / "a.ipynb")
-    after = answers.versions(tmp_path / "a.ipynb", SHEET, "0" * 64)
+    after = answers.versions(answers.read(tmp_path / "a.ipynb", SHEET), SHEET, "0" * 64)
     assert {key for key in before if before[key] != after[key]} == {QUESTION}
 
 

@@ -13,6 +13,7 @@ from advtransfer.pages import forecast as page
 from advtransfer.pages.verdicts import Finding
 from advtransfer.records.configs import ConfigError
 from advtransfer.records.published import RESULTS, published, rows_of
+from advtransfer.records.record import Record
 
 CONFIG = forecast.Config.from_profile("smoke", resamples=199)
 
@@ -218,3 +219,10 @@ def test_of_one_series_no_choice_is_made_since_its_runs_have_too_few_sources():
     few = forecast.pooled(one, {name: published(name) for name in forecast.EXPERIMENTS})
     assert set(few["sources"].query("domain.str.startswith('images')")["kind"]) == {"trained"}
     assert few["choices"].empty
+
+
+def test_where_there_is_nothing_to_choose_from_the_record_can_be_read(tmp_path):
+    empty = regret.choices(pd.DataFrame({"domain": ["x"], "recipe": ["a"]}), 5, 9)
+    made = Record("forecast", {}, {"choices": empty}, {}, {"module": "m", "source": "s", "inputs": {}})
+    made.save(tmp_path / "made")
+    assert Record.load(tmp_path / "made").tables["choices"].empty

@@ -13,6 +13,7 @@ from torch import nn
 import advtransfer.modes
 from advtransfer.checks import check_batch
 from advtransfer.modes import evaluating, one_thread, outputs_of
+from advtransfer.prepare import prepare
 from cases import ConvNet, refuses
 
 
@@ -181,3 +182,9 @@ def test_one_thread_is_one_thread_and_gives_them_back() -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_model_that_fails_for_another_reason_than_its_type_says_its_own_reason():
+    ready = prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 3)), dtype=torch.bfloat16)
+    with pytest.raises(RuntimeError, match="channels"):
+        outputs_of(ready, torch.rand(2, 1, 8, 8))

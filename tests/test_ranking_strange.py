@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from advtransfer import attacks, prepare, ranking, scores
+from advtransfer import attacks, ranking
 from advtransfer.commands.main import main
-from advtransfer.experiments import choosing, regret
+from advtransfer.experiments import choosing
 from advtransfer.ranking import Encoder, measure, pools, truth
-from advtransfer.records import compare, record
+from advtransfer.records import compare
 
 FAST = {"samples": 6, "gradients": 3, "steps": 1, "target_epochs": 1, "labels": 24}
 
@@ -191,26 +191,6 @@ def test_an_archive_may_name_its_labels(tmp_path):
         ranking.load(tmp_path / "b.npz")
 
 
-def test_labels_of_every_whole_type_are_those_labels():
-    net, x, y = Net(), torch.rand(6, 3, 8, 8), torch.arange(6) % 3
-    found = [attacks.fgsm(net, x, y=y.to(kind), eps=0.1) for kind in (torch.int64, torch.uint16, torch.uint8)]
-    assert found[0].equal(found[1])
-    assert found[0].equal(found[2])
-
-
-def test_ties_of_parc_are_ties():
-    x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    y = (x[:, 0] > x[:, 1]).long()
-    assert scores.parc(x, y) == pytest.approx(1)
-    assert scores.parc(3 * x, y) == scores.parc(x, y)
-
-
-def test_a_model_that_fails_for_another_reason_than_its_type_says_its_own_reason():
-    ready = prepare.prepare(Net(), dtype=torch.bfloat16)
-    with pytest.raises(RuntimeError, match="channels"):
-        attacks.fgsm(ready, torch.rand(2, 1, 8, 8), eps=0.1)
-
-
 def test_weights_that_torchvision_does_not_have_are_named(tmp_path):
     pytest.importorskip("torchvision")
     (tmp_path / "pool.toml").write_text("[a]\ntorchvision = 'resnet18'\nweights = 'IMAGENET1K_V9'")
@@ -238,10 +218,3 @@ def test_a_ranking_can_be_verified_although_its_seconds_differ(tmp_path, monkeyp
     assert main(["verify", str(tmp_path / "made")]) == 0
     changed = made.tables["scores"].assign(value=made.tables["scores"]["value"] + 1e-9)
     assert not compare.verify(replace(made, tables={**made.tables, "scores": changed})).holds
-
-
-def test_where_there_is_nothing_to_choose_from_the_record_can_be_read(tmp_path):
-    empty = regret.choices(pd.DataFrame({"domain": ["x"], "recipe": ["a"]}), 5, 9)
-    made = record.Record("forecast", {}, {"choices": empty}, {}, {"module": "m", "source": "s", "inputs": {}})
-    made.save(tmp_path / "made")
-    assert record.Record.load(tmp_path / "made").tables["choices"].empty

@@ -448,3 +448,10 @@ def test_the_examples_are_right():
     for name in [module.name for module in pkgutil.iter_modules(scores.__path__)]:
         module = importlib.import_module(f"advtransfer.scores.{name}")
         assert doctest.testmod(module, extraglobs={"torch": torch}).failed == 0
+
+
+def test_ties_of_parc_are_ties():
+    x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = (x[:, 0] > x[:, 1]).long()
+    assert scores.parc(x, y) == pytest.approx(1)
+    assert scores.parc(3 * x, y) == scores.parc(x, y)

@@ -65,7 +65,7 @@ def read(path: Path, original: NotebookNode) -> dict[str, Answer]:
     return found
 
 
-def versions(path: Path, original: NotebookNode, sha256: str) -> dict[str, str]:
+def versions(answers: Mapping[str, Answer], original: NotebookNode, sha256: str) -> dict[str, str]:
     """A short name for each answer of a notebook, by exercise; it changes when the answer changes.
 
     A written answer is its text and its pictures; an answer with tests is the whole notebook, because its
@@ -73,14 +73,13 @@ def versions(path: Path, original: NotebookNode, sha256: str) -> dict[str, str]:
 
     Parameters
     ----------
-    path : Path
-        The notebook.
+    answers
+        The written answers of the notebook, as `read` gives them.
     original : NotebookNode
         The instructor edition.
     sha256 : str
         Checksum of the file.
     """
-    answers = read(path, original)
     found = {}
     for exercise in exercises(original):
         if exercise.written and exercise.key in answers:

@@ -109,8 +109,9 @@ def examine(
     except OSError as error:
         raise SandboxError(f"the file could not be read: {error.strerror}") from None
     planned = plan(original, submitted)
-    written = {key: visible(answer.text)[:ANSWER] for key, answer in answers.read(path, original).items()}
-    versions = answers.versions(path, original, checksum)
+    given = answers.read(path, original)
+    written = {key: visible(answer.text)[:ANSWER] for key, answer in given.items()}
+    versions = answers.versions(given, original, checksum)
     yield {"about": {"sha256": checksum, "answers": written, "versions": versions}}
     runner = Runner(planned.cells, limits, safe=safe, withheld=sheets.withheld(original))
     notes = list(planned.notes)

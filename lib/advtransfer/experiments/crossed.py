@@ -87,7 +87,7 @@ def correlate(
     r = float(correlations(once, made, x, y, given)[0])
     if math.isnan(r):
         return Correlation(math.nan, math.nan, math.nan, math.nan, len(x))
-    low, high = _between(correlations(weights(made, resamples, seed), made, x, y, given))
+    low, high = ends(correlations(weights(made, resamples, seed), made, x, y, given))
     x = _centred(x, once, made.group)[0]
     fitted = np.zeros_like(x)
     if given is not None:
@@ -114,10 +114,11 @@ def difference(made: Design, a: Floats, b: Floats, y: Floats, *, resamples: int 
     once = np.ones((1, len(y)))
     value = correlations(once, made, a, y) - correlations(once, made, b, y)
     times = weights(made, resamples, seed)
-    return Difference(float(value[0]), *_between(correlations(times, made, a, y) - correlations(times, made, b, y)))
+    return Difference(float(value[0]), *ends(correlations(times, made, a, y) - correlations(times, made, b, y)))
 
 
-def _between(drawn: Floats) -> tuple[float, float]:
+def ends(drawn: Floats) -> tuple[float, float]:
+    """The ends of the percentile interval of drawn values (B,); NaN are left out."""
     low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 

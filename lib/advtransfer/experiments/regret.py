@@ -61,8 +61,8 @@ def _mean_over(
 
 def _drawn(name: str, values: Floats) -> dict[str, float]:
     """The value, which comes first, and the interval of the draws after it."""
-    low, high = np.nanquantile(values[1:], [0.025, 0.975])
-    return {name: float(values[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+    low, high = crossed.ends(values[1:])
+    return {name: float(values[0]), f"{name}_low": low, f"{name}_high": high}
 
 
 def regret(candidates: int | None = None) -> Measure:

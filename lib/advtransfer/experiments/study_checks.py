@@ -37,10 +37,10 @@ def checks(
     known = [name for name in named if name in predictors and name in sources]
     draws = {name: _drawn(sources, name, predictors[name], resamples, seed) for name in known}
     for name in known:
-        low, high = _ends(draws[name])
+        low, high = crossed.ends(draws[name])
         row = {"check": CROSSED, "predictor": name, "weighted": main[name], "low": low, "high": high}
         if name != "alpha1":
-            low, high = _ends(draws[name] - draws["alpha1"])
+            low, high = crossed.ends(draws[name] - draws["alpha1"])
             row |= {"less": main[name] - main["alpha1"], "less_low": low, "less_high": high}
         rows.append(row)
     if (cifar := sources["target"].str.startswith("cifar10")).any() and not cifar.all():
@@ -67,11 +67,6 @@ def _drawn(sources: pd.DataFrame, name: str, sign: int, resamples: int, seed: in
         drawn = [np.repeat(targets[k], row[targets[k]]) for k in rng.integers(len(targets), size=len(targets))]
         means.append(np.mean([weighted_tau(score[each], truth[each]) for each in drawn]))
     return np.array(means)
-
-
-def _ends(drawn: Floats) -> tuple[float, float]:
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _other_set(sources: pd.DataFrame, first: "pd.Series[bool]") -> float:

@@ -102,7 +102,7 @@ def switched(runs: Runs) -> str:
     for setting in ablations.SWITCHES[1:]:
         if setting in by_seed:
             change = (by_seed[setting] - by_seed[ablations.SWITCHES[0]]).agg(["min", "max"])
-            low, high = (tables.number(value, 2) for value in change)
+            low, high = (tables.number(value) for value in change)
             parts.append(f"{_switched(settings)[setting]} {low}{f' to {high}' if len(by_seed) > 1 else ''}")
     return (
         f"over {usual['n'].max()} sources that are not fully trained the correlation of accuracy after transfer with "

@@ -301,7 +301,7 @@ def judged(record: Record | None) -> pd.DataFrame | None:
             "candidates": int(row["n"]),
             "regret, points": tables.number(100 * row["regret"], 1),
             "Kendall's τ": tables.number(row["kendall"]),
-            "seconds": "–" if np.isnan(row["seconds"]) else tables.number(row["seconds"], 1),
+            "seconds": tables.number(row["seconds"], 1),
             "labels": f"{row['labels']:,}" if row["labels"] else "–",
         }
         for _, row in costs(record).sort_values(["regret", "seconds"]).iterrows()
@@ -337,11 +337,11 @@ def costs(record: Record) -> pd.DataFrame:
         if score == "alpha1":
             noise = ranking.agreement(known["floor"].to_numpy(), accuracy, best=best)
             rows.append({"score": "noise", **noise, **about, "seconds": np.nan})  # measured with the attack
-    truth = candidates["seconds_truth"].sum() if "seconds_truth" in candidates else np.nan
     if "own_accuracy" in candidates and candidates["own_accuracy"].notna().sum() >= FEWEST:
         known = candidates.dropna(subset="own_accuracy")
         agrees = ranking.agreement(known["own_accuracy"].to_numpy(), known["accuracy"].to_numpy(), best=best)
         rows.append({"score": "own_accuracy", **agrees, "n": len(known), "seconds": np.nan, "labels": 0})
+    truth = candidates["seconds_truth"].sum() if "seconds_truth" in candidates else np.nan
     perfect = {"kendall": 1.0, "weighted": 1.0, "top": True, "regret": 0.0}
     about = {"n": len(candidates), "seconds": float(truth), "labels": target["train"]}
     return pd.DataFrame([*rows, {"score": "the truth itself", **perfect, **about}])

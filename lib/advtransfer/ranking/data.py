@@ -155,7 +155,8 @@ def load(place: str | Path, *, size: int = 64, seed: int = 0) -> Labelled | Labe
     ----------
     place
         Images: a folder with a folder per class, or with such folders in ``train`` and ``test`` (or ``val``); or an
-        archive with x_train, y_train, x_test and y_test, or x and y, images (N, height, width, 3) of uint8.
+        archive with x_train, y_train, x_test and y_test, or x and y: images (N, height, width, 3)
+        of uint8, labels (N,), whole numbers or names.
         Texts: a ``.csv`` or ``.parquet`` file with the columns text and label, or a folder with two such files, train
         and test. Either: a name from ``python -m advtransfer data list``.
     size

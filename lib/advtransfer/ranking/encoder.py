@@ -89,7 +89,7 @@ class Encoder(nn.Module):
         self._layer, self._before = ("", False) if callable(features) else place_of(module, features)
 
     def digest(self) -> str:
-        """A digest of everything that determines its results: structure, weights, normalisation and place."""
+        """A digest of what determines its results but for the code of its module: weights, normalisation, place."""
         place = self._features
         if callable(place):
             with suppress(OSError, TypeError):  # of a partial, or of a class, there is none

@@ -108,7 +108,7 @@ class Target(Aim):
         self.x = data.x_test[self.chosen].to(device()).float() / 255
         start = time.perf_counter()
         plain = model if model is not None else naive_model(data, settings)
-        with on(plain, device()):  # a prepared model has folded layers, and so other features
+        with _placed(plain, device()):  # a prepared model has folded layers, and so other features
             self.features = self.extract(plain, self.few, "train")[1].double()
         self.model = plain.prepared().to(device())
         self.delta = self.attack(self.model, self.x)
@@ -201,7 +201,7 @@ def _resized(x: Tensor, size: int) -> Tensor:
 
 
 @contextmanager
-def on(model: nn.Module, place: torch.device) -> Iterator[None]:
+def _placed(model: nn.Module, place: torch.device) -> Iterator[None]:
     """Have a model on a device inside the block, and afterwards where it was."""
     before = next((weight.device for weight in model.parameters()), place)
     model.to(place)
@@ -219,7 +219,7 @@ def measure(encoder: Any, target: Aim) -> Arrays:
     EncoderError
         Its outputs or features are not as described.
     """
-    with on(encoder, device()):
+    with _placed(encoder, device()):
         seconds, start = {}, time.perf_counter()
         outputs, features = target.extract(encoder, target.few, "train")
         seconds["features"] = time.perf_counter() - start

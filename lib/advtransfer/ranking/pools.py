@@ -242,7 +242,11 @@ def _module_at(file: Path) -> ModuleType:
     assert spec is not None  # for a name that ends in .py
     assert spec.loader is not None
     sys.modules[name] = module = importlib.util.module_from_spec(spec)  # where dataclasses and pickle look for it
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

@@ -315,9 +315,8 @@ def _alpha(name: str, arrays: Arrays, settings: Settings) -> Scored:
 
     found = value(d12)
     if not np.isfinite(found):
-        return _row(name, found, note="the attack on one of the two models does not move its own outputs"), torch.empty(
-            0
-        )
+        note = "the attack on one of the two models does not move its own outputs"
+        return _row(name, found, note=note), torch.empty(0)
     generator = torch.Generator().manual_seed(settings.seed_of("resamples"))
     drawn = intervals.resampled(d11, d12, d22, resamples=200, generator=generator)[:, place]
     low, high = torch.quantile(drawn, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
