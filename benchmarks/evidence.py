@@ -53,7 +53,8 @@ RELEASED = IMAGES | {"width": 64, "target_width": 64}
 SUBSETS = IMAGES | {"width": 16, "target_width": 16, "epochs": 20}
 TEXTS = {
     "profile": "paper", "encoder": "minilm-l6", "sources": ("mr", "yelp", "ag", "fake", "ag-two"), "max_length": 128,
-    "epochs": 3, "batch_size": 32, "lr": 1e-4, "samples": 300, "patience": 15, "gradients": 50,
+    "test_texts": 5000, "epochs": 2, "batch_size": 32, "lr": 1e-4, "dropout": 0.0, "samples": 300, "patience": 10,
+    "embedding_steps": 10, "gradients": 50,
     "sentence_steps": 100, "sentence_words": 15, "sentence_pieces": 25_000, "sentence_vocabulary": 4000,
     "sentence_epochs": 12, "sentence_dropout": 0.0,
 }  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from advtransfer import attacks, matching, metrics, spectral
+from advtransfer import attacks, intervals, matching, metrics, scores, spectral
 from advtransfer.attacks import NoGradientWarning
 from advtransfer.checks import as_number
 from advtransfer.prepare import prepare
@@ -251,6 +251,53 @@ def test_a_prepared_half_model_takes_single_precision(dtype):
 
 
 # Rows that do not move.
+
+
+class Probe(nn.Module):
+    """A head that is trained on features that are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 3).double()
+
+    def forward(self, x):
+        with torch.no_grad():
+            features = same(x)
+        return self.head(features)
+
+
+@pytest.mark.parametrize("attack", [spectral.jacobian, partial(spectral.first_attack, eps=0.1), PGD])
+def test_weights_that_require_a_gradient_do_not_hide_that_the_inputs_get_none(attack):
+    refuses("not depend on x; expected a model", lambda: attack(Probe(), X))
+
+
+@pytest.mark.parametrize("name", ["dtype", "device"])
+def test_no_result_follows_the_defaults_of_the_process(name):
+    """Not even the random start of an attack."""
+
+    def results():
+        start = (
+            attacks.pgd(lambda z: z.flatten(1), X.float(), eps=0.1, steps=1, step_size=1e-30),
+            PGD(NET, X, norm="l2"),
+        )
+        jac = spectral.jacobian(NET, X)
+        found = metrics.transferability(NET, same, X, PGD)
+        drawn = intervals.resampled(NET(X), same(X), NET(X + 1), resamples=10)
+        estimate = scores.estimate(scores.parc, jac[:, 0], torch.arange(6, device="cpu") % 2, subsamples=3)
+        return *start, found.alpha1, drawn.tolist(), matching.theorem_ratio(jac, jac + 1), estimate.low
+
+    expected = results()
+    try:
+        if name == "dtype":
+            torch.set_default_dtype(torch.float64)
+        else:
+            torch.set_default_device("meta")
+        found = results()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert all(a.equal(b) for a, b in zip(found[:2], expected[:2], strict=True))
+    assert found[2:] == expected[2:]
 
 
 def test_one_output_and_cross_entropy_are_told_and_counted():

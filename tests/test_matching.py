@@ -1,6 +1,7 @@
 """Distances against numpy's least squares, and equation 12 against its own double sum."""
 
 import doctest
+import math
 import time
 
 import numpy as np
@@ -327,6 +328,16 @@ def test_cpu_and_gpu_agree():
     on_gpu = [t.cuda() for t in (a, b, h_a, h_b)]
     assert theorem_ratio(*on_gpu) == pytest.approx(theorem_ratio(a, b, h_a, h_b), rel=1e-10)
     assert gradient_matching(*on_gpu[:3]).distance == pytest.approx(gradient_matching(a, b, h_a).distance, rel=1e-10)
+
+
+@pytest.mark.parametrize("n", range(2, 12))
+def test_a_constant_is_matched_by_nothing_whatever_its_digits(n):
+    """The mean of seven 0.1 is not 0.1."""
+    constant, other = torch.full((n, 1), 0.1, dtype=torch.float64), normal(n, 2, seed=n)
+    assert math.isnan(function_matching(constant, other).relative)
+    found = function_matching(other, constant)
+    assert not found.weight.any()
+    assert found.relative == pytest.approx(1)
 
 
 # Refusals.

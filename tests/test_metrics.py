@@ -368,6 +368,17 @@ def test_what_is_refused_is_said_in_one_line(message, call):
     refuses(message, call)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("level", [0, 1, 3])
+def test_jacobians_are_widened_before_their_attacks_are_computed(dtype, level):
+    """A weak attack, rounded, would move the model along the strongest one."""
+    first = normal(40, 1, 30) + 1e-2 * normal(40, 4, 30, seed=1)
+    given = first.to(dtype), normal(40, 5, 30, seed=2).to(dtype)
+    found, expected = (metrics.from_jacobians(*pair, level=level) for pair in (given, [v.double() for v in given]))
+    assert found.alpha2_unbiased == expected.alpha2_unbiased
+    assert found.alpha1 == expected.alpha1
+
+
 def test_examples():
     assert doctest.testmod(metrics).failed == 0
 

@@ -212,6 +212,32 @@ def test_relus_overwrite_only_what_nothing_else_needs(name, dtype, tolerance):
     assert x.equal(images(dtype))
 
 
+class Gated(nn.Module):
+    """What it computes depends on an argument that may be left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.relu = conv(), norm(), nn.ReLU()
+
+    def forward(self, x, gate=None, *, twice=False):
+        z = self.conv(x)
+        z = self.norm(torch.tanh(z) if gate is None else z)
+        y = self.relu(self.conv(z)) if twice else self.relu(z)
+        return y + z if gate is None else y + gate
+
+
+def test_a_branch_on_an_argument_left_out_is_the_one_that_is_prepared():
+    model = trained(Gated, torch.float64).eval()
+    prepared = prepare(model)
+    assert prepared.preparation[:3] == (0, 1, 0)
+    torch.testing.assert_close(prepared(images()), model(images()), rtol=0, atol=1e-12)
+
+
+def test_named_inputs_are_converted_too():
+    half = prepare(trained(Gated, torch.float32), dtype=torch.bfloat16)
+    assert half(x=images(torch.float32)).equal(half(images(torch.float32)))
+
+
 def test_it_says_what_it_did():
     done = prepare(trained(conv_net, torch.float32)).preparation
     assert done == (2, 0, 1, "")

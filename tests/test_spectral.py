@@ -176,6 +176,21 @@ def test_a_root_squares_to_its_matrix(kind):
     torch.testing.assert_close(matrix_root(torch.stack([2 * h, h]), 5, samples=2)[1], root, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_root_forgives_the_rounding_of_its_matrix_and_nothing_else(dtype, scale):
+    """diag(p) - p pᵀ is the H of cross-entropy; it is singular, so that rounding gives it negative eigenvalues."""
+    for seed in range(50):
+        p = normal(10, seed=seed).to(dtype).softmax(0)
+        h = scale * (p.diag() - torch.outer(p, p))
+        root = matrix_root(h, 10)
+        torch.testing.assert_close(root @ root, h.double(), rtol=0, atol=scale * 10 * torch.finfo(dtype).eps)
+    skewed = scale * torch.tensor([[2.0, 1.0], [0.0, 2.0]], dtype=dtype)
+    refuses("hessian is not symmetric", lambda: matrix_root(skewed, 2))
+    indefinite = scale * torch.tensor([1.0, -0.2], dtype=dtype).diag()
+    refuses("expected positive semi-definite", lambda: matrix_root(indefinite, 2))
+
+
 # Refusals.
 
 NAN = normal(2, 3, 4)

@@ -108,6 +108,14 @@ def test_pearson_sees_no_unit(scale, shift):
     assert found[:3] == pytest.approx(expected[:3], abs=1e-8)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scale", [1e-300, 1e-162, 1e155, 1e300])
+def test_no_size_of_the_values_is_too_small_or_too_large(method, scale):
+    x, y = np.array([1, 2, 4, 3.0]), [1, 2, 3, 4]
+    found, expected = (correlate(values, y, method=method, resamples=50) for values in (scale * x, x))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
 def test_the_seed_decides():
     x, y = sample(6, 12)
     first = correlate(x, y, resamples=99)

@@ -304,9 +304,11 @@ def _gradient(losses: Tensor, leaf: Tensor) -> Tensor:
     """Gradients of the rows' losses with respect to `leaf`; no other gradients are computed."""
     if losses.shape != (len(leaf),):
         raise ValueError(f"the loss has shape {tuple(losses.shape)}; expected one value per row, ({len(leaf)},)")
-    if not losses.requires_grad:
+    # The weights of the last layer may make the loss require a gradient, even if `leaf` is cut off from it.
+    gradient = torch.autograd.grad(losses.sum(), leaf, allow_unused=True)[0] if losses.requires_grad else None
+    if gradient is None:
         raise ValueError("the loss does not depend on x; expected a model and a loss that autograd can follow")
-    return torch.autograd.grad(losses.sum(), leaf, materialize_grads=True)[0]
+    return gradient
 
 
 # Checks of the arguments.

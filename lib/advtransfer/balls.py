@@ -1,7 +1,7 @@
 """The ℓ∞ ball and the ℓ2 ball of perturbations: random points, steepest steps, projections, and rounding that stays."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -62,13 +62,18 @@ def norms(v: Tensor) -> Tensor:
     return lengths
 
 
+def _float32(generator: torch.Generator) -> dict[str, Any]:
+    """What a draw depends on, so that it does not follow the defaults of the process."""
+    return {"dtype": torch.float32, "device": generator.device}
+
+
 def _draw_linf(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device).mul_(2).sub_(1)
+    return torch.rand(shape, generator=generator, **_float32(generator)).mul_(2).sub_(1)
 
 
 def _draw_l2(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    normal = torch.randn(shape, generator=generator, device=generator.device)
-    radius = torch.rand(len(normal), generator=generator, device=generator.device) ** (1 / normal[0].numel())
+    normal = torch.randn(shape, generator=generator, **_float32(generator))
+    radius = torch.rand(len(normal), generator=generator, **_float32(generator)) ** (1 / normal[0].numel())
     return _unit_l2(normal) * radius.view(-1, *[1] * (normal.ndim - 1))
 
 
@@ -81,7 +86,7 @@ def _project_l2_(delta: Tensor, eps: float) -> Tensor:
 
 
 def _shorten_linf(delta: Tensor, eps: float) -> Tensor:
-    radius = torch.tensor(eps, dtype=delta.dtype)
+    radius = torch.tensor(eps, dtype=delta.dtype, device="cpu")
     if radius.double() > eps:
         radius = radius.nextafter(torch.zeros_like(radius))
     return delta.clamp(-radius.item(), radius.item())

@@ -114,12 +114,13 @@ def resampled(
     """The bootstrap values behind :func:`intervals`, shape (resamples, 3): α1, α2 and α1∗α2.
 
     Two pairs of models at the same samples, drawn by generators with the same seed, are resampled together: the spread
-    of the difference of their rows is that of the difference of their metrics. The rows are NaN for a single sample.
+    of the difference of their rows is that of the difference of their metrics. For that, α1 must be undefined at the
+    same samples in both, or at none. The rows are NaN for a single sample.
     Parameters and errors are those of :func:`intervals`.
     """
     drawn = _squares(d11, d12, d22, resamples, generator)
     if drawn is None:
-        return torch.full((resamples, 3), float("nan"), dtype=torch.float64)
+        return torch.full((resamples, 3), float("nan"), dtype=torch.float64, device=d11.device)
     drawn[:, 1:] = drawn[:, 1:].sign() * drawn[:, 1:].abs().sqrt()
     return drawn
 
@@ -138,8 +139,9 @@ def _squares(d11: Tensor, d12: Tensor, d22: Tensor, resamples: int, generator: t
     squares = [_squared_norm_of_mean(u, w), _squared_norm_of_mean(u, alpha1[:, None] * w)]
     draws = []
     for _ in range(-(-resamples // 100)):  # 100 resamples at a time, to limit the memory
-        index = torch.randint(n, (100, n), generator=generator)
-        weight = torch.zeros(100, n, dtype=torch.float64).scatter_add_(1, index, torch.ones(100, n).double())
+        index = torch.randint(n, (100, n), generator=generator, device=generator.device)
+        ones = torch.ones_like(index, dtype=torch.float64)
+        weight = torch.zeros_like(ones).scatter_add_(1, index, ones)
         weight = (weight / n).to(u.device)
         draws.append(torch.stack([weight @ alpha1, *(square(weight) for square in squares)], 1))
     drawn = torch.cat(draws)[:resamples]

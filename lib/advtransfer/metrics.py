@@ -65,8 +65,8 @@ class Accumulator:
     def __init__(self) -> None:
         self._samples: list[Tensor] = []
         self._sums: Tensor | None = None  # (2, d1, d2): sums of G and α1 G, with G the outer product of unit deviations
-        self._diagonals = torch.zeros(2, dtype=torch.float64)  # sums of ‖G‖² and ‖α1 G‖²
-        self._norms = torch.zeros(2, dtype=torch.float64)  # sums of ‖Δ₁₂‖ and ‖Δ₂₂‖
+        self._diagonals = torch.zeros(2, dtype=torch.float64, device="cpu")  # sums of ‖G‖² and ‖α1 G‖²
+        self._norms = torch.zeros(2, dtype=torch.float64, device="cpu")  # sums of ‖Δ₁₂‖ and ‖Δ₂₂‖
 
     def update(self, d11: Tensor, d12: Tensor, d22: Tensor) -> None:
         """Add a batch of deviations, shapes (N, d1), (N, d2) and (N, d2)."""
@@ -175,11 +175,11 @@ def from_jacobians(
         raise ValueError(
             f"Jacobians have shapes {tuple(jac_1.shape)} and {tuple(jac_2.shape)}; expected (N, d1, n) and (N, d2, n)"
         )
+    jac_1, jac_2 = jac_1.double(), jac_2.double()  # in their own dtype a weak attack would be rounded away
     first, second = attacks or (singular_attacks(jac_1), singular_attacks(jac_2, k=1))
     if not 0 <= level < first.delta.shape[1]:
         raise ValueError(f"level = {level}; expected 0 to {first.delta.shape[1] - 1}")
     delta_1, delta_2 = (d.double()[:, None] for d in (first.delta[:, level], second.delta[:, 0]))  # (N, 1, n)
-    jac_1, jac_2 = jac_1.double(), jac_2.double()
     d11, d12, d22 = ((d @ jac.mT).squeeze(1) for d, jac in ((delta_1, jac_1), (delta_1, jac_2), (delta_2, jac_2)))
     return from_deviations(d11, d12, d22)
 
@@ -254,8 +254,9 @@ def transfer_matrix(
 
     def table(name: str) -> Tensor:
         values = [getattr(cells[i, j], name) for i in range(size) for j in range(size)]
-        stacked = torch.stack(values) if isinstance(values[0], Tensor) else torch.tensor(values, dtype=torch.float64)
-        return stacked.unflatten(0, (size, size))
+        if not isinstance(values[0], Tensor):
+            values = [torch.tensor(value, dtype=torch.float64, device="cpu") for value in values]
+        return torch.stack(values).unflatten(0, (size, size))
 
     return TransferMatrix(**{field.name: table(field.name) for field in fields(TransferMatrix)})
 

@@ -1,10 +1,11 @@
 """A copy of a model that is prepared for attacks: it computes outputs and the gradient of the input faster."""
 
 import copy
+import inspect
 import warnings
 from collections import Counter
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ _NORM_OF: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: nn.BatchNorm2d,
     nn.Conv3d: nn.BatchNorm3d,
 }
+_PLAIN = (bool, int, float, str, type(None))
 
 
 class NotFoldedWarning(UserWarning):
@@ -46,7 +48,8 @@ def prepare(model: nn.Module, *, dtype: torch.dtype | None = None, channels_last
     convolution, those after a convolution that is called twice, and those without running statistics. The copy has the
     same class and the same submodules, but a folded BatchNorm is replaced by `nn.Identity`. A ReLU works in place if
     nothing else reads the output of the convolution or linear layer before it; an output that ``forward`` stores, such
-    as ``self.features``, then holds the values after ReLU. The copy's attribute ``preparation`` says what was done.
+    as ``self.features``, then holds the values after ReLU. The copy computes what the model does for its inputs alone,
+    with every other argument at its default. Its attribute ``preparation`` says what was done.
 
     Parameters
     ----------
@@ -108,15 +111,21 @@ def prepare(model: nn.Module, *, dtype: torch.dtype | None = None, channels_last
             convert_conv2d_weight_memory_format(prepared, torch.channels_last)
         kept = {p.dtype for p in prepared.parameters() if p.is_floating_point()}
         if len(kept) == 1 and kept <= HALF:
-            prepared.register_forward_pre_hook(partial(_convert, kept.pop()))
+            prepared.register_forward_pre_hook(partial(_convert, kept.pop()), with_kwargs=True)
     done = Preparation(len(pairs), len(norms) - len(pairs), len(overwriting), note)
     object.__setattr__(prepared, "preparation", done)  # as it is not a parameter, buffer or module
     return prepared
 
 
-def _convert(dtype: torch.dtype, module: nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...]:
+def _convert(
+    dtype: torch.dtype, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A hook that converts floating-point inputs to `dtype`."""
-    return tuple(a.to(dtype) if isinstance(a, Tensor) and a.is_floating_point() else a for a in inputs)
+
+    def converted(value: Any) -> Any:
+        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    return tuple(map(converted, inputs)), {name: converted(value) for name, value in named.items()}
 
 
 def _fold(conv: nn.Module, norm: nn.Module, dtype: torch.dtype | None) -> nn.Module:
@@ -131,8 +140,11 @@ def _trace(model: nn.Module) -> tuple[list[Node], str]:
     if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
         return [], "it has forward hooks, which may change what passes between modules"
     try:
+        # Arguments with a default keep it, since a branch may depend on them.
+        arguments = inspect.signature(model.forward).parameters.items()
+        fixed = {name: each.default for name, each in arguments if isinstance(each.default, _PLAIN)}
         # A copy is traced, because forward may store what it sees.
-        return list(Tracer().trace(copy.deepcopy(model).eval()).nodes), ""
+        return list(Tracer().trace(copy.deepcopy(model).eval(), fixed).nodes), ""
     except Exception as error:  # tracing runs the model's own code, which may raise anything
         return [], str(error).partition("\n")[0] or type(error).__name__
 

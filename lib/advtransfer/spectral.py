@@ -62,22 +62,23 @@ def _jacobian(model: Model, x: Tensor) -> Tensor:
     leaf = x.detach().clone().requires_grad_()
     outputs = outputs_of(model, leaf)  # (N, d)
     check_batch("model outputs", outputs)
-    if not outputs.requires_grad:  # a constant model, or one that autograd cannot follow
-        if not outputs.equal(outputs_of(model, leaf.detach() + 1)):
-            raise ValueError("the model's outputs do not depend on x; expected a model that autograd can follow")
-        return x.new_zeros(len(x), outputs.shape[1], x[0].numel())
-    rows = [
-        torch.autograd.grad(column.sum(), leaf, retain_graph=True, materialize_grads=True)[0].flatten(1)
-        for column in outputs.unbind(1)
-    ]
-    return torch.stack(rows, 1)  # (N, d, n)
+    found: list[Tensor | None] = [None] * outputs.shape[1]
+    if outputs.requires_grad:  # even if only the weights of the last layer do
+        sums = outputs.sum(0)
+        found = [torch.autograd.grad(total, leaf, retain_graph=True, allow_unused=True)[0] for total in sums]
+    # A constant model, or one that autograd cannot follow?
+    if all(row is None for row in found) and not outputs.equal(outputs_of(model, leaf.detach() + 1)):
+        raise ValueError("the model's outputs do not depend on x; expected a model that autograd can follow")
+    still = torch.zeros_like(leaf)
+    return torch.stack([(still if row is None else row).flatten(1) for row in found], 1)  # (N, d, n)
 
 
 def matrix_root(hessian: Tensor, size: int, name: str = "hessian", *, samples: int | None = None) -> Tensor:
     """The symmetric square root of a positive semi-definite matrix, in float64.
 
     `hessian` is one matrix (size, size), or one matrix per sample (N, size, size). In the second case N must equal
-    `samples`, if that is given.
+    `samples`, if that is given. What rounding in the dtype of `hessian` can do to it is forgiven: its two halves are
+    averaged, and its negative eigenvalues count as zero.
 
     Raises
     ------
@@ -88,10 +89,12 @@ def matrix_root(hessian: Tensor, size: int, name: str = "hessian", *, samples: i
     if h.ndim not in (2, 3) or h.shape[-2:] != (size, size) or (h.ndim == 3 and samples not in (None, len(h))):
         each = "N" if samples is None else samples
         raise ValueError(f"{name} has shape {tuple(h.shape)}; expected ({size}, {size}) or ({each}, {size}, {size})")
-    if not torch.allclose(h, h.mT, rtol=1e-6, atol=1e-9):
+    coarse = torch.finfo(hessian.dtype).eps if hessian.dtype.is_floating_point else 0
+    slack = max(1e-6, 16 * coarse) * h.abs().amax((-2, -1))  # relative to the largest entry
+    if not ((h - h.mT).abs().amax((-2, -1)) <= slack).all():
         raise ValueError(f"{name} is not symmetric (largest difference {(h - h.mT).abs().max():.2g})")
-    values, vectors = torch.linalg.eigh(h)
-    if (values < -1e-8 * values.abs().amax(-1, keepdim=True)).any():
+    values, vectors = torch.linalg.eigh((h + h.mT) / 2)
+    if (values[..., 0] < -slack).any():
         raise ValueError(f"{name} has the eigenvalue {values.min():.2g}; expected positive semi-definite")
     return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT
 

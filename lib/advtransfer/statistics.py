@@ -131,10 +131,16 @@ def _batches(total: int, size: int) -> list[int]:
 def _pearson(a: Floats, b: Floats) -> Floats:
     """Pearson's correlation of each row, (..., n) and (..., n) -> (...); NaN where a row is constant."""
     varied = (np.ptp(a, axis=-1) > 0) & (np.ptp(b, axis=-1) > 0)  # exact, whereas a sum of squares is rounded
-    a, b = (v - v.mean(-1, keepdims=True) for v in (a, b))
+    a, b = (_scaled(v - v.mean(-1, keepdims=True)) for v in (a, b))
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
     return np.where(varied, np.clip(r, -1, 1), np.nan)
+
+
+def _scaled(v: Floats) -> Floats:
+    """Rows times powers of two, so that their squares neither overflow nor vanish; no digit changes."""
+    _, exponent = np.frexp(np.abs(v).max(-1, keepdims=True))
+    return np.ldexp(v, -exponent)
 
 
 def spearman_rows(a: Floats, b: Floats) -> Floats:

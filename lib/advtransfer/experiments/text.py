@@ -82,7 +82,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     datasets = [text_protocol.corpus(config, name) for name in (TARGET, *config.sources)]
     corpora = [text_protocol.read(config, spoken, data) for data in datasets]
     models = [text_protocol.trained(config, spoken, *each) for each in zip(datasets, corpora, strict=True)]
-    arrays = _about(datasets, corpora, models) | _transfer(config, models[1:], datasets[0], corpora[0])
+    arrays = _about(config, datasets, corpora, models) | _transfer(config, models[1:], datasets[0], corpora[0])
     chosen = torch.from_numpy(arrays["index"])
     attacked = corpora[0].test.take(chosen)
     arrays |= _attacked(config, spoken.tokenizer, models, attacked)
@@ -97,7 +97,9 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     return derive(config, arrays), arrays
 
 
-def _about(datasets: Sequence[TextDataset], corpora: Sequence[Read], models: Sequence[TextClassifier]) -> Arrays:
+def _about(
+    config: Config, datasets: Sequence[TextDataset], corpora: Sequence[Read], models: Sequence[TextClassifier]
+) -> Arrays:
     """For each model, facts about its corpus, and which of its own test texts it classifies correctly."""
     arrays = {
         "sizes": np.array([[len(part.y_train), len(part.y_test), part.empty] for part in corpora]),
@@ -106,7 +108,7 @@ def _about(datasets: Sequence[TextDataset], corpora: Sequence[Read], models: Seq
         "majority": np.array([part.y_test.bincount().max().item() / len(part.y_test) for part in corpora]),
     }
     for k, (part, model) in enumerate(zip(corpora, models, strict=True)):
-        arrays[f"right_{k}"] = (logits(model, part.test).argmax(1).cpu() == part.y_test).numpy()
+        arrays[f"right_{k}"] = (_outputs(config, model, part.test).argmax(1) == part.y_test).numpy()
     return arrays
 
 
@@ -115,13 +117,19 @@ def _transfer(config: Config, sources: Sequence[TextClassifier], data: TextDatas
     outputs = []
     for name, model in zip(config.sources, sources, strict=True):
         tuned = text_protocol.transferred(config, model, name, data, tokens)
-        outputs.append(logits(tuned, tokens.test).float().cpu())
+        outputs.append(_outputs(config, tuned, tokens.test))
     order = torch.randperm(len(tokens.y_test), generator=torch.Generator().manual_seed(config.seed_of("samples")))
     return {
         "transfer_right": torch.stack([z.argmax(1) == tokens.y_test for z in outputs]).numpy(),
         "transfer_loss": torch.stack([F.cross_entropy(z, tokens.y_test, reduction="none") for z in outputs]).numpy(),
         "index": order[: config.samples].sort()[0].numpy(),
     }
+
+
+def _outputs(config: Config, model: TextClassifier, tokens: Tokens) -> Tensor:
+    """Logits (N, classes) of test texts, computed in the arithmetic of training."""
+    with torch.autocast(device().type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        return logits(model, tokens).float().cpu()
 
 
 def _attacked(config: Config, tokenizer: BertTokenizer, models: Sequence[TextClassifier], tokens: Tokens) -> Arrays:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BertConfig, BertTokenizer
 
 from advtransfer.datasets import TextDataset, encoders, generated_texts, load_texts, textstore
@@ -61,6 +61,7 @@ class TextConfig(BaseConfig):
     transfer_epochs: int = Field(1, ge=1, le=1000, description="passes of a transferred model over the target's texts")
     batch_size: int = Field(16, ge=0, description="texts per step of training; 0: as released, 32 (Fake 16)")
     lr: float = Field(1e-4, gt=0, description="highest learning rate of AdamW")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of units that dropout leaves out in training")
     precision: Precision = Field(
         "float32", description="arithmetic of training and word attacks: float32, or bfloat16 where the device has it"
     )
@@ -264,13 +265,17 @@ def _kept(
     """`model` with its trained weights, from the cache if they are there."""
     _, length, batch = sizes(config, data.name)
     own = config.seed_of("order", data.name, settings["role"])
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = config.dropout
     fit: Callable[..., Any] = partial(
         fit_text, model, tokens.train, tokens.y_train, epochs=epochs, lr=config.lr, batch_size=batch,
         precision=config.precision, seed=own, label=f"{data.name}, {settings['role']}",
     )  # fmt: skip
     settings |= {
         "data": data.digest, "length": length, "epochs": epochs, "batch": batch, "lr": config.lr,
-        "precision": config.precision, "seed": own, "head": len(data.classes), "run": config.seed,
+        "dropout": config.dropout, "precision": config.precision, "seed": own, "head": len(data.classes),
+        "run": config.seed,
     }  # fmt: skip
     weights.restore(model, weights.cached(settings, lambda checkpoint: fit(checkpoint=checkpoint).last, code=CODE))
     return model.eval().requires_grad_(False)

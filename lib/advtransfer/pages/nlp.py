@@ -140,7 +140,8 @@ def _about_published(runs: Runs) -> str:
     return (
         f"The **stored** columns rest on n = {n} seed{'s' * (n > 1)}: `{settings['encoder']}`, "
         f"{sizes.training_texts(first)} per corpus, cut to {settings['max_length']} tokens, "
-        f"{settings['epochs']} passes, {settings['samples']} attacked texts, on {first.provenance['device']}."
+        f"{settings['epochs']} passes{'' if settings.get('dropout', 0.1) else ' without dropout'}, "
+        f"{settings['samples']} attacked texts, on {first.provenance['device']}."
     )
 
 

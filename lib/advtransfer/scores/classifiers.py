@@ -17,7 +17,8 @@ def knn(features: Tensor, labels: Tensor, *, k: int = 1) -> float:
     Parameters
     ----------
     features
-        (N, D). A constant column adds nothing; the scale of the other columns matters.
+        (N, D). A constant column adds nothing; the scale of the other columns matters. Differences below about 1e-8
+        of the largest feature are lost.
     labels
         (N,) integers.
     k

@@ -183,5 +183,6 @@ def n_leep(
 
     with one_thread():  # two took 3 to 11 times as long on a busy machine, at three sizes from 300 × 512 to 5,000 × 512
         projected = PCA(n_components=variance, svd_solver="full").fit_transform(f.cpu().numpy())
+        projected /= projected.std()  # the mixture adds 1e-6 to each variance
         posterior = GaussianMixture(components, random_state=seed).fit(projected).predict_proba(projected)
     return leep(torch.from_numpy(posterior), y.cpu())

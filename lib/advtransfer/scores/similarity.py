@@ -35,7 +35,8 @@ def parc(features: Tensor, labels: Tensor, *, most: int = 2000, seed: int = 0) -
     ------
     TypeError, ValueError
         Inputs that no score takes (see :mod:`advtransfer.scores`); a sample whose features are all equal, so
-        that it has no correlation; classes with one sample each; or fewer than three samples.
+        that it has no correlation; pairs that are all equally dissimilar; classes with one sample each; or fewer than
+        three samples.
 
     Notes
     -----
@@ -52,7 +53,9 @@ def parc(features: Tensor, labels: Tensor, *, most: int = 2000, seed: int = 0) -
     if most < 3 or len(f) < 3:
         raise ValueError(f"there are {len(f)} samples, of which {most} may be used; expected at least 3")
     if len(f) > most:
-        chosen = torch.randperm(len(f), generator=torch.Generator().manual_seed(seed))[:most].sort().values
+        chosen = (
+            torch.randperm(len(f), generator=torch.Generator().manual_seed(seed), device="cpu")[:most].sort().values
+        )
         f, y = f[chosen.to(f.device)], y[chosen.to(y.device)]
     if (flat := (f == f[:, :1]).all(1)).any():
         raise ValueError(f"{int(flat.sum())} samples have features that are all equal; expected rows that vary")
@@ -63,6 +66,8 @@ def parc(features: Tensor, labels: Tensor, *, most: int = 2000, seed: int = 0) -
     if different.all() or not different.any():
         raise ValueError("all pairs of samples are of different classes or all of one; expected some of each")
     apart = (1 - (z @ z.T)[first, second]).round(decimals=12)  # equal ones differ in their last bits
+    if (apart == apart[0]).all():
+        raise ValueError("the features of all pairs of samples are equally dissimilar; expected pairs that differ")
     return float(stats.spearmanr(apart.cpu().numpy(), different.cpu().numpy()).statistic)
 
 

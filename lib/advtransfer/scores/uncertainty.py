@@ -149,7 +149,7 @@ def estimate(
         half = float(stats.t.ppf((1 + level) / 2, subsamples - 1)) * spread
     mixed = []
     for _ in range(permutations):
-        permuted = labels[torch.randperm(n, generator=generator).to(labels.device)]
+        permuted = labels[torch.randperm(n, generator=generator, device=generator.device).to(labels.device)]
         found, seconds = _timed(score, inputs, permuted)
         mixed.append(found)
         spent.append(seconds)
@@ -170,7 +170,7 @@ def _timed(score: Score, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
 def _strata(labels: Tensor) -> list[Tensor]:
     """The positions of the samples of each class, on the CPU; of all samples for features in place of labels."""
     if labels.is_floating_point():
-        return [torch.arange(len(labels))]
+        return [torch.arange(len(labels), device="cpu")]
     y = labels.cpu()
     return [(y == name).nonzero().flatten() for name in y.unique()]
 
@@ -178,5 +178,5 @@ def _strata(labels: Tensor) -> list[Tensor]:
 def _subsample(strata: list[Tensor], fraction: float, generator: torch.Generator) -> Tensor:
     """A share of each stratum, drawn without replacement, in the order of the samples."""
     sizes = [max(min(2, len(s)), min(round(fraction * len(s)), len(s) - 1)) for s in strata]
-    parts = [s[torch.randperm(len(s), generator=generator)[:m]] for s, m in zip(strata, sizes, strict=True)]
-    return torch.cat(parts).sort().values
+    orders = [torch.randperm(len(s), generator=generator, device=generator.device) for s in strata]
+    return torch.cat([s[order[:m]] for s, order, m in zip(strata, orders, sizes, strict=True)]).sort().values

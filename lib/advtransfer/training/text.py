@@ -1,12 +1,13 @@
 """Training of text classifiers: AdamW with a linear warm-up and decay."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import get_linear_schedule_with_warmup
+from transformers import BertModel, get_linear_schedule_with_warmup
 
 from advtransfer.models.text import TextClassifier, logits
 from advtransfer.models.tokens import Tokens
@@ -97,7 +98,7 @@ def fit_text(
                 outputs = model(model.embed(part.ids), part.mask)
             yield F.cross_entropy(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), labels[rows])
 
-    with trained_alone(model, parameters, True, seed) as trained:
+    with _plain_attention(model), trained_alone(model, parameters, True, seed) as trained:
         groups = [
             {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": weight_decay},
             {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
@@ -108,6 +109,20 @@ def fit_text(
             model, losses, optimiser, schedule, epochs=epochs, batches=batches, lr=lr, seed=seed, label=label,
             measure=partial(_accuracy, model, *watch, precision) if watch else None, checkpoint=checkpoint,
         )  # fmt: skip
+
+
+@contextmanager
+def _plain_attention(model: nn.Module) -> Iterator[None]:
+    """On a CPU, BERT's attention as single operations: there torch's fused attention has a slow backward pass."""
+    encoders = [part for part in model.modules() if isinstance(part, BertModel) and part.device.type == "cpu"]
+    before = [encoder.config._attn_implementation for encoder in encoders]
+    for encoder in encoders:
+        encoder.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        for encoder, name in zip(encoders, before, strict=True):
+            encoder.set_attn_implementation(name)
 
 
 def _batches(lengths: Tensor, batch_size: int, generator: torch.Generator) -> list[Tensor]:
