@@ -8,7 +8,6 @@ it was training, as long as the cache is there. On a CPU it takes hours: start i
 """
 
 import argparse
-import importlib
 import sys
 import time
 import types
@@ -103,7 +102,6 @@ SERIES = {
         for target in ("imdb", "mr", "yelp", "ag", "fake")
     },
 }
-PAGES = {"vision": "cifar_to_stl", "similarity": "similarity", "ablations": "ablations", "text": "nlp"}
 
 
 def precision() -> str:
@@ -147,12 +145,12 @@ def publish(name: str, config: Any, results: Path) -> None:
 
 def summarise(results: Path) -> None:
     """Store what the pages show of all published runs."""
-    for experiment, page in PAGES.items():
-        runs = importlib.import_module("advtransfer.pages.runs")
-        summary = importlib.import_module(f"advtransfer.pages.{page}").summary
-        print(runs.store_summary(experiment, summary, results), flush=True)
+    from advtransfer.pages import runs
+    from advtransfer.pages import synthetic as page
+
+    for experiment in runs.SUMMARISED:
+        print(runs.store_summary(experiment, results), flush=True)
     if authors.results():
-        page = importlib.import_module("advtransfer.pages.synthetic")
         page.differences(synthetic.recomputed()).to_csv(results / page.DIFFERENCES, index=False)
 
 

@@ -19,13 +19,14 @@ import torch
 
 import trials
 from advtransfer import datasets
+from advtransfer.commands import parameters
 from advtransfer.commands.main import main
 from advtransfer.datasets import fetching, generated, sources, store
 from advtransfer.datasets.store import Arrays
-from advtransfer.notebooks import execute
+from advtransfer.notebooks import execute, find
 from advtransfer.notebooks.read import read
 from advtransfer.records import weights
-from advtransfer.records.published import published
+from advtransfer.records.published import check_place, published
 from advtransfer.records.record import Record
 from advtransfer.records.runs import place
 
@@ -136,6 +137,50 @@ def test_no_run_takes_the_place_of_another(trial, tmp_path):
     assert close[1] not in (close[0], *made)
     long = execute.run(trial, {"seed": 7, "mood": "well", "eps": "1/7", "seconds": 1e-9, "profile": "smoke"}).path.name
     assert len(long) < 120
+
+
+def test_a_profile_has_defaults_of_its_own(trial, tmp_path):
+    """A value that is usual in another profile is none in this one."""
+    source = trial.parents[1] / "toys" / "trial.py"
+    source.write_text(source.read_text().replace('"smoke": {}', '"smoke": {"seconds": 0.01}'))
+    small, usual = {"profile": "smoke"}, {"profile": "smoke", "seconds": 0}
+    assert read(trial).resolve({**small, "seconds": 0.01}).differs == small
+    made = [execute.run(trial, given, out=tmp_path / "out").path.name for given in (small, usual)]
+    assert made == ["trials.ipynb", "trials-smoke-seconds-0.ipynb"]
+
+
+def test_of_two_runs_at_once_neither_takes_the_place_of_the_other(trial, tmp_path):
+    slow = [*ADVTRANSFER, "run", "trials", "-p", "seconds=3", "--out", "out"]
+    both = [subprocess.Popen([*slow, f"-pseed={seed}"], stdout=subprocess.PIPE, text=True) for seed in (1, 2)]
+    written = [each.communicate()[0] for each in both]
+    names = sorted(path.name for path in Path("out").glob("*.ipynb"))
+    assert len(names) == 2
+    for seed, said in zip((1, 2), written, strict=True):
+        name = said.split("written to ")[1].split(",")[0]
+        assert json.loads(Path(name).read_text())["metadata"]["advtransfer"]["parameters"]["seed"] == seed
+
+
+def test_a_page_whose_record_is_lost_is_executed_anew(trial, cache):
+    first = execute.run(trial)
+    shutil.rmtree(cache)
+    assert not execute.run(trial).executed
+    assert execute.run(trial, whole=True).executed
+    shutil.rmtree(cache)
+    assert not execute.run(trial, whole=True).executed
+    shutil.rmtree(first.path.with_suffix(".record"))
+    assert execute.run(trial, whole=True).executed
+
+
+def test_relative_places_mean_those_of_the_caller(trial, monkeypatch):
+    monkeypatch.setenv("ADVTRANSFER_CACHE", "here")
+    assert command("run", "trials").returncode == 0
+    assert list(Path("here").glob("**/record.json"))
+    assert not (trial.parent / "here").exists()
+    Path("models/bert").mkdir(parents=True)
+    Path("pool.toml").touch()
+    given = {"encoder": "models/bert", "pool": "pool.toml", "data": "models", "target": "a/b"}
+    absolute = {name: str(Path(given[name]).absolute()) for name in ("encoder", "pool")}
+    assert parameters.placed(given) == {**given, **absolute}
 
 
 # Data.
@@ -513,6 +558,42 @@ def test_an_executed_notebook_that_is_named_means_its_source(trial):
     assert "note: notebooks/trials.ipynb is an executed notebook; its source is notebooks/trials.md" in told.stderr
 
 
+def test_an_executed_run_with_parameters_means_its_source_too(trial):
+    path = execute.run(trial, {"seed": 1}, out=Path("out")).path
+    shutil.copyfile(execute.run(trial, {"seed": 2}).path, trial.parent / "trials-seed-2.ipynb")
+    assert find.named("notebooks/trials-seed-2.ipynb") == Path("notebooks/trials.md")
+    told = command("run", str(path))
+    assert "unknown notebook 'trials'" in told.stderr
+    assert "executed notebook" not in told.stderr
+
+
+@pytest.mark.parametrize("words", [["-pseed=1"], ["-p=seed=1"], ["-pseed", "1"]])
+def test_a_parameter_may_be_attached_to_its_option(trial, words):
+    assert parameters.split(["run", "trials", *words, "--out", "y"]) == (
+        ["run", "trials", "--out", "y"],
+        [("seed", "1")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "trials", "-p", "profile=smoke", "--profile", "paper"], "profile is smoke and paper"),
+        (["run", "--seed", "1", "trials"], "'1' is taken for the notebook, which comes before --NAME VALUE"),
+        (["sweep", "trials", "--grid", "seed=0:99999999999999999999"], "has too many values"),
+        (["run", "trials", "-p", f"eps=1{'0' * 400}/1"], "a number or a fraction such as 4/255"),
+    ],
+)
+def test_odd_words_are_told_in_words(trial, words, told, capsys):
+    assert main(words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_is_no_part_of_a_notebook(trial):
+    trial.write_text(trial.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert read(trial).experiment == "toys.trial"
+
+
 @pytest.mark.parametrize(
     "content", [b"\xff\xfe\x00", b"---\njupytext: [\n---\n", b"", b"# Only text", b"---\na: 1\n---\n"]
 )
@@ -526,6 +607,21 @@ def test_a_file_that_is_no_notebook_is_told_in_one_line(trial, content):
 def test_a_name_that_cannot_be_published_is_refused_before_anything_is_computed(trial, toys):
     assert main(["publish", "trials", "--name", "a/b"]) == 2
     assert not trials.log(toys, "start")
+    config = {"seed": 3, "epochs": 24}
+    check_place("trained-seed3", "vision", config)
+    for name, told in {
+        "2nd-seed3": "expected a letter, then letters",
+        "mine": "expected NAME-seed3",
+        "mine-seed0": "'mine-seed0' for a run with seed 3",
+    }.items():
+        with pytest.raises(ValueError, match=told):
+            check_place(name, "vision", config)
+    with pytest.raises(ValueError, match="is published with epochs = 24, and this run has epochs = 1"):
+        check_place("trained-seed3", "vision", {"seed": 3, "epochs": 1})
+    stored = published("vision")["trained-seed0"].config
+    check_place("trained-seed0", "vision", stored)
+    with pytest.raises(ValueError, match="trained-seed0 is published with profile = paper"):
+        check_place("trained-seed0", "vision", {**stored, "profile": "smoke"})
 
 
 def test_verify_tells_no_from_cannot(trial):
@@ -538,6 +634,9 @@ def test_verify_tells_no_from_cannot(trial):
     )
     assert command("verify", "wrong").returncode == 1
     assert json.loads(command("verify", "wrong", "--json").stdout)["verified"] is False
+    arrays = {name: array + 1 for name, array in record.arrays.items()}
+    Record(record.experiment, record.config, record.tables, arrays, record.provenance).save(Path("other"))
+    assert "the tables agree, but the arrays do not" in command("verify", "other").stdout
     damage(Path("wrong/arrays.npz"), "truncated")
     told = command("verify", "wrong")
     assert (told.returncode, told.stderr.count("\n")) == (2, 1)

@@ -17,6 +17,7 @@ from advtransfer.records import storage
 from advtransfer.records.configs import ConfigError
 from advtransfer.records.record import Record
 from advtransfer.records.runs import place
+from advtransfer.sweeps import figures
 from advtransfer.sweeps import plan as plans
 from advtransfer.sweeps.collect import collect, summarise
 from advtransfer.sweeps.plan import Plan, Run
@@ -150,6 +151,20 @@ def test_intervals_over_seeds_are_students():
             wide = by.set_index(names).loc[key, [measure, f"{measure}_low", f"{measure}_high", "seeds"]]
             for row in (long, wide):
                 np.testing.assert_allclose(row.to_numpy(float), expected, rtol=1e-12)
+
+
+def test_rows_keep_what_tells_them_apart_and_a_table_that_no_parameter_changes_has_measures():
+    """Where a grid changes the number of rows, no number is the same in every run."""
+    rows = [{"scales": scales, "t": k / scales, "loss": scales + k} for scales in (3, 4) for k in range(scales)]
+    found = summarise(pd.DataFrame(rows), ("scales",))
+    assert list(found.columns) == ["scales", "row", "measure", "mean", "low", "high", "seeds"]
+    assert found[found["measure"] == "t"].groupby("scales")["row"].agg(list).to_dict() == {
+        3: [0, 1, 2],
+        4: [0, 1, 2, 3],
+    }
+    same = summarise(pd.DataFrame({"scales": [3, 4], "name": ["a", "a"], "r2": [0.9, 0.9]}), ("scales",))
+    assert same[["name", "measure", "mean"]].to_numpy().tolist() == [["a", "r2", 0.9]] * 2
+    assert figures.figure(same, ("scales",)).axes
 
 
 def test_one_seed_has_no_interval_and_a_share_is_a_mean():

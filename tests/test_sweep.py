@@ -22,6 +22,7 @@ from advtransfer.records.record import Record
 from advtransfer.records.runs import place
 from advtransfer.sweeps import compute, workers
 from advtransfer.sweeps import plan as plans
+from advtransfer.sweeps.collect import collect
 
 
 @pytest.fixture
@@ -176,6 +177,29 @@ def test_jobs_through_submitit(notebook, cache, monkeypatch):
     assert (len(done.computed), len(done.failed)) == (9, 9)
     with pytest.raises(ValueError, match="Slurm cannot be used as asked"):
         workers.slurm(1, ["colour=red"], cluster="debug")
+
+
+def test_a_job_that_is_killed_loses_no_finished_run_and_is_tried_again(notebook, toys, cache):
+    """Submitit's executor for one machine starts real processes."""
+    pytest.importorskip("submitit", reason="submitit is an extra: .[slurm]")
+    plan = planned(notebook, "mood=well,dies once", "eps=0.21,0.22,0.23", "seed=0")
+    done = compute.sweep(plan, lambda: workers.slurm(1, ["timeout_min=5"], cluster="local"))
+    assert (len(done.computed), done.failed) == (6, {})
+    ended = trials.log(toys, "end")
+    assert len(ended) == len(set(ended)) == 6
+
+
+def test_a_sweep_replaces_only_what_is_its_own(notebook, toys, cache, tmp_path):
+    kept = tmp_path / "out" / "failed" / "notes.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("keep")
+    good, bad = planned(notebook, "seed=0:2"), planned(notebook, "seed=0:2", "mood=fails")
+    for plan, left in ((good, 4), (bad, 0), (good, 4)):
+        outcome = compute.sweep(plan, lambda: workers.local(1))
+        files = compute.write(plan, outcome, collect(plan, outcome.done)[0], tmp_path / "out")
+        assert len(files) == len(list((tmp_path / "out").glob("trials-sweep*"))) == left
+        assert len(list((tmp_path / "out" / "failed").glob("trials-*.txt"))) == len(outcome.failed)
+    assert kept.read_text() == "keep"
 
 
 def test_a_worker_with_other_data_says_so(notebook, cache):

@@ -131,6 +131,8 @@ def verify(arguments: argparse.Namespace) -> int:
         print(f"note: {note}")
     if len(verdict.against):
         print_table(verdict.against, f"{len(verdict.against)} cells do not agree")
+    elif not verdict.holds:
+        print("the tables agree, but the arrays do not")
     print(f"{'verified' if verdict.holds else 'NOT verified'}: compared {verdict.rule}")
     return 0 if verdict.holds else 1
 

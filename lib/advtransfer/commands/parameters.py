@@ -31,7 +31,7 @@ def add_settings(parser: argparse.ArgumentParser, kind: type["Config"], skip: tu
 
 
 def split(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The words without ``-p NAME VALUE`` and ``-p NAME=VALUE``, and the pairs that these set.
+    """The words without ``-p NAME VALUE``, ``-p NAME=VALUE`` and ``-pNAME=VALUE``, and the pairs that these set.
 
     A value may be negative, and may hold commas and ``=``.
 
@@ -49,9 +49,11 @@ def split(words: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
     words = list(words)
     while words:
         word = words.pop(0)
-        if word != "-p":
+        if not word.startswith("-p"):
             rest.append(word)
             continue
+        if attached := word.removeprefix("-p").removeprefix("="):  # -pNAME=VALUE
+            words.insert(0, attached)
         name, equals, value = words.pop(0).partition("=") if words else ("", "", "")
         if not equals and words:
             value = words.pop(0)
@@ -79,8 +81,8 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
     values: dict[str, Any] = dict(pairs)
     if len(values) < len(pairs):
         raise ValueError("a parameter was set twice; expected -p NAME VALUE once for each name")
-    if arguments.profile:
-        values["profile"] = arguments.profile
+    if arguments.profile and values.setdefault("profile", arguments.profile) != arguments.profile:
+        raise ValueError(f"profile is {values['profile']} and {arguments.profile}; expected one of them")
     if arguments.device:
         from advtransfer.records.provenance import device  # imported here, because it loads torch
 
@@ -94,9 +96,23 @@ def notebook(arguments: argparse.Namespace) -> Path:
     from advtransfer.notebooks import find  # imported here, because it needs an extra
 
     path = find.named(arguments.notebook)
-    if arguments.notebook.endswith(".ipynb"):
+    if arguments.notebook.endswith(".ipynb") and path.is_file():
         print(f"note: {arguments.notebook} is an executed notebook; its source is {path}", file=sys.stderr)
+    if arguments.pairs and not path.is_file():
+        print(
+            f"note: {arguments.notebook!r} is taken for the notebook, which comes before --NAME VALUE", file=sys.stderr
+        )
     return path
+
+
+def placed(values: dict[str, Any]) -> dict[str, Any]:
+    """The parameters, of which those that name a file, or a folder by a path, are absolute: a kernel runs elsewhere."""
+    there = {name: os.path.expanduser(value) for name, value in values.items() if isinstance(value, str)}
+    return values | {
+        name: os.path.abspath(path)
+        for name, path in there.items()
+        if os.path.isfile(path) or (os.path.dirname(path) and os.path.isdir(path))
+    }
 
 
 def add_help(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,6 @@
 """``python -m advtransfer publish``: add a record to those that come with the book."""
 
 import argparse
-import importlib
 
 from advtransfer.commands import parameters
 from advtransfer.notebooks.read import read
@@ -19,15 +18,14 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def publish(arguments: argparse.Namespace) -> int:
     """Compute the record if there is none, thin it, store it, and update the summary of all published runs."""
-    published.check_name(arguments.name)
     source = read(parameters.notebook(arguments))
     config = source.config(parameters.given(arguments))
-    if not hasattr(source.experiment_module, "derive"):
+    experiment = source.experiment.rpartition(".")[2]
+    if experiment not in runs.SUMMARISED:
         raise ValueError(
             f"{source.path.stem} has no per-sample data to publish; expected an experiment on images or texts"
         )
-    record = source.experiment_module.run(config)
-    print(published.publish(record, arguments.name))
-    page = importlib.import_module(f"advtransfer.pages.{source.path.stem}")
-    print(runs.store_summary(record.experiment, page.summary))
+    published.check_place(arguments.name, experiment, config.model_dump(mode="json"))
+    print(published.publish(source.experiment_module.run(config), arguments.name))
+    print(runs.store_summary(experiment))
     return 0

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
         return parameters.print_help(arguments)
     from advtransfer.notebooks import execute
 
-    given = parameters.given(arguments)
+    given = parameters.placed(parameters.given(arguments))
     if arguments.all == bool(arguments.notebook):
         raise ValueError(f"{'both' if arguments.all else 'neither'} of NOTEBOOK and --all given; expected one of them")
     if arguments.all and arguments.pairs:

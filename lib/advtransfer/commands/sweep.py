@@ -125,7 +125,7 @@ def computed(
 def failures(plan: Plan, outcome: compute.Outcome, out: Path) -> list[str]:
     """One line per failed run: its parameters, the last line of its traceback, and the file with all of it."""
     return [
-        f"{run.title}: {outcome.failed[run.key].strip().splitlines()[-1]} ({out / 'failed' / f'{run.key[:12]}.txt'})"
+        f"{run.title}: {outcome.failed[run.key].strip().splitlines()[-1]} ({compute.traceback_of(plan, run.key, out)})"
         for run in plan.runs
         if run.key in outcome.failed
     ]

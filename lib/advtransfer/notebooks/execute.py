@@ -92,7 +92,12 @@ def run(
     target = _target(out or notebook.parent, notebook, resolved, book=book)
     edited = None
     try:
-        fresh = executed.about(target)["key"] == resolved.key
+        noted = executed.about(target)
+        fresh = noted["key"] == resolved.key
+        if fresh and whole and noted["digest"] and not executed.is_record(target.with_suffix(".record"), target):
+            executed.record_of(target)
+    except executed.RecordLost:  # as after the cache was emptied
+        fresh = False
     except NotebookError:
         fresh = False
         if target.exists():
@@ -112,8 +117,10 @@ def run(
         )
         if edited:
             os.replace(target, edited)
-        with storage.replacing(target) as draft:
-            nbformat.write(node, draft)
+        with storage.locked(target.with_stem(notebook.stem)):  # another run may have taken the name by now
+            target = _target(out or notebook.parent, notebook, resolved, book=book)
+            with storage.replacing(target) as draft:
+                nbformat.write(node, draft)
         failed.unlink(missing_ok=True)
     files = [target]
     if whole:
@@ -219,10 +226,15 @@ def _own_kernel(notes: Path) -> type:
             argv=make_ipkernel_cmd(executable=sys.executable, extra_arguments=["--log-level=CRITICAL"]),
             display_name="Python 3",
             language="python",
-            env={**KERNEL, **_terminal(), storage.NOTES: str(notes)},
+            env={**KERNEL, **_terminal(), **_roots(), storage.NOTES: str(notes)},
         )
 
     return OwnKernel
+
+
+def _roots() -> dict[str, str]:
+    """Where data and records are, as paths that mean the same in the folder in which a kernel runs."""
+    return {"ADVTRANSFER_DATA": str(storage.data_root()), "ADVTRANSFER_CACHE": str(storage.cache_root())}
 
 
 def _terminal() -> dict[str, str]:

@@ -12,6 +12,10 @@ from advtransfer.records.provenance import digest
 HELD = ("output_type", "name", "text", "data", "ename", "evalue")  # of an output; Jupyter may change the rest
 
 
+class RecordLost(NotebookError):
+    """An executed notebook whose record is not to be found."""
+
+
 def content(node: nbformat.NotebookNode) -> str:
     """A digest of the cells: their kinds, their sources and their outputs."""
     cells = [
@@ -56,21 +60,21 @@ def record_of(path: Path) -> Path:
     Raises
     ------
     NotebookError
-        The notebook has changed since, or its record is not to be found.
+        The notebook has changed since, or made no record.
+    RecordLost
+        Its record is not to be found.
     """
     from advtransfer.records.runs import place  # imported here, because it is slow
 
     noted = about(path)
-    beside = path.with_suffix(".record")
-    cached = place(noted["experiment"].rpartition(".")[2], noted["record"])
     if not noted["digest"]:
         raise NotebookError(f"{path} has no record: its cells made none, and the page says why")
+    beside = path.with_suffix(".record")
+    cached = place(noted["experiment"].rpartition(".")[2], noted["record"])
     for folder in (beside, cached):
         if _digest(folder) == noted["digest"]:
             return folder
-    raise NotebookError(
-        f"the record of {path} is neither beside it nor in the cache; expected it in {beside} or {cached}"
-    )
+    raise RecordLost(f"the record of {path} is neither beside it nor in the cache; expected it in {beside} or {cached}")
 
 
 def is_record(folder: Path, path: Path) -> bool:

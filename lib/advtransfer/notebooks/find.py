@@ -13,7 +13,10 @@ FOLDER = Path("notebooks")
 def named(name: str) -> Path:
     """The path of a notebook's source, given its path, the path of the executed notebook, or only the name."""
     path = Path(name)
-    return path.with_suffix(".md") if len(path.parts) > 1 or path.is_file() else FOLDER / f"{path.stem}.md"
+    source = path.with_suffix(".md") if len(path.parts) > 1 or path.is_file() else FOLDER / f"{path.stem}.md"
+    while path.suffix == ".ipynb" and not source.is_file() and "-" in source.stem:  # as of NAME-seed-1.ipynb
+        source = source.with_stem(source.stem.rpartition("-")[0])
+    return source
 
 
 def in_toc_order(folder: Path = FOLDER) -> list[Path]:

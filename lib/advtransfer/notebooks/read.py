@@ -180,7 +180,8 @@ class Notebook:
         module = self.experiment_module
         origin, key = address(module, config)
         read = files(module, config).values()
-        usual = self.config({}).model_dump(mode="json")
+        usual = self.config({"profile": values["profile"]}).model_dump(mode="json")
+        usual["profile"] = self.config({}).profile
         answer = {
             "parameters": {name: values[name] for name in given},
             "cell": parameter_lines(self.config_type, self.defaults),
@@ -208,7 +209,7 @@ class Resolved(NamedTuple):
     cell: str
     """The source of its parameters cell."""
     differs: dict[str, Any]
-    """The given parameters that differ from the notebook's defaults."""
+    """The given parameters that differ from the notebook's defaults in their profile, and a profile that differs."""
 
 
 def _stamp(path: str) -> list[int] | None:
@@ -230,6 +231,6 @@ def read(path: Path, without: str = "") -> Notebook:
         names = sorted(other.stem for other in path.parent.glob("*.md"))
         raise NotebookError(f"{unknown('notebook', path.stem, names)} (in {path.parent})")
     try:
-        return Notebook(path, path.read_text(encoding="utf-8"), without)
+        return Notebook(path, path.read_text(encoding="utf-8-sig"), without)
     except UnicodeDecodeError as error:
         raise NotebookError(f"{path} is not a notebook in MyST Markdown: {error}") from None

@@ -1,7 +1,8 @@
 """What a page shows: this run, the stored ones, and what was computed of those when they were published."""
 
+import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,9 @@ STORED = "stored"
 """What a table calls the runs that come with the book."""
 HERE = "rebuilt here"
 """What a table calls the run that was made with the page."""
+
+SUMMARISED = {"vision": "cifar_to_stl", "similarity": "similarity", "ablations": "ablations", "text": "nlp"}
+"""The experiments whose runs are published with a summary, and the page whose `summary` computes it."""
 
 Summary = Mapping[str, pd.DataFrame]
 
@@ -85,12 +89,11 @@ def read_summary(experiment: str, records: Published, results: Path = RESULTS) -
     return {name: pd.DataFrame(rows) for name, rows in stored["tables"].items()}
 
 
-def store_summary(
-    experiment: str, summarise: Callable[[Mapping[str, Record]], Summary], results: Path = RESULTS
-) -> Path:
+def store_summary(experiment: str, results: Path = RESULTS) -> Path:
     """Compute what follows from the stored runs of an experiment alone, and store it beside them."""
     records = published(experiment, results)
-    tables = {name: table.to_dict("records") for name, table in summarise(records).items()}
+    page = importlib.import_module(f"advtransfer.pages.{SUMMARISED[experiment]}")
+    tables = {name: table.to_dict("records") for name, table in page.summary(records).items()}
     with storage.replacing(results / experiment / SUMMARY) as draft:
         about = {"records": records.digests(), "digest": digest(json.dumps(tables)), "tables": tables}
         text = json.dumps(about, indent=1, ensure_ascii=False)

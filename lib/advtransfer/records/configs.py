@@ -19,7 +19,7 @@ class ConfigError(ValueError):
 def _fraction(value: Any) -> Any:
     try:
         return float(Fraction("".join(value.split()))) if isinstance(value, str) and "/" in value else value
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError("a number or a fraction such as 4/255") from None
 
 

@@ -2,9 +2,11 @@
 
 import importlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,10 +103,33 @@ def check_name(name: str) -> None:
     Raises
     ------
     ValueError
-        It has characters other than letters, digits, - and _.
+        It does not begin with a letter, or has characters other than letters, digits, - and _.
     """
-    if not name.replace("-", "_").isidentifier():
-        raise ValueError(f"name is {name!r}; expected letters, digits, - and _, such as full-seed0")
+    if not re.fullmatch(r"[^\W\d_][\w-]*", name):
+        raise ValueError(f"name is {name!r}; expected a letter, then letters, digits, - and _, such as full-seed0")
+
+
+def check_place(name: str, experiment: str, config: Mapping[str, Any], results: Path = RESULTS) -> None:
+    """Raise unless a run with these parameters can be published under this name beside the others.
+
+    Raises
+    ------
+    ValueError
+        The name cannot be used or ends in another seed; or a run of that name, or one of the same series, differs in
+        more than the seed.
+    """
+    check_name(name)
+    series, _, seed = name.rpartition("-seed")
+    if not series or seed != str(config["seed"]):
+        raise ValueError(f"name is {name!r} for a run with seed {config['seed']}; expected NAME-seed{config['seed']}")
+    for other, record in published(experiment, results).series(series).items():
+        shared = config.keys() & record.config.keys() - ({"seed"} if other != name else set())
+        if differing := sorted(key for key in shared if record.config[key] != config[key]):
+            key = differing[0]
+            raise ValueError(
+                f"{other} is published with {key} = {record.config[key]}, and this run has {key} = {config[key]}; "
+                "expected runs of one series that differ only in their seed, or another name"
+            )
 
 
 def thinned(record: Record, samples: int) -> Record:

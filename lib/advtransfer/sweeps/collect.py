@@ -11,7 +11,7 @@ from advtransfer.records.record import RecordError, load_table
 from advtransfer.records.runs import place
 from advtransfer.sweeps.plan import Plan
 
-TAKEN = ("measure", "mean", "low", "high", "seeds")  # columns of `summarise`
+TAKEN = ("row", "measure", "mean", "low", "high", "seeds")  # columns of `summarise`
 
 
 def collect(
@@ -58,7 +58,8 @@ def summarise(table: pd.DataFrame, axes: Sequence[str], level: float = 0.95) -> 
 
     Columns are the other parameters of the grid, the labels of the row, ``measure``, ``mean``, ``low``, ``high``
     and ``seeds``. Text is a label, and so is a number that is the same in every run; the other numbers are measures.
-    The interval is NaN if there is only one seed.
+    If no number differs between runs, all are measures. Where labels do not tell rows apart, the number of the row
+    does, as ``row``. The interval is NaN if there is only one seed.
     """
     settings = [name for name in axes if name != "seed"]
     run = table.groupby(list(axes), sort=False, dropna=False).ngroup()
@@ -68,12 +69,15 @@ def summarise(table: pd.DataFrame, axes: Sequence[str], level: float = 0.95) -> 
     varies = table.groupby(row)[columns].nunique(dropna=False).gt(1).any() | (run.max() == 0)
     text = [name for name in columns if not pd.api.types.is_numeric_dtype(table[name])]
     labels = [name for name in columns if name in text or not varies[name]]
+    labels = text if len(labels) == len(columns) else labels
     measures = [name for name in columns if name not in labels]
     alike = table[labels].assign(_run=run).duplicated().any()  # labels alone do not distinguish rows
-    by = [*settings, *labels, *(["_row"] if alike else [])]
-    long = table.assign(_row=row).melt(by, measures, var_name="measure", value_name="mean")
+    if alike:
+        table, labels = table.assign(row=row), [*labels, "row"]
+    by = [*settings, *labels]
+    long = table.melt(by, measures, var_name="measure", value_name="mean")
     means = over_seeds(long, [*by, "measure"], ["mean"], level)
-    return means.rename(columns={"mean_low": "low", "mean_high": "high"})[[*settings, *labels, *TAKEN]]
+    return means.rename(columns={"mean_low": "low", "mean_high": "high"})[[*settings, *labels, *TAKEN[1:]]]
 
 
 def _renamed(table: pd.DataFrame, taken: Iterable[str]) -> pd.DataFrame:

@@ -4,7 +4,6 @@ A sweep has no state other than the records. After a kill, the same command cont
 """
 
 import os
-import shutil
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -75,19 +74,28 @@ def sweep(plan: Plan, start: Callable[[], Engine], anew: Collection[str] = ()) -
 
 
 def write(plan: Plan, outcome: Outcome, rows: pd.DataFrame, out: Path) -> list[Path]:
-    """Write the tables of a sweep into `out`, as Parquet and CSV, and tracebacks into ``failed``; return the files.
+    """Write the tables of a sweep into `out`, as Parquet and CSV, and tracebacks into ``failed``; return the tables.
+
+    What an earlier sweep of the same notebook has left there is replaced.
 
     ``NAME-sweep`` holds means with intervals over seeds, ``NAME-sweep-runs`` the rows of every run.
     """
     storage.writable_folder(out)
-    shutil.rmtree(out / "failed", ignore_errors=True)
+    earlier = [*out.glob(f"failed/{plan.name}-*.txt"), *(out.glob(f"{plan.name}-sweep*.*") if rows.empty else ())]
+    for path in earlier:
+        path.unlink(missing_ok=True)
     for key, trouble in outcome.failed.items():
-        with storage.replacing(out / "failed" / f"{key[:12]}.txt") as draft:
+        with storage.replacing(traceback_of(plan, key, out)) as draft:
             draft.write_text(trouble, encoding="utf-8")
-    if not len(rows):
+    if rows.empty:
         return []
     means = collect.summarise(rows, plan.axes)
     return [*_both(means, out / f"{plan.name}-sweep"), *_both(rows, out / f"{plan.name}-sweep-runs")]
+
+
+def traceback_of(plan: Plan, key: str, out: Path) -> Path:
+    """The file with the traceback of a failed run."""
+    return out / "failed" / f"{plan.name}-{key[:12]}.txt"
 
 
 def _both(table: pd.DataFrame, stem: Path) -> list[Path]:

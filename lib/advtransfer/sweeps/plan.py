@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -65,6 +66,8 @@ def axis(text: str) -> tuple[str, Sequence[Any]]:
     if match := RANGE.fullmatch(listed.strip()):
         first, end, step = (int(part or 1) for part in match.groups())
         values: Sequence[Any] = range(first, end, step)
+        if abs(end - first) > sys.maxsize:
+            raise ValueError(f"--grid {text!r} has too many values; expected at most a few thousand")
     else:
         values = [value.strip() for value in listed.split(";" if ";" in listed else ",") if value.strip()]
     if not name.strip() or not values:

@@ -11,7 +11,7 @@ import threading
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -220,10 +220,17 @@ class _Jobs(ThreadPoolExecutor):
         self._executor, self._jobs = executor, list[Any]()
 
     def submit(self, call: Callable, /, *given: Any, **named: Any) -> Any:
+        from submitit.core.utils import FailedJobError, UncompletedJobError
+
         def wait() -> Any:
             job = self._executor.submit(call, *given, **named)
             self._jobs.append(job)
-            return job.result()
+            try:
+                return job.result()
+            except FailedJobError:  # it ran, and raised
+                raise
+            except UncompletedJobError as error:  # it was killed, or ran out of time
+                raise BrokenExecutor(str(error)) from error
 
         return super().submit(wait)
 
