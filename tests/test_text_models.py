@@ -30,6 +30,23 @@ def test_it_is_the_librarys_classifier():
     torch.testing.assert_close(logits(ours, TOKENS, batch_size=2), expected, rtol=1e-10, atol=1e-10)
 
 
+def test_of_shares_all_parts_with_their_modes_and_draws_nothing():
+    whole = tiny().whole().train()
+    whole.bert.eval()
+    whole.dropout.p = 0.7
+    state = torch.get_rng_state()
+    ours = TextClassifier.of(whole)
+    assert torch.get_rng_state().equal(state)
+    assert (ours.dropout, ours.head, ours.encoder) == (whole.dropout, whole.classifier, whole.bert)
+    assert (ours.training, ours.encoder.training) == (True, False)
+    assert (ours.whole().training, ours.encoder.training) == (True, False)
+
+
+def test_no_texts_have_no_logits():
+    tokens, labels = reviews(4)
+    assert logits(tiny(), tokens.take(labels > 5)).shape == (0, 2)
+
+
 def test_padding_does_not_matter_and_is_not_moved():
     model, x = tiny(), tiny().embed(TOKENS.ids).detach()
     padding = ~TOKENS.mask

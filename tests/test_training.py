@@ -282,6 +282,38 @@ def test_killed_and_started_again_it_ends_in_the_same_bits(tmp_path, monkeypatch
     assert torch.equal(again.accuracy, whole.accuracy)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "constant"}, "schedule is 'constant'; expected one of 'cosine', 'one_cycle'"),
+        ({"precision": "bf16"}, "precision is 'bf16'; expected one of 'float32', 'bfloat16'"),
+        ({"epochs": 0}, "epochs is 0, batch_size 20; expected at least 1"),
+        ({"watch": (DATA.x_test[:0], DATA.y_test[:0])}, "watch has 0 labels"),
+        ({"watch": (DATA.x_test, DATA.y_test - 100)}, "watch has 100 labels, of which one is -100"),
+    ],
+)
+def test_what_training_does_not_know_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        fitted("lenet", 16, **options)
+
+
+@pytest.mark.parametrize("changed", [{"lr": 0.05}, {"epochs": 8}, {"seed": 1}, {"batch_size": 30}])
+def test_no_training_goes_on_from_the_state_of_another(tmp_path, changed):
+    given = {"epochs": 4, "lr": 0.1, "batch_size": 20, "seed": 0}
+    with pytest.raises(KeyboardInterrupt):
+        fitted(checkpoint=Killed(tmp_path / "state", 1), **given)
+    with pytest.raises(ValueError, match=r"the checkpoint is of training with .* expected the same training"):
+        fitted(checkpoint=Checkpoint(tmp_path / "state"), **given | changed)
+
+
+def test_on_another_kind_of_device_training_starts_anew(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fitted(checkpoint=Killed(tmp_path / "state", 1), epochs=2)
+    kept = Checkpoint(tmp_path / "state")
+    kept.save({**kept.load(), "device": "cuda"})
+    assert same(fitted(checkpoint=kept, epochs=2), fitted(epochs=2))
+
+
 def test_a_damaged_checkpoint_is_told_and_training_starts_anew(tmp_path):
     checkpoint = Checkpoint(tmp_path / "state")
     checkpoint.save({"epoch": 3})
@@ -305,6 +337,17 @@ def test_cached_trains_once_for_the_same_settings(cache):
     cached({"a": 2}, train, code=CODE)
     assert len(calls) == 2
     assert [path.suffix for path in cache.rglob("*") if path.is_file()] == [".safetensors"] * 2  # no state is left
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_is_removed(cache):
+    settings, train = {"n": 1}, lambda checkpoint: {"w": torch.ones(2)}
+    cached(settings, train, code=CODE)
+    (path,) = cache.rglob("*.safetensors")
+    left = path.parent / f".writing-{path.stem}.checkpoint-abc"
+    path.unlink()
+    left.mkdir()
+    cached(settings, train, code=CODE)
+    assert not left.exists()
 
 
 def test_a_training_that_breaks_off_leaves_nothing(cache):

@@ -16,7 +16,7 @@ BLOCK = 4  # width and height of the squares of "cifar10-blocks"
 
 
 def noisy(x: Tensor, seed: int = 0) -> Tensor:
-    """Images of uint8 with Gaussian noise of a standard deviation of 32, clipped to 0…255."""
+    """Images of uint8 with Gaussian noise of standard deviation 32, clipped to 0…255; equal draws in equal calls."""
     draw = np.random.default_rng(seed).normal(0, NOISE, x.shape)
     return torch.from_numpy(np.clip(np.rint(x.numpy() + draw), 0, 255).astype(np.uint8))
 

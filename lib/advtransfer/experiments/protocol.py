@@ -239,6 +239,8 @@ def trained(config: ImageConfig, recipe: Recipe, data: ImageDataset) -> ImageMod
         label=f"{images.LABELS[recipe.architecture]}, {recipe.role}", **_shared(config),
     )  # fmt: skip
     settings = {**recipe._asdict(), "seeds": seeds, "data": data.digest, **_shared(config)}
+    if recipe.robust_eps:
+        settings["perturbed"] = [ROBUST_STEPS, ROBUST_STEP]
     return _kept(config, model, settings, fit, code=ROBUST_CODE if recipe.robust_eps else CODE)
 
 

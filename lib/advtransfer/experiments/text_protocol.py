@@ -20,7 +20,7 @@ from advtransfer.models.tokens import Tokens, load_tokenizer, tiny_tokenizer, to
 from advtransfer.records import storage, weights
 from advtransfer.records.configs import Config as BaseConfig
 from advtransfer.records.configs import Epsilon
-from advtransfer.records.provenance import device
+from advtransfer.records.provenance import device, digest
 from advtransfer.training.loop import Precision
 from advtransfer.training.text import fit_text
 
@@ -38,6 +38,8 @@ TWO = {"ag-two": ("ag", 2)}
 """Variants that keep only the first classes of a corpus, since the other corpora have two: (corpus, classes)."""
 CODE = ("advtransfer.training.text", "advtransfer.models.text")  # what trained weights depend on
 TINY = "tiny"
+READ = ("config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+"""The files of an encoder's folder that are read beside its weights."""
 
 RELEASED = {"mr": (1, 128, 32), "ag": (1, 128, 32), "ag-two": (1, 128, 32), "yelp": (2, 128, 32), "imdb": (3, 256, 32),
             "fake": (1, 256, 16)}  # fmt: skip
@@ -131,6 +133,8 @@ def files(config: TextConfig) -> dict[str, Path | None]:
     if config.encoder != TINY:
         place = encoders.locate(config.encoder)
         paths["encoder"] = encoders.weights_file(place) if place else None
+        if place and config.encoder not in encoders.of_texts():  # those have checksums
+            paths |= {f"encoder/{name}": place / name for name in READ if (place / name).is_file()}
     return paths
 
 
@@ -167,7 +171,9 @@ def language(config: TextConfig) -> Language:
             f"encoder is {config.encoder!r}; expected {', '.join(encoders.of_texts())}, {TINY}, the folder of a BERT "
             f"(config.json, vocab.txt and weights), or one of a model hub after: hf download {config.encoder}"
         )
-    return Language(load_tokenizer(folder), folder, storage.fingerprint(files(config)["encoder"]))
+    read = [path for name, path in files(config).items() if name.startswith("encoder") and path]
+    content = [storage.fingerprint(path) for path in read]
+    return Language(load_tokenizer(folder), folder, content[0] if len(content) == 1 else digest(content))
 
 
 def corpus(config: TextConfig, name: str) -> TextDataset:
@@ -246,7 +252,13 @@ def trained(config: TextConfig, spoken: Language, data: TextDataset, tokens: Rea
     """
     model = untrained(config.seed_of, spoken, data).to(device())
     epochs = sizes(config, data.name)[0]
-    return _kept(config, model, data, tokens, epochs, {"encoder": spoken.content, "role": "own"})
+    settings = {"encoder": spoken.content, "role": "own", "tokens": _digest(tokens)}
+    return _kept(config, model, data, tokens, epochs, settings)
+
+
+def _digest(tokens: Read) -> str:
+    """What training reads of a corpus: it depends on the tokenizer, too."""
+    return weights.content({"ids": tokens.train.ids, "labels": tokens.y_train})
 
 
 def transferred(
@@ -255,7 +267,7 @@ def transferred(
     """A copy of a source model with a new head, all of it fine-tuned on the target's training texts."""
     generator = torch.Generator().manual_seed(config.seed_of("new head", name))
     tuned = models.with_new_head(model, len(data.classes), generator)
-    settings = {"source": weights.content(model.state_dict()), "role": f"from {name}"}
+    settings = {"source": weights.content(model.state_dict()), "role": f"from {name}", "tokens": _digest(tokens)}
     return _kept(config, tuned, data, tokens, config.transfer_epochs, settings)
 
 

@@ -16,10 +16,10 @@ from advtransfer.experiments.text_protocol import Language, TextConfig
 from advtransfer.matching import evenly
 from advtransfer.models.text import TextClassifier, logits
 from advtransfer.models.tokens import tokenise
-from advtransfer.models.tree_autoencoder import TreeAutoencoder, plant
+from advtransfer.models.tree_autoencoder import Forest, TreeAutoencoder, plant
 from advtransfer.modes import evaluating
 from advtransfer.records import weights
-from advtransfer.records.provenance import device
+from advtransfer.records.provenance import device, digest
 from advtransfer.records.record import Arrays
 from advtransfer.text.sentence_attacks import attack_root
 from advtransfer.training.trees import fit_autoencoder, reconstructed
@@ -61,7 +61,7 @@ def attacked(
     )
     relations = Vocabulary.of(relation for tree in learnt for relation in tree.relations)
     forest = plant(number(asked, words, relations)).to(device())
-    model = _autoencoder(config, data, plant(number(learnt, words, relations)), len(words), len(relations))
+    model = _autoencoder(config, data, plant(number(learnt, words, relations)), words, relations)
     with evaluating(model):
         plain = model.decode(model.encode(forest), forest).argmax(1)
     length = config.sentence_words + 2
@@ -104,13 +104,16 @@ def _pieces(config: TextConfig, texts: Sequence[str]) -> list[str]:
     return [pieces[k] for k in order[: config.sentence_pieces].tolist()]
 
 
-def _autoencoder(config: TextConfig, data: TextDataset, forest, n_words: int, n_relations: int) -> TreeAutoencoder:
+def _autoencoder(
+    config: TextConfig, data: TextDataset, forest: Forest, words: Vocabulary, relations: Vocabulary
+) -> TreeAutoencoder:
     """The autoencoder trained on these sentences, from the cache if it is there."""
     own = config.seed_of("autoencoder")
-    model = TreeAutoencoder(n_words, n_relations, dropout=config.sentence_dropout, seed=own).to(device())
+    model = TreeAutoencoder(len(words), len(relations), dropout=config.sentence_dropout, seed=own).to(device())
     settings = {
-        "data": data.digest, "longest": config.sentence_words, "pieces": config.sentence_pieces, "words": n_words,
-        "relations": n_relations, "dropout": config.sentence_dropout, "epochs": config.sentence_epochs, "seed": own,
+        "data": data.digest, "longest": config.sentence_words, "pieces": config.sentence_pieces,
+        "words": digest([words.words, relations.words]), "forest": weights.content(forest._asdict()),
+        "dropout": config.sentence_dropout, "epochs": config.sentence_epochs, "seed": own,
     }  # fmt: skip
     fit = partial(fit_autoencoder, model, forest, epochs=config.sentence_epochs, seed=own)
     weights.restore(model, weights.cached(settings, lambda checkpoint: fit(checkpoint=checkpoint).last, code=CODE))

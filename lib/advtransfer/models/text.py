@@ -35,9 +35,11 @@ class TextClassifier(nn.Module):
 
     @classmethod
     def of(cls, model: BertForSequenceClassification) -> "TextClassifier":
-        """A classifier of the transformers library; encoder and head are shared with it, not copied."""
-        classifier = cls(model.bert, model.classifier.out_features).train(model.training)
-        classifier.head = model.classifier
+        """A classifier of the transformers library; encoder, dropout and head are shared with it, not copied."""
+        with initialised_by(None):  # the head that is drawn here is not kept
+            classifier = cls(model.bert, model.classifier.out_features)
+        classifier.dropout, classifier.head = model.dropout, model.classifier
+        classifier.training = model.training  # the shared parts keep their own modes
         return classifier
 
     def whole(self) -> BertForSequenceClassification:
@@ -47,7 +49,8 @@ class TextClassifier(nn.Module):
         with torch.device("meta"):  # without weights, for they are replaced
             model = BertForSequenceClassification(config)
         model.bert, model.dropout, model.classifier = self.encoder, self.dropout, self.head
-        return model.train(self.training)
+        model.training = self.training
+        return model
 
     @property
     def word_embeddings(self) -> Tensor:
@@ -173,6 +176,8 @@ def with_new_head(model: TextClassifier, num_classes: int, generator: torch.Gene
 def logits(model: TextClassifier, tokens: Tokens, *, batch_size: int = 64) -> Tensor:
     """Logits (N, classes) of texts, in the order of the texts, computed in eval mode on the model's device."""
     check_classifier(model)
+    if not len(tokens.ids):
+        return model.word_embeddings.new_zeros(0, model.head.out_features)
     device = model.word_embeddings.device
     with evaluating(model):
         batches = by_length(tokens.mask, batch_size)

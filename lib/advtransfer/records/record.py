@@ -118,6 +118,8 @@ def _plain(name: str, table: pd.DataFrame) -> pd.DataFrame:
         raise TypeError(f"table {name!r} has an index, which is not kept; expected table.reset_index()")
     if not all(isinstance(label, str) for label in table.columns) or not table.columns.is_unique:
         raise TypeError(f"table {name!r} has columns {list(table.columns)}; expected different names of type str")
+    if "" in table.columns or not len(table.columns):
+        raise TypeError(f"table {name!r} has columns {list(table.columns)}; expected at least one, each with a name")
     columns = {label: table[label].astype(_kind(name, table[label])) for label in table.columns}
     return pd.DataFrame(columns, index=pd.RangeIndex(len(table)))
 
@@ -126,7 +128,7 @@ def _kind(name: str, column: pd.Series) -> Literal["bool", "int64", "float64", "
     kinds = pd.api.types
     if kinds.is_bool_dtype(column):
         return "bool"
-    if kinds.is_integer_dtype(column):
+    if kinds.is_integer_dtype(column) and (column <= 2**63 - 1).all():
         return "int64"
     if kinds.is_float_dtype(column):
         return "float64"
@@ -144,6 +146,8 @@ def _kinds(table: pd.DataFrame) -> dict[str, str]:
 
 def _numeric(name: str, array: Any) -> np.ndarray:
     array = np.asarray(array)
+    if name == "file":  # which numpy.savez takes for an argument of its own
+        raise TypeError("an array is named 'file'; expected another name")
     if array.dtype.kind not in "biufcSU":
         raise TypeError(f"array {name!r} holds {array.dtype}; expected numbers, bools or text")
     return array

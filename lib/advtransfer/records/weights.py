@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +31,7 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            return torch.load(self.path, weights_only=True)
+            return torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file can raise any exception
             storage.tell(f"{self.path} is damaged ({type(error).__name__}): training from the start")
             return None
@@ -76,6 +77,8 @@ def cached(settings: dict[str, Any], train: Callable[[Checkpoint], Weights], *, 
             except (SafetensorError, OSError, ValueError) as error:
                 storage.tell(f"{path} is damaged ({error}): training it anew")
         checkpoint = Checkpoint(folder / f"{key}.checkpoint")
+        for left in folder.glob(f".writing-{checkpoint.path.name}-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         weights = {name: tensor.detach().contiguous().cpu() for name, tensor in train(checkpoint).items()}
         _write(path, save(weights, {CONTENT: content(weights)}))
         checkpoint.clear()

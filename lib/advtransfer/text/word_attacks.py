@@ -4,7 +4,7 @@ The model only ever sees sentences that can be written as text and read as the s
 """
 
 from numbers import Integral, Real
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from advtransfer.models.text import OnTexts, TextClassifier, check_classifier
 from advtransfer.models.tokens import Tokens, by_length, check_vocabulary, untokenise
 from advtransfer.modes import Model, evaluating
 from advtransfer.text.nearest import NearestSentence, reads_back
-from advtransfer.training.loop import Precision
+from advtransfer.training.loop import Precision, check_choice
 
 
 class WordAttack(NamedTuple):
@@ -256,8 +256,7 @@ def _check(
             raise TypeError(f"{name} is {value!r}; expected an integer")
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; expected a number above 0")
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision is {precision!r}; expected one of {', '.join(map(repr, get_args(Precision)))}")
+    check_choice("precision", precision, Precision)
     if max_changed is not None and not isinstance(max_changed, Real):
         raise TypeError(f"max_changed is {max_changed!r}; expected a number of tokens (int) or a share in (0, 1]")
     if max_changed is not None and not (0 < max_changed <= 1 if isinstance(max_changed, float) else max_changed >= 1):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advtransfer.modes import evaluating
-from advtransfer.training.loop import Checkpoint, Fit, Precision, descend, trained_alone
+from advtransfer.training.loop import Checkpoint, Fit, Precision, check_choice, descend, trained_alone
 
 Schedule = Literal["cosine", "one_cycle"]
 Perturb = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
@@ -57,7 +57,8 @@ def fit_classifier(
         Parameters of SGD; `lr` is the highest learning rate.
     schedule : {"cosine", "one_cycle"}
         ``"cosine"`` begins at `lr` and falls along half a cosine. ``"one_cycle"`` rises to `lr` in the first 3/10 of
-        all steps and then falls, with momentum moving the opposite way (Smith and Topin 2019; `OneCycleLR`).
+        all steps and then falls; momentum moves the opposite way, between 0.85 and 0.95, whatever `momentum` is (Smith
+        and Topin 2019; `OneCycleLR`).
     batch_size : int
         Images per step.
     augment : bool
@@ -97,6 +98,10 @@ def fit_classifier(
     TrainingError
         The loss is no longer finite; this is checked at the end of each epoch.
     """
+    check_choice("schedule", schedule, Schedule)
+    check_choice("precision", precision, Precision)
+    if min(epochs, batch_size) < 1:
+        raise ValueError(f"epochs is {epochs}, batch_size {batch_size}; expected at least 1")
     for name, images, labels in (("x", x, y), *([("watch", *watch)] if watch else [])):
         _check_images(name, images, labels)
     if len(x) < batch_size:
@@ -224,3 +229,7 @@ def _check_images(name: str, x: Tensor, y: Tensor) -> None:
         raise TypeError(f"{name} is {x.dtype} of shape {tuple(x.shape)}; expected uint8 images (N, C, H, W)")
     if y.dtype != torch.int64 or y.shape != x.shape[:1]:
         raise TypeError(f"{name}'s labels are {y.dtype} of shape {tuple(y.shape)}; expected int64 labels ({len(x)},)")
+    if not len(y) or y.min() < 0:
+        raise ValueError(
+            f"{name} has {len(y)} labels{f', of which one is {y.min()}' * bool(len(y))}; expected classes from 0"
+        )

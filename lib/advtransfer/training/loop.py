@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class Checkpoint(Protocol):
         """The state saved last, or None."""
 
     def save(self, state: dict[str, Any]) -> None:
-        """Save a state that consists of tensors, numbers and containers of these."""
+        """Save a state of tensors, numbers and containers of these. The tensors go on changing: copy or write them."""
 
 
 class Fit(NamedTuple):
@@ -68,7 +68,7 @@ def descend(
     epochs, batches : int
         Number of epochs, and number of losses per epoch.
     lr : float
-        The learning rate, which is only used in the message of an error.
+        The highest learning rate, for messages and to know a checkpoint of other training.
     seed : int
         Seed of the generator.
     label : str
@@ -76,18 +76,22 @@ def descend(
     measure : callable, optional
         Returns an accuracy; called after each epoch.
     checkpoint : Checkpoint, optional
-        Keeps the state after each epoch. If it already has one, training continues from there, to the same result.
+        Keeps the state after each epoch. If it already has one, training continues from there, to the same result; but
+        from the start if it was made on another kind of device, whose random numbers cannot be continued.
 
     Raises
     ------
+    ValueError
+        The checkpoint is of training with another number of epochs or batches, learning rate or seed.
     TrainingError
         The losses of an epoch have no finite sum; this is checked at the end of each epoch.
     """
     device = next(model.parameters()).device
+    asked = {"epochs": epochs, "batches": batches, "lr": lr, "seed": seed}
     generator = torch.Generator().manual_seed(seed)  # on the CPU, so that it is the same for every device
     parts: dict[str, Any] = {"model": model, "optimiser": optimiser, **({"schedule": schedule} if schedule else {})}
     with progress(epochs * batches, label) as bar:
-        best, accuracy = _resumed(checkpoint, parts, generator, device)
+        best, accuracy = _resumed(checkpoint, asked, parts, generator, device)
         bar.update(len(accuracy) * batches)
         for epoch in range(len(accuracy) + 1, epochs + 1):
             total = torch.zeros((), device=device)  # summed on the device, and read once per epoch
@@ -108,7 +112,7 @@ def descend(
             if measure and accuracy[-1] > max(accuracy[:-1], default=-1.0):
                 best = weights_of(model)
             if checkpoint and epoch < epochs:
-                checkpoint.save(_state_of(parts, generator, device, best, accuracy))
+                checkpoint.save({"asked": asked, **_state_of(parts, generator, device, best, accuracy)})
     last = weights_of(model)
     return Fit(last, best if measure else last, torch.tensor(accuracy if measure else [], dtype=torch.float64))
 
@@ -123,6 +127,7 @@ def _state_of(
     return {
         **{name: part.state_dict() for name, part in parts.items()},
         "order_and_shifts": generator.get_state(),
+        "device": device.type,
         "layers": torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state(),
         "best": best,
         "accuracy": accuracy,
@@ -130,12 +135,19 @@ def _state_of(
 
 
 def _resumed(
-    checkpoint: Checkpoint | None, parts: dict[str, Any], generator: torch.Generator, device: torch.device
-) -> tuple[Weights, list[float]]:
+    checkpoint: Checkpoint | None, asked: dict[str, Any], parts: dict[str, Any], generator: torch.Generator,
+    device: torch.device,
+) -> tuple[Weights, list[float]]:  # fmt: skip
     """Restore the saved state, if there is one; return its best weights, and the accuracies of the epochs done."""
     state = checkpoint.load() if checkpoint else None
-    if state is None:
+    if state is None or state.get("device") != device.type:
         return {}, []
+    if differing := [name for name, value in asked.items() if state["asked"][name] != value]:
+        name = differing[0]
+        raise ValueError(
+            f"the checkpoint is of training with {name} = {state['asked'][name]}, and now {name} = {asked[name]}; "
+            "expected the same training, or another checkpoint"
+        )
     for name, part in parts.items():
         part.load_state_dict(state[name])
     generator.set_state(state["order_and_shifts"])
@@ -144,6 +156,12 @@ def _resumed(
     else:
         torch.set_rng_state(state["layers"])
     return state["best"], list(state["accuracy"])
+
+
+def check_choice(name: str, value: str, kind: Any) -> None:
+    """Raise a ValueError unless `value` is one of those that a literal type lists."""
+    if value not in get_args(kind):
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, get_args(kind)))}")
 
 
 def weights_of(model: nn.Module) -> Weights:
@@ -187,7 +205,10 @@ def trained_alone(
             torch.inference_mode(False),
             torch.enable_grad(),
         ):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all GPUs
+            if device.type == "cuda":
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
             yield trained
     finally:
         for parameter, required in before:

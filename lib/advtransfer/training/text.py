@@ -11,7 +11,7 @@ from transformers import BertModel, get_linear_schedule_with_warmup
 
 from advtransfer.models.text import TextClassifier, logits
 from advtransfer.models.tokens import Tokens
-from advtransfer.training.loop import Checkpoint, Fit, Precision, descend, trained_alone
+from advtransfer.training.loop import Checkpoint, Fit, Precision, check_choice, descend, trained_alone
 
 WINDOW = 16  # number of batches within which texts are sorted by length
 
@@ -82,6 +82,7 @@ def fit_text(
     if min(epochs, batch_size) < 1 or not 0 <= warmup <= 1:
         given = f"epochs is {epochs}, batch_size {batch_size}, warmup {warmup}"
         raise ValueError(f"{given}; expected at least 1 for the first two and a share in [0, 1]")
+    check_choice("precision", precision, Precision)
     classes = model.head.out_features
     for name, (texts, y) in {"tokens": (tokens, labels), **({"watch": watch} if watch else {})}.items():
         _check_labels(name, len(texts.ids), y, classes)
