@@ -177,7 +177,7 @@ def test_what_has_no_per_sample_data_cannot_be_published(toys, tmp_path):
 
     with pytest.raises(RecordError, match=r"toys.echo has no derive\(config, arrays\)"):
         publish(echo.run(echo.Config()), "echo-seed0", results=tmp_path / "results")
-    with pytest.raises(ValueError, match=r"name is '\.\./x'; expected letters"):
+    with pytest.raises(ValueError, match=r"name is '\.\./x'; expected a letter"):
         publish(echo.run(echo.Config()), "../x", results=tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
