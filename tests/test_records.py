@@ -60,14 +60,19 @@ def test_arrays_survive_and_count_in_the_digest(tmp_path):
         (pd.DataFrame({"a": [1]}, index=["x"]), "reset_index"),
         (pd.DataFrame({0: [1]}), "expected different names of type str"),
         (pd.DataFrame({"a": ["x", None]}), "without missing values"),
-        (pd.DataFrame(), "expected at least one, each with a name"),
-        (pd.DataFrame({"": [1]}), "expected at least one, each with a name"),
+        (pd.DataFrame({"": [1]}), "expected each with a name"),
         (pd.DataFrame({"a": np.array([2**63], np.uint64)}), "column 'a': uint64; expected bool, int, float or str"),
     ],
 )
 def test_what_a_table_cannot_keep_is_refused(table, message):
     with pytest.raises(TypeError, match=message):
         Record("echo", {}, {"table": table}, {}, {})
+
+
+def test_a_table_without_columns_survives(tmp_path):
+    record = Record("echo", {}, {"nothing": pd.DataFrame()}, {}, {})
+    record.save(tmp_path / "r")
+    assert Record.load(tmp_path / "r").digest == record.digest
 
 
 def test_an_array_that_numpy_cannot_name_is_refused():

@@ -118,8 +118,8 @@ def _plain(name: str, table: pd.DataFrame) -> pd.DataFrame:
         raise TypeError(f"table {name!r} has an index, which is not kept; expected table.reset_index()")
     if not all(isinstance(label, str) for label in table.columns) or not table.columns.is_unique:
         raise TypeError(f"table {name!r} has columns {list(table.columns)}; expected different names of type str")
-    if "" in table.columns or not len(table.columns):
-        raise TypeError(f"table {name!r} has columns {list(table.columns)}; expected at least one, each with a name")
+    if "" in table.columns:
+        raise TypeError(f"table {name!r} has columns {list(table.columns)}; expected each with a name")
     columns = {label: table[label].astype(_kind(name, table[label])) for label in table.columns}
     return pd.DataFrame(columns, index=pd.RangeIndex(len(table)))
 
@@ -192,6 +192,8 @@ def _broken(path: Path, error: Exception) -> RecordError:
 
 def from_csv(source: Path | IO[bytes], kinds: Mapping[str, str]) -> pd.DataFrame:
     """Read a table of a record without loss; `kinds` holds the types of its columns."""
+    if not kinds:
+        return pd.DataFrame(index=pd.RangeIndex(0))
     # Floats are read as text and converted by Python, which is exact whatever pandas does by default.
     read: dict[Any, Any] = {label: "str" if kind in ("float64", "str") else kind for label, kind in kinds.items()}
     table = pd.read_csv(source, dtype=read, keep_default_na=False, skip_blank_lines=False)

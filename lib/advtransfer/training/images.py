@@ -229,7 +229,7 @@ def _check_images(name: str, x: Tensor, y: Tensor) -> None:
         raise TypeError(f"{name} is {x.dtype} of shape {tuple(x.shape)}; expected uint8 images (N, C, H, W)")
     if y.dtype != torch.int64 or y.shape != x.shape[:1]:
         raise TypeError(f"{name}'s labels are {y.dtype} of shape {tuple(y.shape)}; expected int64 labels ({len(x)},)")
-    if not len(y) or y.min() < 0:
-        raise ValueError(
-            f"{name} has {len(y)} labels{f', of which one is {y.min()}' * bool(len(y))}; expected classes from 0"
-        )
+    if not len(y):
+        raise ValueError(f"{name} has 0 labels; expected at least one")
+    if y.min() < 0:
+        raise ValueError(f"{name} has {len(y)} labels, of which one is {y.min()}; expected classes from 0")
