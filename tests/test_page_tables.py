@@ -18,10 +18,22 @@ from matplotlib.figure import Figure
 
 from advtransfer.experiments import ablations, conclusions, similarity, text, vision
 from advtransfer.pages import cifar_to_stl as page
-from advtransfer.pages import comparison, drawings, example_texts, layout, nlp_tables, plots, runs, tables, verdicts
+from advtransfer.pages import (
+    comparison,
+    drawings,
+    example_texts,
+    layout,
+    nlp_spread,
+    nlp_tables,
+    plots,
+    runs,
+    tables,
+    verdicts,
+)
 from advtransfer.pages.verdicts import Finding
 from advtransfer.records.published import RESULTS, Published, published
 from advtransfer.records.record import RecordError
+from advtransfer.statistics import cochran_q
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = {"cifar_to_stl": vision, "similarity": similarity, "ablations": ablations, "nlp": text}
@@ -186,6 +198,36 @@ def test_no_interval_of_a_table_of_texts_holds_impossible_values():
         assert len(found) > 5
         assert not found["low"].str.startswith("−").any()  # neither α1 nor α2 nor α1∗α2 can be negative
     assert attacks["$\\alpha_2$, stored"].str.extract(r",\s([^\]]+)\]$").dropna().astype(float).max().item() <= 1
+
+
+def test_the_spread_of_the_sources_is_that_of_their_answers():
+    records = published("text")
+    rows = runs.read_summary("text", records)["spread"]
+    assert len(rows) == len(records)
+    for (_, row), record in zip(rows.iterrows(), records.values(), strict=True):
+        in_print = [name in ("mr", "yelp", "ag", "fake") for name in record.config["sources"]]
+        right = record.arrays["transfer_right"][in_print]
+        assert (row["least"], row["greatest"]) == pytest.approx((right.mean(1).min(), right.mean(1).max()))
+        assert row["test_texts"] == right.shape[1]
+        assert row["p"] == pytest.approx(cochran_q(right))
+
+
+@pytest.mark.parametrize(
+    ("p", "words"),
+    [
+        ([0.5], "50 test texts cannot tell them apart, so there is hardly anything to forecast"),
+        ([0.01], "they differ by more than the chance of the test texts in the one seed"),
+        ([0.01, 0.5], "they differ by more than the chance of the test texts in 1 of 2 seeds"),
+    ],
+)
+def test_where_sources_cannot_be_told_apart_the_page_says_so(p, words):
+    run = {"series": "a", "train_texts": 2000, "test_texts": 50, "least": 0.7, "greatest": 0.75, "T→S": 0.1, "S→T": 0.2}
+    rows = pd.DataFrame([{**run, "seed": seed, "p": each} for seed, each in enumerate(p)])
+    known = runs.Runs(text.Config.from_profile("quick"), None, {}, {"spread": rows})
+    assert nlp_spread.said(known) == (
+        f"**With 2,000 training texts of IMDB** these four end at 70.0 to 75.0% after transfer: {words}. "
+    )
+    assert list(nlp_spread.table(known)["run"]) == [f"a, seed {seed}" for seed in range(len(p))]
 
 
 def test_every_interval_of_a_table_from_five_points_or_fewer_is_marked():

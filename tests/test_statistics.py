@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from advtransfer import statistics
-from advtransfer.statistics import correlate
+from advtransfer.statistics import cochran_q, correlate
 from cases import refuses, seeds
 
 SCIPY = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
@@ -166,3 +166,28 @@ def test_half_the_width_of_students_interval_is_scipys(level):
     low, high = stats.t.interval(level or 0.95, 6, values.mean(axis=1), stats.sem(values, axis=1))
     np.testing.assert_allclose(found, (high - low) / 2, rtol=1e-12)
     assert np.isnan(statistics.half_width(0.0, 1))
+
+
+def test_cochran_q_of_two_models_is_mcnemars_test():
+    right = np.random.default_rng(0).random((2, 400)) < np.array([[0.8], [0.7]])
+    first, second = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
+    assert cochran_q(right) == pytest.approx(stats.chi2.sf((first - second) ** 2 / (first + second), 1), rel=1e-12)
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.03])
+def test_cochran_q_agrees_with_exchanging_the_models_within_each_sample(gain):
+    """Under the hypothesis the answers to one sample may be exchanged among the models."""
+    rng = np.random.default_rng(1)
+    hard = rng.random(2000)
+    right = (rng.random((4, 2000)) + np.array([[gain], [0], [0], [0]]) > 0.5 * hard).astype(float)
+    exchanged = stats.permutation_test(
+        tuple(right), lambda *models, axis: np.var([model.mean(axis) for model in models], axis=0),
+        permutation_type="samples", vectorized=True, n_resamples=4000, batch=200, alternative="greater", rng=rng,
+    ).pvalue  # fmt: skip
+    assert cochran_q(right) == pytest.approx(exchanged, abs=0.03)
+
+
+def test_cochran_q_of_models_that_agree_or_of_one_model():
+    assert cochran_q(np.ones((3, 5))) == 1
+    refuses("right has shape (1, 5)", lambda: cochran_q(np.ones((1, 5))))
+    refuses("of 0 and 1", lambda: cochran_q(np.full((2, 5), 0.5)))

@@ -1,4 +1,7 @@
-"""Correlations, together with what a reader needs to judge them: an interval, a permutation p-value and n."""
+"""Correlations, together with what a reader needs to judge them: an interval, a permutation p-value and n.
+
+Beside them, a test of whether models are right equally often on the same samples.
+"""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -91,6 +94,46 @@ def half_width(spread: ArrayLike, n: ArrayLike, level: float = 0.95) -> Floats:
     n = np.asarray(n, float)
     with np.errstate(invalid="ignore"):
         return np.asarray(stats.t.ppf((1 + level) / 2, n - 1) * np.asarray(spread, float) / np.sqrt(n))
+
+
+def cochran_q(right: ArrayLike) -> float:
+    """p-value of Cochran's Q test that K models are right equally often, asked about the same N samples.
+
+    Samples on which all models agree say nothing; the result is 1 where no others are left. The null distribution is χ²
+    with K - 1 degrees of freedom, which holds where many are left.
+
+    Parameters
+    ----------
+    right
+        Shape (K, N), K ≥ 2: whether model k is right on sample n.
+
+    Raises
+    ------
+    ValueError
+        Another shape, or values other than 0 and 1.
+
+    References
+    ----------
+    W. G. Cochran, "The comparison of percentages in matched samples", Biometrika 37, 1950.
+
+    Examples
+    --------
+    >>> agreed, lost = [1] * 80, [1] * 20
+    >>> cochran_q([agreed + lost, agreed + lost, agreed + [0] * 20]) < 0.001
+    True
+    """
+    table = np.asarray(right)
+    if table.ndim != 2 or len(table) < 2 or not np.isin(table, (0, 1)).all():
+        raise ValueError(
+            f"right has shape {table.shape}; expected (models, samples) of 0 and 1, for two models or more"
+        )
+    table, k = table.astype(float), len(table)
+    models, samples = table.sum(1), table.sum(0)
+    disagreement = k * table.sum() - (samples**2).sum()
+    if disagreement == 0:
+        return 1.0
+    q = (k - 1) * (k * (models**2).sum() - table.sum() ** 2) / disagreement
+    return float(stats.chi2.sf(q, k - 1))
 
 
 def _permutation_p(

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from advtransfer.datasets import DataUnavailable
 from advtransfer.experiments import conclusions, printed, text, text_protocol
 from advtransfer.experiments.evaluation import Direction
-from advtransfer.pages import comparison, evidence, nlp_tables, plots, sizes, tables, verdicts
+from advtransfer.pages import comparison, evidence, nlp_spread, nlp_tables, plots, sizes, tables, verdicts
 from advtransfer.pages.comparison import MISSING
+from advtransfer.pages.nlp_tables import IN_PRINT
 from advtransfer.pages.runs import HERE, STORED, Runs, read_summary
 from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
@@ -30,9 +31,6 @@ CLAIMS: dict[Direction, str] = {
 FEW = "too few sources"
 FORMS = {"alpha1": "mean, as defined", "alpha1_median": "median", "alpha1_ratio": "ratio of mean deviations"}
 """Three ways to sum up α1(x); the paper's is a mean of ratios, which one text with a small denominator can make."""
-IN_PRINT = ("MR", "Yelp", "AG", "Fake")
-"""The sources of the paper, over which its claim is judged."""
-
 
 SERIES = ("whole", "minilm")
 """The stored series; the page shows the first that is there."""
@@ -53,8 +51,10 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     """What follows from the printed tables and the stored runs alone.
 
     ``correlations``: accuracy after transfer with α1 and its two robust forms, over the sources of each table;
-    ``texts``: the loss with α1(x), over the texts of the first stored run, for the titles of figures 6 and 9.
+    ``texts``: the loss with α1(x), over the texts of the first stored run, for the titles of figures 6 and 9;
+    ``spread``: how far apart the sources are after transfer, in the runs of every series.
     """
+    spread = nlp_spread.spread(published)
     published = first_series(published, *SERIES)
     rows, correlations = rows_of(published), []
     for direction, view in product(nlp_tables.DIRECTIONS, text.VIEWS):
@@ -64,7 +64,7 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
         if len(own):
             means = over_seeds(own, ["label"], ["transfer_accuracy", *FORMS])
             correlations += _with_accuracy(means, direction, view, STORED)
-    summaries = {"correlations": pd.DataFrame(correlations)}
+    summaries = {"correlations": pd.DataFrame(correlations), "spread": spread}
     if published:
         first = next(iter(published.values()))
         summaries["texts"] = pd.concat(
@@ -88,12 +88,13 @@ def findings(runs: Runs) -> dict[str, Finding]:
 
 
 def answer(runs: Runs) -> str:
-    """What this page finds, in three sentences."""
+    """What this page finds, in a few sentences."""
     ours, texts = forecast(runs, *nlp_tables.DIRECTIONS), over_texts(runs)
     return (
         "T→S: the target model is attacked; S→T: the sources are. **Over the paper's four sources** accuracy after "
-        f"transfer rises with α1: {in_print(runs)}. **Over the same four of ours**: {ours.sized}. **Over single "
-        f"texts** the confidence should rise with α1(x): {texts} ({{doc}}`the numbers <nlp_attacks>`)."
+        f"transfer rises with α1: {in_print(runs)}. **Over the same four of ours**: {ours.sized}. "
+        f"{nlp_spread.said(runs)}**Over single texts** the confidence should rise with α1(x): {texts} "
+        "({doc}`the numbers <nlp_attacks>`)."
     )
 
 

@@ -23,6 +23,8 @@ DIRECTIONS: dict[Direction, str] = {
 PAPER = {"T→S": printed.table2, "S→T": printed.table4}
 SOURCES = [label for name, label in text_protocol.LABELS.items() if name != text_protocol.TARGET]
 """The rows of the tables, in their order; the paper has no "AG, two classes"."""
+IN_PRINT = ("MR", "Yelp", "AG", "Fake")
+"""The sources of the paper, over which its claim is judged."""
 AS_PRINTED = (
     comparison.ACCURACY,
     comparison.ALPHA1,

@@ -1,0 +1,83 @@
+"""How far apart the paper's four sources of text are after transfer: what each stored series has to forecast."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from advtransfer.experiments import conclusions
+from advtransfer.pages import tables
+from advtransfer.pages.nlp_tables import DIRECTIONS, IN_PRINT, under
+from advtransfer.pages.runs import Runs
+from advtransfer.pages.verdicts import SIGNIFICANT
+from advtransfer.records.published import series_of
+from advtransfer.records.record import Record
+from advtransfer.statistics import cochran_q
+
+
+def spread(records: Mapping[str, Record]) -> pd.DataFrame:
+    """For each stored run, the least and the greatest accuracy after transfer of the paper's sources.
+
+    ``p`` is that of `cochran_q`, of the hypothesis that these sources are right equally often on the same test texts;
+    ``T→S`` and ``S→T`` are Pearson's r of accuracy with α1 (the ratio of mean deviations) under the attack on words.
+    """
+    return pd.DataFrame([_row(series_of(name), record) for name, record in records.items()])
+
+
+def _row(series: str, record: Record) -> dict[str, Any]:
+    target = record.tables["models"].query("role == 'target'").iloc[0]
+    rows = {direction: under(record.tables["sources"], direction, "word") for direction in DIRECTIONS}
+    first = rows["T→S"]
+    kept = first["label"].isin(IN_PRINT).to_numpy()
+    accuracy = first["transfer_accuracy"][kept]
+    return {
+        "series": series,
+        "seed": record.config["seed"],
+        "train_texts": int(target["train_texts"]),
+        "test_texts": int(target["test_texts"]),
+        "least": accuracy.min(),
+        "greatest": accuracy.max(),
+        "p": cochran_q(record.arrays["transfer_right"][kept]),
+        **{
+            direction: conclusions.correlation(table["alpha1_ratio"][kept], accuracy, resamples=99).r
+            for direction, table in rows.items()
+        },
+    }
+
+
+def said(runs: Runs) -> str:
+    """Whether there is anything to forecast, a sentence for each stored series; empty where nothing is stored."""
+    rows = runs.summary.get("spread", pd.DataFrame())
+    return "".join(f"{_sentence(part)} " for _, part in rows.groupby("series", sort=False)) if len(rows) else ""
+
+
+def _sentence(rows: pd.DataFrame) -> str:
+    first, apart = rows.iloc[0], int((rows["p"] <= SIGNIFICANT).sum())
+    seeds = f"in {apart} of {len(rows)} seeds" if len(rows) > 1 else "in the one seed"
+    found = f"they differ by more than the chance of the test texts {seeds}"
+    if not apart:
+        found = f"{first['test_texts']:,} test texts cannot tell them apart, so there is hardly anything to forecast"
+    return (
+        f"**With {first['train_texts']:,} training texts of IMDB** these four end at {100 * rows['least'].min():.1f} "
+        f"to {100 * rows['greatest'].max():.1f}% after transfer: {found}."
+    )
+
+
+def table(runs: Runs) -> pd.DataFrame | None:
+    """The same in numbers: a row for each stored run."""
+    rows = runs.summary.get("spread")
+    if rows is None:
+        return None
+    return pd.DataFrame(
+        [
+            {
+                "run": f"{row['series']}, seed {row['seed']}",
+                "training texts": f"{row['train_texts']:,}",
+                "test texts": f"{row['test_texts']:,}",
+                "accuracy after transfer, %": f"{100 * row['least']:.1f} to {100 * row['greatest']:.1f}",
+                "p": tables.probability(row["p"]),
+                **{f"r, {direction}": tables.number(row[direction]) for direction in DIRECTIONS},
+            }
+            for _, row in rows.iterrows()
+        ]
+    )
