@@ -297,7 +297,13 @@ def test_what_training_does_not_know_is_refused(options, message):
         fitted("lenet", 16, **options)
 
 
-@pytest.mark.parametrize("changed", [{"lr": 0.05}, {"epochs": 8}, {"seed": 1}, {"batch_size": 30}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"lr": 0.05}, {"epochs": 8}, {"seed": 1}, {"batch_size": 30}, {"momentum": 0.5}, {"weight_decay": 0.0},
+        {"schedule": "one_cycle"},
+    ],
+)  # fmt: skip
 def test_no_training_goes_on_from_the_state_of_another(tmp_path, changed):
     given = {"epochs": 4, "lr": 0.1, "batch_size": 20, "seed": 0}
     with pytest.raises(KeyboardInterrupt):

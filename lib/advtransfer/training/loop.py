@@ -82,12 +82,13 @@ def descend(
     Raises
     ------
     ValueError
-        The checkpoint is of training with another number of epochs or batches, learning rate or seed.
+        The checkpoint is of training with another number of epochs or batches, seed, optimiser or schedule, or with
+        other parameters of the optimiser.
     TrainingError
         The losses of an epoch have no finite sum; this is checked at the end of each epoch.
     """
     device = next(model.parameters()).device
-    asked = {"epochs": epochs, "batches": batches, "lr": lr, "seed": seed}
+    asked = {"epochs": epochs, "batches": batches, "lr": lr, "seed": seed, **_settings(optimiser, schedule)}
     generator = torch.Generator().manual_seed(seed)  # on the CPU, so that it is the same for every device
     parts: dict[str, Any] = {"model": model, "optimiser": optimiser, **({"schedule": schedule} if schedule else {})}
     with progress(epochs * batches, label) as bar:
@@ -134,6 +135,18 @@ def _state_of(
     }
 
 
+def _settings(
+    optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler | None
+) -> dict[str, Any]:
+    """What optimiser and schedule were made with; how the step is computed, which differs by device, is left out."""
+    names = set(optimiser.defaults) - {"fused", "foreach", "capturable", "lr"}
+    return {
+        "optimiser": type(optimiser).__name__,
+        "schedule": type(schedule).__name__,
+        **{name: [group[name] for group in optimiser.param_groups] for name in sorted(names)},
+    }
+
+
 def _resumed(
     checkpoint: Checkpoint | None, asked: dict[str, Any], parts: dict[str, Any], generator: torch.Generator,
     device: torch.device,
@@ -142,7 +155,7 @@ def _resumed(
     state = checkpoint.load() if checkpoint else None
     if state is None or state.get("device") != device.type:
         return {}, []
-    if differing := [name for name, value in asked.items() if state["asked"][name] != value]:
+    if differing := [name for name, value in asked.items() if state["asked"].get(name) != value]:
         name = differing[0]
         raise ValueError(
             f"the checkpoint is of training with {name} = {state['asked'][name]}, and now {name} = {asked[name]}; "
