@@ -153,7 +153,7 @@ def test_the_wheel_has_its_data_and_says_which_runs_are_not_there(installed):
     assert all(name in listed for name in sources())
     script = """
 from advtransfer.experiments import printed
-print([len(getattr(printed, f'table{k}')()) for k in range(1, 6)], len(printed.known_accuracies()))
+print([len(printed.table(k)) for k in range(1, 6)], len(printed.known_accuracies()))
 from advtransfer.records.published import published
 print(dict(published('vision')))
 """

@@ -58,7 +58,8 @@ def bare(request, monkeypatch, tmp_path):
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path))
     experiment = EXPERIMENTS[request.param]
     config = experiment.Config.from_profile("quick")
-    return request.param, runs.Runs(config, None, Published(tmp_path), {})
+    nothing = Published(tmp_path)
+    return request.param, runs.Runs(config, None, nothing, runs.read_summary(name_of(experiment), nothing))
 
 
 @pytest.mark.parametrize("notebook", EXPERIMENTS)

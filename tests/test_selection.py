@@ -233,7 +233,7 @@ def test_texts_have_the_same_analysis_without_the_number_of_weights(pooled):
         assert "parameters" not in set(texts[name]["predictor"])
     record = Record("study", {}, tables | texts, {}, {})
     assert page.choice(page.of_texts(record)) == page.choice(record)
-    about = page.about(page.of_texts(record), "corpora", study.PLANNED_TEXTS)
+    about = page.about(page.of_texts(record), "corpora")
     assert about.startswith(f"{RECIPES} recipes (corpora: ")
     empty = study.of_texts(study.Config(), {})
     assert not page.about(page.of_texts(Record("study", {}, empty, {}, {})))

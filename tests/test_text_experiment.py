@@ -158,7 +158,7 @@ def test_a_checkpoint_of_a_hub_is_found_by_name_once_it_was_downloaded(kept, tmp
 
 
 def test_the_printed_tables():
-    for table, best in ((printed.table2(), "MR"), (printed.table4(), "Yelp")):
+    for table, best in ((printed.table(2), "MR"), (printed.table(4), "Yelp")):
         assert list(table["label"]) == ["MR", "Yelp", "AG", "Fake"]
         assert table.set_index("label")["alpha1"].idxmax() == best
 

@@ -408,7 +408,7 @@ def test_metric_columns_are_the_estimates_and_intervals():
 
 
 def test_printed_rows_and_their_correlation():
-    table = printed.table1()
+    table = printed.table(1)
     assert list(table["label"]) == list(images.LABELS.values())
     np.testing.assert_allclose(table["alpha2"] ** 2, table["alpha2_squared"])
     found = conclusions.correlation(table["alpha1"], table["transfer_accuracy"])

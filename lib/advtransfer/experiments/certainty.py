@@ -1,6 +1,7 @@
 """What the first attacks prove: the bounds of `certificates` on random networks, and the examples that attain them."""
 
 import math
+from functools import partial
 from itertools import permutations
 from typing import NamedTuple
 
@@ -9,10 +10,10 @@ import torch
 from torch import Tensor
 
 from advtransfer import certificates, matching
-from advtransfer.experiments.statements import Case, Statement, register_in
+from advtransfer.experiments.statements import Case, Statement, states
 
 STATEMENTS: list[Statement] = []
-_states = register_in(STATEMENTS)
+_states = partial(states, STATEMENTS)
 
 MIXTURES = (0.0, 0.1, 0.3, 1.0, 3.0)
 """How much of model b is mixed into a source that otherwise is an affine function of model a."""

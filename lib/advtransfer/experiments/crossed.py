@@ -7,7 +7,6 @@ that one is drawn and permuted.
 """
 
 import math
-from collections.abc import Iterator
 from itertools import permutations, product
 from typing import NamedTuple
 
@@ -109,11 +108,11 @@ class Difference(NamedTuple):
     high: float
 
 
-def difference(made: Design, a: Floats, b: Floats, y: Floats, *, resamples: int = 1999, seed: int = 0) -> Difference:
+def difference(made: Design, a: Floats, b: Floats, y: Floats, *, resamples: int = 1999) -> Difference:
     """By how much the correlation of a with y is larger than that of b with y; both see the same draws."""
     once = np.ones((1, len(y)))
     value = correlations(once, made, a, y) - correlations(once, made, b, y)
-    times = weights(made, resamples, seed)
+    times = weights(made, resamples, seed=0)
     return Difference(float(value[0]), *ends(correlations(times, made, a, y) - correlations(times, made, b, y)))
 
 
@@ -133,19 +132,13 @@ def _orders(made: Design, resamples: int, seed: int) -> tuple[Places, bool]:
     at[made.run, made.row, made.column] = np.arange(len(made.run))
     rows, columns = sizes[1:]
     every = math.factorial(rows) * math.factorial(columns) <= resamples
-    drawn = _all(rows, columns) if every else _some(rows, columns, resamples, seed)
-    return np.array([at[made.run, first[made.row], second[made.column]] for first, second in drawn]), every
-
-
-def _all(rows: int, columns: int) -> Iterator[tuple[Places, Places]]:
-    for a, b in product(permutations(range(rows)), permutations(range(columns))):
-        yield np.array(a), np.array(b)
-
-
-def _some(rows: int, columns: int, resamples: int, seed: int) -> Iterator[tuple[Places, Places]]:
     rng = np.random.default_rng(seed)
-    for _ in range(resamples):
-        yield rng.permutation(rows), rng.permutation(columns)
+    drawn = (
+        [(np.array(a), np.array(b)) for a, b in product(permutations(range(rows)), permutations(range(columns)))]
+        if every
+        else [(rng.permutation(rows), rng.permutation(columns)) for _ in range(resamples)]
+    )
+    return np.array([at[made.run, first[made.row], second[made.column]] for first, second in drawn]), every
 
 
 def _centred(values: Floats, times: Floats, group: Places) -> Floats:

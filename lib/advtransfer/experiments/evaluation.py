@@ -60,16 +60,32 @@ def measure(
     """
     tuned = [prepare(protocol.fine_tuned(config, model, name, data)) for name, model in sources.items()]
     transferred = torch.stack([logits(model, data.x_test) for model in tuned])  # (S, test images, classes)
+    return {
+        "transfer_right": (transferred.argmax(2) == data.y_test).numpy(),
+        "transfer_loss": torch.stack([F.cross_entropy(z, data.y_test, reduction="none") for z in transferred]).numpy(),
+        **attacked(config, target_model, sources, data, star(1 + len(sources)) if only_star else None),
+    }
+
+
+def attacked(
+    config: ImageConfig,
+    target_model: ImageModel,
+    sources: dict[str, ImageModel],
+    data: ImageDataset,
+    pairs: set[tuple[int, int]] | None = None,
+) -> Arrays:
+    """Deviations of the target model (position 0) and its sources under the attack on each, and their gradients.
+
+    The arrays are ``target_right``, ``index``, ``deviations`` (of `pairs`, else of all), ``gram`` and ``matched``.
+    """
     models = prepared(target_model, sources)
     target_right = logits(models[0], data.x_test).argmax(1) == data.y_test
     index = protocol.attackable(config, target_right, len(data.classes))
     x, matched = data.x_test[index], matching.evenly(len(index), config.gradients)
     return {
         "target_right": target_right.numpy(),
-        "transfer_right": (transferred.argmax(2) == data.y_test).numpy(),
-        "transfer_loss": torch.stack([F.cross_entropy(z, data.y_test, reduction="none") for z in transferred]).numpy(),
         "index": index.numpy(),
-        "deviations": deviations(models, x, protocol.attack_of(config), star(len(models)) if only_star else None),
+        "deviations": deviations(models, x, protocol.attack_of(config), pairs),
         "gram": gram(models, x[matched]),
         "matched": index[matched].numpy(),
     }
@@ -182,12 +198,9 @@ def triple(kept: np.ndarray, i: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def gram(models: Sequence[nn.Module], x: Tensor) -> np.ndarray:
     """`matching.gram` of the models' logits at uint8 images, averaged over passes that take few images each."""
-    total = None
-    for part in pixels(x).to(device()).split(BACKWARD):
-        product = len(part) * matching.gram([spectral.jacobian(model, part) for model in models]).cpu()
-        total = product if total is None else total + product
-    assert total is not None  # there are images
-    return (total / len(x)).numpy()
+    parts = pixels(x).to(device()).split(BACKWARD)
+    grams = [len(part) * matching.gram([spectral.jacobian(model, part) for model in models]).cpu() for part in parts]
+    return (torch.stack(grams).sum(0) / len(x)).numpy()
 
 
 def distances(gram: np.ndarray, models: int) -> np.ndarray:

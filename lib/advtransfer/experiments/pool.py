@@ -14,17 +14,6 @@ from advtransfer.experiments.protocol import SHORT
 from advtransfer.records.published import Published, rows_of, series_of
 from advtransfer.records.record import Record
 
-__all__ = [
-    "COLUMNS",
-    "IMAGES",
-    "PREDICTORS",
-    "complete",
-    "image_sources",
-    "series_of",
-    "subset_sources",
-    "text_sources",
-]
-
 PREDICTORS: dict[str, Literal[1, -1]] = {
     "source_accuracy": 1,
     "alpha1": 1,

@@ -12,30 +12,18 @@ from advtransfer.records import shipped
 PAPER = shipped.folder() / "paper"
 
 
-def table1() -> pd.DataFrame:
-    """Table 1: one row per architecture."""
-    return _rows("table1").rename(columns={"model": "label"})
-
-
-def table2() -> pd.DataFrame:
-    """Table 2: one row per source corpus, T→S."""
-    return _rows("table2").rename(columns={"model": "label"})
-
-
-def table3() -> pd.DataFrame:
-    """Table 3: one row per similarity in per cent."""
-    table = _rows("table3")
-    return table.assign(similarity=table["similarity"].str.rstrip("%").astype(int))
-
-
-def table4() -> pd.DataFrame:
-    """Table 4: one row per source corpus, S→T."""
-    return _rows("table4").rename(columns={"model": "label"})
-
-
-def table5() -> pd.DataFrame:
-    """Table 5: one row per attack and architecture."""
-    return _rows("table5").rename(columns={"model": "label"})
+def table(number: int) -> pd.DataFrame:
+    """Table 1 to 5: a row per model (``label``); Table 3 has a ``similarity`` in per cent, Table 5 an ``attack``."""
+    rows = pd.read_csv(PAPER / f"table{number}.csv").rename(columns={"model": "label"})
+    if number == 3:
+        rows["similarity"] = rows["similarity"].str.rstrip("%").astype(int)
+    return rows.assign(
+        transfer_accuracy=rows["knowledge_transfer"] / 100,
+        alpha2=np.sqrt(rows["alpha2"]),
+        alpha12=np.sqrt(rows["alpha12"]),
+        alpha2_squared=rows["alpha2"],
+        alpha12_squared=rows["alpha12"],
+    ).drop(columns="knowledge_transfer")
 
 
 def pearson(table: str, attack: str | None = None) -> float:
@@ -51,14 +39,3 @@ def known_accuracies() -> pd.DataFrame:
     """What others report for a source architecture on CIFAR-10: ``accuracy``, ``epochs``, ``source`` (a citation)."""
     table = pd.read_csv(PAPER.parent / "known_accuracies.csv")
     return table.assign(accuracy=table["accuracy"] / 100, label=table["architecture"].map(images.LABELS))
-
-
-def _rows(name: str) -> pd.DataFrame:
-    table = pd.read_csv(PAPER / f"{name}.csv")
-    return table.assign(
-        transfer_accuracy=table["knowledge_transfer"] / 100,
-        alpha2=np.sqrt(table["alpha2"]),
-        alpha12=np.sqrt(table["alpha12"]),
-        alpha2_squared=table["alpha2"],
-        alpha12_squared=table["alpha12"],
-    ).drop(columns="knowledge_transfer")

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from advtransfer.experiments import crossed
 from advtransfer.experiments.pool import PREDICTORS
 
-__all__ = ["choices", "error", "expected_best", "regret"]
-
 Floats = NDArray[np.float64]
 
 
@@ -21,10 +19,11 @@ def choices(images: pd.DataFrame, candidates: int, resamples: int) -> pd.DataFra
 
     ``regret`` is the accuracy that the best of `candidates` sources, drawn at random from a run, has more than the one
     with the best score among them; ``regret_all`` is the same with all sources of the run as candidates, and has no
-    interval, for the one best source jumps. ``error`` is the mean absolute error of a straight line in the predictor,
-    fitted to the other recipes of the run, at a recipe that it has not seen. ``more`` is the regret minus that of own
-    accuracy. Intervals (``_low``, ``_high``) draw whole architectures and whole ways of training. "chance" chooses at
-    random, and forecasts the mean. Runs with fewer than twice as many recipes as candidates are left out.
+    interval, because the best source changes abruptly from draw to draw. ``error`` is the mean absolute error of a
+    straight line in the predictor, fitted to the other recipes of the run, at a recipe that it has not seen. ``more``
+    is the regret minus that of own accuracy. Intervals (``_low``, ``_high``) draw whole architectures and whole ways
+    of training. "chance" chooses at random, and forecasts the mean. Runs with fewer than twice as many recipes as
+    candidates are left out.
     """
     found = []
     for domain, part in images.groupby("domain", sort=False):

@@ -1,16 +1,17 @@
 """What the derivations say in addition to the paper's statements, measured in the same way as in `statements`."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from advtransfer import intervals, matching, metrics, spectral
-from advtransfer.experiments.statements import Case, Statement, register_in
+from advtransfer import certificates, intervals, matching, metrics, spectral
+from advtransfer.experiments.statements import Case, Statement, states
 
 STATEMENTS: list[Statement] = []
-_states = register_in(STATEMENTS)
+_states = partial(states, STATEMENTS)
 
 
 def _invertible(case: Case, size: int) -> Tensor:
@@ -101,20 +102,12 @@ def _way_back(case: Case) -> float:
     return matching.function_matching(f_t, f_s).distance / bound
 
 
-def _weighted(jac_a: Tensor, jac_b: Tensor) -> float:
-    """C_w of two models, from their Jacobians."""
-    first_a, first_b = (spectral.singular_attacks(jac, k=1) for jac in (jac_a, jac_b))
-    delta = first_a.delta[:, 0, :, None]
-    p1 = ((jac_a @ delta) @ (jac_b @ delta).mT).mean(0)
-    return (p1.norm() / (first_a.sigma.square().mean() * first_b.sigma.square().mean()).sqrt()).item()
-
-
 @_states("cw-range", "New", "C_w ≤ 1", "inequality")
 def _cw_range(case: Case) -> float:
-    return _weighted(case.a, case.b)
+    return certificates.first_attacks(case.a, case.b).combined
 
 
 @_states("cw-steepness", "New", "C_w = α1∗α2 where neither model's steepness varies")
 def _cw_is_combined(case: Case) -> float:
     a, b = (jac / spectral.singular_attacks(jac, k=1).sigma[:, :, None] for jac in (case.a, case.b))
-    return abs(_weighted(a, b) - metrics.from_jacobians(a, b).alpha12)
+    return abs(certificates.first_attacks(a, b).combined - metrics.from_jacobians(a, b).alpha12)

@@ -14,10 +14,10 @@ from scipy import stats
 from torch import Tensor
 
 from advtransfer import attacks, concentration, intervals, metrics, spectral
-from advtransfer.experiments.statements import Case, Statement, register_in
+from advtransfer.experiments.statements import Case, Statement, states
 
 STATEMENTS: list[Statement] = []
-_states = register_in(STATEMENTS)
+_states = partial(states, STATEMENTS)
 
 SIZE, DRAWS, FEW, CONFIDENCE = 50, 400, 100, 0.95
 HALF_WIDTHS = (0.1, 0.05, 0.02, 0.01)
@@ -44,9 +44,9 @@ def _quantile(errors: Tensor) -> float:
     return errors.quantile(CONFIDENCE).item()
 
 
-def allowed(repeats: int, confidence: float = CONFIDENCE) -> float:
+def allowed(repeats: int) -> float:
     """How many of `repeats` intervals may fail to hold the truth; more are unlikely if the interval is right."""
-    return float(stats.binom.ppf(1 - UNLIKELY, repeats, 1 - confidence))
+    return float(stats.binom.ppf(1 - UNLIKELY, repeats, 1 - CONFIDENCE))
 
 
 @_states(
@@ -188,16 +188,16 @@ def _missing_a_rare_value() -> float:
     return worst
 
 
-def least_samples(half_width: float, confidence: float = CONFIDENCE) -> int:
-    """The number of samples from which on the mean of signs is within `half_width` of zero with this confidence.
+def least_samples(half_width: float) -> int:
+    """The number of samples from which on the mean of signs is within `half_width` of zero with confidence 95%.
 
     No rule for α2 that holds for every pair of models can do with fewer (`rem-signs` of the book).
     """
-    most = concentration.needed_samples(half_width, confidence=confidence)
+    most = concentration.needed_samples(half_width, confidence=CONFIDENCE)
     n = np.arange(1, most + 1)
     # The mean of k signs +1 and n - k signs -1 is below -h if k < n (1 - h) / 2.
     outside = 2 * stats.binom.cdf(np.ceil(n * (1 - half_width) / 2 - 1e-9) - 1, n, 0.5)
-    return int(n[outside > 1 - confidence].max()) + 1
+    return int(n[outside > 1 - CONFIDENCE].max()) + 1
 
 
 def needed() -> pd.DataFrame:

@@ -7,7 +7,6 @@ correctly by a linear probe on the frozen features, and after fine-tuning all we
 """
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -18,13 +17,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from advtransfer import matching, ranking
-from advtransfer.datasets import ImageDataset, generated, load, store
+from advtransfer.datasets import ImageDataset, load, store
 from advtransfer.datasets.variants import VARIANTS, made_from, variant
 from advtransfer.experiments import evaluation, protocol
 from advtransfer.experiments.protocol import SHIFTED, Architecture, Domains, ImageConfig
 from advtransfer.models import images
 from advtransfer.models.images import ImageModel
-from advtransfer.prepare import prepare
 from advtransfer.ranking.truth import probe
 from advtransfer.records import storage
 from advtransfer.records.provenance import device
@@ -90,14 +88,14 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     for name, model in sources.items():
         measured = _measured(config, name, model, data.source, truth, few)
         arrays |= {f"{name}_{what}": array for what, array in measured.items()}
-    arrays |= _attacked(config, target_model, sources, truth)
+    pairs = {pair for j in range(1 + len(sources)) for pair in ((0, j), (j, 0), (j, j))}
+    arrays |= evaluation.attacked(config, target_model, sources, truth, pairs)
     return derive(config, arrays), arrays
 
 
 def _domains(config: Config) -> Domains:
     if config.target == "generated":
-        make = partial(generated, seed=config.seed, n_train=config.train_images, n_test=config.test_images)
-        return Domains(make(), make(shift=True))
+        return protocol.domains(config)
     source = protocol.drawn(config, load("cifar10", without=SHIFTED), train=config.train_images)
     return Domains(source, protocol.drawn(config, variant(config.target)))
 
@@ -168,21 +166,6 @@ def _fully_tuned(config: Config, name: str, model: ImageModel, data: ImageDatase
         seed=config.seed_of("full", name), label=f"{images.LABELS[name]}, all weights",
     )  # fmt: skip
     return tuned
-
-
-def _attacked(config: Config, target_model: ImageModel, sources: dict[str, ImageModel], data: ImageDataset) -> Arrays:
-    """Deviations of the target model (position 0) and its sources under the attack on each, and their gradients."""
-    models: list[nn.Module] = [prepare(model) for model in (target_model, *sources.values())]
-    target_right = evaluation.logits(models[0], data.x_test).argmax(1) == data.y_test
-    index = protocol.attackable(config, target_right, len(data.classes))
-    x, matched = data.x_test[index], matching.evenly(len(index), config.gradients)
-    pairs = {pair for j in range(len(models)) for pair in ((0, j), (j, 0), (j, j))}
-    return {
-        "target_right": target_right.numpy(),
-        "deviations": evaluation.deviations(models, x, protocol.attack_of(config), pairs),
-        "gram": evaluation.gram(models, x[matched]),
-        "matched": index[matched].numpy(),
-    }
 
 
 # From the arrays.

@@ -144,7 +144,7 @@ def derive(config: Config, arrays: Arrays) -> Tables:
         tables = evaluation.tables(about, own, "S→T")
         tables["correlations"] = conclusions.over_sources(tables["sources"], "here")
         parts.append({name: table.assign(domain=domain) for name, table in tables.items()})
-    paper = conclusions.over_sources(printed.table3(), "paper").assign(domain="paper")
+    paper = conclusions.over_sources(printed.table(3), "paper").assign(domain="paper")
     joined = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
     joined["sources"] = joined["sources"].sort_values(["domain", "similarity"], ignore_index=True)
     joined["correlations"] = pd.concat([joined["correlations"], paper], ignore_index=True)

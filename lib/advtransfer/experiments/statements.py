@@ -5,7 +5,7 @@ Each function takes a `Case`, two random networks at random points, and computes
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -28,23 +28,23 @@ class Statement(NamedTuple):
     """The largest number that counts as verified."""
 
 
-def register_in(statements: list[Statement]) -> Callable[..., Callable]:
-    """Make a decorator that appends a statement, measured by the decorated function, to a list."""
+Kind = Literal["equality", "inequality"]
 
-    def states(
-        key: str, where: str, form: str, kind: Literal["equality", "inequality"] = "equality", slack: float = 1e-10
-    ) -> Callable:
-        def register(measure: Callable[[Case], float]) -> Callable[[Case], float]:
-            statements.append(Statement(key, where, form, kind, measure, slack + (kind == "inequality")))
-            return measure
 
-        return register
+def states(
+    statements: list[Statement], key: str, where: str, form: str, kind: Kind = "equality", slack: float = 1e-10
+) -> Callable:
+    """Append a statement, measured by the decorated function, to a list."""
 
-    return states
+    def register(measure: Callable[[Case], float]) -> Callable[[Case], float]:
+        statements.append(Statement(key, where, form, kind, measure, slack + (kind == "inequality")))
+        return measure
+
+    return register
 
 
 STATEMENTS: list[Statement] = []
-_states = register_in(STATEMENTS)
+_states = partial(states, STATEMENTS)
 
 
 @dataclass

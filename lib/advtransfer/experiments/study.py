@@ -5,7 +5,6 @@ Everything is computed within a target and averaged over targets; intervals draw
 """
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -16,7 +15,6 @@ from pydantic import Field
 from scipy import stats
 
 from advtransfer import ranking
-from advtransfer.datasets.variants import VARIANTS
 from advtransfer.experiments.regret import expected_best
 from advtransfer.experiments.selection import SCORES
 from advtransfer.experiments.study_checks import checks
@@ -49,9 +47,6 @@ PREDICTORS: dict[str, Sign] = {
 AGAINST = ("alpha1", "source_accuracy")
 """The two with which every other one is compared in pairs."""
 TRUTHS = {"probe_accuracy": "linear probe", "full_accuracy": "fine-tuning of all weights"}
-PLANNED = {"series": ("slim", "unaugmented", "few", "robust", "brief", "sketch"), "target": VARIANTS}
-PLANNED_TEXTS = {"series": ("tuned", "brief", "few"), "target": ("imdb", "mr", "yelp", "ag", "fake")}
-"""The ways of training and the targets of the plan; what has been measured of it so far, the page says."""
 KINDS = ("selection", "selection_texts")
 """The experiments whose published records are pooled: images and texts, each by itself."""
 TARGETS_AT_LEAST, RECIPES_AT_LEAST = 2, 5
@@ -248,11 +243,8 @@ def holm(p: pd.Series) -> pd.Series:
     >>> holm(pd.Series([0.01, 0.04, 0.03])).round(3).tolist()
     [0.03, 0.06, 0.06]
     """
-    order = np.argsort(p.to_numpy())
-    stepped = np.maximum.accumulate(p.to_numpy()[order] * (len(p) - np.arange(len(p))))
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(stepped, 1)
-    return pd.Series(adjusted, index=p.index)
+    stepped = p.sort_values() * np.arange(len(p), 0, -1)
+    return stepped.cummax().clip(upper=1).reindex(p.index)
 
 
 # Controls.
@@ -300,11 +292,9 @@ def elsewhere() -> pd.DataFrame:
     accuracy = pd.read_csv(folder / "fine_tuned.csv").set_index("model")
     stated = pd.read_csv(folder / "weighted_tau.csv").set_index("estimator")
     places = accuracy.rank()
-    tau = partial(_weighted, places, accuracy)
-    blind = pd.DataFrame({str(name): [tau(str(name))] for name in accuracy}, index=["mean rank elsewhere"])
+    tau = {
+        name: stats.weightedtau(places.drop(columns=name).mean(axis=1), accuracy[name]).statistic for name in accuracy
+    }
+    blind = pd.DataFrame(tau, index=["mean rank elsewhere"])
     table = pd.concat([stated, blind]).rename_axis("estimator").reset_index()
     return table.melt("estimator", var_name="data_set", value_name="weighted")
-
-
-def _weighted(places: pd.DataFrame, accuracy: pd.DataFrame, name: str) -> float:
-    return float(stats.weightedtau(places.drop(columns=name).mean(axis=1), accuracy[name]).statistic)

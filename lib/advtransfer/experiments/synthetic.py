@@ -151,9 +151,10 @@ class Scan:
 
 
 ALONG, AMONG = "along t, for one V", "among V, at one t"
+RESAMPLES = 2000
 
 
-def agreement(sources: pd.DataFrame, transfer: pd.DataFrame, *, seed: int, resamples: int = 2000) -> pd.DataFrame:
+def agreement(sources: pd.DataFrame, transfer: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """How well each predictor ranks sources by their transfer loss (17): mean Spearman correlations.
 
     There are two questions of unequal difficulty. Along t, the scales of one direction V are ranked, and everything
@@ -163,7 +164,7 @@ def agreement(sources: pd.DataFrame, transfer: pd.DataFrame, *, seed: int, resam
     rng = np.random.default_rng(seed)
     inside = sources[(sources["t"] > 0) & (sources["t"] <= 1)]
     loss = inside.pivot_table(index="v", columns="t", values="transfer_loss").to_numpy()  # (V, T)
-    draws = rng.integers(len(loss), size=(resamples, len(loss)))
+    draws = rng.integers(len(loss), size=(RESAMPLES, len(loss)))
     rows = []
     for direction, predictor in product(("T→S", "S→T"), ("alpha1", "alpha2", "alpha12", "distance")):
         part = transfer[(transfer["direction"] == direction) & (transfer["level"] == 0)]
@@ -190,8 +191,8 @@ def agreement(sources: pd.DataFrame, transfer: pd.DataFrame, *, seed: int, resam
 
 
 def _among(value: np.ndarray, loss: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Mean over scales of the correlation among resampled directions, (resamples,)."""
-    return spearman_rows(value[draws].swapaxes(1, 2), loss[draws].swapaxes(1, 2)).mean(1)  # both (resamples, T, V)
+    """Mean over scales of the correlation among resampled directions, (RESAMPLES,)."""
+    return spearman_rows(value[draws].swapaxes(1, 2), loss[draws].swapaxes(1, 2)).mean(1)  # both (RESAMPLES, T, V)
 
 
 def _root_mean_square(rows: Tensor) -> float:

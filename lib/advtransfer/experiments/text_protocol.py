@@ -112,8 +112,7 @@ def needed(config: TextConfig) -> list[str]:
 
 def required(config: TextConfig) -> list[str]:
     """What must be in the data root, since nothing can be run without it: the target, a source, and the encoder."""
-    sources = corpora(config.model_copy(update={"sources": present(config)[:1] or config.sources[:1]}))
-    return [name for name in needed(config) if name in sources or name not in corpora(config)]
+    return needed(config.model_copy(update={"sources": present(config)[:1] or config.sources[:1]}))
 
 
 def present(config: TextConfig) -> tuple[Source, ...]:

@@ -116,7 +116,7 @@ def derive(config: Config, arrays: Arrays) -> Tables:
     about = about.rename(columns={name: f"source_{name}" for name in about.columns if name.startswith("accuracy")})
     tables = evaluation.tables(about, arrays, "T→S")
     here = conclusions.over_sources(tables["sources"], "here")
-    paper = conclusions.over_sources(printed.table1(), "paper")
+    paper = conclusions.over_sources(printed.table(1), "paper")
     return {"models": models, **tables, "correlations": pd.concat([here, paper], ignore_index=True)}
 
 

@@ -49,7 +49,7 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
             "attack": attack,
             **conclusions.correlation(part["alpha1"], part["transfer_accuracy"], resamples=499)._asdict(),
         }
-        for attack, part in printed.table5().groupby("attack", sort=False)
+        for attack, part in printed.table(5).groupby("attack", sort=False)
     ]
     return {"paper": pd.DataFrame(rows)}
 
@@ -67,7 +67,7 @@ def findings(runs: Runs) -> dict[str, Finding]:
 
 def in_print(runs: Runs) -> Finding:
     """What the paper's own rows of Table 5 say of its claim."""
-    paper = (runs.summary or summary({}))["paper"]
+    paper = runs.summary["paper"]
     judged = tuple(
         _judged(Correlation(*line[list(Correlation._fields)]), line["attack"], "paper") for _, line in paper.iterrows()
     )
@@ -190,7 +190,7 @@ def about_published(runs: Runs) -> str:
 
 def table5(runs: Runs, *quantities: Quantity) -> pd.DataFrame:
     """Columns of Table 5: paper, stored and this run."""
-    paper, by = printed.table5(), ["attack", "label"]
+    paper, by = printed.table(5), ["attack", "label"]
     columns = {"paper": paper}
     for where, rows in ((STORED, rows_of(runs.series("full"), "curves")), (HERE, _own(runs, "curves"))):
         if len(rows):
@@ -205,7 +205,7 @@ def claims(runs: Runs, study: str) -> pd.DataFrame:
     """The claim of Table 1 under each setting of a study, with a verdict, and the mean score over images."""
     rows = []
     if study == "table5":
-        for _, line in (runs.summary or summary({}))["paper"].iterrows():
+        for _, line in runs.summary["paper"].iterrows():
             score = Correlation(*(line[name] for name in Correlation._fields))
             verdict = _judged(score, line["attack"], "paper")
             rows.append(_row(line["attack"], verdict, printed.pearson("table5", line["attack"])))
@@ -298,7 +298,7 @@ def _choices(runs: Runs) -> tuple[pd.DataFrame, dict[str, float]]:
             rows.append({"panel": panel, "setting": shown, "whose": _whose(found), **_spread(found)})
     for setting, found in full[full["study"] == "table5"].groupby("setting", sort=False):
         rows.append({"panel": PRINTED, "setting": ATTACKS[str(setting)], "whose": _whose(found), **_spread(found)})
-    for _, line in (runs.summary or summary({}))["paper"].iterrows():
+    for _, line in runs.summary["paper"].iterrows():
         about = {"panel": PRINTED, "setting": ATTACKS[line["attack"]], "whose": "paper", "seeds": ()}
         rows.append({**about, **line[["r", "low", "high"]]})
     usual = narrow.query("study == 'protocol' and setting == @ablations.SWITCHES[0]")

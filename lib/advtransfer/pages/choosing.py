@@ -11,14 +11,10 @@ from advtransfer import ranking
 from advtransfer.datasets import DataUnavailable
 from advtransfer.experiments import choosing
 from advtransfer.pages import ranked, tables
+from advtransfer.pages.ranked import label
 from advtransfer.ranking.scoring import ALPHAS, SCORES, SMALLER_IS_BETTER
 from advtransfer.records.record import Record
 
-SYMBOLS = {
-    "alpha1": "α1, T→S", "alpha2": "α2, T→S", "alpha12": "α1∗α2, T→S", "back_alpha1": "α1, S→T",
-    "back_alpha2": "α2, S→T", "back_alpha12": "α1∗α2, S→T", "distance": "matching distance",
-    "own_accuracy": "own accuracy", "noise": "α1, T→S, of random noise", "probe": "cross-validated probe",
-}  # fmt: skip
 SHOWN = ("probe", "1-NN", "LogME", "H-score", "alpha1")
 """The scores of the first table; the others are in the one below."""
 DRAWN = ("probe", "1-NN", "LogME", "LEEP", "N-LEEP", "H-score", "alpha1", "back_alpha1", "alpha2")
@@ -35,11 +31,6 @@ def load(config: choosing.Config) -> Record | None:
         return choosing.run(config)
     except DataUnavailable:
         return None
-
-
-def label(score: str) -> str:
-    """The name of a score as a reader meets it."""
-    return SYMBOLS.get(score, score)
 
 
 def introduction(record: Record | None) -> str | None:
@@ -195,6 +186,7 @@ def table(record: Record | None) -> pd.DataFrame | str | None:
     if record is None:
         return None
     rows, scores = [], record.tables["scores"].set_index(["candidate", "score"])
+    groups = record.tables["ranks"].set_index(["candidate", "score"])["group"]
     shown = [name for name in SHOWN if name in set(record.tables["scores"]["score"])]
     for _, candidate in record.tables["candidates"].iterrows():
         row: dict[str, Any] = {"candidate": tables.escaped(candidate["candidate"])}
@@ -205,27 +197,21 @@ def table(record: Record | None) -> pd.DataFrame | str | None:
         for name in shown:
             found = scores.loc[(candidate["candidate"], name)]
             scale = 100 if name in ("probe", "1-NN") else 1
-            mark = " ★" if _group(record, candidate["candidate"], name) == 1 else ""
+            mark = " ★" if groups.get((candidate["candidate"], name)) == 1 else ""
             head = f"{label(name)}, %" if scale == 100 else label(name)
             row[head] = tables.number(scale * found["value"], 1 if scale == 100 else 2) + mark
         rows.append((-scores.loc[(candidate["candidate"], shown[0]), "value"] if shown else 0, row))
     return pd.DataFrame([row for _, row in sorted(rows, key=lambda each: each[0])])
 
 
-def _group(record: Record, candidate: str, score: str) -> int:
-    places = record.tables["ranks"]
-    found = places[(places["candidate"] == candidate) & (places["score"] == score)]["group"]
-    return int(found.iloc[0]) if len(found) else 0
-
-
 def ranks_figure(record: Record | None) -> Figure | None:
     """The rank of each candidate under nine of the scores, with intervals."""
-    return None if record is None else ranked.ranks(_only(record, "ranks", DRAWN), label)
+    return None if record is None else ranked.ranks(_only(record, "ranks", DRAWN))
 
 
 def floors_figure(record: Record | None) -> Figure | None:
     """How far nine of the scores are above their floor."""
-    return None if record is None else ranked.floors(_only(record, "scores", WITH_FLOOR), label)
+    return None if record is None else ranked.floors(_only(record, "scores", WITH_FLOOR))
 
 
 def _only(record: Record, table: str, scores: tuple[str, ...]) -> pd.DataFrame:
@@ -349,7 +335,7 @@ def costs(record: Record) -> pd.DataFrame:
 
 def regret_figure(record: Record | None) -> Figure | None:
     """Regret of each score against its seconds."""
-    return ranked.regret(costs(record), label) if record is not None and _is_judged(record) else None
+    return ranked.regret(costs(record)) if record is not None and _is_judged(record) else None
 
 
 def _width(record: Record) -> float:

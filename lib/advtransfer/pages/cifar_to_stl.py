@@ -39,10 +39,9 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     rows of the paper and over the means of each series.
     """
     everything = rows_of(published)
-    if len(everything):
-        everything = everything[everything["series"].isin(SERIES)].reset_index(drop=True)
-    correlations = [conclusions.over_sources(printed.table1(), "paper")]
-    for series, part in everything.groupby("series", sort=False) if len(everything) else ():
+    everything = everything[everything["series"].isin(SERIES)].reset_index(drop=True)
+    correlations = [conclusions.over_sources(printed.table(1), "paper")]
+    for series, part in everything.groupby("series", sort=False):
         means = over_seeds(part, ["label"], ["transfer_accuracy", "transfer_loss", *METRICS])
         correlations.append(conclusions.over_sources(means, str(series)))
     return {"sources": everything, "correlations": pd.concat(correlations, ignore_index=True)}
@@ -64,7 +63,7 @@ _METRIC_KEYS = {"cifar_pearson_table": "alpha1", "cifar_alpha2": "alpha2", "cifa
 
 def _published(runs: Runs, series: str = SERIES[0]) -> pd.DataFrame:
     """The source models of a stored series."""
-    everything = runs.summary.get("sources", pd.DataFrame({"series": []}))
+    everything = runs.summary["sources"]
     return everything[everything["series"] == series]
 
 
@@ -184,7 +183,7 @@ def against_known(runs: Runs) -> str | None:
 
 def table1(runs: Runs) -> pd.DataFrame:
     """Table 1 with the metrics as printed, squares included: paper, stored and this run."""
-    paper = printed.table1()
+    paper = printed.table(1)
     columns = {"paper, STL-10": paper}
     columns |= {head: comparison.means(_published(runs, series), ["label"]) for series, head in _domains(runs).items()}
     if runs.record:
@@ -194,7 +193,7 @@ def table1(runs: Runs) -> pd.DataFrame:
 
 def table1_as_defined(runs: Runs) -> pd.DataFrame:
     """Table 1 with the metrics as the paper defines them: no squares, and the noise taken off."""
-    paper = printed.table1()
+    paper = printed.table(1)
     columns = {"paper": paper}
     for series, head in _domains(runs).items():
         rows = comparison.noise_off(_published(runs, series))
@@ -284,7 +283,7 @@ def size(runs: Runs) -> str:
 
 def forecast(runs: Runs) -> Figure:
     """Accuracy after transfer against α1, one point per source model: paper, stored and this run."""
-    panels = {"Paper, STL-10": printed.table1()}
+    panels = {"Paper, STL-10": printed.table(1)}
     for series, head in _domains(runs).items():
         rows = range_over_seeds(_published(runs, series), ["label"], ["transfer_accuracy", "alpha1"])
         panels[head[0].upper() + head[1:]] = rows
@@ -295,11 +294,8 @@ def forecast(runs: Runs) -> Figure:
 
 def _correlations(runs: Runs) -> dict[str, pd.DataFrame]:
     """Correlations over source models by run: in the paper, over the stored rows, and in this run."""
-    stored = runs.summary.get("correlations")
-    if stored is None:
-        stored = conclusions.over_sources(printed.table1(), "paper")
     heads = {"paper": "paper"} | _domains(runs)
-    found = {heads[str(where)]: part for where, part in stored.groupby("where", sort=False)}
+    found = {heads[str(where)]: part for where, part in runs.summary["correlations"].groupby("where", sort=False)}
     if runs.record:
         found[HERE] = runs.record.tables["correlations"].query("where == 'here'")
     return found

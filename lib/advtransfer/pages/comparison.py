@@ -81,27 +81,22 @@ def side_by_side(
     by = list(keys.columns)
     indexed = {}
     for name, table in columns.items():
-        if len(table):
-            indexed[name] = table.set_index(by[0] if len(by) == 1 else by)
-            if not indexed[name].index.is_unique:
-                raise ValueError(f"the table {name!r} has a row twice; expected each {', '.join(by)} once")
-        else:
-            indexed[name] = table
+        indexed[name] = {tuple(row[column] for column in by): row for row in table.to_dict("records")}
+        if len(indexed[name]) < len(table):
+            raise ValueError(f"the table {name!r} has a row twice; expected each {', '.join(by)} once")
     found = []
     for quantity in quantities:
-        for key in keys.itertuples(index=False):
-            cells = {
-                name: _cell(table, key[0] if len(by) == 1 else tuple(key), quantity) for name, table in indexed.items()
-            }
+        for key in keys.itertuples(index=False, name=None):
+            cells = {name: _cell(rows.get(key, {}), quantity) for name, rows in indexed.items()}
             if set(cells.values()) != {MISSING}:
                 found.append({"": quantity.words, **dict(zip(by, key, strict=True)), **cells})
     return pd.DataFrame(found)
 
 
-def _cell(table: pd.DataFrame, key: Any, quantity: Quantity) -> str:
-    if quantity.column not in table or key not in table.index:
+def _cell(row: Mapping[Any, Any], quantity: Quantity) -> str:
+    if quantity.column not in row:
         return MISSING
-    row, name = table.loc[key], quantity.column
+    name = quantity.column
     low, high = quantity.possible
     if f"{name}_seeds" in row and (row[f"{name}_low"] < low or row[f"{name}_high"] > high):  # Student's knows no bounds
         single = ", ".join(tables.number(quantity.scale * value, quantity.digits) for value in row[f"{name}_seeds"])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from advtransfer import datasets, metrics
 from advtransfer.experiments import protocol, similarity, vision
-from advtransfer.experiments.protocol import Architecture, Recipe
+from advtransfer.experiments.protocol import Recipe
 from advtransfer.matching import evenly
 from advtransfer.models import images
 from advtransfer.pages import layout, tables
@@ -34,40 +34,40 @@ class Pair(NamedTuple):
     """The classes of the target model."""
 
 
-def pair(runs: Runs, source: Architecture = "resnet18", n: int = IMAGES) -> Pair:
-    """The trained target model of this run, one of its sources, and `n` test images of the target domain.
+def pair(runs: Runs) -> Pair:
+    """The trained target model of this run, its ResNet18, and some test images of the target domain.
 
     Where the images of the run are not here, small untrained networks and made-up images take their place.
     """
     if runs.record is None:
-        return _untrained(source, n)
+        return _untrained()
     config = runs.config
     data = vision.loaded(config)
-    first, second = protocol.target_recipe(config), protocol.source_recipe(config, source)
+    first, second = protocol.target_recipe(config), protocol.source_recipe(config, "resnet18")
     target, other = protocol.trained(config, first, data.target), protocol.trained(config, second, data.source)
     index = runs.record.arrays["index"]
-    x = data.target.x_test[index[evenly(len(index), n)]] / 255
+    x = data.target.x_test[index[evenly(len(index), IMAGES)]] / 255
     return Pair(prepare(target), prepare(other), x, (_name(first), _name(second)), data.target.classes)
 
 
-def similar(runs: Runs, animals: int = 4, n: int = IMAGES) -> Pair:
-    """The same for the page on similar domains: the first target domain, and the source that has learnt `animals`."""
+def similar(runs: Runs) -> Pair:
+    """The same for the page on similar domains: the first target domain, and the source that has learnt 4 animals."""
     if runs.record is None:
-        return _untrained("resnet18", n)
+        return _untrained()
     domain = runs.config.target_domains[0]
-    target, source, data = similarity.pair(runs.config, domain, animals)
+    target, source, data = similarity.pair(runs.config, domain, 4)
     index = runs.record.arrays[f"{domain}_index"]
-    x = data.x_test[index[evenly(len(index), n)]] / 255
-    names = f"ResNet18 of the {domain}", f"ResNet18 of {animals} animals"
+    x = data.x_test[index[evenly(len(index), IMAGES)]] / 255
+    names = f"ResNet18 of the {domain}", "ResNet18 of 4 animals"
     return Pair(prepare(target), prepare(source), x, names, data.classes)
 
 
-def _untrained(source: Architecture, n: int) -> Pair:
-    made = datasets.generated(seed=0, n_train=10, n_test=n)
+def _untrained() -> Pair:
+    made = datasets.generated(seed=0, n_train=10, n_test=IMAGES)
     target, other = (
-        images.build(name, width=16, generator=torch.Generator().manual_seed(0)) for name in ("alexnet", source)
+        images.build(name, width=16, generator=torch.Generator().manual_seed(0)) for name in ("alexnet", "resnet18")
     )
-    names = f"untrained {images.LABELS['alexnet']}", f"untrained {images.LABELS[source]}"
+    names = f"untrained {images.LABELS['alexnet']}", f"untrained {images.LABELS['resnet18']}"
     return Pair(prepare(target), prepare(other), made.x_test / 255, names, made.classes)
 
 

@@ -1,5 +1,6 @@
 """The page of the one question: does α forecast transfer? Over the stored source models, within runs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -67,9 +68,9 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_within": _over_images(record, "architecture", "alpha1"),
         "forecast_beyond": _over_images(record, "given accuracy", "alpha1"),
         "forecast_both": _over_images(record, "given both", "alpha1"),
-        "forecast_similar": _one(record, "similar domains", "run", "sources", "as in Table 3"),
-        "forecast_texts": _one(record, "texts", "other corpora", "sources", "MiniLM; five corpora, three ways"),
-        "forecast_texts_all": _one(record, "texts", "run", "sources", ""),
+        "forecast_similar": _one(record, "similar domains", "run", "as in Table 3"),
+        "forecast_texts": _one(record, "texts", "other corpora", "MiniLM; five corpora, three ways"),
+        "forecast_texts_all": _one(record, "texts", "run", ""),
         "forecast_elsewhere": elsewhere(record),
         "forecast_alpha2": _over_images(record, "run", "alpha2"),
         "forecast_distance_plain": _over_images(record, "run", "distance"),
@@ -86,7 +87,7 @@ def _by_target(record: Record, scope: str, predictor: str) -> dict[str, Verdict]
 
 
 def _over_images(record: Record, scope: str, predictor: str) -> Finding:
-    """The same as a finding."""
+    """These verdicts as a `Finding`."""
     judged = _by_target(record, scope, predictor)
     parts = [f"{target} {verdict.correlation}, {verdict.said}" for target, verdict in judged.items()]
     return Finding("; ".join(parts) or "no stored runs", tuple(judged.values()), _size(record))
@@ -95,7 +96,7 @@ def _over_images(record: Record, scope: str, predictor: str) -> Finding:
 def _size(record: Record) -> str:
     """How large the image sources are that are pooled."""
     images = _of_images(record)
-    made = [next(iter(published("vision").series(str(kind)).values())).config for kind in images["kind"].unique()]
+    made = list(_configs(images).values())
     if not made:
         return ""
     low, high = (pick(config["width"] for config in made) for pick in (min, max))
@@ -105,6 +106,12 @@ def _size(record: Record) -> str:
         f"{models} architectures in {ways} ways of training, ResNets of width {low} to {high}, {least} to {most} "
         f"epochs; {targets} targets"
     )
+
+
+def _configs(images: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
+    """The parameters of each way of training: those of the first stored run of its series."""
+    runs = published("vision")
+    return {str(kind): next(iter(runs.series(str(kind)).values())).config for kind in images["kind"].unique()}
 
 
 # The answer.
@@ -137,30 +144,30 @@ def elsewhere(record: Record) -> str:
     if _verdict(record, "similar domains", "run"):
         said.append(
             f"Over similar domains the rank correlation of α1 (T→S) with accuracy after transfer is "
-            f"{_counted(record, 'similar domains', 'run', 'sources')}; Table 3 attacks the sources instead (S→T)."
+            f"{_counted(record, 'similar domains', 'run')}; Table 3 attacks the sources instead (S→T)."
         )
     if _verdict(record, "texts", "other corpora"):
         said.append(
             f"Over text models that have not learnt the target's own corpus it is "
-            f"{_counted(record, 'texts', 'other corpora', 'sources')}; if those that have are added, "
-            f"{_counted(record, 'texts', 'run', 'sources')}."
+            f"{_counted(record, 'texts', 'other corpora')}; if those that have are added, "
+            f"{_counted(record, 'texts', 'run')}."
         )
     return " ".join(said)
 
 
-def _counted(record: Record, domain: str, scope: str, things: str) -> str:
+def _counted(record: Record, domain: str, scope: str) -> str:
     """The correlation with its verdict, and how many sources each of how many runs has."""
     row, found = _row(record, domain, scope), _verdict(record, domain, scope)
     if row is None or found is None:
         return "–"
-    size = f"{row['runs']} runs of {round(row['n'] / row['runs'])} {things}"
+    size = f"{row['runs']} runs of {round(row['n'] / row['runs'])} sources"
     return f"{found.cell}, p = {tables.probability(found.p)}, {size}: {found.said}"
 
 
-def _one(record: Record, domain: str, scope: str, things: str, size: str) -> Finding:
+def _one(record: Record, domain: str, scope: str, size: str) -> Finding:
     """The finding on α1 in one domain."""
     found = _verdict(record, domain, scope)
-    return Finding(_counted(record, domain, scope, things), (found,), size) if found else Finding("no stored runs")
+    return Finding(_counted(record, domain, scope), (found,), size) if found else Finding("no stored runs")
 
 
 def in_short(record: Record) -> str:
@@ -285,10 +292,10 @@ def points(record: Record) -> Figure:
 
 def recipes(record: Record) -> pd.DataFrame:
     """What the sources of each image series are, from the parameters of the runs."""
-    runs, rows = published("vision"), []
-    for kind, part in _of_images(record).groupby("kind", sort=False):
-        made = next(iter(runs.series(str(kind)).values()))
-        config = made.config
+    images, rows = _of_images(record), []
+    configs = _configs(images)
+    for kind, part in images.groupby("kind", sort=False):
+        config = configs[str(kind)]
         rows.append(
             {
                 "series": f"`{kind}`",
@@ -334,9 +341,7 @@ def about_sources(record: Record) -> str:
 
 def _attacks(images: pd.DataFrame) -> str:
     """The radius and the steps of the attacks on image models, for pixels from 0 to 1."""
-    runs = published("vision")
-    made = [next(iter(runs.series(str(kind)).values())).config for kind in images["kind"].unique()]
-    told = [f"ε = {config['eps']:g}, {config['attack_steps']} steps" for config in made]
+    told = [f"ε = {config['eps']:g}, {config['attack_steps']} steps" for config in _configs(images).values()]
     return "; ".join(dict.fromkeys(told))
 
 
@@ -345,20 +350,20 @@ def by_series(record: Record) -> pd.DataFrame:
     table, rows = record.tables["series"], []
     for series, part in table.groupby("series", sort=False):
         own, alpha1 = (part[part["predictor"] == name].iloc[0] for name in ("source_accuracy", "alpha1"))
-        cells = [
-            tables.interval(each["r"], each["low"], each["high"], n=each["rows"] * each["columns"])
-            for each in (own, alpha1)
-        ]
         rows.append(
             {
                 "series": TOGETHER.get(str(series), f"`{series}`"),
                 "own accuracy, %": f"{100 * own['low_accuracy']:.0f} to {100 * own['high_accuracy']:.0f}",
                 "n": own["n"],
-                "Spearman, own accuracy": cells[0],
-                r"Spearman, $\alpha_1$": cells[1],
+                "Spearman, own accuracy": _cell(own),
+                r"Spearman, $\alpha_1$": _cell(alpha1),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _cell(row: Mapping[Any, Any] | pd.Series) -> str:
+    return tables.interval(row["r"], row["low"], row["high"], n=row["rows"] * row["columns"])
 
 
 TOGETHER = {
@@ -372,7 +377,7 @@ def about_series(record: Record) -> str:
     """What the older series change, and what ranking all sources together does."""
     table = record.tables["series"].query("predictor == 'alpha1'").set_index("series")
     rows = [row for name in TOGETHER for row in table.loc[[name]].to_dict("records")]
-    said = [tables.interval(row["r"], row["low"], row["high"], n=row["rows"] * row["columns"]) for row in rows]
+    said = [_cell(row) for row in rows]
     return (
         f"Over all {rows[0]['n']} pairs of a stored source and a target, each within its run, the correlation with α1 "
         f"is {said[0]}. The older "
@@ -483,7 +488,7 @@ def _said(judged: dict[str, Verdict]) -> str:
 
 
 def _pair(judged: dict[str, Verdict]) -> str:
-    """The same without the names of the targets, which are in the sentence before."""
+    """The estimates with their intervals alone; the sentence before names the targets."""
     return " and ".join(verdict.cell for verdict in judged.values())
 
 

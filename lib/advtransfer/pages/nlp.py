@@ -59,7 +59,7 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     rows, correlations = rows_of(published), []
     for direction, view in product(nlp_tables.DIRECTIONS, text.VIEWS):
         if view == "word":
-            correlations += _with_accuracy(nlp_tables.PAPER[direction](), direction, view, "paper")
+            correlations += _with_accuracy(printed.table(nlp_tables.PAPER[direction]), direction, view, "paper")
         own = nlp_tables.under(rows, direction, view)
         if len(own):
             means = over_seeds(own, ["label"], ["transfer_accuracy", *FORMS])
@@ -113,7 +113,7 @@ def points(runs: Runs) -> Figure:
     panels = {}
     run, table = next(iter(nlp_tables.sources(runs).items()), ("", pd.DataFrame()))
     for direction in nlp_tables.DIRECTIONS:
-        panels[f"Paper, {direction}"] = nlp_tables.PAPER[direction]()
+        panels[f"Paper, {direction}"] = printed.table(nlp_tables.PAPER[direction])
         if run:
             rows = nlp_tables.under(table, direction, "word")
             rows = rows.drop(columns="alpha1").rename(columns={"alpha1_ratio": "alpha1"})  # one text can make the mean
@@ -229,7 +229,7 @@ def rule() -> str:
 
 def _correlations(runs: Runs) -> pd.DataFrame:
     """Correlations over the sources: those of paper and stored runs as they are stored, and those of this run."""
-    stored = (runs.summary or summary(runs.published))["correlations"]
+    stored = runs.summary["correlations"]
     if runs.record is None:
         return stored
     rows = runs.record.tables["sources"]
@@ -358,7 +358,7 @@ def control(runs: Runs) -> str | None:
 
 
 def order(runs: Runs) -> Finding:
-    """The same in one sentence; nobody has tested it."""
+    """The orders in one sentence; they have no test."""
     lines = _orders(runs)
     return Finding(". ".join(lines)) if lines else NOT_RUN
 

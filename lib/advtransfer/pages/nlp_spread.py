@@ -47,7 +47,7 @@ def _row(series: str, record: Record) -> dict[str, Any]:
 
 def said(runs: Runs) -> str:
     """Whether there is anything to forecast, a sentence for each stored series; empty where nothing is stored."""
-    rows = runs.summary.get("spread", pd.DataFrame())
+    rows = runs.summary["spread"]
     return "".join(f"{_sentence(part)} " for _, part in rows.groupby("series", sort=False)) if len(rows) else ""
 
 
@@ -65,8 +65,8 @@ def _sentence(rows: pd.DataFrame) -> str:
 
 def table(runs: Runs) -> pd.DataFrame | None:
     """The same in numbers: a row for each stored run."""
-    rows = runs.summary.get("spread")
-    if rows is None:
+    rows = runs.summary["spread"]
+    if rows.empty:
         return None
     return pd.DataFrame(
         [

@@ -20,7 +20,8 @@ DIRECTIONS: dict[Direction, str] = {
     "T→S": "Table 2: the target model is attacked (T→S)",
     "S→T": "Table 4: the sources are attacked (S→T)",
 }
-PAPER = {"T→S": printed.table2, "S→T": printed.table4}
+PAPER: dict[Direction, int] = {"T→S": 2, "S→T": 4}
+"""The number of the paper's table."""
 SOURCES = [label for name, label in text_protocol.LABELS.items() if name != text_protocol.TARGET]
 """The rows of the tables, in their order; the paper has no "AG, two classes"."""
 IN_PRINT = ("MR", "Yelp", "AG", "Fake")
@@ -170,7 +171,7 @@ def _some(n: int) -> list[int]:
 
 def as_printed(runs: Runs, direction: Direction) -> pd.DataFrame:
     """Table 2 (T→S) or 4 (S→T) with the metrics as printed, squares included: paper, stored and this run."""
-    paper = PAPER[direction]().rename(columns={"label": "source"})
+    paper = printed.table(PAPER[direction]).rename(columns={"label": "source"})
     return _side_by_side({"paper": paper, **_columns(runs, direction, "word", AS_PRINTED)}, AS_PRINTED)
 
 

@@ -1,7 +1,5 @@
 """Figures of a ranking: places with intervals, scores above their floor, and what a choice costs."""
 
-from collections.abc import Callable
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,8 +11,19 @@ from advtransfer.pages import layout
 from advtransfer.pages.layout import two_widths
 from advtransfer.pages.plots import COLOURS
 
-Label = Callable[[str], str]
+NAMES = {
+    "alpha1": "α1, T→S", "alpha2": "α2, T→S", "alpha12": "α1∗α2, T→S", "back_alpha1": "α1, S→T",
+    "back_alpha2": "α2, S→T", "back_alpha12": "α1∗α2, S→T", "distance": "matching distance",
+    "own_accuracy": "own accuracy", "source_accuracy": "own accuracy", "noise": "α1, T→S, of random noise",
+    "probe": "cross-validated probe", "parameters": "number of weights", "elsewhere": "mean rank on the other targets",
+}  # fmt: skip
+"""Scores as a reader meets them; every other one has its own name."""
 COLUMNS = 3  # panels side by side
+
+
+def label(score: str) -> str:
+    """The name of a score as a reader meets it."""
+    return NAMES.get(score.removesuffix("_unbiased"), score)
 
 
 def _colour(score: str) -> str:
@@ -30,7 +39,7 @@ def _panels(count: int, height: float, *, sharex: bool = False) -> tuple[Figure,
 
 
 @two_widths
-def ranks(table: pd.DataFrame, label: Label) -> Figure:
+def ranks(table: pd.DataFrame) -> Figure:
     """A panel per score, a row per candidate: its rank, with the interval over the draws.
 
     `table` is that of `advtransfer.ranking.ranks`. Filled points cannot be told from the best candidate.
@@ -57,7 +66,7 @@ def ranks(table: pd.DataFrame, label: Label) -> Figure:
 
 
 @two_widths
-def floors(table: pd.DataFrame, label: Label) -> Figure:
+def floors(table: pd.DataFrame) -> Figure:
     """A panel per score, a row per candidate: the score with its interval, and a grey mark for its floor.
 
     `table` is the attribute `scores` of a `Ranking`.
@@ -81,7 +90,7 @@ def floors(table: pd.DataFrame, label: Label) -> Figure:
 
 
 @two_widths
-def regret(table: pd.DataFrame, label: Label) -> Figure:
+def regret(table: pd.DataFrame) -> Figure:
     """What the choice by each score loses, and what the score costs; `table` has score, seconds and regret."""
     shown = table[table["seconds"] > 0].sort_values(["regret", "seconds"], ignore_index=True)
     figure, (panels,) = layout.panels(1, 2, size=(8.6, 0.28 * len(shown) + 1.0), narrow=2, sharey=True)
@@ -101,7 +110,7 @@ def regret(table: pd.DataFrame, label: Label) -> Figure:
 
 
 @two_widths
-def dots(table: pd.DataFrame, label: Label) -> Figure:
+def dots(table: pd.DataFrame) -> Figure:
     """The mean weighted τ of each predictor with its interval, one row per predictor, in the order given."""
     figure, ((panel,),) = layout.panels(size=(8.6, 0.3 * len(table) + 1.0))
     for y, (_, row) in enumerate(table.iterrows()):

@@ -69,7 +69,7 @@ def load(experiment: ModuleType, config: Any) -> Runs:
 
 
 def read_summary(experiment: str, records: Published, results: Path = RESULTS) -> Summary:
-    """The tables stored with the stored runs of an experiment; empty where no run is published.
+    """The tables stored with the stored runs of an experiment; where no run is published, those of the paper alone.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def read_summary(experiment: str, records: Published, results: Path = RESULTS) -
     """
     path = results / experiment / SUMMARY
     if not records:
-        return {}
+        return _page(experiment).summary(records)
     if not path.is_file():
         raise RecordError(f"{path} is missing; publish one of the records beside it again")
     stored = json.loads(path.read_text(encoding="utf-8"))
@@ -92,10 +92,13 @@ def read_summary(experiment: str, records: Published, results: Path = RESULTS) -
 def store_summary(experiment: str, results: Path = RESULTS) -> Path:
     """Compute what follows from the stored runs of an experiment alone, and store it beside them."""
     records = published(experiment, results)
-    page = importlib.import_module(f"advtransfer.pages.{SUMMARISED[experiment]}")
-    tables = {name: table.to_dict("records") for name, table in page.summary(records).items()}
+    tables = {name: table.to_dict("records") for name, table in _page(experiment).summary(records).items()}
     with storage.replacing(results / experiment / SUMMARY) as draft:
         about = {"records": records.digests(), "digest": digest(json.dumps(tables)), "tables": tables}
         text = json.dumps(about, indent=1, ensure_ascii=False)
         draft.write_text(text + "\n", encoding="utf-8")
     return results / experiment / SUMMARY
+
+
+def _page(experiment: str) -> Any:
+    return importlib.import_module(f"advtransfer.pages.{SUMMARISED[experiment]}")

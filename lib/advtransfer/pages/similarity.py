@@ -38,7 +38,7 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     for each series and domain over the means of the seeds.
     """
     everything = rows_of(published)
-    correlations = [conclusions.over_sources(printed.table3(), "paper")]
+    correlations = [conclusions.over_sources(printed.table(3), "paper")]
     for where, part in _parts(everything).items():
         means = over_seeds(part, ["similarity"], ["transfer_accuracy", *METRICS])
         correlations.append(conclusions.over_sources(means, where))
@@ -59,14 +59,15 @@ def _parts(everything: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def findings(runs: Runs) -> dict[str, Any]:
     """What other pages quote of this one."""
     by_domain = {domain: _judged(runs, _rises, domain) for domain in similarity.DOMAINS}
-    every = {f"{domain}, {where}": v for domain, part in by_domain.items() for where, v in part.items()}
+    asked = _questions(runs)
+    knowledge, attacks = (_listed(runs, asked.get(question, {})) for question in (KNOWLEDGE, ATTACKS))
     return {
         "similarity_in_print": paper(runs),
         **{f"similarity_{domain}": _listed(runs, part) for domain, part in by_domain.items()},
-        "similarity_both_targets": _listed(runs, every),
+        "similarity_both_targets": _listed(runs, asked.get(RISES, {})),
         "similarity_images": over_images(runs),
-        "similarity_knowledge": (knowledge := with_similarity(runs, "transfer_accuracy")),
-        "similarity_attacks": (attacks := with_similarity(runs, "alpha1")),
+        "similarity_knowledge": knowledge,
+        "similarity_attacks": attacks,
         "similarity_both": Finding(
             f"knowledge: {knowledge}. Attacks: {attacks}", (*knowledge.verdicts, *attacks.verdicts), knowledge.size
         ),
@@ -94,16 +95,6 @@ def paper(runs: Runs) -> Finding:
     )
     verdict = Verdict.of("accuracy after transfer rises with α1", score, "paper")
     return Finding(f"r = {verdict.correlation}, {verdict.said}", (verdict,), "STL-10, as printed")
-
-
-def with_similarity(runs: Runs, outcome: str) -> Finding:
-    """Whether accuracy after transfer, or α1, rises with the share of the target's classes that a source has learnt."""
-    judged = {
-        f"{domain}, {where}": verdict
-        for domain in similarity.DOMAINS
-        for where, verdict in _judged(runs, partial(_along, outcome=outcome), domain).items()
-    }
-    return _listed(runs, judged)
 
 
 def _along(runs: Runs, place: str, outcome: str) -> Verdict | None:
@@ -147,7 +138,7 @@ def size(runs: Runs) -> str:
 
 def _published(runs: Runs) -> pd.DataFrame:
     """All stored source models."""
-    return runs.summary.get("sources", pd.DataFrame({"series": []}))
+    return runs.summary["sources"]
 
 
 def _shown(runs: Runs) -> list[str]:
@@ -157,10 +148,7 @@ def _shown(runs: Runs) -> list[str]:
 
 def _correlations(runs: Runs) -> dict[str, pd.DataFrame]:
     """Correlations over the five sources: in the paper, and by domain over the stored rows and in this run."""
-    stored = runs.summary.get("correlations")
-    if stored is None:
-        stored = conclusions.over_sources(printed.table3(), "paper")
-    by_run = {str(where): part for where, part in stored.groupby("where", sort=False)}
+    by_run = {str(where): part for where, part in runs.summary["correlations"].groupby("where", sort=False)}
     if runs.record:
         own = runs.record.tables["correlations"].query("where == 'here'")
         by_run |= {f"{HERE}, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
@@ -245,10 +233,12 @@ def found(runs: Runs) -> pd.DataFrame:
 
 
 RISES = "accuracy rises with α1 (Pearson)"
+KNOWLEDGE = "accuracy rises with similarity (Spearman)"
+ATTACKS = "α1 rises with similarity (Spearman)"
 QUESTIONS: dict[str, Callable[[Runs, str], Verdict | None]] = {
     RISES: _rises,
-    "accuracy rises with similarity (Spearman)": partial(_along, outcome="transfer_accuracy"),
-    "α1 rises with similarity (Spearman)": partial(_along, outcome="alpha1"),
+    KNOWLEDGE: partial(_along, outcome="transfer_accuracy"),
+    ATTACKS: partial(_along, outcome="alpha1"),
 }
 
 
@@ -264,7 +254,7 @@ def _questions(runs: Runs) -> dict[str, dict[str, Verdict]]:
 
 def forecast(runs: Runs) -> Figure:
     """Accuracy after transfer against α1, one point per source: paper, and by domain stored, else this run."""
-    panels = {"Paper, as printed": printed.table3().assign(label=lambda rows: _shared(rows["similarity"]))}
+    panels = {"Paper, as printed": printed.table(3).assign(label=lambda rows: _shared(rows["similarity"]))}
     parts = _parts(_published(runs))
     if not parts and runs.record:
         own = runs.record.tables["sources"]
@@ -295,7 +285,7 @@ def table3_here(runs: Runs) -> pd.DataFrame | None:
 
 
 def _table3(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    paper = printed.table3()
+    paper = printed.table(3)
     table = comparison.side_by_side(paper[["similarity"]], {"paper": paper, **columns})
     return table.rename(columns={"similarity": "similarity, %"})
 

@@ -1,6 +1,5 @@
 """The page *Which score should you trust?*: every score over recipes and targets, with its paired differences."""
 
-from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,34 +8,24 @@ from matplotlib.figure import Figure
 
 from advtransfer.experiments import study, study_checks
 from advtransfer.experiments.selection import SCORES
+from advtransfer.experiments.text_protocol import LABELS
 from advtransfer.pages import evidence, ranked, tables
+from advtransfer.pages.ranked import label
 from advtransfer.pages.verdicts import SIGNIFICANT, Finding
 from advtransfer.records.record import Record
 
-NAMES = {
-    "source_accuracy": "own accuracy", "parameters": "number of weights", "elsewhere": "mean rank on the other targets",
-    "probe": "cross-validated probe", "alpha1": "α1, T→S", "alpha2_unbiased": "α2, T→S",
-    "alpha12_unbiased": "α1∗α2, T→S", "back_alpha1": "α1, S→T", "back_alpha2_unbiased": "α2, S→T",
-    "back_alpha12_unbiased": "α1∗α2, S→T", "distance": "matching distance",
-}  # fmt: skip
 TARGETS = {
     "tiny-imagenet-10": "Tiny ImageNet, ten classes", "tiny-vehicles": "Tiny ImageNet, vehicles",
     "tiny-animals": "Tiny ImageNet, animals", "cifar10-shift": "CIFAR-10, colour shift and blur",
     "cifar10-unseen": "CIFAR-10, unseen images", "cifar10-noise": "CIFAR-10, noise",
     "cifar10-blocks": "CIFAR-10, coarse blocks", "cifar10-negative": "CIFAR-10, negative",
 }  # fmt: skip
-CORPORA = {"imdb": "IMDB", "mr": "MR", "yelp": "Yelp", "ag": "AG", "fake": "Fake"}
 NOT_YET = "No measurement has been stored yet."
 
 
 def load(config: study.Config) -> Record:
     """The stored measurements, pooled."""
     return study.run(config)
-
-
-def label(name: str) -> str:
-    """The name of a predictor as a reader meets it."""
-    return NAMES.get(name, name)
 
 
 def findings(record: Record) -> dict[str, Any]:
@@ -65,7 +54,7 @@ def _main(record: Record, table: str, truth: str = "probe_accuracy") -> pd.DataF
     return found[found["truth"] == truth] if len(found) else found
 
 
-def about(record: Record, models: str = "architectures", plan: Mapping[str, Collection[str]] = study.PLANNED) -> str:
+def about(record: Record, models: str = "architectures") -> str:
     """How many recipes and targets there are; `models` says what the sources of one way of training differ in."""
     scores = _main(record, "scores")
     if scores.empty:
@@ -78,20 +67,6 @@ def about(record: Record, models: str = "architectures", plan: Mapping[str, Coll
         f"{trained['series'].nunique()}) on {row['targets']} targets. Own accuracy spans "
         f"{100 * trained['source_accuracy'].min():.0f} to {100 * trained['source_accuracy'].max():.0f}%, accuracy "
         f"after transfer {100 * trained['probe_accuracy'].min():.0f} to {100 * trained['probe_accuracy'].max():.0f}%."
-        f"{_still_to_do(trained, plan)}"
-    )
-
-
-def _still_to_do(trained: pd.DataFrame, plan: Mapping[str, Collection[str]]) -> str:
-    """What the plan asks for and is not measured yet; empty if all is."""
-    words = {"series": "ways of training", "target": "targets"}
-    done = {name: len(set(planned) & set(trained[name])) for name, planned in plan.items()}
-    if all(done[name] == len(planned) for name, planned in plan.items()):
-        return ""
-    said = [f"{done[name]} of {len(planned)} {words[name]}" for name, planned in plan.items()]
-    return (
-        f" **This is a part of the plan: {' and '.join(said)} have been measured so far.** Read the intervals, "
-        "not the order."
     )
 
 
@@ -176,7 +151,10 @@ def checked(record: Record) -> str | None:
     known = {str(name): part.set_index("predictor") for name, part in found.groupby("check", sort=False)}
     said = []
     if (part := known.get(study_checks.CROSSED)) is not None:
-        each = [f"{label(str(name))} {tables.estimate(row, 'weighted')}" for name, row in _with_ends(part).iterrows()]
+        each = [
+            f"{label(str(name))} {tables.interval(row['weighted'], row['low'], row['high'])}"
+            for name, row in part.iterrows()
+        ]
         said.append(
             "Recipes of one architecture, or corpus, are alike. If these, the ways of training and the targets are "
             f"drawn as wholes, the mean weighted τ is {', '.join(each)}."
@@ -190,10 +168,6 @@ def checked(record: Record) -> str | None:
         each = [f"{label(str(name))} {tables.number(row['weighted'])}" for name, row in part.iterrows()]
         said.append(f"Without the sources that have learnt the target's own corpus: {', '.join(each)}.")
     return "*Added after the results were seen:* " + " ".join(said)
-
-
-def _with_ends(part: pd.DataFrame) -> pd.DataFrame:
-    return part.rename(columns={"low": "weighted_low", "high": "weighted_high"})
 
 
 def answer(record: Record) -> str:
@@ -234,7 +208,7 @@ def _tau(known: pd.DataFrame, name: str) -> str:
 def figure(record: Record) -> Figure | None:
     """The mean weighted τ of every predictor, with intervals."""
     scores = _main(record, "scores")
-    return ranked.dots(scores.sort_values("weighted", ascending=False), label) if len(scores) else None
+    return ranked.dots(scores.sort_values("weighted", ascending=False)) if len(scores) else None
 
 
 def numbers(record: Record, truth: str = "probe_accuracy") -> pd.DataFrame | None:
@@ -293,7 +267,7 @@ def targets_figure(record: Record) -> Figure | None:
         return None
     table = found.set_index(["predictor", "target"])["weighted"].unstack()  # noqa: PD010 - nothing is aggregated
     order = _main(record, "scores").sort_values("weighted", ascending=False)["predictor"]
-    table = table.loc[order].rename(index=label, columns=TARGETS | CORPORA)
+    table = table.loc[order].rename(index=label, columns=TARGETS | LABELS)
     return ranked.grid(table, "weighted τ")
 
 

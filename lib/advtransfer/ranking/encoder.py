@@ -221,7 +221,10 @@ def _matrix(features: Any, rows: int, what: str) -> Tensor:
     return features
 
 
-def extracted(encoder: nn.Module, x: Tensor, *, batch_size: int = 50) -> tuple[Tensor, Tensor]:
+PASS = 50  # images per pass
+
+
+def extracted(encoder: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs (N, d) and features (N, k) of uint8 images (N, 3, h, w), on the CPU.
 
     Raises
@@ -231,7 +234,7 @@ def extracted(encoder: nn.Module, x: Tensor, *, batch_size: int = 50) -> tuple[T
     """
     there = next((parameter.device for parameter in encoder.parameters()), x.device)
     with evaluating(encoder):
-        parts = [encoder.both(part.to(there).float() / 255) for part in x.split(batch_size)]  # type: ignore[operator]
+        parts = [encoder.both(part.to(there).float() / 255) for part in x.split(PASS)]  # type: ignore[operator]
     outputs, features = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
     check_finite(outputs, features, "images")
     return outputs, features

@@ -189,7 +189,10 @@ def _last(x: Tensor, mask: Tensor) -> Tensor:
     return x[torch.arange(len(x), device=x.device), mask.sum(1) - 1]
 
 
-def extracted(encoder: TextEncoder, texts: Sequence[str], *, batch_size: int = 32) -> tuple[Tensor, Tensor]:
+PASS = 32  # texts per pass
+
+
+def extracted(encoder: TextEncoder, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Outputs (N, d) and features (N, k) of texts, in their order, on the CPU.
 
     Raises
@@ -199,7 +202,7 @@ def extracted(encoder: TextEncoder, texts: Sequence[str], *, batch_size: int = 3
     """
     there = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
     tokens = encoder.read(texts)
-    batches = by_length(tokens.mask, batch_size)
+    batches = by_length(tokens.mask, PASS)
     with evaluating(encoder):
         parts = [encoder.both(tokens.take(rows).to(there)) for rows in batches]
     order = torch.cat(batches).argsort()

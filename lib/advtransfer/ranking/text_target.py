@@ -139,7 +139,9 @@ class TextTarget(Aim):
             model, encoder.read(self.data.x_train), self.data.y_train, epochs=self.settings.full_epochs,
             seed=self.settings.seed_of("full"), batch_size=16, label="all weights",
         )  # fmt: skip
-        return self._predicted(net.encoder, net.head)
+        features = self.extract(net.encoder, None, "test")[1]
+        with evaluating(net.head):
+            return net.head(features.to(device())).argmax(1).cpu()
 
     def accuracy(self) -> float:
         """The share of the target's test texts that its model classifies correctly; NaN if it has other classes."""
@@ -147,11 +149,6 @@ class TextTarget(Aim):
         if not self.model.classifier or outputs.shape[1] != len(self.data.classes):
             return float("nan")
         return float((outputs.argmax(1) == self.data.y_test).double().mean())
-
-    def _predicted(self, encoder: TextEncoder, head: nn.Module) -> Tensor:
-        features = self.extract(encoder, None, "test")[1]
-        with evaluating(head):
-            return head(features.to(device())).argmax(1).cpu()
 
     def _attack(self, model: Model) -> Tensor:
         """PGD on the length of the deviation (equation 3) from the word embeddings as they are."""

@@ -70,12 +70,12 @@ def series_of(name: str) -> str:
 
 
 def rows_of(records: Mapping[str, Record], table: str = "sources") -> pd.DataFrame:
-    """One table of all records, with their series and seed, and for images their target; empty for none."""
+    """One table of all records, with their series and seed, and for images their target; no rows for none."""
     parts = []
     for name, record in records.items():
         part = record.tables[table].assign(series=series_of(name), seed=record.config["seed"])
         parts.append(part.assign(target=record.config["target"]) if "target" in record.config else part)
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"series": [], "seed": []})
 
 
 def publish(record: Record, name: str, *, samples: int = 400, results: Path = RESULTS) -> Path:

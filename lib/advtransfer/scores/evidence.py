@@ -103,12 +103,12 @@ def logme(features: Tensor, labels: Tensor) -> float:
     return _greatest(own, best - step, best + step).mean().item()
 
 
-def _greatest(function: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, steps: int = 32) -> Tensor:
+def _greatest(function: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
     """The maxima of C functions, each in its [low, high], by golden sections: 32 leave a millionth of the width."""
     golden = (math.sqrt(5) - 1) / 2
     left, right = high - golden * (high - low), low + golden * (high - low)
     at_left, at_right = function(left), function(right)
-    for _ in range(steps):
+    for _ in range(32):
         rises = at_left < at_right  # then the maximum is to the right of `left`
         low, high = torch.where(rises, left, low), torch.where(rises, high, right)
         new = torch.where(rises, low + golden * (high - low), high - golden * (high - low))
