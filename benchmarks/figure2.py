@@ -65,7 +65,7 @@ def measure(repeats: int, samples: int) -> list[dict[str, float | str]]:
     DataUnavailable
         The authors' released files are not in the data root.
     """
-    if not released.digests():
+    if not released.files():
         raise DataUnavailable(
             f"the authors' files are not in {released.folder()}; notebooks/synthetic.md says where they are from"
         )

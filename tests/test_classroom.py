@@ -225,15 +225,14 @@ def test_the_overview_puts_the_hardest_first_and_counts_mistakes():
 def test_what_cannot_be_done_is_told_in_a_line(arguments, told, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jail, "refusal", lambda *private: None)
     given = [argument.format(tmp=tmp_path) for argument in arguments]
-    sources = ["--sources", str(SOURCES)]
-    assert cli.main(["classroom", *given, *sources]) == 2
+    assert cli.main(["classroom", *given]) == 2
     assert told in capsys.readouterr().err
 
 
 def test_without_a_sandbox_nothing_is_graded_unless_asked_for(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     write(stubbed("5-project"), tmp_path / "5-project" / "submitted" / "ada.ipynb")
-    asked = ["classroom", "grade", "5-project", "--class", str(tmp_path), "--sources", str(SOURCES), "--jobs", "1"]
+    asked = ["classroom", "grade", "5-project", "--class", str(tmp_path), "--jobs", "1"]
     assert cli.main(asked) == 2
     assert "install bubblewrap" in capsys.readouterr().err
     assert not (tmp_path / "5-project" / "results.json").exists()

@@ -18,7 +18,7 @@ from advtransfer.classroom.examine import examine
 from advtransfer.classroom.grading import Grader, grade
 from advtransfer.classroom.limits import Limits, SandboxError
 from advtransfer.records.storage import locked
-from classroom_cases import PGD, SOURCES, graded_as, original, solved, stubbed, write
+from classroom_cases import PGD, graded_as, original, solved, stubbed, write
 
 REFUSAL = jail.refusal()
 sandboxed = pytest.mark.skipif(REFUSAL is not None, reason=f"no sandbox: {REFUSAL}")
@@ -109,7 +109,7 @@ def run_command(folder, **options):
     name, value = mark.split("=")
     command = [sys.executable, "-m", "advtransfer", "classroom", "grade", folder.name, "--class", str(folder.parent)]
     process = subprocess.Popen(
-        [*command, "--sources", str(SOURCES), "--jobs", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*command, "--jobs", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {name: value}, start_new_session=True, **options,
     )  # fmt: skip
     return process, mark

@@ -12,7 +12,6 @@ import pytest
 
 from advtransfer.classroom import archives, collecting, handed_in, layouts
 from advtransfer.commands import main as cli
-from classroom_cases import SOURCES
 from zipped import archive, notebook
 
 NAME = "1-pgd"
@@ -226,7 +225,7 @@ def test_what_cannot_be_collected_is_told_in_a_line_and_writes_nothing(tmp_path,
         archive(path, content)
     elif content:
         path.write_bytes(content)
-    asked = ["classroom", "collect", NAME, str(path), "--class", str(tmp_path / "class"), "--sources", str(SOURCES)]
+    asked = ["classroom", "collect", NAME, str(path), "--class", str(tmp_path / "class")]
     assert cli.main(asked) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "class").exists()
@@ -235,7 +234,7 @@ def test_what_cannot_be_collected_is_told_in_a_line_and_writes_nothing(tmp_path,
 def test_the_command_says_what_it_took_and_fails_where_something_was_refused(tmp_path, capsys):
     good = archive(tmp_path / "canvas.zip", CANVAS)
     bad = archive(tmp_path / "bad.zip", {"../x.ipynb": b"", "ada.ipynb": notebook("ada")})
-    asked = ["classroom", "collect", NAME, str(good), "--class", str(tmp_path / "c"), "--sources", str(SOURCES)]
+    asked = ["classroom", "collect", NAME, str(good), "--class", str(tmp_path / "c")]
     assert cli.main(asked) == 1
     said = capsys.readouterr()
     assert "NOT TAKEN: 'smith' handed in no notebook" in said.err

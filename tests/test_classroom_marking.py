@@ -225,7 +225,7 @@ def test_a_saved_file_takes_the_place_of_the_marks_which_are_kept(folder, tmp_pa
     table = marks.read_table(folder / "marks.csv")
     table.rows[0][1][table.header.index("points")] = "2,5"
     marks.write_table(saved, table._replace(delimiter=";"))
-    asked = ["classroom", "mark", NAME, "--class", str(folder.parent), "--sources", str(SOURCES), "--take", str(saved)]
+    asked = ["classroom", "mark", NAME, "--class", str(folder.parent), "--take", str(saved)]
     assert cli.main(asked) == 0
     assert "1 new marks, 0 changed, 0 gone; the earlier file is" in capsys.readouterr().out
     assert of(folder, "Ada", QUESTION).points == 2.5

@@ -10,7 +10,7 @@ import pytest
 from advtransfer.classroom import answers, classes, feedback, gradebook, handed_in, jail, marks, sheets
 from advtransfer.classroom.grading import Grader
 from advtransfer.commands import main as cli
-from classroom_cases import SOURCES, graded_as, original, solved, stubbed, write
+from classroom_cases import graded_as, original, solved, stubbed, write
 
 SHEET = original("5-project")
 EXERCISES = sheets.exercises(SHEET)
@@ -114,7 +114,7 @@ def test_all_mistakes_are_told_at_once_and_before_anything_is_graded(folder, mon
 ])  # fmt: skip
 def test_a_file_that_cannot_be_read_is_told_by_name_and_stays(folder, content, told, capsys):
     (folder / "marks.csv").write_bytes(content)
-    asked = ["classroom", "feedback", "5-project", "--class", str(folder.parent), "--sources", str(SOURCES)]
+    asked = ["classroom", "feedback", "5-project", "--class", str(folder.parent)]
     assert cli.main(asked) == 2
     said = capsys.readouterr().err
     assert told in said
@@ -174,7 +174,7 @@ def test_a_mark_for_an_answer_that_was_changed_since_is_flagged(folder, capsys):
     assert of(folder, "José", QUESTION.key).changed
     assert of(folder, "José", QUESTION.key).points == 2  # flagged, and not lost
     assert not of(folder, "Zoë B", QUESTION.key).changed
-    asked = ["classroom", "feedback", "5-project", "--class", str(folder.parent), "--sources", str(SOURCES)]
+    asked = ["classroom", "feedback", "5-project", "--class", str(folder.parent)]
     assert cli.main(asked) == 0
     assert f"José: the answer '{QUESTION.key}' was changed after it had been marked" in capsys.readouterr().err
     edit(folder, "José", QUESTION.key, answer="")  # the mark stands
@@ -260,7 +260,7 @@ def test_what_is_not_graded_is_told_and_the_rest_is_graded(folder, capsys, monke
     monkeypatch.setattr(jail, "refusal", lambda *private: None)
     (folder / "submitted" / "empty").mkdir()
     (folder / "submitted" / "notes.txt").touch()
-    asked = ["classroom", "grade", "5-project", "--class", str(folder.parent), "--sources", str(SOURCES)]
+    asked = ["classroom", "grade", "5-project", "--class", str(folder.parent)]
     assert cli.main(asked) == 1
     said = capsys.readouterr()
     assert "NOT GRADED: 'empty': it holds no notebooks; expected one" in said.err
@@ -275,7 +275,7 @@ def test_what_root_has_written_belongs_to_the_owner_of_the_folder(folder, capsys
     outside.write_text("of root")
     os.link(outside, folder / "has another place")
     (folder / "a link").symlink_to(outside)
-    asked = ["classroom", "feedback", "5-project", "--class", str(folder.parent), "--sources", str(SOURCES)]
+    asked = ["classroom", "feedback", "5-project", "--class", str(folder.parent)]
     assert cli.main(asked) == 0
     for path in ("marks.csv", "results.json", "grades.csv", "overview.html", "feedback", "feedback/007.html"):
         assert (folder / path).stat().st_uid == 1234, path

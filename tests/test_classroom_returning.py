@@ -10,7 +10,7 @@ import pytest
 
 from advtransfer.classroom import classes, collecting, feedback, marks, returning, uploads
 from advtransfer.commands import main as cli
-from classroom_cases import SOURCES, graded_as, original, solved
+from classroom_cases import graded_as, original, solved
 from zipped import archive
 
 NAME = "5-project"
@@ -177,7 +177,7 @@ def test_students_get_a_zip_each_with_their_page_and_notebook(tmp_path, monkeypa
     folder = tmp_path / NAME
     plain = {"ada.ipynb": NOTEBOOK, "Zoë/x.ipynb": NOTEBOOK, "bob.ipynb": NOTEBOOK}
     graded(folder, archive(tmp_path / "p.zip", plain), monkeypatch, unmarked=["bob"])
-    asked = ["classroom", "return", NAME, "--class", str(tmp_path), "--sources", str(SOURCES)]
+    asked = ["classroom", "return", NAME, "--class", str(tmp_path)]
     assert cli.main(asked) == 1
     assert "LEFT OUT: bob: no mark for written-question" in capsys.readouterr().err
     assert {path.name for path in (folder / "returned").iterdir()} == {"ada.zip", "Zoë.zip"}

@@ -36,7 +36,9 @@ def planned(path: Path, *grid: str, **fixed: object) -> plans.Plan:
 
 
 def pool() -> workers.Engine:
-    return workers.local(2, "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADVTRANSFER_DEVICE", "cpu")
+        return workers.local(2)
 
 
 def whole(plan: plans.Plan, cache: Path) -> dict[str, str]:
@@ -95,14 +97,15 @@ def test_a_sweep_killed_at_any_moment_goes_on(notebook, toys, cache, tmp_path):
 def test_two_sweeps_at_once_compute_no_run_twice(notebook, toys, cache, tmp_path):
     plan = planned(notebook, "seed=0:10", "seconds=0.3")
     script = """
-import sys
+import os, sys
 from pathlib import Path
 from advtransfer.notebooks.read import read
 from advtransfer.sweeps import compute, workers
+os.environ["ADVTRANSFER_DEVICE"] = "cpu"
 from advtransfer.sweeps import plan as plans
 if __name__ == "__main__":
     plan = plans.plan(read(Path(sys.argv[1])), {"profile": "smoke"}, plans.axes(["seed=0:10", "seconds=0.3"]))
-    done = compute.sweep(plan, lambda: workers.local(1, "cpu"))
+    done = compute.sweep(plan, lambda: workers.local(1))
     print(len(done.done), len(done.failed))
 """
     (tmp_path / "one.py").write_text(script)

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 from transformers import get_linear_schedule_with_warmup
 
+from advtransfer.models.text import logits
 from advtransfer.records.weights import Checkpoint, content
 from advtransfer.training import text as text_training
 from advtransfer.training.loop import TrainingError
@@ -13,7 +14,6 @@ from cases import seeded
 from text_cases import reviews, tiny
 
 TOKENS, LABELS = reviews(200)
-WATCH = reviews(60, seed=1)
 
 
 def fitted(model=None, **options):
@@ -21,12 +21,11 @@ def fitted(model=None, **options):
     return model, fit_text(model, TOKENS, LABELS, **{"epochs": 2, "lr": 3e-3, "batch_size": 20} | options)
 
 
-def test_learns_and_keeps_the_best():
-    model, fit = fitted(tiny(dtype=torch.float32, spread=0.05), epochs=6, lr=1e-2, watch=WATCH)
-    assert fit.accuracy[-1] > 0.9
+def test_learns():
+    model, fit = fitted(tiny(dtype=torch.float32, spread=0.05), epochs=6, lr=1e-2)
+    unseen, labels = reviews(60, seed=1)
+    assert (logits(model, unseen).argmax(1) == labels).double().mean() > 0.9
     assert content(fit.last) == content(model.state_dict())
-    model.load_state_dict(fit.best)
-    assert text_training._accuracy(model, *WATCH, "float32") == fit.accuracy.max().item()
     assert not model.training
     assert all(weight.grad is None for weight in model.parameters())
 
@@ -94,15 +93,11 @@ class Killed(Checkpoint):
 
 
 def test_killed_and_started_again_it_ends_in_the_same_bits(tmp_path):
-    _, whole = fitted(epochs=4, watch=WATCH)
+    _, whole = fitted(epochs=4)
     with pytest.raises(KeyboardInterrupt):
-        fitted(epochs=4, watch=WATCH, checkpoint=Killed(tmp_path / "state"))
-    _, again = fitted(
-        tiny(seed=9, dtype=torch.float32), epochs=4, watch=WATCH, checkpoint=Checkpoint(tmp_path / "state")
-    )
+        fitted(epochs=4, checkpoint=Killed(tmp_path / "state"))
+    _, again = fitted(tiny(seed=9, dtype=torch.float32), epochs=4, checkpoint=Checkpoint(tmp_path / "state"))
     assert content(again.last) == content(whole.last)
-    assert content(again.best) == content(whole.best)
-    assert again.accuracy.equal(whole.accuracy)
 
 
 def test_a_diverging_loss_is_an_error():
@@ -115,12 +110,11 @@ def test_a_diverging_loss_is_an_error():
 @pytest.mark.parametrize(
     ("labels", "options", "error", "message"),
     [
-        (LABELS.float(), {}, TypeError, "labels of tokens are torch.float32 .* expected int64"),
+        (LABELS.float(), {}, TypeError, "labels are torch.float32 .* expected int64"),
         (LABELS[:5], {}, TypeError, r"of shape \(5,\); expected int64 labels \(200,\)"),
         (LABELS + 1, {}, ValueError, r"span \[1, 2\]; expected \[0, 1\]"),
         (LABELS, {"epochs": 0}, ValueError, "epochs is 0"),
         (LABELS, {"warmup": 2.0}, ValueError, "warmup 2.0; expected"),
-        (LABELS, {"watch": (TOKENS, LABELS[:1])}, TypeError, "labels of watch"),
     ],
 )
 def test_bad_labels_and_numbers_are_refused(labels, options, error, message):

@@ -195,17 +195,17 @@ def sentences(n=60, seed=0):
 
 def fit(model=None, **options):
     model = model or TreeAutoencoder(WORDS, RELATIONS, hidden=24, word_size=8, relation_size=4, dropout=0.1)
-    options = {"epochs": 3, "batch_size": 16, "held_out": sentences(20, seed=1), "lr": 0.01} | options
+    options = {"epochs": 3, "batch_size": 16, "lr": 0.01} | options
     return model, fit_autoencoder(model, sentences(), **options)
 
 
 def test_learns_and_leaves_no_trace():
     before = torch.get_rng_state()
     with torch.no_grad():
-        model, trained = fit(epochs=20)
+        model, _ = fit(epochs=20)
         assert not torch.is_grad_enabled()
-    assert trained.accuracy[-1] > 0.95
-    assert trained.accuracy[-1] > trained.accuracy[0]
+    unseen = sentences(20, seed=1)
+    assert reconstructed(fit(epochs=1)[0], unseen).double().mean() < 0.95 < reconstructed(model, unseen).double().mean()
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(module.training for module in model.modules())
     assert all(weight.grad is None for weight in model.parameters())
@@ -251,7 +251,6 @@ def test_killed_and_started_again_it_ends_in_the_same_bits(tmp_path):
             fit(checkpoint=Killed(tmp_path / "state"))
     _, again = fit(checkpoint=Checkpoint(tmp_path / "state"))
     assert content(again.last) == content(whole.last)
-    assert torch.equal(again.accuracy, whole.accuracy)
 
 
 def test_bad_training_is_an_error():

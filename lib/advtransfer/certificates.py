@@ -6,31 +6,19 @@ triangle inequality: ω and ω1 differ by at most ψ (Proposition `prop-angle` o
 """
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from torch import Tensor
 
 from advtransfer.checks import as_number
 from advtransfer.intervals import Interval
-from advtransfer.matching import check_pair, pinv
+from advtransfer.matching import TheoremRatio, check_pair, pinv
 from advtransfer.spectral import singular_attacks
 
 ROUNDING = 1e-6
 """Radians by which two intervals of angles must be apart. An arccosine near 0 has about half the digits of a number."""
 EXCESS = 1e-6
 """By how much, relatively, rounding may lift a share above its largest value."""
-
-
-class Shares(Protocol):
-    """Whatever has R1 and ρ: a `FirstAttacks`, or a `TheoremRatio` of :mod:`advtransfer.matching`."""
-
-    @property
-    def ratio_first(self) -> float:
-        """R1."""
-
-    @property
-    def rho(self) -> float:
-        """ρ."""
 
 
 class FirstAttacks(NamedTuple):
@@ -113,7 +101,7 @@ def distance_interval(ratio_first: float, rho: float) -> Interval:
     return Interval(math.sin(max(0.0, omega - psi)), math.sin(min(math.pi / 2, omega + psi)))
 
 
-def certified(nearer: Shares, farther: Shares) -> bool:
+def certified(nearer: FirstAttacks | TheoremRatio, farther: FirstAttacks | TheoremRatio) -> bool:
     """Whether first attacks alone prove that one pair of models has a smaller relative distance than another.
 
     They do if ω1 + ψ of the first pair is less than ω1 - ψ of the second, which is if and only if the intervals of

@@ -37,7 +37,7 @@ class Exercise(NamedTuple):
     """Keys of exercises whose answers this one may call."""
 
 
-def source(name: str, folder: Path = SOURCES) -> Path:
+def source(name: str) -> Path:
     """The instructor source of an assignment.
 
     Raises
@@ -45,15 +45,15 @@ def source(name: str, folder: Path = SOURCES) -> Path:
     ValueError
         There is no assignment of that name; the message lists all.
     """
-    path = folder / f"{name}.md"
+    path = SOURCES / f"{name}.md"
     if not path.is_file():
-        raise ValueError(f"there is no assignment {name!r} in {folder}; expected one of {', '.join(names(folder))}")
+        raise ValueError(f"there is no assignment {name!r} in {SOURCES}; expected one of {', '.join(names())}")
     return path
 
 
-def names(folder: Path = SOURCES) -> list[str]:
+def names() -> list[str]:
     """The names of all assignments, in order."""
-    return sorted(path.stem for path in folder.glob("*.md"))
+    return sorted(path.stem for path in SOURCES.glob("*.md"))
 
 
 def read(path: Path) -> NotebookNode:

@@ -79,12 +79,10 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
             "--class", dest="folder", type=Path, required=True, metavar="DIR",
             help="folder of the class; the notebooks are in DIR/NAME/submitted",
         )  # fmt: skip
-    for command in (release, collect, grade, mark, pages, back):
-        command.add_argument("--sources", type=Path, default=sheets.SOURCES, metavar="DIR", help=argparse.SUPPRESS)
 
 
 def _release(arguments: argparse.Namespace) -> int:
-    paths = [sheets.source(name, arguments.sources) for name in arguments.names or sheets.names(arguments.sources)]
+    paths = [sheets.source(name) for name in arguments.names or sheets.names()]
     editions = {
         arguments.out / which / f"{path.stem}.ipynb": sheets.edition(path, which, install=arguments.install)
         for path in paths
@@ -111,7 +109,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _collect(arguments: argparse.Namespace) -> int:
-    sheets.source(arguments.name, arguments.sources)  # a mistyped name makes no folder
+    sheets.source(arguments.name)  # a mistyped name makes no folder
     folder, refused = arguments.folder / arguments.name, False
     for archive in arguments.archives:
         try:
@@ -131,7 +129,7 @@ def _collect(arguments: argparse.Namespace) -> int:
 
 
 def _grade(arguments: argparse.Namespace) -> int:
-    original = sheets.read(sheets.source(arguments.name, arguments.sources))
+    original = sheets.read(sheets.source(arguments.name))
     folder = arguments.folder / arguments.name
     if arguments.jobs < 1 or arguments.seconds <= 0:
         raise ValueError(f"--jobs {arguments.jobs} --seconds {arguments.seconds:g}; expected both above zero")
@@ -183,7 +181,7 @@ def _tell_changed(earned: dict[str, list[gradebook.Row]], folder: Path) -> None:
 
 
 def _mark(arguments: argparse.Namespace) -> int:
-    original = sheets.read(sheets.source(arguments.name, arguments.sources))
+    original = sheets.read(sheets.source(arguments.name))
     folder = arguments.folder / arguments.name
     try:
         if arguments.take is None:
@@ -205,7 +203,7 @@ def _mark(arguments: argparse.Namespace) -> int:
 
 
 def _feedback(arguments: argparse.Namespace) -> int:
-    original = sheets.read(sheets.source(arguments.name, arguments.sources))
+    original = sheets.read(sheets.source(arguments.name))
     folder = arguments.folder / arguments.name
     try:
         pages = feedback.write_pages(folder, original, _title(original))
@@ -218,7 +216,7 @@ def _feedback(arguments: argparse.Namespace) -> int:
 
 
 def _return(arguments: argparse.Namespace) -> int:
-    original = sheets.read(sheets.source(arguments.name, arguments.sources))
+    original = sheets.read(sheets.source(arguments.name))
     folder = arguments.folder / arguments.name
     if arguments.system is None and (arguments.table or arguments.column):
         raise ValueError("--table and --column are for a system; expected --for moodle or --for canvas, too")

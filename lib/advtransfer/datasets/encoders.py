@@ -63,7 +63,7 @@ def encoder_path(name: str = "minilm-l6", root: Path | str | None = None) -> Pat
         The encoder is missing or damaged; the message gives the command that fetches it.
     """
     wanted = source(name, "models")
-    base = Path(root).expanduser().absolute() if root is not None else data_root()
+    base = data_root(root)
     for member, checksum in wanted.members.items():
         path = folder(base, name) / member
         if not path.is_file():

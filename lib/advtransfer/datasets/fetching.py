@@ -54,7 +54,7 @@ def fetch(name: str, root: Path | str | None = None, progress: bool = True, *, a
         It could not be fetched from any address. The message says why each one failed, and what to do by hand.
     """
     wanted = source(name)
-    root = Path(root).expanduser().absolute() if root is not None else data_root()
+    root = data_root(root)
     say = (lambda line: print(line, file=sys.stderr)) if progress else (lambda line: None)
     if wanted.derived_from:
         say(f"{name} is made from {wanted.derived_from}")

@@ -87,7 +87,7 @@ def available(name: str, root: Path | str | None = None) -> bool:
     ValueError
         No data set has that name.
     """
-    return store.image_path(_root(root), _stored(source(name, "images")).name).is_file()
+    return store.image_path(data_root(root), _stored(source(name, "images")).name).is_file()
 
 
 def load(name: str, root: Path | str | None = None, without: str | None = None) -> ImageDataset:
@@ -114,8 +114,8 @@ def load(name: str, root: Path | str | None = None, without: str | None = None) 
     if without is not None and (name, without) != (UNSHIFTED, SHIFTED):
         raise ValueError(f"without={without!r} of {name!r}; expected {SHIFTED!r} of {UNSHIFTED!r}, or None")
     if not available(name, root):
-        raise DataUnavailable(f"{name} is not in {_root(root)}; fetch it with: {FETCH_COMMAND} {name}")
-    arrays = store.read(_root(root), _stored(wanted))
+        raise DataUnavailable(f"{name} is not in {data_root(root)}; fetch it with: {FETCH_COMMAND} {name}")
+    arrays = store.read(data_root(root), _stored(wanted))
     if name == SHIFTED:
         arrays = shift.shift_domain(arrays)
     elif without:
@@ -126,7 +126,3 @@ def load(name: str, root: Path | str | None = None, without: str | None = None) 
 def _stored(wanted: Source) -> Source:
     """The data set whose file is read: the data set itself, or the one from which it is made."""
     return source(wanted.derived_from) if wanted.derived_from else wanted
-
-
-def _root(root: Path | str | None) -> Path:
-    return Path(root).expanduser().absolute() if root is not None else data_root()

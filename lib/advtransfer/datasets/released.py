@@ -47,25 +47,25 @@ class ReleasedResult(NamedTuple):
     table: pd.DataFrame
 
 
-def folder(root: Path | None = None) -> Path:
+def folder() -> Path:
     """The folder in which the released files are expected."""
-    return (root or data_root()) / "synthetic" / "authors"
+    return data_root() / "synthetic" / "authors"
 
 
-def files(root: Path | None = None) -> dict[str, Path]:
+def files() -> dict[str, Path]:
     """The released files that exist, by name."""
-    return {path.name: path for path in sorted(folder(root).glob("*")) if path.is_file()}
+    return {path.name: path for path in sorted(folder().glob("*")) if path.is_file()}
 
 
-def data(root: Path | None = None) -> Regression:
+def data() -> Regression:
     """The released inputs (5000, 50) and targets (5000, 10), float64."""
-    with np.load(folder(root) / DATA_FILE, allow_pickle=False) as archive:
+    with np.load(folder() / DATA_FILE, allow_pickle=False) as archive:
         return Regression(*(torch.from_numpy(np.ascontiguousarray(archive[key].T)) for key in ("X", "Y")))
 
 
-def network(m: int, root: Path | None = None) -> Parameters:
+def network(m: int) -> Parameters:
     """W1, b1, W2 and b2 of the released target network with m hidden units, float64."""
-    state = torch.load(folder(root) / _WEIGHTS.format(m=m), weights_only=True)
+    state = torch.load(folder() / _WEIGHTS.format(m=m), weights_only=True)
     return Parameters(*(state[name].double().reshape(size) for name, size in zip(_NAMES, _sizes(m), strict=True)))
 
 
@@ -82,10 +82,10 @@ def _sizes(m: int) -> tuple[tuple[int, ...], ...]:
     return (m, 50), (m,), (10, m), (10,)
 
 
-def results(root: Path | None = None) -> list[ReleasedResult]:
+def results() -> list[ReleasedResult]:
     """The released CSV files that exist."""
     released = []
-    for path in sorted(folder(root).glob("result_scale-*.csv")):
+    for path in sorted(folder().glob("result_scale-*.csv")):
         if match := _RESULT.fullmatch(path.name):
             source, target, level = match.groups()
             table = pd.read_csv(path)

@@ -95,7 +95,7 @@ def load_texts(name: str, root: Path | str | None = None) -> TextDataset:
         The corpus is missing, or is not a table of texts and labels; the message says what to do.
     """
     wanted = source(name, "text")
-    base = Path(root).expanduser().absolute() if root is not None else data_root()
+    base = data_root(root)
     corpus, dropped = textstore.read(base, wanted)
     y_train, y_test = torch.from_numpy(corpus.y_train), torch.from_numpy(corpus.y_test)
     return TextDataset(name, corpus.train, y_train, corpus.test, y_test, wanted.classes, corpus.note, dropped)

@@ -7,7 +7,7 @@ import pandas as pd
 from advtransfer.statistics import half_width
 
 
-def over_seeds(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str], level: float = 0.95) -> pd.DataFrame:
+def over_seeds(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
     """Means over the rows that agree in `by`: ``name``, ``name_low``, ``name_high`` for each column; and ``seeds``.
 
     Student's interval is NaN where there is one row. Values that are NaN are left out.
@@ -18,7 +18,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], columns: Sequence[str], l
     mean, spread, count = groups.mean(), groups.std(), groups.count()
     found = count.max(axis=1).rename("seeds").to_frame()
     for name in columns:
-        half = half_width(spread[name], count[name], level)
+        half = half_width(spread[name], count[name])
         found = found.assign(**{name: mean[name], f"{name}_low": mean[name] - half, f"{name}_high": mean[name] + half})
     return found.reset_index()
 

@@ -169,10 +169,8 @@ def load_table(path: Path, name: str | None = None) -> pd.DataFrame:
     """
     try:
         head = json.loads((path / "record.json").read_text(encoding="utf-8"))
-        tables, sums = head["tables"], head.get("sums", {})
+        tables, sums = head["tables"], head["sums"]
         name = name or next(iter(tables))
-        if name in tables and not sums:  # an old record: only the digest of all of it is stored
-            return Record.load(path).tables[name]
         if name in tables:
             written = (path / "tables" / f"{name}.csv").read_bytes()
             if _sha256(written) != sums[name]:

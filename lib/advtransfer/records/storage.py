@@ -38,9 +38,9 @@ def tell(line: str) -> None:
         warnings.warn(line, stacklevel=3)
 
 
-def data_root() -> Path:
-    """The folder of the data sets: ``$ADVTRANSFER_DATA``, else ``data`` in the user's cache folder."""
-    return _root("ADVTRANSFER_DATA", "data")
+def data_root(given: Path | str | None = None) -> Path:
+    """The folder of the data sets: `given`, else ``$ADVTRANSFER_DATA``, else ``data`` in the user's cache folder."""
+    return _root("ADVTRANSFER_DATA", "data") if given is None else Path(given).expanduser().absolute()
 
 
 def cache_root() -> Path:

@@ -53,7 +53,7 @@ def collect(
     return pd.concat([pd.DataFrame(grid), _renamed(rows, grid)], axis=1), broken
 
 
-def summarise(table: pd.DataFrame, axes: Sequence[str], level: float = 0.95) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """Means over seeds with Student's interval, in long form: one row per setting, row of the table, and measure.
 
     Columns are the other parameters of the grid, the labels of the row, ``measure``, ``mean``, ``low``, ``high``
@@ -76,7 +76,7 @@ def summarise(table: pd.DataFrame, axes: Sequence[str], level: float = 0.95) -> 
         table, labels = table.assign(row=row), [*labels, "row"]
     by = [*settings, *labels]
     long = table.melt(by, measures, var_name="measure", value_name="mean")
-    means = over_seeds(long, [*by, "measure"], ["mean"], level)
+    means = over_seeds(long, [*by, "measure"], ["mean"])
     return means.rename(columns={"mean_low": "low", "mean_high": "high"})[[*settings, *labels, *TAKEN[1:]]]
 
 

@@ -102,8 +102,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def local(workers: int | None = None, device: str | None = None) -> Engine:
-    """One process per core or per GPU of this machine, each with its share of the threads; one for a GPU that is named.
+def local(workers: int | None = None) -> Engine:
+    """One process per core or per GPU of this machine, each with its share of the threads.
+
+    Where the environment variable ``ADVTRANSFER_DEVICE`` names a GPU, there is one process.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def local(workers: int | None = None, device: str | None = None) -> Engine:
     """
     import torch  # imported here, so that a call for help need not wait for it
 
-    device = device or os.environ.get("ADVTRANSFER_DEVICE")
+    device = os.environ.get("ADVTRANSFER_DEVICE")
     gpus = 0 if device else torch.cuda.device_count()
     usual = gpus or (cores() if device in (None, "cpu") else 1)
     count = workers if workers is not None else usual

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertModel, get_linear_schedule_with_warmup
 
-from advtransfer.models.text import TextClassifier, logits
+from advtransfer.models.text import TextClassifier
 from advtransfer.models.tokens import Tokens
 from advtransfer.training.loop import Checkpoint, Fit, Precision, check_choice, descend, trained_alone
 
@@ -28,7 +27,6 @@ def fit_text(
     weight_decay: float = 0.01,
     parameters: Iterable[nn.Parameter] | None = None,
     precision: Precision = "float32",
-    watch: tuple[Tokens, Tensor] | None = None,
     checkpoint: Checkpoint | None = None,
     seed: int = 0,
     label: str = "training",
@@ -58,8 +56,6 @@ def fit_text(
         The parameters to train, e.g. ``model.head.parameters()``; by default all. The others get no gradient.
     precision : {"float32", "bfloat16"}
         ``"bfloat16"`` computes in mixed precision; the weights keep their dtype.
-    watch : (Tokens, Tensor), optional
-        Texts and labels on which accuracy is measured after each epoch.
     checkpoint : Checkpoint, optional
         Keeps the state after each epoch. If it already has one, training continues from there, to the same result.
     seed : int
@@ -70,7 +66,7 @@ def fit_text(
     Returns
     -------
     Fit
-        Weights and accuracies. `model` itself ends in the last state, in eval mode.
+        The weights. `model` itself ends in the last state, in eval mode.
 
     Raises
     ------
@@ -84,8 +80,7 @@ def fit_text(
         raise ValueError(f"{given}; expected at least 1 for the first two and a share in [0, 1]")
     check_choice("precision", precision, Precision)
     classes = model.head.out_features
-    for name, (texts, y) in {"tokens": (tokens, labels), **({"watch": watch} if watch else {})}.items():
-        _check_labels(name, len(texts.ids), y, classes)
+    _check_labels(len(tokens.ids), labels, classes)
     device = model.word_embeddings.device
     labels = labels.to(device)
     lengths = tokens.mask.sum(1).cpu()
@@ -108,7 +103,7 @@ def fit_text(
         schedule = get_linear_schedule_with_warmup(optimiser, round(warmup * steps), steps)
         return descend(
             model, losses, optimiser, schedule, epochs=epochs, batches=batches, lr=lr, seed=seed, label=label,
-            measure=partial(_accuracy, model, *watch, precision) if watch else None, checkpoint=checkpoint,
+            checkpoint=checkpoint,
         )  # fmt: skip
 
 
@@ -133,18 +128,12 @@ def _batches(lengths: Tensor, batch_size: int, generator: torch.Generator) -> li
     return [batches[k] for k in torch.randperm(len(batches), generator=generator)]
 
 
-def _accuracy(model: TextClassifier, tokens: Tokens, labels: Tensor, precision: Precision) -> float:
-    with torch.autocast(model.word_embeddings.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        predicted = logits(model, tokens).argmax(1).cpu()
-    return int((predicted == labels.cpu()).sum()) / len(labels)
-
-
-def _check_labels(name: str, n: int, labels: Tensor, classes: int) -> None:
+def _check_labels(n: int, labels: Tensor, classes: int) -> None:
     if n == 0:
-        raise ValueError(f"{name} holds no texts; expected at least one")
+        raise ValueError("tokens holds no texts; expected at least one")
     if labels.dtype != torch.int64 or labels.shape != (n,):
         given = f"{labels.dtype} of shape {tuple(labels.shape)}"
-        raise TypeError(f"the labels of {name} are {given}; expected int64 labels ({n},)")
+        raise TypeError(f"the labels are {given}; expected int64 labels ({n},)")
     if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         spans = f"[{int(labels.min())}, {int(labels.max())}]"
-        raise ValueError(f"the labels of {name} span {spans}; expected [0, {classes - 1}], the model's classes")
+        raise ValueError(f"the labels span {spans}; expected [0, {classes - 1}], the model's classes")

@@ -1,7 +1,6 @@
 """Training of the tree autoencoder, and which words it reconstructs."""
 
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,7 +20,6 @@ def fit_autoencoder(
     epochs: int,
     lr: float = 1e-3,
     batch_size: int = 32,
-    held_out: Forest | None = None,
     checkpoint: Checkpoint | None = None,
     seed: int = 0,
     label: str = "tree autoencoder",
@@ -43,8 +41,6 @@ def fit_autoencoder(
         Adam's learning rate.
     batch_size : int
         Trees per step; the last step of an epoch takes those that remain.
-    held_out : Forest, optional
-        Other trees, on which `reconstructed` is measured after each epoch.
     checkpoint : Checkpoint, optional
         Keeps the state after each epoch. If it already has one, training continues from there, to the same result.
     seed : int
@@ -76,12 +72,7 @@ def fit_autoencoder(
         return descend(
             model, losses, torch.optim.Adam(trained, lr=lr), epochs=epochs, batches=-(-n_trees // batch_size), lr=lr,
             seed=seed, label=label, checkpoint=checkpoint,
-            measure=partial(_share, model, held_out) if held_out else None,
         )  # fmt: skip
-
-
-def _share(model: TreeAutoencoder, forest: Forest) -> float:
-    return float(reconstructed(model, forest).double().mean())
 
 
 def reconstructed(model: TreeAutoencoder, forest: Forest, *, batch_size: int = 100) -> Tensor:
