@@ -305,9 +305,8 @@ def deviations(
     with evaluating(*models, gradients=True):
         deltas = {i: _perturbation(attack(models[i], x.clone()), x) for i in sorted({i for i, _ in wanted})}
     with evaluating(*models):
-        moved = {i: (x + delta).split(batch_size) for i, delta in deltas.items()}
         clean = {j: _outputs(models[j], x.split(batch_size)) for j in sorted({j for _, j in wanted})}
-        return {(i, j): _outputs(models[j], moved[i]) - clean[j] for i, j in wanted}
+        return {(i, j): _outputs(models[j], (x + deltas[i]).split(batch_size)) - clean[j] for i, j in wanted}
 
 
 def _outputs(model: Model, batches: Iterable[Tensor]) -> Tensor:
@@ -324,19 +323,14 @@ def _accumulate(
     """The metrics of some ordered pairs (attacked, evaluated); each model is attacked once per batch."""
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size}; expected at least 1 sample")
-    involved = sorted({i for pair in pairs for i in pair})
     # A pair (i, j) needs model j under the attacks on i and on j, and model i under its own.
-    forwards = sorted(set(pairs) | {(i, i) for i in involved})
+    forwards = {*pairs, *((i, i) for pair in pairs for i in pair)}
     totals = {pair: Accumulator() for pair in pairs}
     for batch in x.split(batch_size) if isinstance(x, Tensor) else map(_inputs, _batches(x)):
         check_batch("x", batch)
-        with evaluating(*(models[i] for i in involved), gradients=True):
-            deltas = {i: _perturbation(attack(models[i], batch.clone()), batch) for i in involved}
-        with evaluating(*(models[i] for i in involved)):
-            clean = {i: outputs_of(models[i], batch) for i in involved}
-            deviation = {(i, j): outputs_of(models[j], batch + deltas[i]) - clean[j] for i, j in forwards}
+        moved = deviations(models, batch, attack, pairs=forwards, batch_size=len(batch))
         for i, j in pairs:
-            totals[i, j].update(deviation[i, i], deviation[i, j], deviation[j, j])
+            totals[i, j].update(moved[i, i], moved[i, j], moved[j, j])
     return {pair: total.compute() for pair, total in totals.items()}
 
 
