@@ -226,7 +226,7 @@ def test_where_sources_cannot_be_told_apart_the_page_says_so(p, words):
     rows = pd.DataFrame([{**run, "seed": seed, "p": each} for seed, each in enumerate(p)])
     known = runs.Runs(text.Config.from_profile("quick"), None, {}, {"spread": rows})
     assert nlp_spread.said(known) == (
-        f"**With 2,000 training texts of IMDB** these four end at 70.0 to 75.0% after transfer: {words}. "
+        f"With 2,000 training texts of IMDB the paper's four sources end at 70.0 to 75.0% after transfer: {words}."
     )
     assert list(nlp_spread.table(known)["run"]) == [f"a, seed {seed}" for seed in range(len(p))]
 

@@ -81,6 +81,7 @@ def findings(runs: Runs) -> dict[str, Finding]:
         "text_sources_attacked": forecast(runs, "S→T"),
         "text_pearson_samples": over_texts(runs),
         "text_control": order(runs),
+        "text_spread": Finding(nlp_spread.said(runs)),
     }
 
 
@@ -93,7 +94,7 @@ def answer(runs: Runs) -> str:
     return (
         "T→S: the target model is attacked; S→T: the sources are. **Over the paper's four sources** accuracy after "
         f"transfer rises with α1: {in_print(runs)}. **Over the same four of ours**: {ours.sized}. "
-        f"{nlp_spread.said(runs)}**Over single texts** the confidence should rise with α1(x): {texts} "
+        f"{nlp_spread.said(runs)} **Over single texts** the confidence should rise with α1(x): {texts} "
         "({doc}`the numbers <nlp_attacks>`)."
     )
 

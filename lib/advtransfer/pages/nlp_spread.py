@@ -48,7 +48,7 @@ def _row(series: str, record: Record) -> dict[str, Any]:
 def said(runs: Runs) -> str:
     """Whether there is anything to forecast, a sentence for each stored series; empty where nothing is stored."""
     rows = runs.summary["spread"]
-    return "".join(f"{_sentence(part)} " for _, part in rows.groupby("series", sort=False)) if len(rows) else ""
+    return " ".join(_sentence(part) for _, part in rows.groupby("series", sort=False)) if len(rows) else ""
 
 
 def _sentence(rows: pd.DataFrame) -> str:
@@ -57,9 +57,10 @@ def _sentence(rows: pd.DataFrame) -> str:
     found = f"they differ by more than the chance of the test texts {seeds}"
     if not apart:
         found = f"{first['test_texts']:,} test texts cannot tell them apart, so there is hardly anything to forecast"
+    low, high = 100 * rows["least"].min(), 100 * rows["greatest"].max()
     return (
-        f"**With {first['train_texts']:,} training texts of IMDB** these four end at {100 * rows['least'].min():.1f} "
-        f"to {100 * rows['greatest'].max():.1f}% after transfer: {found}."
+        f"With {first['train_texts']:,} training texts of IMDB the paper's four sources end at {low:.1f} to {high:.1f}%"
+        f" after transfer: {found}."
     )
 
 

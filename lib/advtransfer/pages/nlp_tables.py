@@ -112,7 +112,7 @@ def word_attacks(runs: Runs) -> pd.DataFrame:
 
 def sentence_attacks(runs: Runs) -> pd.DataFrame | str:
     """What the attack on sentences did to each model, in the runs that made it."""
-    spoken = _spoken(runs)
+    spoken = _with_sentence_attack(runs)
     if not spoken:
         return "**Not run here**: no run on this page has made the sentence-level attack."
     return _by(
@@ -133,7 +133,7 @@ def sentence_attacks(runs: Runs) -> pd.DataFrame | str:
     )
 
 
-def _spoken(runs: Runs) -> dict[str, Record]:
+def _with_sentence_attack(runs: Runs) -> dict[str, Record]:
     """The runs that attacked sentences."""
     return {run: made for run, made in shown(runs).items() if "reconstructed" in made.arrays}
 
@@ -155,7 +155,7 @@ def changed_words(runs: Runs) -> pd.DataFrame | None:
 def changed_sentences(runs: Runs) -> pd.DataFrame | None:
     """A few texts, what the autoencoder writes of them, and what it writes under the attack on the target model."""
     columns = ["text, cut", "written back", "written under the attack on the target"]
-    for made in _spoken(runs).values():
+    for made in _with_sentence_attack(runs).values():
         found = made.arrays["sentence_examples"]
         return pd.DataFrame(found[_some(len(found))], columns=columns)
     return None
