@@ -11,7 +11,7 @@ from advtransfer.classroom import answers, sheets
 from advtransfer.classroom.grading import Grader
 
 SOURCES = Path(__file__).parents[1] / "notebooks" / "assignments"
-NAMES = sheets.names(SOURCES)
+NAMES = sheets.names()
 
 
 @cache

@@ -135,7 +135,7 @@ def _grade(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--jobs {arguments.jobs} --seconds {arguments.seconds:g}; expected both above zero")
     if arguments.unsafe:
         print("warning: submissions run without a sandbox and can do what you can do", file=sys.stderr)
-    elif reason := jail.refusal(folder, arguments.sources):
+    elif reason := jail.refusal(folder, sheets.SOURCES):
         raise ValueError(f"not graded, because there is no sandbox: {reason}")
     found = handed_in.found(folder)
     for line in found.passed_over:
