@@ -328,12 +328,13 @@ def about_single_texts(runs: Runs) -> str | None:
     if not shown:
         return None
     attacked = pd.concat([made.tables["attacks"].query("view == 'word'") for made in shown.values()])
+    least, most = 100 * attacked["flipped"].min(), 100 * attacked["flipped"].max()
+    flipped = f"{least:.0f}" if round(least) == round(most) else f"{least:.0f} to {most:.0f}"
     return (
-        f"**The attack on words** flips {100 * attacked['flipped'].min():.0f} to "
-        f"{100 * attacked['flipped'].max():.0f}% of "
-        f"the attacked texts; on average it changes {attacked['changed'].min():.1f} to {attacked['changed'].max():.1f} "
-        f"tokens. **The claim** that the transferred model is more confident of texts with a larger α1(x) is, by "
-        f"direction, {over_texts(runs)}. T→S: the target model is attacked; S→T: the sources are."
+        f"**The attack on words** flips {flipped}% of the attacked texts; on average it changes "
+        f"{attacked['changed'].min():.1f} to {attacked['changed'].max():.1f} tokens. **The claim** that the "
+        "transferred model is more confident of texts with a larger α1(x) is, by direction, "
+        f"{over_texts(runs)}. T→S: the target model is attacked; S→T: the sources are."
     )
 
 

@@ -47,8 +47,13 @@ def _row(series: str, record: Record) -> dict[str, Any]:
 
 def said(runs: Runs) -> str:
     """Whether there is anything to forecast, a sentence for each stored series; empty where nothing is stored."""
-    rows = runs.summary["spread"]
+    rows = _most_texts_first(runs)
     return " ".join(_sentence(part) for _, part in rows.groupby("series", sort=False)) if len(rows) else ""
+
+
+def _most_texts_first(runs: Runs) -> pd.DataFrame:
+    rows = runs.summary["spread"]
+    return rows.sort_values("train_texts", ascending=False, kind="stable") if len(rows) else rows
 
 
 def _sentence(rows: pd.DataFrame) -> str:
@@ -66,7 +71,7 @@ def _sentence(rows: pd.DataFrame) -> str:
 
 def table(runs: Runs) -> pd.DataFrame | None:
     """The same in numbers: a row for each stored run."""
-    rows = runs.summary["spread"]
+    rows = _most_texts_first(runs)
     if rows.empty:
         return None
     return pd.DataFrame(

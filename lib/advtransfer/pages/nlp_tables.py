@@ -170,9 +170,13 @@ def _some(n: int) -> list[int]:
 
 
 def as_printed(runs: Runs, direction: Direction) -> pd.DataFrame:
-    """Table 2 (T→S) or 4 (S→T) with the metrics as printed, squares included: paper, stored and this run."""
+    """Table 2 (T→S) or 4 (S→T) with the metrics as printed, squares included: paper, stored and this run.
+
+    Where one run is stored, its intervals are those over texts.
+    """
     paper = printed.table(PAPER[direction]).rename(columns={"label": "source"})
-    return _side_by_side({"paper": paper, **_columns(runs, direction, "word", AS_PRINTED)}, AS_PRINTED)
+    own = _columns(runs, direction, "word", AS_PRINTED, over_texts=len(runs.published) == 1)
+    return _side_by_side({"paper": paper, **own}, AS_PRINTED)
 
 
 def without_noise(runs: Runs) -> pd.DataFrame:
@@ -207,7 +211,13 @@ def _side_by_side(columns: Mapping[str, pd.DataFrame], quantities: tuple[Quantit
 
 
 def _columns(
-    runs: Runs, direction: Direction, view: str, quantities: tuple[Quantity, ...], *, noise_off: bool = False
+    runs: Runs,
+    direction: Direction,
+    view: str,
+    quantities: tuple[Quantity, ...],
+    *,
+    noise_off: bool = False,
+    over_texts: bool = False,
 ) -> dict[str, pd.DataFrame]:
     """The sources under one attack in one direction: of stored runs means over seeds, and those of this run."""
     columns = {}
@@ -215,7 +225,8 @@ def _columns(
         rows = under(table, direction, view).drop(columns="source").rename(columns={"label": "source"})
         rows = comparison.noise_off(rows) if noise_off else rows
         if len(rows):
-            columns[run] = comparison.means(rows, ["source"], quantities) if run == STORED else rows
+            means = run == STORED and not over_texts
+            columns[run] = comparison.means(rows, ["source"], quantities) if means else rows
     return columns
 
 
