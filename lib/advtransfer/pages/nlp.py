@@ -117,8 +117,10 @@ def points(runs: Runs) -> Figure:
         panels[f"Paper, {direction}"] = printed.table(nlp_tables.PAPER[direction])
         if run:
             rows = nlp_tables.under(table, direction, "word")
-            rows = rows.drop(columns="alpha1").rename(columns={"alpha1_ratio": "alpha1"})  # one text can make the mean
-            rows = range_over_seeds(rows, ["label"], ["transfer_accuracy", "alpha1"]) if run == STORED else rows
+            rows = rows.drop(columns=["alpha1", "alpha1_low", "alpha1_high"])  # one text can make the mean
+            rows = rows.rename(columns={"alpha1_ratio": "alpha1"})
+            if len(runs.published) > 1:
+                rows = range_over_seeds(rows, ["label"], ["transfer_accuracy", "alpha1"])
             own = rows[rows["label"].isin(IN_PRINT)]
             panels[f"{run.capitalize()}, {direction}, ratio of means"] = own.filter(
                 regex="label|accuracy|^alpha1$|alpha1_"

@@ -244,10 +244,9 @@ def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
             x, y = row["alpha1"], 100 * row["transfer_accuracy"]
             if "alpha1_low" in row:
                 axis.hlines(y, row["alpha1_low"], row["alpha1_high"], color=COLOURS["alpha1"], lw=1.2)
-                axis.vlines(
-                    x, 100 * row["transfer_accuracy_low"], 100 * row["transfer_accuracy_high"],
-                    color=COLOURS["alpha1"], lw=1.2,
-                )  # fmt: skip
+            if "transfer_accuracy_low" in row:
+                low, high = 100 * row["transfer_accuracy_low"], 100 * row["transfer_accuracy_high"]
+                axis.vlines(x, low, high, color=COLOURS["alpha1"], lw=1.2)
             axis.plot(x, y, markers[row["label"]], color=COLOURS["alpha1"], ms=8, label=row["label"])
         axis.set(title=title, xlabel=SYMBOLS["alpha1"])
         axis.xaxis.set_major_locator(plt.MaxNLocator(4))
