@@ -89,14 +89,17 @@ def findings(runs: Runs) -> dict[str, Finding]:
 
 
 def answer(runs: Runs) -> str:
-    """What this page finds, in a few sentences."""
+    """What this page finds, as a short list."""
     ours, texts = forecast(runs, *nlp_tables.DIRECTIONS), over_texts(runs)
-    return (
-        "T→S: the target model is attacked; S→T: the sources are. **Over the paper's four sources** accuracy after "
-        f"transfer rises with α1: {in_print(runs)}. **Over the same four of ours**: {ours.sized}. "
-        f"{nlp_spread.said(runs)} **Over single texts** the confidence should rise with α1(x): {texts} "
-        "({doc}`the numbers <nlp_attacks>`)."
-    )
+    parts = [
+        f"**Over the paper's four sources** accuracy after transfer rises with α1: {in_print(runs)}.",
+        f"**Over the same four of ours**: {ours.sized}.",
+        f"**Over single texts** the confidence should rise with α1(x): {texts} ({{doc}}`the numbers <nlp_attacks>`).",
+    ]
+    if spread := nlp_spread.said(runs):
+        parts.insert(2, f"**How much is there to forecast?** {spread}")
+    listed = "\n".join(f"- {part}" for part in parts)
+    return f"T→S: the target model is attacked; S→T: the sources are.\n\n{listed}"
 
 
 def in_print(runs: Runs) -> Finding:
