@@ -79,8 +79,8 @@ def table(runs: Runs) -> pd.DataFrame | None:
             {
                 "run": f"{row['series']}, seed {row['seed']}",
                 "training texts": f"{row['train_texts']:,}",
-                "test texts": f"{row['test_texts']:,}",
-                "accuracy after transfer, %": f"{100 * row['least']:.1f} to {100 * row['greatest']:.1f}",
+                "n": f"{row['test_texts']:,}",
+                "accuracy, %": f"{100 * row['least']:.1f} to {100 * row['greatest']:.1f}",
                 "p": tables.probability(row["p"]),
                 **{f"r, {direction}": tables.number(row[direction]) for direction in DIRECTIONS},
             }
