@@ -158,7 +158,7 @@ from advtransfer.records.published import published
 print(dict(published('vision')))
 """
     told = python("-c", script).stdout.splitlines()
-    lengths = [len(getattr(printed, f"table{k}")()) for k in range(1, 6)]
+    lengths = [len(printed.table(k)) for k in range(1, 6)]
     assert told[0] == f"{lengths} {len(printed.known_accuracies())}"
     assert told[1] == "{}"
     failed = python("-m", "advtransfer", "data", "fetch", "cifar", ok=False)
