@@ -217,8 +217,16 @@ def test_the_spread_of_the_sources_is_that_of_their_answers():
     ("p", "words"),
     [
         ([0.5], "50 test texts cannot tell them apart, so there is hardly anything to forecast"),
-        ([0.01], "they differ by more than the chance of the test texts in the one seed"),
-        ([0.01, 0.5], "they differ by more than the chance of the test texts in 1 of 2 seeds"),
+        (
+            [0.01],
+            "they differ by more than the chance of the test texts in the one seed, and over these four points r with "
+            "α1, by seed, is 0.10 (T→S) and 0.20 (S→T)",
+        ),
+        (
+            [0.01, 0.5],
+            "they differ by more than the chance of the test texts in 1 of 2 seeds, and over these four points r with "
+            "α1, by seed, is 0.10, 0.10 (T→S) and 0.20, 0.20 (S→T)",
+        ),
     ],
 )
 def test_where_sources_cannot_be_told_apart_the_page_says_so(p, words):

@@ -59,7 +59,13 @@ def _most_texts_first(runs: Runs) -> pd.DataFrame:
 def _sentence(rows: pd.DataFrame) -> str:
     first, apart = rows.iloc[0], int((rows["p"] <= SIGNIFICANT).sum())
     seeds = f"in {apart} of {len(rows)} seeds" if len(rows) > 1 else "in the one seed"
-    found = f"they differ by more than the chance of the test texts {seeds}"
+    by_seed = " and ".join(
+        f"{', '.join(tables.number(r) for r in rows[direction])} ({direction})" for direction in DIRECTIONS
+    )
+    found = (
+        f"they differ by more than the chance of the test texts {seeds}, and over these four points r with α1, by "
+        f"seed, is {by_seed}"
+    )
     if not apart:
         found = f"{first['test_texts']:,} test texts cannot tell them apart, so there is hardly anything to forecast"
     low, high = 100 * rows["least"].min(), 100 * rows["greatest"].max()
