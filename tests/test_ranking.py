@@ -20,12 +20,12 @@ from safetensors.torch import save_file
 from scipy import stats
 from torch import nn
 
-from advtransfer import attacks, ranking
+from advtransfer import attacks, ranking, spectral
 from advtransfer.commands.main import main
 from advtransfer.experiments import choosing
 from advtransfer.models import images
 from advtransfer.pages import choosing as page
-from advtransfer.ranking import Encoder, comparing, measure, pools, scoring
+from advtransfer.ranking import Encoder, comparing, image_target, measure, pools, scoring
 from advtransfer.records.storage import sha256
 from cases import refuses, seeded
 
@@ -310,7 +310,7 @@ def test_a_candidate_that_fails_is_named_and_the_others_are_ranked():
 
 
 def test_models_and_data_that_cannot_be_used_are_refused_before_the_target_model_is_trained(monkeypatch):
-    monkeypatch.setattr(measure, "fit_classifier", lambda *args, **options: pytest.fail("long work began"))
+    monkeypatch.setattr(image_target, "fit_classifier", lambda *args, **options: pytest.fail("long work began"))
     column = nn.Sequential(net(), nn.Unflatten(1, (3, 1)))
     flat = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
     for message, pool in (
@@ -405,8 +405,8 @@ def test_the_jacobians_are_of_samples_of_every_class(monkeypatch):
     x, y = pictures(90)
     order = y.argsort(stable=True)
     data = ranking.from_tensors(x[order], y[order], x[order], y[order])
-    seen, real = [], measure.spectral.jacobian
-    monkeypatch.setattr(measure.spectral, "jacobian", lambda model, part: seen.append(part) or real(model, part))
+    seen, real = [], spectral.jacobian
+    monkeypatch.setattr(spectral, "jacobian", lambda model, part: seen.append(part) or real(model, part))
     ranking.score({"a": Encoder(net())}, data, only=["distance"], **{**FAST, "samples": 30, "gradients": 6})
     of_target = (torch.cat(seen)[:6].mean((1, 2, 3)) * 5 - 1.25).round()  # from the brightness, which tells the class
     assert set(of_target.tolist()) == {0, 1, 2}
@@ -698,7 +698,7 @@ def test_a_folder_with_another_ranking_is_refused_and_left_as_it_is(a_task, tmp_
 
 
 def test_too_few_labels_for_the_probe_are_told_by_class_before_the_target_model_is_trained(monkeypatch, capsys):
-    monkeypatch.setattr(scoring, "_aim", lambda *args: pytest.fail("long work began"))
+    monkeypatch.setattr(scoring, "_task", lambda *args: pytest.fail("long work began"))
     x, y = pictures(36)
     data = ranking.from_tensors(x[y < 2], y[y < 2], classes=["cat", "rare"])
     rare = (data.y_train == 1).nonzero().squeeze(1)

@@ -13,7 +13,7 @@ from torch import nn
 from advtransfer import attacks, ranking
 from advtransfer.commands.main import main
 from advtransfer.experiments import choosing
-from advtransfer.ranking import Encoder, measure, pools, truth
+from advtransfer.ranking import Encoder, image_target, measure, pools, truth
 from advtransfer.records import compare
 
 FAST = {"samples": 6, "gradients": 3, "steps": 1, "target_epochs": 1, "labels": 24}
@@ -131,9 +131,9 @@ def test_a_prepared_copy_shares_no_buffer_and_the_target_keeps_its_features():
     encoder.module[1].running_var.fill_(4.0)
     encoder.prepared().to(torch.float64)
     assert encoder.mean.dtype == torch.float32
-    aim = measure.Target(target(), measure.Settings(**FAST), encoder)
-    plain = aim.extract(encoder, aim.few, "train")[1].double()
-    torch.testing.assert_close(aim.features, plain)
+    task = image_target.ImageTarget(target(), measure.Settings(**FAST), encoder)
+    plain = encoder.extract(task.data.inputs("train", task.few))[1].double()
+    torch.testing.assert_close(task.features, plain)
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (20, 1), (1, 1, 1)])

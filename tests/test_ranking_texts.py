@@ -378,12 +378,12 @@ def test_an_attack_stays_in_its_ball_and_does_more_than_noise(found):
     embeddings = pool["one"].word_embeddings.detach()
     data = target()
     settings = ranking.measure.Settings(**FAST)
-    aim = ranking.text_target.TextTarget(data, settings, pool, pool["one"])
-    tokens = pool["one"].read([data.x_test[k] for k in aim.chosen])
+    task = ranking.text_target.TextTarget(data, settings, pool, pool["one"])
+    tokens = pool["one"].read([data.x_test[k] for k in task.chosen])
     radius = settings.eps * float(embeddings[tokens.ids[tokens.mask]].norm(dim=1).mean())
-    for delta in (*calls, *aim.delta):
+    for delta in (*calls, *task.delta):
         assert float(delta.flatten(1).norm(dim=1).max()) <= radius * (1 + 1e-5)
-    arrays = aim.attacked(pool["two"])
+    arrays = task.attacked(pool["two"])
     for attacked, noise in (("d00", "noise0"), ("d11", "noise1")):
         assert (np.linalg.norm(arrays[attacked], axis=1) > np.linalg.norm(arrays[noise], axis=1)).all()
 
@@ -391,9 +391,9 @@ def test_an_attack_stays_in_its_ball_and_does_more_than_noise(found):
 def test_the_naive_target_model_learns_and_keeps_the_word_embeddings():
     like, data = TextEncoder(bert(width=32), WORDS), target(100)
     settings = ranking.measure.Settings(target_epochs=40, samples=4, gradients=1, steps=1)
-    aim = ranking.text_target.TextTarget(data, settings, {"a": like})
-    torch.testing.assert_close(aim.model.word_embeddings, like.word_embeddings)
-    assert aim.accuracy() > 0.8
+    task = ranking.text_target.TextTarget(data, settings, {"a": like})
+    torch.testing.assert_close(task.model.word_embeddings, like.word_embeddings)
+    assert task.accuracy() > 0.8
 
 
 def test_all_weights_are_tuned_on_a_copy():

@@ -18,9 +18,7 @@ from advtransfer.experiments.protocol import Architecture, ImageConfig
 from advtransfer.matching import evenly
 from advtransfer.models import images
 from advtransfer.names import unknown
-from advtransfer.ranking import Encoder, Labelled, LabelledTexts, measure, pools, text_encoder, text_target, trial
-from advtransfer.ranking.encoder import extracted
-from advtransfer.ranking.texts import taken
+from advtransfer.ranking import Encoder, Labelled, LabelledTexts, image_target, pools, text_target, trial
 from advtransfer.records import storage, weights
 from advtransfer.records.configs import Config as BaseConfig
 from advtransfer.records.configs import Epsilon
@@ -199,11 +197,7 @@ def candidates(config: Config) -> tuple[dict[str, Any], list[dict[str, str]]]:
 
 def _seen(encoder: Any, data: Labelled | LabelledTexts) -> list[str]:
     """What a candidate makes of four samples, to five digits: its code can change where its weights do not."""
-    few = evenly(len(data.y_train), 4)
-    if isinstance(data, LabelledTexts):
-        found = text_encoder.extracted(encoder, taken(data.x_train, few))
-    else:
-        found = extracted(encoder, data.x_train[few])
+    found = encoder.extract(data.inputs("train", evenly(len(data.y_train), 4)))
     return [f"{value:.4e}" for part in found for value in part.flatten().tolist()]
 
 
@@ -214,7 +208,7 @@ def keeper(
     parts = ((data.x_train, data.y_train), (data.x_test, data.y_test))
     shared = {
         "settings": settings,
-        "source": source_hash(measure.__name__),
+        "source": source_hash(image_target.__name__),
         "data": [weights.content({"x": x, "y": y}) for x, y in parts if isinstance(x, torch.Tensor)],
         "target": target.digest() if target is not None else "",
     }

@@ -117,15 +117,15 @@ def run(config: Config) -> tuple[Tables, Arrays]:
         labels=config.labels, samples=config.samples, gradients=config.gradients, eps=config.eps, steps=config.steps,
         target_epochs=config.target_epochs, seed=config.seed,
     )  # fmt: skip
-    aim = TextTarget(labelled, settings, pool)
+    target = TextTarget(labelled, settings, pool)
     arrays: Arrays = {
-        "labels": aim.labels.numpy().astype(np.int16),
-        "directions": np.array(aim.directions),
-        "target_accuracy": np.array(aim.accuracy()),
+        "labels": target.labels.numpy().astype(np.int16),
+        "directions": np.array(target.directions),
+        "target_accuracy": np.array(target.accuracy()),
     }
     moved: dict[tuple[int, int], torch.Tensor] = {}
     for place, (name, (encoder, right)) in enumerate(sources.items(), 1):
-        found = measure(encoder, aim)
+        found = measure(encoder, target)
         if "alpha_note" in found:
             raise ValueError(f"the source of {name} cannot be attacked: {found['alpha_note']}")
         features, outputs = torch.from_numpy(found["features"]), torch.from_numpy(found["outputs"])

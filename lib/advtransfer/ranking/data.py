@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -52,6 +53,11 @@ class Labelled:
         a, b = stratified(self.y_train, most, seed), stratified(self.y_test, most, seed)
         x_train, y_train, x_test, y_test = self.x_train[a], self.y_train[a], self.x_test[b], self.y_test[b]
         return replace(self, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+
+    def inputs(self, part: Literal["train", "test"], rows: Tensor | None = None) -> Tensor:
+        """The images of a part, or those at the positions `rows` (n,)."""
+        x = self.x_train if part == "train" else self.x_test
+        return x if rows is None else x[rows]
 
     def __repr__(self) -> str:
         size = " × ".join(map(str, self.x_train.shape[2:]))

@@ -18,6 +18,7 @@ from advtransfer.records.provenance import digest
 
 FAILURES = (ValueError, TypeError, IndexError, AttributeError, NotImplementedError, RuntimeError)
 """What a strange model raises."""
+PASS = 50  # images per pass
 Features = str | Callable[[nn.Module, Tensor], Tensor] | None
 
 
@@ -127,6 +128,20 @@ class Encoder(nn.Module):
             raise EncoderError(f"the layer {self._layer!r} was not used; expected one through which the images pass")
         return outputs, _matrix(noted[-1], len(x), f"the features at {self._layer or 'the whole model'!r}")
 
+    def extract(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs (N, d) and features (N, k) of uint8 images (N, 3, h, w), on the CPU.
+
+        Raises
+        ------
+        EncoderError
+            The outputs or features are not as described, or are not finite.
+        """
+        with evaluating(self):
+            parts = [self.both(part.to(self.mean.device).float() / 255) for part in x.split(PASS)]
+        outputs, features = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
+        check_finite(outputs, features, "images")
+        return outputs, features
+
     def prepared(self) -> "Encoder":
         """A copy for attacks, whose module is that of `advtransfer.prepare.prepare`."""
         made = copy.copy(self)  # the next lines replace in the copy alone
@@ -219,25 +234,6 @@ def _matrix(features: Any, rows: int, what: str) -> Tensor:
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise EncoderError(f"{what} are {shape}; expected a tensor (N, k) with N = {rows}")
     return features
-
-
-PASS = 50  # images per pass
-
-
-def extracted(encoder: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs (N, d) and features (N, k) of uint8 images (N, 3, h, w), on the CPU.
-
-    Raises
-    ------
-    EncoderError
-        The outputs or features are not as described, or are not finite.
-    """
-    there = next((parameter.device for parameter in encoder.parameters()), x.device)
-    with evaluating(encoder):
-        parts = [encoder.both(part.to(there).float() / 255) for part in x.split(PASS)]  # type: ignore[operator]
-    outputs, features = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
-    check_finite(outputs, features, "images")
-    return outputs, features
 
 
 def check_finite(outputs: Tensor, features: Tensor, of: str) -> None:

@@ -18,8 +18,9 @@ from advtransfer import intervals, matching, metrics, scores
 from advtransfer.names import unknown
 from advtransfer.ranking.data import Labelled
 from advtransfer.ranking.encoder import FAILURES, Encoder, EncoderError
+from advtransfer.ranking.image_target import ImageTarget
 from advtransfer.ranking.labels import scarce, stratified
-from advtransfer.ranking.measure import Aim, Arrays, Settings, Target, measure
+from advtransfer.ranking.measure import Arrays, Settings, Target, measure
 from advtransfer.ranking.text_encoder import TextEncoder
 from advtransfer.ranking.text_target import TextTarget
 from advtransfer.ranking.texts import LabelledTexts
@@ -172,12 +173,12 @@ def score(
         raise EncoderError(f"the target model: {why}")
     for line in _too_few(data, only, chosen) if progress else ():
         tqdm.write(line, file=sys.stderr)
-    aim = _aim(pool, data, chosen, target)
+    task = _task(pool, data, chosen, target)
     found: dict[str, Arrays] = {}
     able = {name: encoder for name, encoder in pool.items() if name not in useless}
     for name, encoder in tqdm(able.items(), "candidates measured", disable=None if progress else True):
         try:
-            compute = _measuring(encoder, aim)
+            compute = _measuring(encoder, task)
             found[name] = keep(name, compute) if keep else compute()
         except FAILURES as error:
             useless[name] = " ".join(str(error).split()) or type(error).__name__
@@ -185,7 +186,7 @@ def score(
         raise ValueError(none_left(useless))
     rows, draws = [], []
     for name, arrays in tqdm(found.items(), "candidates scored", disable=None if progress else True):
-        for row, drawn in _scored(arrays, aim, only, chosen):
+        for row, drawn in _scored(arrays, task, only, chosen):
             rows.append({"candidate": name, **row})
             draws += [
                 {"candidate": name, "score": row["score"], "draw": k, "value": v} for k, v in enumerate(drawn.tolist())
@@ -194,7 +195,7 @@ def score(
     sizes = (0, 0) if isinstance(data, LabelledTexts) else data.x_train.shape[2:]
     told = {
         "name": data.name, "classes": len(data.classes), "train": len(data.y_train), "test": len(data.y_test),
-        "height": sizes[0], "width": sizes[1], "accuracy": aim.accuracy(), "seconds": aim.seconds,
+        "height": sizes[0], "width": sizes[1], "accuracy": task.accuracy(), "seconds": task.seconds,
     }  # fmt: skip
     return Ranking(
         pd.DataFrame([{"candidate": name, **_about(pool[name], arrays)} for name, arrays in found.items()]),
@@ -217,14 +218,14 @@ def _too_few(data: Labelled | LabelledTexts, only: Sequence[str], settings: Sett
     return [f"no cross-validated probe: it needs {FOLDS} labels of each class; fewer: {shown}{more}"] if short else []
 
 
-def _aim(pool: Mapping[str, Any], data: Any, settings: Settings, target: Any) -> Aim:
+def _task(pool: Any, data: Any, settings: Settings, model: Any) -> Target:
     if isinstance(data, LabelledTexts):
-        return TextTarget(data, settings, pool, target)
-    return Target(data, settings, target)
+        return TextTarget(data, settings, pool, model)
+    return ImageTarget(data, settings, model)
 
 
-def _measuring(encoder: Any, aim: Aim) -> Callable[[], Arrays]:
-    return lambda: measure(encoder, aim)
+def _measuring(encoder: Any, target: Target) -> Callable[[], Arrays]:
+    return lambda: measure(encoder, target)
 
 
 def _about(encoder: Encoder | TextEncoder, arrays: Arrays) -> dict[str, Any]:
@@ -244,20 +245,22 @@ def _about(encoder: Encoder | TextEncoder, arrays: Arrays) -> dict[str, Any]:
     return row | {key: float(arrays[key]) for key in arrays if key.startswith("seconds_")}
 
 
-def _scored(arrays: Arrays, aim: Aim, only: Sequence[str], settings: Settings) -> list[tuple[dict[str, Any], Tensor]]:
+def _scored(
+    arrays: Arrays, target: Target, only: Sequence[str], settings: Settings
+) -> list[tuple[dict[str, Any], Tensor]]:
     """A row and the drawn values of each score of one candidate."""
     found = []
     for name in NAMES:
         if name not in only:
             continue
         if name in SCORES:
-            found.append(_estimated(name, arrays, aim, settings))
+            found.append(_estimated(name, arrays, target, settings))
         elif "alpha_note" in arrays:
             found.append((_row(name, float("nan"), note=str(arrays["alpha_note"])), torch.empty(0)))
         elif name in ALPHAS:
             found.append(_alpha(name, arrays, settings))
         else:
-            found.append(_distance(arrays, aim))
+            found.append(_distance(arrays, target))
     return found
 
 
@@ -266,9 +269,9 @@ def _row(name: str, value: float, **more: Any) -> dict[str, Any]:
     return {"score": name, "value": value, **empty, "labels": 0, "note": "", **more}
 
 
-def _estimated(name: str, arrays: Arrays, aim: Aim, settings: Settings) -> Scored:
+def _estimated(name: str, arrays: Arrays, target: Target, settings: Settings) -> Scored:
     each, note = SCORES[name], ""
-    beside = aim.features if name == "CKA" else aim.labels
+    beside = target.features if name == "CKA" else target.labels
     estimated = partial(scores.estimate, each.function, permutations=each.permutations, seed=settings.seed)
     try:
         inputs = _inputs(arrays, each.reads)
@@ -278,7 +281,7 @@ def _estimated(name: str, arrays: Arrays, aim: Aim, settings: Settings) -> Score
             found, note = estimated(inputs, beside, subsamples=0), f"no interval: {error}"
     except ValueError as error:
         return _row(name, float("nan"), note=str(error)), torch.empty(0)
-    used = 0 if name == "CKA" else len(aim.labels)
+    used = 0 if name == "CKA" else len(target.labels)
     low, high = (max(found.low, 0), min(found.high, 1)) if name in SHARES else (found.low, found.high)
     row = _row(name, found.value, low=low, high=high, floor=found.floor, floor_high=found.floor_high,
                seconds=found.seconds, labels=used, note=note)  # fmt: skip
@@ -331,10 +334,10 @@ def _alpha(name: str, arrays: Arrays, settings: Settings) -> Scored:
     return row, drawn
 
 
-def _distance(arrays: Arrays, aim: Aim) -> Scored:
+def _distance(arrays: Arrays, target: Target) -> Scored:
     """The distance of the target model's gradient from the nearest map of the candidate's, both projected."""
     gram = torch.from_numpy(arrays["gram"])
-    own = aim.directions
+    own = target.directions
     try:
         value = float(matching.distances(gram, [own, len(gram) - own])[0, 1])
     except ValueError as error:

@@ -14,6 +14,8 @@ from advtransfer.ranking.encoder import FAILURES, EncoderError, check_eager, che
 from advtransfer.records import weights
 from advtransfer.records.provenance import digest
 
+PASS = 32  # texts per pass
+
 
 class TextEncoder(nn.Module):
     """A text model with its tokenizer, and the place of its features.
@@ -132,6 +134,24 @@ class TextEncoder(nn.Module):
             )
         return outputs, found
 
+    def extract(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Outputs (N, d) and features (N, k) of texts, in their order, on the CPU.
+
+        Raises
+        ------
+        EncoderError
+            The outputs or features are not as described, or are not finite.
+        """
+        there = next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+        tokens = self.read(texts)
+        batches = by_length(tokens.mask, PASS)
+        with evaluating(self):
+            parts = [self.both(tokens.take(rows).to(there)) for rows in batches]
+        order = torch.cat(batches).argsort()
+        outputs, features = (torch.cat(part).float().cpu()[order] for part in zip(*parts, strict=True))
+        check_finite(outputs, features, "texts")
+        return outputs, features
+
     def embed(self, tokens: Tokens) -> Tensor:
         """The word embeddings (N, L, h) of tokens, before positions and types are added."""
         return self.module.get_input_embeddings()(tokens.ids)  # type: ignore[operator]
@@ -187,25 +207,3 @@ def mean_over_tokens(x: Tensor, mask: Tensor) -> Tensor:
 def _last(x: Tensor, mask: Tensor) -> Tensor:
     """The vector (N, k) of the last token of each text; padding is on the right."""
     return x[torch.arange(len(x), device=x.device), mask.sum(1) - 1]
-
-
-PASS = 32  # texts per pass
-
-
-def extracted(encoder: TextEncoder, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Outputs (N, d) and features (N, k) of texts, in their order, on the CPU.
-
-    Raises
-    ------
-    EncoderError
-        The outputs or features are not as described, or are not finite.
-    """
-    there = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
-    tokens = encoder.read(texts)
-    batches = by_length(tokens.mask, PASS)
-    with evaluating(encoder):
-        parts = [encoder.both(tokens.take(rows).to(there)) for rows in batches]
-    order = torch.cat(batches).argsort()
-    outputs, features = (torch.cat(part).float().cpu()[order] for part in zip(*parts, strict=True))
-    check_finite(outputs, features, "texts")
-    return outputs, features

@@ -9,7 +9,7 @@ candidates α is not computed, and a note says why.
 import copy
 import time
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from advtransfer.models.text import TextClassifier
 from advtransfer.models.tokens import Tokens, by_length
 from advtransfer.modes import Model, evaluating
 from advtransfer.ranking.encoder import EncoderError
-from advtransfer.ranking.measure import Aim, Arrays, Projected, Settings, principal
-from advtransfer.ranking.text_encoder import Displaced, TextEncoder, extracted
-from advtransfer.ranking.texts import LabelledTexts, taken
+from advtransfer.ranking.measure import Arrays, Projected, Settings, Target, principal
+from advtransfer.ranking.text_encoder import Displaced, TextEncoder
+from advtransfer.ranking.texts import LabelledTexts
 from advtransfer.records.provenance import device
 from advtransfer.training.text import fit_text
 
@@ -34,7 +34,7 @@ WIDTH = 64  # of the target model's own word embeddings, if no candidate tells i
 LOOKED_AT = 50  # texts on which word embeddings are compared to choose those of the target model
 
 
-class TextTarget(Aim):
+class TextTarget(Target):
     """A target of texts: the model that represents it, and the attack on that model's word embeddings."""
 
     def __init__(
@@ -45,18 +45,16 @@ class TextTarget(Aim):
         model: TextEncoder | None = None,
     ) -> None:
         super().__init__(data, settings)
-        texts = taken(data.x_test, self.chosen)
+        self.texts = texts = data.inputs("test", self.chosen)
         start = time.perf_counter()
-        if model is None:
-            model = naive_model(data, settings, most_shared(pool, data))
-        self.model = model.to(device())
-        self.texts = texts
+        own = naive_model(data, settings, most_shared(pool, data)) if model is None else copy.deepcopy(model)
+        self.model = own.to(device())
         tokens = self.model.read(texts)
         self.batches = [tokens.take(rows).to(device()) for rows in by_length(tokens.mask, PASS)]
         matched = tokens.take(matching.evenly(len(texts), settings.gradients))
         self.matched = [matched.take(rows).to(device()) for rows in by_length(matched.mask, PASS)]
         self.words = read_words(self.model, texts)
-        self.features = self.extract(self.model, self.few, "train")[1].double()
+        self.features = self.model.extract(data.inputs("train", self.few))[1].double()
         self.delta: list[Tensor] = []
         self.directions = 0
         if self.words is not None:
@@ -66,13 +64,6 @@ class TextTarget(Aim):
             self.jacobian = self._jacobian(self.model)
             self.directions = self.jacobian[0].shape[1]
         self.seconds = time.perf_counter() - start
-
-    def extract(
-        self, encoder: TextEncoder, rows: Tensor | None, part: Literal["train", "test"]
-    ) -> tuple[Tensor, Tensor]:
-        """Outputs (N, d) and features (N, k) of all texts of a part, or of those at `rows`."""
-        x = self.data.x_train if part == "train" else self.data.x_test
-        return extracted(encoder, x if rows is None else taken(x, rows))
 
     def attacked(self, encoder: TextEncoder) -> Arrays:
         """Deviations under both attacks and under noise, and the Gram matrix; or why there are none (`alpha_note`).
@@ -131,7 +122,7 @@ class TextTarget(Aim):
 
     def after_tuning(self, encoder: TextEncoder) -> Tensor:
         """The labels (N,) that a copy of a candidate gives to the test texts after all its weights were trained."""
-        width = self.extract(encoder, torch.arange(2), "train")[1].shape[1]
+        width = encoder.extract(self.data.x_train[:2])[1].shape[1]
         with initialised_by(torch.Generator().manual_seed(self.settings.seed_of("head"))):
             net = _WithHead(copy.deepcopy(encoder), width, len(self.data.classes)).to(device())
         model: Any = net  # a classifier of tokens instead of embeddings, which `fit_text` trains as well
@@ -139,13 +130,13 @@ class TextTarget(Aim):
             model, encoder.read(self.data.x_train), self.data.y_train, epochs=self.settings.full_epochs,
             seed=self.settings.seed_of("full"), batch_size=16, label="all weights",
         )  # fmt: skip
-        features = self.extract(net.encoder, None, "test")[1]
+        features = net.encoder.extract(self.data.x_test)[1]
         with evaluating(net.head):
             return net.head(features.to(device())).argmax(1).cpu()
 
     def accuracy(self) -> float:
         """The share of the target's test texts that its model classifies correctly; NaN if it has other classes."""
-        outputs = self.extract(self.model, None, "test")[0]
+        outputs = self.model.extract(self.data.x_test)[0]
         if not self.model.classifier or outputs.shape[1] != len(self.data.classes):
             return float("nan")
         return float((outputs.argmax(1) == self.data.y_test).double().mean())

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -53,6 +54,11 @@ class LabelledTexts:
             self, x_train=taken(self.x_train, a), y_train=self.y_train[a], x_test=taken(self.x_test, b),
             y_test=self.y_test[b],
         )  # fmt: skip
+
+    def inputs(self, part: Literal["train", "test"], rows: Tensor | None = None) -> tuple[str, ...]:
+        """The texts of a part, or those at the positions `rows` (n,)."""
+        x = self.x_train if part == "train" else self.x_test
+        return x if rows is None else taken(x, rows)
 
     def __repr__(self) -> str:
         return (

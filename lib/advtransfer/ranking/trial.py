@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from advtransfer.modes import evaluating
-from advtransfer.ranking import encoder, text_encoder
 from advtransfer.ranking.data import Labelled
 from advtransfer.ranking.encoder import FAILURES, Encoder, EncoderError
 from advtransfer.ranking.text_encoder import TextEncoder
@@ -35,10 +34,8 @@ def failing(pool: Mapping[str, Any], data: Any) -> dict[str, str]:
     found = {}
     for name, candidate in pool.items():
         try:
-            if isinstance(data, LabelledTexts):
-                text_encoder.extracted(candidate, data.x_train[:2])
-            else:
-                encoder.extracted(candidate, data.x_train[:2])
+            candidate.extract(data.x_train[:2])
+            if isinstance(candidate, Encoder):
                 check_gradient(candidate, data.x_train[:2])
         except EncoderError as error:
             found[name] = str(error)
