@@ -71,12 +71,12 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_similar": _one(record, "similar domains", "run", "as in Table 3"),
         "forecast_texts": _one(record, "texts", "other corpora", "MiniLM; five corpora, three ways"),
         "forecast_texts_all": _one(record, "texts", "run", ""),
-        "forecast_elsewhere": elsewhere(record),
         "forecast_alpha2": _over_images(record, "run", "alpha2"),
         "forecast_distance_plain": _over_images(record, "run", "distance"),
         "forecast_distance": _over_images(record, "given accuracy", "distance"),
         "forecast_choice": regret_sentence(record),
-        "forecast_in_short": in_short(record),
+        "forecast_models": f"{_models(record)} models, {_size(record)}",
+        **{f"forecast_said_{name}": " ".join(said) for name, said in sentences(record).items()},
     }
 
 
@@ -118,73 +118,72 @@ def _configs(images: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
 
 
 def answer(record: Record) -> str:
-    """The answer, written from the numbers; its bold words stand only where the numbers say them."""
+    """The answer as a list, its bold words first."""
+    said = sentences(record)
+    return "\n".join(f"- **{words}** {numbers}" for words, numbers in said.values()) or NOTHING
+
+
+NOTHING = "No run has been stored yet, so there is no answer."
+
+
+def sentences(record: Record) -> dict[str, tuple[str, str]]:
+    """The answer by question, each in words and in numbers; the words judge only where the numbers do."""
     across, own = (_by_target(record, "run", name) for name in ("alpha1", "source_accuracy"))
     within, beyond = (_by_target(record, scope, "alpha1") for scope in ("architecture", "given accuracy"))
-    both = _by_target(record, "given both", "alpha1")
     if not across:
-        return "No run has been stored yet, so there is no answer."
-    said = (
-        ("Over sources of many kinds, those with a larger α1 (T→S) tend to transfer better", "Over many sources"),
-        ("So do those with a higher accuracy on their own images, which needs no attack", "Own accuracy"),
-        ("Within one architecture it is not certain that α1 tells sources apart", "Within one architecture"),
-    )
-    first, second, third = (f"**{bold}**" if _holds(across, own, within) else plain for bold, plain in said)
-    return (
-        f"{first}: Spearman's correlation with accuracy after transfer is {_said(across)}. {second}: "
-        f"{_pair(own)}. {third}: {_pair(within)}.\n\nWith own accuracy "
-        f"held fixed α1 correlates at {_said(beyond)}; with the architecture held fixed, too, at {_said(both)}. "
-        f"{regret_sentence(record)}"
-    )
-
-
-def elsewhere(record: Record) -> str:
-    """The same question for similar domains and for texts, in a sentence each."""
-    said = []
-    if _verdict(record, "similar domains", "run"):
-        said.append(
-            f"Over similar domains the rank correlation of α1 (T→S) with accuracy after transfer is "
-            f"{_counted(record, 'similar domains', 'run')}; Table 3 attacks the sources instead (S→T)."
+        return {}
+    judged = _holds(across, own, within)
+    said = {
+        "many": (
+            "Over image models of many kinds, those with a larger α1 (T→S) tend to transfer better."
+            if judged
+            else "Over image models of many kinds, with α1 (T→S).",
+            f"Spearman's correlation of α1 with accuracy after transfer is {_said(across)}.",
+        ),
+        "own": (
+            "So do those with a higher accuracy on their own test images, which needs no attack."
+            if judged
+            else "Over the same models, with their accuracy on their own test images.",
+            f"The correlation of own accuracy is {_pair(own)}. With own accuracy held fixed, that of α1 is "
+            f"{_pair(beyond)}.",
+        ),
+        "within": (
+            "Within one architecture it is not certain that α1 tells image models apart."
+            if judged
+            else "Within one architecture.",
+            f"The correlation of α1 is {_pair(within)}.",
+        ),
+    }
+    if similar := _verdict(record, "similar domains", "run"):
+        said["similar"] = (
+            f"Over image models from domains more or less similar to the target's: {similar.said}.",
+            f"The correlation of α1 is {_counted(record, 'similar domains', 'run')} (T→S; Table 3 attacks the sources "
+            "instead).",
         )
-    if _verdict(record, "texts", "other corpora"):
-        said.append(
-            f"Over text models that have not learnt the target's own corpus it is "
-            f"{_counted(record, 'texts', 'other corpora')}; if those that have are added, "
-            f"{_counted(record, 'texts', 'run')}."
+    if texts := _verdict(record, "texts", "other corpora"):
+        said["texts"] = (
+            f"Over text models that have not learnt the target's own corpus: {texts.said}.",
+            f"The correlation of α1 (T→S) is {_counted(record, 'texts', 'other corpora')}. With those that have, it is "
+            f"{_counted(record, 'texts', 'run')}: {_one(record, 'texts', 'run', '').verdicts[0].said}.",
         )
-    return " ".join(said)
+    return said
 
 
 def _counted(record: Record, domain: str, scope: str) -> str:
-    """The correlation with its verdict, and how many sources each of how many runs has."""
+    """The correlation, and how many sources each of how many runs has."""
     row, found = _row(record, domain, scope), _verdict(record, domain, scope)
     if row is None or found is None:
         return "–"
     size = f"{row['runs']} runs of {round(row['n'] / row['runs'])} sources"
-    return f"{found.cell}, p = {tables.probability(found.p)}, {size}: {found.said}"
+    return f"{found.cell}, p = {tables.probability(found.p)}, {size}"
 
 
 def _one(record: Record, domain: str, scope: str, size: str) -> Finding:
     """The finding on α1 in one domain."""
     found = _verdict(record, domain, scope)
-    return Finding(_counted(record, domain, scope), (found,), size) if found else Finding("no stored runs")
-
-
-def in_short(record: Record) -> str:
-    """The answer for the first page, in words where the numbers say so."""
-    across, own = (_by_target(record, "run", name) for name in ("alpha1", "source_accuracy"))
-    within, beyond = (_by_target(record, scope, "alpha1") for scope in ("architecture", "given accuracy"))
-    if not across:
-        return "No run has been stored yet."
-    if not _holds(across, own, within):
-        return short(record)
-    return (
-        "On images, sources with a larger α1, with the target model attacked (T→S), tend to transfer better: the rank "
-        f"correlation of α1 with accuracy after transfer is {_said(across)}. So do those with a higher accuracy "
-        f"on their own test images, which needs no attack ({_pair(own)}); with it held fixed, α1 has {_pair(beyond)}. "
-        f"Whether α1 tells sources of one architecture apart is not certain ({_pair(within)}). These "
-        f"{_models(record)} sources are smaller than the paper's: {_size(record)}."
-    )
+    if found is None:
+        return Finding("no stored runs")
+    return Finding(f"{_counted(record, domain, scope)}: {found.said}", (found,), size)
 
 
 def _models(record: Record) -> int:
@@ -465,21 +464,6 @@ def regret_sentence(record: Record) -> str:
         f"A choice among {few} sources costs {'; '.join(parts)}. By α1 it costs {apart} points more. Among all sources "
         f"of a run own accuracy loses {every[0]} points, α1 {every[1]}; but one pick per target is mostly luck."
     )
-
-
-def short(record: Record) -> str:
-    """The answer in two sentences, without intervals."""
-    across, own = (_by_target(record, "run", name) for name in ("alpha1", "source_accuracy"))
-    within = _by_target(record, "architecture", "alpha1")
-    if not across:
-        return "No run has been stored yet."
-    first = f"Over {_models(record)} sources Spearman's correlation with α1 is {_bare(across)}"
-    return f"{first}; with the source's own accuracy {_bare(own)}. Within one architecture α1 has {_bare(within)}."
-
-
-def _bare(judged: dict[str, Verdict]) -> str:
-    """The estimate on each target alone."""
-    return " and ".join(f"{tables.number(verdict.estimate)} on {target}" for target, verdict in judged.items())
 
 
 def _said(judged: dict[str, Verdict]) -> str:
