@@ -2,12 +2,13 @@
 
 import ctypes
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from clock import seconds
 from torch.nn import functional as F
+
+from advtransfer.records.provenance import installed
 
 PACKAGES = ("advtransfer", "torch", "torchattacks", "foolbox", "adversarial-robustness-toolbox")
 
@@ -26,13 +27,6 @@ def processor():
     lines = about.read_text().splitlines() if about.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0]} ({platform.machine()})" if names else platform.machine()
-
-
-def installed(package):
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def limits(device, repeats=5):

@@ -1,6 +1,5 @@
 """Attacks: closed forms on linear models, bounds, invariances, and that nothing is left changed."""
 
-import doctest
 import re
 from collections import Counter
 from functools import partial
@@ -372,10 +371,6 @@ def test_what_is_refused_is_said_in_one_line(error, message, changed):
     with pytest.raises(error, match=re.escape(message)) as caught:
         pgd(arguments.pop("model"), arguments.pop("x"), **arguments)
     assert "\n" not in str(caught.value)
-
-
-def test_examples():
-    assert doctest.testmod(attacks).failed == 0
 
 
 def test_labels_of_every_whole_type_are_those_labels():

@@ -1,6 +1,5 @@
 """What first attacks prove, against least squares, numpy's singular vectors, and examples that attain the bounds."""
 
-import doctest
 import math
 from itertools import permutations
 
@@ -10,7 +9,6 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from advtransfer import certificates
 from advtransfer.certificates import FirstAttacks, certified, distance_interval, first_attacks
 from advtransfer.matching import gradient_matching, theorem_ratio
 from cases import normal, refuses, seeds
@@ -164,7 +162,3 @@ def test_at_the_tie_nothing_is_certified():
 )
 def test_what_is_refused_is_said_in_one_line(message, call, error):
     refuses(message, call, error)
-
-
-def test_examples():
-    assert doctest.testmod(certificates, extraglobs={"torch": torch}).failed == 0

@@ -1,6 +1,5 @@
 """Numbers of samples against exact distributions, other implementations and the law of heavy tails."""
 
-import doctest
 import math
 from decimal import Decimal, getcontext
 from fractions import Fraction
@@ -220,7 +219,3 @@ def test_what_is_refused_is_said_in_one_line(message, call):
 )
 def test_what_has_another_type_is_refused(message, call):
     refuses(message, call, TypeError)
-
-
-def test_examples():
-    assert doctest.testmod(concentration, extraglobs={"torch": torch}).failed == 0

@@ -1,13 +1,11 @@
 """The image models: released sizes, the split into features and head, and weights from a seed alone."""
 
-import doctest
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
-from advtransfer.models import images
 from advtransfer.models.images import ARCHITECTURES, LABELS, build, with_new_head
 from advtransfer.prepare import prepare
 
@@ -127,7 +125,3 @@ def test_prepared_models_are_folded_and_equal(name):
 def test_what_is_refused_is_said_in_one_line(message, call):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_examples():
-    assert doctest.testmod(images).failed == 0

@@ -1,6 +1,5 @@
 """Distances against numpy's least squares, and equation 12 against its own double sum."""
 
-import doctest
 import math
 import time
 
@@ -393,10 +392,6 @@ def test_both_routes_refuse_the_same(call, message, arguments):
 )
 def test_what_is_refused_is_said_in_one_line(message, call):
     refuses(message, call)
-
-
-def test_examples():
-    assert doctest.testmod(matching, extraglobs={"torch": torch}).failed == 0
 
 
 def test_samples_that_are_matched_are_spread_over_data_sorted_by_class():

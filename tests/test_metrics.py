@@ -1,6 +1,5 @@
 """The metrics against explicit loops, closed forms and invariances; and that they stream."""
 
-import doctest
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
@@ -377,10 +376,6 @@ def test_jacobians_are_widened_before_their_attacks_are_computed(dtype, level):
     found, expected = (metrics.from_jacobians(*pair, level=level) for pair in (given, [v.double() for v in given]))
     assert found.alpha2_unbiased == expected.alpha2_unbiased
     assert found.alpha1 == expected.alpha1
-
-
-def test_examples():
-    assert doctest.testmod(metrics).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Trees of texts: vocabularies, sentences joined to one tree, and spaCy where it is installed."""
 
-import doctest
 import sys
 
 import pytest
@@ -11,10 +10,6 @@ from advtransfer.datasets import parsing
 from advtransfer.datasets.parsing import NEXT_SENTENCE, Tree, Vocabulary, join_sentences, number, parse, whole_words
 
 words = st.lists(st.sampled_from(["a", "B", "b", "cat", "Cat", "dog", "x"]), max_size=30)
-
-
-def test_the_examples_are_right():
-    assert doctest.testmod(parsing).failed == 0
 
 
 @given(words=words, size=st.integers(1, 8))

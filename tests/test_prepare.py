@@ -1,8 +1,6 @@
 """A prepared model gives the outputs of the model it was made from, which is left as it was."""
 
 import copy
-import doctest
-import sys
 import warnings
 
 import pytest
@@ -252,7 +250,3 @@ def test_what_is_refused_is_said_in_one_line():
         prepare(lambda x: x)
     with pytest.raises(TypeError, match=r"^dtype is torch\.int8; expected a floating dtype$"):
         prepare(conv_net(), dtype=torch.int8)
-
-
-def test_examples():
-    assert doctest.testmod(sys.modules[prepare.__module__]).failed == 0

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distribution
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,7 @@ from packaging.specifiers import SpecifierSet
 
 import advtransfer
 from advtransfer.notebooks.executed import about
+from advtransfer.records.provenance import installed
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.md"))
@@ -283,17 +284,10 @@ def test_every_pinned_package_works_with_the_oldest_python_that_is_promised() ->
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
     refused = {
         found.name: needs
-        for found in map(distribution, filter(is_installed, pins))
+        for found in map(distribution, filter(installed, pins))
         if (needs := found.metadata.get("Requires-Python")) and oldest not in SpecifierSet(needs)
     }
     assert not refused
-
-
-def is_installed(name: str) -> bool:
-    try:
-        return bool(distribution(name))
-    except PackageNotFoundError:
-        return False
 
 
 def test_the_version_is_the_same_wherever_it_is_named() -> None:

@@ -1,7 +1,5 @@
 """Jacobians against autograd one sample at a time, and attacks against numpy's SVD of H^½ J."""
 
-import doctest
-
 import numpy as np
 import pytest
 import torch
@@ -223,10 +221,6 @@ ASYMMETRIC = torch.tensor([[1.0, 2, 0], [0, 1, 0], [0, 0, 1]])
 )
 def test_what_is_refused_is_said_in_one_line(message, call):
     refuses(message, call)
-
-
-def test_examples():
-    assert doctest.testmod(spectral, extraglobs={"torch": torch}).failed == 0
 
 
 # The exact first attack.

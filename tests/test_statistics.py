@@ -1,6 +1,5 @@
 """Correlations against scipy and plain enumeration, and intervals against the truth."""
 
-import doctest
 import itertools
 
 import numpy as np
@@ -144,10 +143,6 @@ GOOD = [1.0, 2.0, 4.0]
 )
 def test_what_is_refused_is_said_in_one_line(message, arguments):
     refuses(message, lambda: correlate(**{"x": GOOD, "y": GOOD} | arguments))
-
-
-def test_examples():
-    assert doctest.testmod(statistics).failed == 0
 
 
 def test_kendall_is_scipys_with_ties():

@@ -1,14 +1,11 @@
 """The tree autoencoder: equal to a node-by-node recursion, indifferent to order and batch, trained to the same bits."""
 
-import doctest
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from advtransfer.models import tree_autoencoder
 from advtransfer.models.tree_autoencoder import TEMPERATURE, TreeAutoencoder, plant, straight_through
 from advtransfer.records.weights import Checkpoint, content
 from advtransfer.training.loop import TrainingError
@@ -261,7 +258,3 @@ def test_bad_training_is_an_error():
         model.to_words.bias[1] = torch.nan
     with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1 of 3; .* below 0.01"):
         fit(model)
-
-
-def test_the_example_is_right():
-    assert doctest.testmod(tree_autoencoder).failed == 0

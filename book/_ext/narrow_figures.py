@@ -82,14 +82,10 @@ def visit_narrow(self: HTML5Translator, node: narrow) -> None:
     self.body.append(f'<source media="{SMALL}" srcset="{uri}">')
 
 
-def depart_narrow(self: HTML5Translator, node: narrow) -> None:
-    """Nothing is left to write."""
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
     app.add_node(picture, html=(visit_picture, depart_picture))
-    app.add_node(narrow, html=(visit_narrow, depart_narrow))
+    app.add_node(narrow, html=(visit_narrow, None))
     app.connect("source-read", take_drawings)
     app.connect("doctree-read", add_drawings, priority=400)  # before Sphinx notes where the images are
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,13 +12,8 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
-from sphinx.writers.html5 import HTML5Translator
 
 OF_THE_PAPER = re.compile(r"(?:Theorem|Proposition|Definition|Assumption) \d+(?:\.\d+)?\b")
-
-
-class statement(nodes.Admonition, nodes.Element):
-    """A statement without a number."""
 
 
 def names(kind: str, title: str) -> tuple[str, str]:
@@ -39,7 +34,7 @@ def name_statements(app: Sphinx, doctree: nodes.document) -> None:
     for node in list(doctree.findall(lambda node: "countertype" in getattr(node, "attributes", {}))):
         shown, name = names(node["realtype"], node["title"].removeprefix(" (").removesuffix(")"))
         app.env.proof_list[node["label"]]["name"] = name
-        new = statement("", nodes.title("", shown), *node.children[1:])
+        new = nodes.admonition("", nodes.title("", shown), *node.children[1:])
         new.update_all_atts(node)
         node.replace_self(new)
 
@@ -58,23 +53,8 @@ class NameLinks(SphinxPostTransform):
                 node += nodes.inline("", known[node["reftarget"]]["name"])
 
 
-def visit(translator: HTML5Translator, node: statement) -> None:
-    """Open a statement."""
-    translator.body.append(translator.starttag(node, "div", CLASS="admonition"))
-
-
-def depart(translator: HTML5Translator, node: statement) -> None:
-    """Close it."""
-    translator.body.append("</div>\n")
-
-
-def passed(translator: Any, node: statement) -> None:
-    """In other formats only the text remains."""
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
-    app.add_node(statement, html=(visit, depart), latex=(passed, passed), text=(passed, passed))
     app.add_post_transform(NameLinks)
     app.connect("doctree-read", name_statements)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -51,6 +51,7 @@ def first_attacks(jac_a: Tensor, jac_b: Tensor) -> FirstAttacks:
     --------
     J_a = diag(3, 1) and J_b = (1, 1): the first attack is along the first input.
 
+    >>> import torch
     >>> found = first_attacks(torch.tensor([[[3.0, 0], [0, 1]]]), torch.tensor([[[1.0, 1]]]))
     >>> [round(value, 3) for value in found]
     [0.45, 0.9, 0.707]

@@ -1,4 +1,4 @@
-"""The error message for an unknown name that a user has typed."""
+"""The words of error messages: for an unknown name that a user has typed, and for what went wrong below."""
 
 import difflib
 from collections.abc import Iterable
@@ -16,3 +16,14 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5) or [n for n in names if name.startswith(n)]
     hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names) or '(there are none)'}"
     return f"unknown {what} {name!r}; {hint}"
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line; the name of its type if it says nothing.
+
+    Examples
+    --------
+    >>> one_line(ValueError("two\\nlines")), one_line(KeyboardInterrupt())
+    ('two lines', 'KeyboardInterrupt')
+    """
+    return " ".join(str(error).split()) or type(error).__name__

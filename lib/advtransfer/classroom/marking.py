@@ -69,7 +69,7 @@ def write_page(folder: Path, original: NotebookNode, title: str, command: str) -
                 lines.append((student, text, figures(shown), version, (student, exercise.key) in old))
             sections.append((exercise, lines))
     sections.append((gradebook.WHOLE, [(student, "", "", "", False) for student in results]))
-    table = _complete(marks.read_table(folder / "marks.csv"))
+    table = marks.read_table(folder / "marks.csv")
     cells = {"header": table.header, "rows": [row for _, row in table.rows]}
     key = hashlib.sha256(json.dumps([str(folder.absolute()), cells]).encode()).hexdigest()
     data = json.dumps(cells | {"key": f"marks-{key[:16]}"}).replace("<", "\\u003c")  # no tag can end the script
@@ -129,10 +129,3 @@ def take(folder: Path, original: NotebookNode, file: Path) -> Taken:
         gone=[key for key in old if key not in new],
         kept=kept,
     )
-
-
-def _complete(table: marks.Table) -> marks.Table:
-    """The table with every column that the page fills in."""
-    more = [name for name in marks.COLUMNS if name not in table.header]
-    rows = [(line, [*cells, *[""] * len(more)]) for line, cells in table.rows]
-    return table._replace(header=[*table.header, *more], rows=rows)

@@ -43,14 +43,14 @@ class Table(NamedTuple):
     newline: str = "\n"
 
     def cell(self, row: list[str], column: str) -> str:
-        """The text in a column; empty where the file lacks it."""
-        return row[self.header.index(column)].strip() if column in self.header else ""
+        """The text in one of the `COLUMNS`."""
+        return row[self.header.index(column)].strip()
 
 
 def read_table(path: Path) -> Table:
     """The cells of a table as spreadsheets write them: with commas, semicolons or tabs, in UTF-8 or UTF-16.
 
-    A file that is missing or empty is a table without rows.
+    A file that is missing or empty is a table without rows. Columns that it may lack are added, empty.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def read_table(path: Path) -> Table:
     if not text.strip():
         return Table(list(COLUMNS), [])
     skipped = 1 if re.match(r"sep=.\r?\n", text, re.I) else 0  # Excel reads its delimiter there
-    first = next(line for line in text.splitlines()[skipped:] if line.strip())
+    first = next((line for line in text.splitlines()[skipped:] if line.strip()), "")
     delimiter = max(",;\t", key=lambda mark: len(set(_names(first.split(mark))) & set(COLUMNS)))
     reader = csv.reader(io.StringIO(text.split("\n", skipped)[-1], newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
@@ -90,7 +90,9 @@ def read_table(path: Path) -> Table:
         raise ValueError(
             f"{path}, line {reader.line_num + skipped}: {error}; expected each quote to be closed"
         ) from None
-    return Table(header, rows, delimiter, "\r\n" if "\r\n" in text else "\n")
+    more = [name for name in COLUMNS if name not in header]
+    rows = [(line, [*cells, *[""] * len(more)]) for line, cells in rows]
+    return Table([*header, *more], rows, delimiter, "\r\n" if "\r\n" in text else "\n")
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -166,10 +168,8 @@ def prepare(
         The `version` of each answer, by student and exercise, at the last grading and at this one.
     """
     table = read_table(path)
-    header = [*table.header, *[name for name in COLUMNS if name not in table.header]]
-    rows = [[*cells, *[""] * (len(header) - len(cells))] for _, cells in table.rows]
-    table = table._replace(header=header, rows=[])
-    at, there = header.index("answer"), set()
+    rows = [cells for _, cells in table.rows]
+    at, there = table.header.index("answer"), set()
     for cells in rows:
         student, key = normal(table.cell(cells, "student")), table.cell(cells, "exercise")
         there.add((student, key))
@@ -182,7 +182,7 @@ def prepare(
             if exercise.written and (student, exercise.key) not in there:
                 filled = {"student": student, "exercise": exercise.key, "of": f"{exercise.points:g}"}
                 filled["answer"] = answers.get(exercise.key, "")
-                rows.append([filled.get(name, "") for name in header])
+                rows.append([filled.get(name, "") for name in table.header])
     write_table(path, table._replace(rows=list(enumerate(rows, 2))))
 
 

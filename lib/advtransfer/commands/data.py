@@ -16,6 +16,7 @@ from advtransfer.datasets.fetching import fetch
 from advtransfer.datasets.images import available, load
 from advtransfer.datasets.sources import DataUnavailable, Source, source, sources
 from advtransfer.datasets.texts import load_texts
+from advtransfer.names import one_line
 from advtransfer.records.storage import data_root, sha256
 
 Row = tuple[str, str, str, str, str]
@@ -67,7 +68,7 @@ def _row(entry: Source, root: Path) -> Row:
             counts = " + ".join(f"{pq.read_metadata(path).num_rows:,}" for path in files)
             noted = textstore.note(root, entry.name).get("source", "not noted")
         except (OSError, pa.ArrowException, DataUnavailable) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             return entry.name, "broken", counts, entry.licence, f"{files[0].parent} is damaged: {reason}"
         origin = textwrap.shorten(noted, 150, placeholder=" …")
     return entry.name, "yes", counts, entry.licence, origin

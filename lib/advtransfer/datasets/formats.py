@@ -19,6 +19,7 @@ from PIL import Image
 
 from advtransfer.datasets.sources import Source
 from advtransfer.datasets.store import Arrays
+from advtransfer.names import one_line
 
 SIDE = 32
 BATCHES = 5  # the number of files that hold CIFAR-10's training images
@@ -30,7 +31,7 @@ def parsing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise ValueError(f"{path.name} is broken or not what it should be: {reason}") from error
 
 

@@ -21,22 +21,6 @@ _WEIGHTS = "model_weights-target-rbf-n-50-d-10-m-{m}-N-5000"
 _RESULT = re.compile(r"result_scale-(?:crossmodel-source_m-(\d+)-)?rbf-n-50-d-10-m-(\d+)-N-5000-attack_level-(\d)\.csv")
 
 
-_NAMES = ("W1", "b1", "W2", "b2")
-
-
-class Parameters(NamedTuple):
-    """The parameters of a network with one hidden layer of m units, 50 inputs and 10 outputs."""
-
-    w1: Tensor
-    """W1, shape (m, 50)."""
-    b1: Tensor
-    """b1, shape (m,)."""
-    w2: Tensor
-    """W2, shape (10, m)."""
-    b2: Tensor
-    """b2, shape (10,)."""
-
-
 class ReleasedResult(NamedTuple):
     """One released CSV: a source network of `source_m` units that moves away from a target network of `target_m`."""
 
@@ -63,19 +47,20 @@ def data() -> Regression:
         return Regression(*(torch.from_numpy(np.ascontiguousarray(archive[key].T)) for key in ("X", "Y")))
 
 
-def network(m: int) -> Parameters:
-    """W1, b1, W2 and b2 of the released target network with m hidden units, float64."""
+def network(m: int) -> tuple[Tensor, ...]:
+    """W1 (m, 50), b1 (m,), W2 (10, m) and b2 (10,) of the released target network with m hidden units, float64."""
     state = torch.load(folder() / _WEIGHTS.format(m=m), weights_only=True)
-    return Parameters(*(state[name].double().reshape(size) for name, size in zip(_NAMES, _sizes(m), strict=True)))
+    sizes = zip(("W1", "b1", "W2", "b2"), _sizes(m), strict=True)
+    return tuple(state[name].double().reshape(size) for name, size in sizes)
 
 
-def direction(source_m: int, target_m: int) -> Parameters:
+def direction(source_m: int, target_m: int) -> tuple[Tensor, ...]:
     """The V of the released script, drawn with its seed 233 after both networks' initial weights; float64."""
     generator = torch.Generator().manual_seed(233)
     drawn = [
         [torch.rand(size, generator=generator) - 0.5 for size in _sizes(m)] for m in (target_m, source_m, source_m)
     ]
-    return Parameters(*(v.double() for v in drawn[-1]))
+    return tuple(v.double() for v in drawn[-1])
 
 
 def _sizes(m: int) -> tuple[tuple[int, ...], ...]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from advtransfer.datasets import store
 from advtransfer.datasets.sources import FETCH_COMMAND, DataUnavailable, Source
+from advtransfer.names import one_line
 from advtransfer.records.storage import replacing
 
 SPLITS = ("train", "test")
@@ -118,7 +119,7 @@ def _split(path: Path, source: Source) -> tuple[tuple[str, ...], np.ndarray, int
     try:
         return _columns(path, len(source.classes))
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise DataUnavailable(f"{path} is not what it should be ({reason}); expected {wanted}; {remedy}") from error
 
 

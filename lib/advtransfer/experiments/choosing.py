@@ -17,7 +17,7 @@ from advtransfer.experiments import protocol
 from advtransfer.experiments.protocol import Architecture, ImageConfig
 from advtransfer.matching import evenly
 from advtransfer.models import images
-from advtransfer.names import unknown
+from advtransfer.names import one_line, unknown
 from advtransfer.ranking import Encoder, Labelled, LabelledTexts, image_target, pools, text_target, trial
 from advtransfer.records import storage, weights
 from advtransfer.records.configs import Config as BaseConfig
@@ -184,7 +184,7 @@ def candidates(config: Config) -> tuple[dict[str, Any], list[dict[str, str]]]:
         try:
             pool[name] = pools.build(pools.Candidate(encoder=name, size=ENCODER_SIZE), Path())
         except (OSError, RuntimeError) as error:
-            missing.append({"name": name, "reason": " ".join(str(error).split())})
+            missing.append({"name": name, "reason": one_line(error)})
     training = ImageConfig.from_profile("quick", seed=config.seed, target="cifar10-shift", hold_out=True)
     data = protocol.drawn(training, protocol.domains(training).source, train=training.train_images)
     for name in SMALL:

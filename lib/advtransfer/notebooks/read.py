@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jupytext
 import nbformat
 
-from advtransfer.names import unknown
+from advtransfer.names import one_line, unknown
 from advtransfer.records import shipped, storage
 from advtransfer.records.configs import Config, ConfigError, parameter_lines
 from advtransfer.records.provenance import digest, package_hash, source_hash
@@ -45,7 +45,7 @@ class Notebook:
         try:
             node = jupytext.reads(self.text, fmt="md:myst")
         except Exception as error:  # jupytext passes on whatever its parsers raise
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise NotebookError(f"{self.path} is not a notebook in MyST Markdown: {reason}") from None
         node.cells = [cell for cell in node.cells if self.without not in cell.metadata.get("tags", ())]
         node.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -89,7 +89,7 @@ def compare(table: pd.DataFrame, truth: Mapping[str, float]) -> pd.DataFrame:
     --------
     >>> table = pd.DataFrame({"candidate": ["a", "b", "c"], "alpha1": [0.9, 0.2, 0.5]})
     >>> compare(table, {"a": 0.8, "b": 0.6, "c": 0.85}).round(3).to_dict("records")
-    [{'score': 'alpha1', 'n': 3, 'kendall': 0.333, 'weighted': 0.455, 'top': False, 'regret': 0.05}]
+    [{'score': 'alpha1', 'n': 3, 'kendall': 0.333, 'weighted': 0.182, 'top': False, 'regret': 0.05}]
     """
     if "candidate" in table:
         table = table.set_index("candidate")

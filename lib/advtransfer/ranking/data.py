@@ -13,6 +13,7 @@ from torch import Tensor
 
 from advtransfer.datasets import images as stored
 from advtransfer.datasets.sources import sources
+from advtransfer.names import one_line
 from advtransfer.ranking import texts
 from advtransfer.ranking.labels import DataError, halves, stratified
 from advtransfer.ranking.texts import LabelledTexts
@@ -290,4 +291,4 @@ def _picture(file: Path, size: int) -> np.ndarray:
 def _reason(file: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a picture" if file.suffix.lower() not in IMAGES else "damaged"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advtransfer.modes import evaluating, outputs_of
-from advtransfer.names import unknown
+from advtransfer.names import one_line, unknown
 from advtransfer.prepare import prepare
 from advtransfer.records import weights
 from advtransfer.records.provenance import digest
@@ -155,7 +155,7 @@ class Encoder(nn.Module):
         try:
             yield
         except FAILURES as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
             height, width = x.shape[-2:] if self.size is None else (self.size, self.size)
             hint = ""
             if isinstance(error, RuntimeError):

@@ -21,7 +21,7 @@ from advtransfer.datasets import encoders
 from advtransfer.extras import require
 from advtransfer.models import images
 from advtransfer.models.torchvision_ops import declare_missing_operators
-from advtransfer.names import unknown
+from advtransfer.names import one_line, unknown
 from advtransfer.ranking.encoder import Encoder, EncoderError
 from advtransfer.ranking.text_encoder import TextEncoder
 from advtransfer.ranking.transformers import image_model, reads_texts, text_model
@@ -122,7 +122,7 @@ def read(path: Path | str) -> dict[str, AnyEncoder]:
         try:
             built[name] = build(candidate, path.parent)
         except (EncoderError, PoolError, ImportError, OSError, ValueError, RuntimeError, TypeError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             problems.append(f"{name}: {reason if len(reason) < 400 else reason[:400] + ' …'}")
     if problems:
         raise PoolError("\n".join(problems))

@@ -15,7 +15,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from advtransfer import intervals, matching, metrics, scores
-from advtransfer.names import unknown
+from advtransfer.names import one_line, unknown
 from advtransfer.ranking.data import Labelled
 from advtransfer.ranking.encoder import FAILURES, Encoder, EncoderError
 from advtransfer.ranking.image_target import ImageTarget
@@ -181,7 +181,7 @@ def score(
             compute = _measuring(encoder, task)
             found[name] = keep(name, compute) if keep else compute()
         except FAILURES as error:
-            useless[name] = " ".join(str(error).split()) or type(error).__name__
+            useless[name] = one_line(error)
     if not found:
         raise ValueError(none_left(useless))
     rows, draws = [], []

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from advtransfer.models.tokens import Tokens, by_length
 from advtransfer.modes import evaluating, outputs_of
+from advtransfer.names import one_line
 from advtransfer.ranking.encoder import FAILURES, EncoderError, check_eager, check_finite, noting, place_of
 from advtransfer.records import weights
 from advtransfer.records.provenance import digest
@@ -168,7 +169,7 @@ class TextEncoder(nn.Module):
                 return outputs_of(lambda x: found, x)
             return mean_over_tokens(found.last_hidden_state, mask)
         except FAILURES as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
             raise EncoderError(f"the model cannot be used: {reason}") from error
 
 

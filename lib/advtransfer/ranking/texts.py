@@ -14,6 +14,7 @@ from torch import Tensor
 
 from advtransfer.datasets.sources import sources
 from advtransfer.datasets.texts import load_texts
+from advtransfer.names import one_line
 from advtransfer.ranking.labels import DataError, halves, stratified
 
 TABLES = (".csv", ".parquet")
@@ -204,7 +205,7 @@ def _table(path: Path) -> tuple[list[str], list[Label]]:
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         if isinstance(error, DataError):
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise DataError(f"{path} cannot be read ({reason}); expected a table with the columns text and label") from None
     for name in COLUMNS:
         if empty := [k + 1 for k, missing in enumerate(table[name].isna()) if missing]:

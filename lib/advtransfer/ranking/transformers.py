@@ -10,6 +10,7 @@ from torch import nn
 from advtransfer.extras import require
 from advtransfer.models.text import _quiet
 from advtransfer.models.torchvision_ops import declare_missing_operators
+from advtransfer.names import one_line
 from advtransfer.ranking.encoder import EncoderError
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
@@ -60,7 +61,7 @@ def text_model(folder: Path) -> tuple[nn.Module, Any]:
                 folder, local_files_only=True, weights_only=True, dtype=torch.float32, output_loading_info=True
             )
     except Exception as error:  # a missing or damaged file may raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise EncoderError(f"{folder} cannot be read: {reason}") from None
     # A pooler serves the head alone; without a head it is not used.
     missing = sorted(key for key in report["missing_keys"] if HEAD in saved or not key.startswith("pooler."))

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from advtransfer.modes import evaluating
+from advtransfer.names import one_line
 from advtransfer.ranking.data import Labelled
 from advtransfer.ranking.encoder import FAILURES, Encoder, EncoderError
 from advtransfer.ranking.text_encoder import TextEncoder
@@ -56,7 +57,7 @@ def check_gradient(candidate: Encoder, x: torch.Tensor) -> None:
             pixels = (x.to(candidate.mean.device).float() / 255).requires_grad_()
             (gradient,) = torch.autograd.grad(ready(pixels).sum(), pixels)
     except FAILURES as error:
-        raise EncoderError(f"the model cannot be attacked: {' '.join(str(error).split())}") from error
+        raise EncoderError(f"the model cannot be attacked: {one_line(error)}") from error
     if not gradient.isfinite().all():
         raise EncoderError("the model cannot be attacked: its gradient is not finite at the first two images")
 

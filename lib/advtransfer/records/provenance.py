@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grimp
 
 from advtransfer import __version__
+from advtransfer.records.storage import sha256
 
 if TYPE_CHECKING:
     import torch
@@ -38,17 +39,15 @@ def source_hash(*modules: str) -> str:
     missing = sorted(set(modules) - graph.modules)
     if missing:
         raise ModuleNotFoundError(f"no module {missing[0]!r}; expected modules of {', '.join(sorted(roots))}")
-    return digest({name: _source(name) for name in sorted(_closure(graph, set(modules)))})
+    reached = set(modules).union(*(graph.find_upstream_modules(name) for name in modules))
+    return digest({name: _source(name) for name in sorted(reached)})
 
 
 @cache
 def package_hash() -> str:
     """SHA-256 over all source of this package."""
     folder = Path(__file__).parents[1]
-    paths = sorted(path for path in folder.rglob("*.py"))
-    return digest(
-        {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-    )
+    return digest({path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*.py"))})
 
 
 def digest(value: Any) -> str:
@@ -65,7 +64,7 @@ def environment() -> dict[str, Any]:
         "advtransfer": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{chosen} ({platform.machine()})",
         "threads": torch.get_num_threads(),
     }
@@ -92,20 +91,11 @@ def device() -> "torch.device":
 
 @cache
 def _import_graph(roots: frozenset[str]) -> grimp.ImportGraph:
-    return grimp.build_graph(*sorted(roots), cache_dir=None)
-
-
-def _closure(graph: grimp.ImportGraph, modules: set[str]) -> set[str]:
-    """All modules that importing `modules` may run: those that they import, and the packages that contain them."""
-    reached: set[str] = set()
-    waiting = set(modules)
-    while waiting:
-        name = waiting.pop()
-        reached.add(name)
-        imported = graph.find_modules_directly_imported_by(name)
-        package = name.rpartition(".")[0]
-        waiting |= (imported | ({package} if package else set())) - reached
-    return reached
+    graph = grimp.build_graph(*sorted(roots), cache_dir=None)
+    for name in graph.modules:
+        if package := name.rpartition(".")[0]:
+            graph.add_import(importer=name, imported=package)  # whoever imports a module runs its package, too
+    return graph
 
 
 @cache
@@ -116,10 +106,11 @@ def _source(name: str) -> str:
     assert spec.origin is not None
     path = Path(spec.origin).parent.joinpath(*inner)
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256(path)
 
 
-def _version(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """The version of an installed package; None if it is not there."""
     try:
         return version(package)
     except PackageNotFoundError:
