@@ -45,13 +45,19 @@ def write(notebook: NotebookNode, path: Path) -> Path:
     return path
 
 
+def grade(*arguments, **options) -> dict:
+    """The result of one submission."""
+    with Grader() as grader:
+        return grader.grade(*arguments, **options)
+
+
 def graded_as(monkeypatch, made: dict) -> None:
     """Let every submission get the result `made`, without being run."""
 
-    def grade(self, path, sheet, **options):
+    def made_up(self, path, sheet, **options):
         return made | {"versions": answers.versions(answers.read(path, sheet), sheet, made["sha256"])}
 
-    monkeypatch.setattr(Grader, "grade", grade)
+    monkeypatch.setattr(Grader, "grade", made_up)
 
 
 def stubbed(name: str, **answers: str) -> NotebookNode:

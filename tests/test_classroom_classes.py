@@ -15,10 +15,10 @@ import pytest
 
 from advtransfer.classroom import classes, gradebook, jail
 from advtransfer.classroom.examine import examine
-from advtransfer.classroom.grading import Grader, grade
+from advtransfer.classroom.grading import Grader
 from advtransfer.classroom.limits import Limits, SandboxError
 from advtransfer.records.storage import locked
-from classroom_cases import PGD, graded_as, original, solved, stubbed, write
+from classroom_cases import PGD, grade, graded_as, original, solved, stubbed, write
 
 REFUSAL = jail.refusal()
 sandboxed = pytest.mark.skipif(REFUSAL is not None, reason=f"no sandbox: {REFUSAL}")

@@ -12,10 +12,9 @@ import pytest
 
 from advtransfer.classroom import classes, gradebook, grading, jail
 from advtransfer.classroom.examine import examine
-from advtransfer.classroom.grading import grade
 from advtransfer.classroom.limits import Limits, SandboxError, Stopped, SubmissionError
 from advtransfer.classroom.sandbox import Submission
-from classroom_cases import NAMES, SOURCES, odd_class, original, solved, stubbed, write
+from classroom_cases import NAMES, SOURCES, grade, odd_class, original, solved, stubbed, write
 
 REFUSAL = jail.refusal()
 pytestmark = pytest.mark.skipif(REFUSAL is not None, reason=f"no sandbox: {REFUSAL}")

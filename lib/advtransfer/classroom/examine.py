@@ -81,7 +81,7 @@ def examine(
     Parameters
     ----------
     path, original, seed, limits, safe
-        As for `grading.grade`.
+        As for `grading.Grader.grade`.
     done
         Marks of exercises that are not examined again.
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +20,7 @@ from advtransfer.classroom import sheets
 from advtransfer.classroom.jail import LIBRARY
 from advtransfer.classroom.limits import LONGER, START_SECONDS, STARTS, Limits
 from advtransfer.classroom.plan import mark
+from advtransfer.classroom.processes import ONE_THREAD, end
 
 LIMITS = Limits()
 TICK = 0.2  # seconds between two looks at whether grading was stopped
@@ -38,34 +39,7 @@ class _Ended(Exception):
         """Whether a limit was reached, so that the submission is to blame."""
 
 
-def grade(
-    path: Path, original: NotebookNode, *, seed: int, limits: Limits = LIMITS, safe: bool = True
-) -> dict[str, Any]:
-    """Grade one submission; the result says whatever is wrong with it.
-
-    Parameters
-    ----------
-    path : Path
-        The notebook handed in.
-    original : NotebookNode
-        The instructor edition, from which the points, the tests and all locked cells are taken.
-    seed : int
-        Seed from which the tests draw their inputs.
-    limits, safe
-        As for `sandbox.Submission`.
-
-    Returns
-    -------
-    dict
-        Plain data: ``exercises`` (by key: ``points``, ``of``, ``message``), ``answers`` and their ``versions``,
-        ``notes``, ``sha256``.
-        There are no exercises if this machine could not grade it; the notes say why.
-    """
-    with Grader() as grader:
-        return grader.grade(path, original, seed=seed, limits=limits, safe=safe)
-
-
-class Grader:
+class Grader(AbstractContextManager["Grader"]):
     """Grades one submission after another, as a context manager that leaves no process behind.
 
     Parameters
@@ -81,27 +55,38 @@ class Grader:
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
-    def __enter__(self) -> "Grader":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """End the process, and with it the sandbox."""
         if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                with suppress(OSError):
-                    pipe.close()  # type: ignore[union-attr]
+            end(self._process)
         self._process = None
 
     def grade(
         self, path: Path, original: NotebookNode, *, seed: int, limits: Limits = LIMITS, safe: bool = True
     ) -> dict[str, Any]:
-        """Like the function `grade`."""
+        """Grade one submission; the result says whatever is wrong with it.
+
+        Parameters
+        ----------
+        path : Path
+            The notebook handed in.
+        original : NotebookNode
+            The instructor edition, from which the points, the tests and all locked cells are taken.
+        seed : int
+            Seed from which the tests draw their inputs.
+        limits, safe
+            As for `sandbox.Submission`.
+
+        Returns
+        -------
+        dict
+            Plain data: ``exercises`` (by key: ``points``, ``of``, ``message``), ``answers`` and their ``versions``,
+            ``notes``, ``sha256``.
+            There are no exercises if this machine could not grade it; the notes say why.
+        """
         tested = {exercise.key: exercise for exercise in sheets.exercises(original) if not exercise.written}
         result: dict[str, Any] = {"sha256": "", "answers": {}, "versions": {}, "notes": []}
         marks: dict[str, dict[str, Any]] = {}
@@ -155,14 +140,13 @@ class Grader:
                 return
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         path = os.pathsep.join(filter(None, (str(LIBRARY.parent), os.environ.get("PYTHONPATH"))))
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "advtransfer.classroom.examine"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | one_thread | {"PYTHONPATH": path},
+            env=os.environ | ONE_THREAD | {"PYTHONPATH": path},
             start_new_session=True,
         )
         if self._core is not None and hasattr(os, "sched_setaffinity"):

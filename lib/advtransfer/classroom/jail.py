@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+from advtransfer.classroom.processes import ONE_THREAD
+
 LIBRARY = Path(__file__).parents[1]
 INSIDE = "/advtransfer-library"
 SHOWN = ("__init__.py", "wire.py", "driver.py")  # the only files of this package that a submission sees
@@ -128,8 +130,7 @@ def arguments(*, disk: int, rules: IO[bytes], withheld: Sequence[str] = ()) -> t
 
 def environment(home: str, library: str) -> dict[str, str]:
     """The environment variables of a submission."""
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return one_thread | {
+    return ONE_THREAD | {
         "HOME": home, "TMPDIR": home, "USER": "student", "LOGNAME": "student", "LANG": "C.UTF-8",
         "PATH": "/usr/bin:/bin", "PYTHONPATH": library, "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "agg",
         "ADVTRANSFER_CACHE": f"{home}/cache", "ADVTRANSFER_DATA": f"{home}/data",

@@ -4,13 +4,12 @@ import json
 import os
 import secrets
 import select
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from advtransfer.classroom import clock, jail, wire
@@ -23,6 +22,7 @@ from advtransfer.classroom.limits import (
     SubmissionError,
     Unanswered,
 )
+from advtransfer.classroom.processes import end
 from advtransfer.classroom.texts import in_one_line
 
 TEXT = 1000  # characters of an error message that are kept
@@ -54,7 +54,7 @@ class _Turn:
         return spent.computing - self._before.computing < self._seconds and self.rest > 0
 
 
-class Submission:
+class Submission(AbstractContextManager["Submission"]):
     """A running submission, as a context manager that leaves nothing behind.
 
     Parameters
@@ -110,9 +110,6 @@ class Submission:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> "Submission":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -123,12 +120,7 @@ class Submission:
 
     def close(self) -> None:
         """End the process and everything that it has started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
+        end(self._process)
         if self._home is not None:
             self._home.cleanup()
 

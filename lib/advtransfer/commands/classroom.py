@@ -4,7 +4,8 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,28 @@ def _release(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@contextmanager
+def _opened(arguments: argparse.Namespace) -> Iterator[tuple[nbformat.NotebookNode, Path]]:
+    """The instructor edition and the folder of an assignment; at the end its files go to the owner of the folder.
+
+    If all went well, the marks are named that were given for an answer that has changed since.
+    """
+    original = sheets.read(sheets.source(arguments.name))
+    folder = arguments.folder / arguments.name
+    try:
+        yield original, folder
+    finally:
+        gradebook.hand_over(folder)
+    for student, rows in gradebook.rows(folder, original).items():
+        for row in rows:
+            if row.changed:
+                print(
+                    f"{student}: the answer {row.exercise.key!r} was changed after it had been marked; mark it again, "
+                    f"or empty its cell in the column answer of {folder / 'marks.csv'} if the mark stands",
+                    file=sys.stderr,
+                )
+
+
 def _check(arguments: argparse.Namespace) -> int:
     reason = jail.refusal()
     print(reason or "ok: submissions run in a sandbox here")
@@ -129,105 +152,75 @@ def _collect(arguments: argparse.Namespace) -> int:
 
 
 def _grade(arguments: argparse.Namespace) -> int:
-    original = sheets.read(sheets.source(arguments.name))
-    folder = arguments.folder / arguments.name
     if arguments.jobs < 1 or arguments.seconds <= 0:
         raise ValueError(f"--jobs {arguments.jobs} --seconds {arguments.seconds:g}; expected both above zero")
     if arguments.unsafe:
         print("warning: submissions run without a sandbox and can do what you can do", file=sys.stderr)
-    elif reason := jail.refusal(folder, sheets.SOURCES):
+    elif reason := jail.refusal(arguments.folder / arguments.name, sheets.SOURCES):
         raise ValueError(f"not graded, because there is no sandbox: {reason}")
-    found = handed_in.found(folder)
-    for line in found.passed_over:
-        print(f"passed over: {line}", file=sys.stderr)
-    for line in found.refused:
-        print(f"NOT GRADED: {line}", file=sys.stderr)
-    done: dict[str, bool] = {}
+    with _opened(arguments) as (original, folder):
+        found = handed_in.found(folder)
+        for line in found.passed_over:
+            print(f"passed over: {line}", file=sys.stderr)
+        for line in found.refused:
+            print(f"NOT GRADED: {line}", file=sys.stderr)
+        done: dict[str, bool] = {}
 
-    def tell(student: str, result: Mapping[str, Any], count: int, total: int) -> None:
-        marks = result["exercises"].values()
-        earned = f"{sum(m['points'] for m in marks):g} of {sum(m['of'] for m in marks):g} by tests"
-        reason = "; ".join(result["notes"])
-        done[student] = bool(marks)
-        print(f"[{count}/{total}] {student}: {earned if marks else f'NOT GRADED; grade again. {reason}'}", flush=True)
+        def tell(student: str, result: Mapping[str, Any], count: int, total: int) -> None:
+            marks = result["exercises"].values()
+            earned = f"{sum(m['points'] for m in marks):g} of {sum(m['of'] for m in marks):g} by tests"
+            reason = "; ".join(result["notes"])
+            done[student] = bool(marks)
+            print(
+                f"[{count}/{total}] {student}: {earned if marks else f'NOT GRADED; grade again. {reason}'}", flush=True
+            )
 
-    try:
-        classes.grade_class(
-            folder, original, seed=arguments.seed, students=arguments.student, jobs=arguments.jobs,
-            limits=Limits(seconds=arguments.seconds), safe=not arguments.unsafe, tell=tell,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        print(f"{sum(done.values())} submissions are graded and kept in {folder / 'results.json'}", file=sys.stderr)
-        raise
-    finally:
-        gradebook.hand_over(folder)
-    _tell_changed(gradebook.rows(folder, original), folder)
+        try:
+            classes.grade_class(
+                folder, original, seed=arguments.seed, students=arguments.student, jobs=arguments.jobs,
+                limits=Limits(seconds=arguments.seconds), safe=not arguments.unsafe, tell=tell,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            print(f"{sum(done.values())} submissions are graded and kept in {folder / 'results.json'}", file=sys.stderr)
+            raise
     if missing := [student for student, graded in done.items() if not graded]:
         print(f"NOT GRADED, without points or loss of points: {', '.join(missing)}", file=sys.stderr)
     print(f"{folder / 'results.json'}; written answers are marked in {folder / 'marks.csv'}")
     return 1 if missing or found.refused else 0
 
 
-def _tell_changed(earned: dict[str, list[gradebook.Row]], folder: Path) -> None:
-    """Name the marks that were given for an answer that has changed since."""
-    for student, rows in earned.items():
-        for row in rows:
-            if row.changed:
-                print(
-                    f"{student}: the answer {row.exercise.key!r} was changed after it had been marked; mark it again, "
-                    f"or empty its cell in the column answer of {folder / 'marks.csv'} if the mark stands",
-                    file=sys.stderr,
-                )
-
-
 def _mark(arguments: argparse.Namespace) -> int:
-    original = sheets.read(sheets.source(arguments.name))
-    folder = arguments.folder / arguments.name
-    try:
+    with _opened(arguments) as (original, folder):
         if arguments.take is None:
             place = shlex.quote(str(arguments.folder))
             take = f"python -m advtransfer classroom mark {arguments.name} --class {place} --take FILE"
             print(marking.write_page(folder, original, _title(original), take))
             return 0
         taken = marking.take(folder, original, arguments.take)
-    finally:
-        gradebook.hand_over(folder)
-    for student, exercise in taken.gone:
-        print(f"gone: the mark of {student} for {exercise}; it is in {taken.kept}", file=sys.stderr)
-    kept = f"; the earlier file is {taken.kept}" if taken.kept else ""
-    print(
-        f"{folder / 'marks.csv'}: {len(taken.new)} new marks, {len(taken.other)} changed, {len(taken.gone)} gone{kept}"
-    )
-    _tell_changed(gradebook.rows(folder, original), folder)
+        for student, exercise in taken.gone:
+            print(f"gone: the mark of {student} for {exercise}; it is in {taken.kept}", file=sys.stderr)
+        kept = f"; the earlier file is {taken.kept}" if taken.kept else ""
+        new, other, gone = (len(marks) for marks in (taken.new, taken.other, taken.gone))
+        print(f"{folder / 'marks.csv'}: {new} new marks, {other} changed, {gone} gone{kept}")
     return 0
 
 
 def _feedback(arguments: argparse.Namespace) -> int:
-    original = sheets.read(sheets.source(arguments.name))
-    folder = arguments.folder / arguments.name
-    try:
+    with _opened(arguments) as (original, folder):
         pages = feedback.write_pages(folder, original, _title(original))
         grades = gradebook.write_grades(folder, original)
-    finally:
-        gradebook.hand_over(folder)
-    _tell_changed(gradebook.rows(folder, original), folder)
     print(f"{len(pages) - 1} pages in {folder / 'feedback'}; {pages[-1]}; {grades}")
     return 0
 
 
 def _return(arguments: argparse.Namespace) -> int:
-    original = sheets.read(sheets.source(arguments.name))
-    folder = arguments.folder / arguments.name
     if arguments.system is None and (arguments.table or arguments.column):
         raise ValueError("--table and --column are for a system; expected --for moodle or --for canvas, too")
-    try:
+    with _opened(arguments) as (original, folder):
         feedback.write_pages(folder, original, _title(original))
         done = returning.give_back(
             folder, original, arguments.name, system=arguments.system, table=arguments.table, column=arguments.column
         )
-    finally:
-        gradebook.hand_over(folder)
-    _tell_changed(gradebook.rows(folder, original), folder)
     for line in done.left_out:
         print(f"LEFT OUT: {line}", file=sys.stderr)
     print(f"{len(done.students)} students: {'; '.join(map(str, done.written))}")
