@@ -8,6 +8,7 @@ import copy
 from functools import partial
 
 import torch
+from clock import demand
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -202,12 +203,6 @@ def check(setting, steps, attacked):
         own = loss_of(model, x + delta[: len(x)].double(), y) - clean
         found[name] = demand(f"the rise of the loss in {name}", abs(own / gained - 1), 0.1 if half else 0.01)
     return found
-
-
-def demand(what, error, most):
-    if not error <= most:
-        raise SystemExit(f"bench: {what} is off by {error:.2g}; expected at most {most:g} of the float64 reference")
-    return error
 
 
 def gradient(model, x, y):

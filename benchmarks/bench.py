@@ -22,6 +22,7 @@ from clock import compared, interleaved
 from machine import describe, limits, peak
 
 from advtransfer.datasets import DataUnavailable
+from advtransfer.records.storage import replacing
 
 RESULTS = Path(__file__).parents[1] / "data" / "results" / "bench"
 WEIGHED = ("torchattacks", "ours, PGD ℓ∞", "ours, PGD ℓ∞, bfloat16")  # whose memory is measured, of resnet18-64
@@ -161,10 +162,9 @@ def main():
             continue
         record = {"workload": name, "kind": device.type, "machine": machine, **found}
         show(record)
-        options.out.mkdir(parents=True, exist_ok=True)
-        draft = options.out / f".{device.type}-{name}.json"
-        draft.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-        draft.replace(options.out / f"{device.type}-{name}.json")
+        with replacing(options.out / f"{device.type}-{name}.json") as draft:
+            text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+            draft.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

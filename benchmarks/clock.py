@@ -39,3 +39,10 @@ def compared(times, baseline):
             }
         )
     return rows
+
+
+def demand(what, error, most):
+    """An error that is small enough to time what has it."""
+    if not error <= most:
+        raise SystemExit(f"bench: {what} is off by {error:.2g}; expected at most {most:g} of the float64 reference")
+    return error

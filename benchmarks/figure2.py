@@ -1,19 +1,14 @@
 """How long Figure 2 takes: the ten scales of one released CSV, beside the same numbers one sample at a time.
 
-    python benchmarks/figure2.py [--repeats 9] [--threads 2] [--samples 200]
-
 It needs the authors' released files in the data root (notebooks/synthetic.md). The plain way is written here from the
 definitions, with none of the library's metrics: a loop over samples with one SVD each, the gradient map by least
 squares over all N·n equations. It is timed on fewer samples of one scale, and scaled up in proportion, which is fair to
 it: its cost is a constant a sample.
 """
 
-import argparse
-import sys
-
 import numpy as np
 import torch
-from clock import compared, interleaved
+from clock import compared, demand, interleaved
 
 from advtransfer.datasets import DataUnavailable, released
 from advtransfer.datasets.regression import Regression
@@ -82,9 +77,7 @@ def measure(repeats: int, samples: int) -> list[dict[str, float | str]]:
     columns = result.table.columns[1:]
     again = released_columns(result._replace(table=result.table[:2]), target, few).iloc[1][columns]
     apart = np.abs(again.to_numpy() - one_by_one(target, moved, few, result.level)).max()
-    if not apart < 1e-6:
-        raise SystemExit(f"bench: Figure 2 is off by {apart:.2g}; expected at most 1e-6 of the plain way in float64")
-
+    demand("Figure 2, beside the plain way in float64,", apart, 1e-6)
     calls = {
         "sample by sample": lambda: one_by_one(target, moved, few, result.level),
         "ours": lambda: released_columns(result, target, data),
@@ -93,23 +86,3 @@ def measure(repeats: int, samples: int) -> list[dict[str, float | str]]:
     scale = 10 * len(exact.x) / len(few.x)
     times["sample by sample"] = [scale * t for t in times["sample by sample"]]
     return [{**row, "error": float(apart)} for row in compared(times, "sample by sample")]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
-    parser.add_argument("--samples", type=int, default=200, help="samples of the plain way, of 5000")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    try:
-        rows = measure(options.repeats, options.samples)
-    except DataUnavailable as error:
-        sys.exit(str(error))
-    for row in rows:
-        spread = f"{row['least']:.2g} to {row['most']:.2g}"
-        print(f"{row['name']}: {row['seconds']:.2f} s, ratio {row['ratio']:.2g} ({spread})")
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,7 @@ import statistics
 from functools import partial
 
 import torch
-from clock import compared, interleaved
+from clock import compared, demand, interleaved
 from machine import peak
 from torch import nn
 from torch.func import jacfwd, jacrev, vmap
@@ -20,10 +20,7 @@ def seeded():
 
 
 def agree(what, found, right, most):
-    error = ((found - right).norm() / right.norm()).item()
-    if not error <= most:
-        raise SystemExit(f"bench: {what} is off by {error:.2g}; expected at most {most:g} of the float64 reference")
-    return error
+    return demand(what, ((found - right).norm() / right.norm()).item(), most)
 
 
 def measured(calls, baseline, right, most, repeats, device):

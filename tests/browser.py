@@ -23,8 +23,11 @@ FLAGS = (
 REDIRECTED = "import os, sys; [os.dup2(int(sys.argv[i]), i + 2) for i in (1, 2)]; os.execv(sys.argv[3], sys.argv[3:])"
 KEYS = {
     "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Tab": 9, " ": 32,
+    "Enter": 13, "s": 83,
 }  # fmt: skip
 SHIFT = 8
+AXE = Path(__file__).parents[1] / ".venv" / "axe-core" / "axe.min.js"
+LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 PATIENCE = 60  # seconds to wait for an answer
 
 
@@ -37,12 +40,12 @@ def has_loaded(event: dict[str, Any], loader: str) -> bool:
 class Browser:
     """One page; a context manager that ends the process it started."""
 
-    def __init__(self, profile: Path, width: int = 1280, height: int = 900) -> None:
+    def __init__(self, profile: Path) -> None:
         commands, self._to = os.pipe()
         self._from, answers = os.pipe()
         start = [sys.executable, "-c", REDIRECTED, str(commands), str(answers), str(CHROMIUM), *FLAGS]
         self._process = subprocess.Popen(
-            [*start, f"--user-data-dir={profile}", f"--window-size={width},{height}"],
+            [*start, f"--user-data-dir={profile}", "--window-size=1280,900"],
             pass_fds=(commands, answers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(commands)
@@ -54,7 +57,7 @@ class Browser:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call("Page.setLifecycleEventsEnabled", enabled=True)
-        self.size(width, height)
+        self.size(1280, 900)
 
     def __enter__(self) -> "Browser":
         return self
@@ -104,6 +107,22 @@ class Browser:
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"]["exception"].get("description", script))
         return answer["result"].get("value")
+
+    def wait(self, method: str, **about: Any) -> None:
+        """Wait for an event."""
+        while not any(e["method"] == method and about.items() <= e["params"].items() for e in self.events):
+            self.events.append(self._message())
+        self.events.clear()
+
+    def violations(self) -> list[str]:
+        """What axe-core finds against levels A and AA: the rule, and where."""
+        if not self.run("'axe' in window"):
+            self.run(AXE.read_text(encoding="utf-8") + "; null")
+        script = f"axe.run(document, {{runOnly: {json.dumps(LEVELS)}, preload: false, resultTypes: ['violations']}})"
+        found = self.run(
+            f"{script}.then(all => all.violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 160))]))"
+        )
+        return [f"{rule}: {len(nodes)}, {nodes[0]}" for rule, nodes in found]
 
     def press(self, key: str, modifiers: int = 0) -> None:
         """Press and let go of a key, as a keyboard does."""

@@ -16,6 +16,7 @@ import advtransfer.models  # noqa: F401 - and with it torchvision, which tests a
 from advtransfer.modes import one_thread
 from advtransfer.notebooks import execute
 from advtransfer.records import provenance
+from browser import CHROMIUM, Browser
 
 ROOT = Path(__file__).parents[1]
 BUILT = (
@@ -44,6 +45,15 @@ def _one_thread() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, one_thread():
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """An open browser."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here to open a page in")
+    with Browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)

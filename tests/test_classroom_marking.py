@@ -1,12 +1,10 @@
 """The marking page: what students write is shown and never runs, and what the teacher types comes back."""
 
 import base64
-import json
 import re
 import struct
 import time
 import zlib
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -18,7 +16,7 @@ from advtransfer.classroom import answers, classes, gradebook, marking, marks, r
 from advtransfer.classroom.answers import Answer
 from advtransfer.classroom.rendering import formula, rendered
 from advtransfer.commands import main as cli
-from browser import CHROMIUM, Browser
+from browser import AXE
 from classroom_cases import SOURCES, graded_as, original, solved, stubbed, write
 
 NAME = "5-project"
@@ -248,26 +246,9 @@ def test_nothing_graded_is_told(tmp_path):
         marking.write_page(tmp_path, SHEET, "x", "y")
 
 
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to show the page")
-CODES = {"Enter": 13, "s": 83, "ArrowDown": 40, "ArrowUp": 38}
-AXE = Path(__file__).parents[1] / ".venv" / "axe-core" / "axe.min.js"
-
-
 @pytest.fixture
 def page(folder):
     return marking.write_page(folder, SHEET, "Project", "classroom mark --take FILE")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-def press(browser, key, modifiers=0):
-    about = {"key": key, "code": key, "windowsVirtualKeyCode": CODES[key], "modifiers": modifiers}
-    browser.call("Input.dispatchKeyEvent", type="rawKeyDown", **about)
-    browser.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
 
 def type_in(browser, student, exercise, column, text):
@@ -288,7 +269,6 @@ def saved(browser, folder, save):
     return done[0]
 
 
-@needs_browser
 def test_nothing_that_a_student_wrote_runs_or_loads(browser, folder):
     table = marks.read_table(folder / "marks.csv")
     for _, row in table.rows:
@@ -310,7 +290,6 @@ def test_nothing_that_a_student_wrote_runs_or_loads(browser, folder):
     assert blocked == []  # nothing was even tried
 
 
-@needs_browser
 def test_what_would_slip_through_does_not_run_either(browser, page):
     """The second defence by itself: the page's policy allows its own script alone."""
     bad = (
@@ -328,7 +307,6 @@ def test_what_would_slip_through_does_not_run_either(browser, page):
     assert browser.run("document.getElementById('progress').textContent") == "0 of 15 answers marked"  # its own runs
 
 
-@needs_browser
 def test_mathematics_and_pictures_are_shown(browser, page):
     browser.open(page)
     ada = 'article[data-student="Ada"][data-exercise="written-question"]'
@@ -340,21 +318,20 @@ def test_mathematics_and_pictures_are_shown(browser, page):
     assert browser.run(f"[...document.querySelectorAll('{ada} img')].map(picture => picture.naturalWidth)") == [40, 40]
 
 
-@needs_browser
 def test_marks_typed_by_keyboard_come_back(browser, page, folder, tmp_path):
     browser.open(page)
     type_in(browser, "Ada", QUESTION, "points", "2,5")
-    press(browser, "Enter")
+    browser.press("Enter")
     assert browser.run("document.activeElement.closest('article').dataset.student") == "O'Brien, Zoë"
     browser.call("Input.insertText", text="1")
-    press(browser, "ArrowDown", modifiers=1)
+    browser.press("ArrowDown", modifiers=1)
     assert browser.run("document.activeElement.closest('article').dataset.student") == "eve"
-    press(browser, "ArrowUp", modifiers=1)
+    browser.press("ArrowUp", modifiers=1)
     type_in(browser, "O'Brien, Zoë", QUESTION, "comment", 'Well, "almost";\nsee <b>page 3</b>')
     type_in(browser, "eve", marks.WHOLE, "penalty", "2")
     type_in(browser, "eve", marks.WHOLE, "comment", "A day late.")
     assert browser.run("document.getElementById('progress').textContent") == "2 of 15 answers marked"
-    file = saved(browser, tmp_path / "downloads", lambda: press(browser, "s", modifiers=2))
+    file = saved(browser, tmp_path / "downloads", lambda: browser.press("s", modifiers=2))
     taken = marking.take(folder, SHEET, file)
     assert len(taken.new) == 3
     assert taken.gone == []
@@ -364,7 +341,6 @@ def test_marks_typed_by_keyboard_come_back(browser, page, folder, tmp_path):
     assert len(marks.read_table(folder / "marks.csv").rows) == 15 + 1
 
 
-@needs_browser
 def test_a_wrong_number_is_not_saved_and_an_earlier_mark_and_own_columns_stay(browser, folder, tmp_path):
     table = marks.read_table(folder / "marks.csv")
     table = table._replace(header=[*table.header, "my notes"], rows=[(n, [*row, f"note {n}"]) for n, row in table.rows])
@@ -386,7 +362,6 @@ def test_a_wrong_number_is_not_saved_and_an_earlier_mark_and_own_columns_stay(br
     assert (of(folder, "Ada", QUESTION).points, of(folder, "eve", QUESTION).points) == (3, 0)
 
 
-@needs_browser
 def test_an_answer_changed_since_its_mark_is_flagged_until_the_teacher_says_so(browser, folder, tmp_path):
     table = marks.read_table(folder / "marks.csv")
     for _, row in table.rows[:3]:
@@ -408,33 +383,19 @@ def test_an_answer_changed_since_its_mark_is_flagged_until_the_teacher_says_so(b
     assert [of(folder, "Ada", key).points for key in keys] == [1, 2, 1]
 
 
-def until(browser, method, **about):
-    """Wait for an event of the browser."""
-    while not any(e["method"] == method and about.items() <= e["params"].items() for e in browser.events):
-        browser.events.append(browser._message())
-    browser.events.clear()
-
-
-@needs_browser
 def test_what_was_typed_and_not_saved_is_there_again(browser, page, tmp_path):
     browser.open(page)
     type_in(browser, "Ada", QUESTION, "points", "2")
     browser.run("setTimeout(() => location.reload(), 0); null")
-    until(browser, "Page.javascriptDialogOpening", type="beforeunload")  # the browser asks before it leaves the page
+    browser.wait("Page.javascriptDialogOpening", type="beforeunload")  # the browser asks before it leaves the page
     browser.call("Page.handleJavaScriptDialog", accept=True)
-    until(browser, "Page.loadEventFired")
+    browser.wait("Page.loadEventFired")
     assert browser.run("document.querySelector('[name=points]').value") == "2"
     assert browser.run("document.getElementById('told').textContent").startswith("What you had typed and not saved")
     saved(browser, tmp_path / "downloads", lambda: browser.run("document.getElementById('save').click()"))
 
 
-@needs_browser
 @pytest.mark.skipif(not AXE.is_file(), reason="no axe-core here (make test fetches it where there is npm)")
 def test_the_page_can_be_used_by_those_who_do_not_see_it(browser, page):
     browser.open(page)
-    browser.run(AXE.read_text(encoding="utf-8") + "; null")
-    found = browser.run(
-        "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'], preload: false})"
-        ".then(found => JSON.stringify(found.violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 200))])))"
-    )
-    assert json.loads(found) == []
+    assert browser.violations() == []

@@ -195,4 +195,4 @@ def test_a_table_that_is_none_is_told(tmp_path):
     for content, told in [(b"", "is empty"), (b"a,b\n", "and not Identifier"), (b"\xe9", "is not UTF-8")]:
         table.write_bytes(content)
         with pytest.raises(ValueError, match=told):
-            uploads.moodle({"1": 1.0}, {"1": "ada"}, 20, table, "")
+            uploads.moodle({"1": 1.0}, {"1": "ada"}, 20, table)

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from advtransfer.experiments import counterexamples
 from advtransfer.experiments.pool import PREDICTORS
 from advtransfer.pages import plots
 from advtransfer.records.published import published, rows_of
-from browser import CHROMIUM, SHIFT, Browser
+from browser import SHIFT, Browser
 
 BOOK = Path(__file__).parents[1] / "book"
 NODE = shutil.which("node")
@@ -219,14 +218,6 @@ def test_the_markers_of_the_palette_have_outlines():
 
 
 # ---- in a browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here to open a page in")
-    with Browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -10,16 +10,14 @@ from urllib.parse import urlsplit
 import pytest
 from print_pdf import chapters, serving
 
-from browser import CHROMIUM, Browser
+from browser import AXE, CHROMIUM, Browser
 
-AXE = Path(__file__).parents[1] / ".venv" / "axe-core" / "axe.min.js"
 WIDTHS = (1280, 390)
 MODES = ("light", "dark")
 MATHJAX = Path(__file__).parents[1] / "book" / "_static" / "mathjax"
 REQUESTED = "Network.requestWillBeSent"
 HEAVIEST = 600_000  # bytes on the wire of a page with all that it loads, MathJax aside
 COMPRESSED = ("png", "woff2")  # files that are compressed already
-LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 TYPESET = "window.MathJax ? MathJax.startup.promise.then(() => null) : null"
 LEFT_OVER = r"""
     [...document.querySelectorAll('.math')].filter(e => !e.querySelector('mjx-container')).map(e => e.textContent)
@@ -46,12 +44,6 @@ def site(book: Path) -> Iterator[str]:
     """The address of the pages."""
     with serving(book) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 def troubles(events: list[dict[str, Any]]) -> list[str]:
@@ -93,8 +85,6 @@ def test_a_page_fits_is_typeset_and_can_be_read_by_all(page: str, site: str, boo
     weight = loaded(browser.events, site, book)
     if sum(weight.values()) > HEAVIEST:
         wrong["heavy"] = weight
-    if AXE.is_file():
-        browser.run(AXE.read_text(encoding="utf-8") + "; null")
     browser.run(AT_ONCE)
     for width in WIDTHS:
         browser.size(width, 900)
@@ -105,20 +95,11 @@ def test_a_page_fits_is_typeset_and_can_be_read_by_all(page: str, site: str, boo
             browser.run(f"document.documentElement.dataset.mode = document.documentElement.dataset.theme = '{mode}'")
             wrong[f"wider than {width}, {mode}"] = browser.run(WIDE)
             if AXE.is_file():
-                wrong[f"axe at {width}, {mode}"] = violations(browser)
+                wrong[f"axe at {width}, {mode}"] = browser.violations()
     wrong["browser"] = troubles(browser.events)
     assert not {name: found for name, found in wrong.items() if found}, json.dumps(wrong, indent=1)
     if not AXE.is_file():
         pytest.skip("no axe-core here (make test fetches it where there is npm): checked in all but accessibility")
-
-
-def violations(browser: Browser) -> list[str]:
-    """What axe-core finds against levels A and AA: the rule, and where."""
-    script = f"axe.run(document, {{runOnly: {json.dumps(LEVELS)}, preload: false, resultTypes: ['violations']}})"
-    found = browser.run(
-        f"{script}.then(all => all.violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 160))]))"
-    )
-    return [f"{rule}: {len(nodes)}, {nodes[0]}" for rule, nodes in found]
 
 
 def test_a_search_needs_no_network(site: str, browser: Browser) -> None:

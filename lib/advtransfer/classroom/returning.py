@@ -85,8 +85,10 @@ def give_back(
     most = sum(row.exercise.points for row in next(iter(ready.values())))
     points = {roster[student]["id"]: gradebook.total(rows) for student, rows in ready.items()}
     names = {roster[student]["id"]: roster[student]["name"] for student in ready}
-    write = uploads.moodle if system == "moodle" else uploads.canvas
-    cells, strangers = write(points, names, most, table, column or assignment)
+    if system == "moodle":
+        cells, strangers = uploads.moodle(points, names, most, table)
+    else:
+        cells, strangers = uploads.canvas(points, names, most, table, column or assignment)
     grades = uploads.write(folder / f"grades-{system}.csv", cells)
     with replacing(folder / f"return-{system}.zip") as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as zip_:
         for student, rows in ready.items():

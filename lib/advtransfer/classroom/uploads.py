@@ -21,7 +21,7 @@ Cells = list[list[str]]
 
 
 def moodle(
-    points: Mapping[str, float], names: Mapping[str, str], most: float, table: Path | None, column: str
+    points: Mapping[str, float], names: Mapping[str, str], most: float, table: Path | None
 ) -> tuple[Cells, set[str]]:
     """The cells of a grading worksheet, and the numbers of those who are not in `table`.
 
@@ -36,8 +36,6 @@ def moodle(
         The most points that the assignment gives.
     table : Path or None
         The worksheet from Moodle.
-    column : str
-        Not used: a worksheet is about one assignment.
 
     Raises
     ------

@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 CLIENT_SECONDS = 1800
+ATTEMPTS = 5  # as long as something arrives
 
 
-def download(
-    url: str, path: Path, *, checksum: str, progress: bool = True, attempts: int = 5, pause: float = 1.0
-) -> None:
+def download(url: str, path: Path, *, checksum: str, progress: bool = True, pause: float = 1.0) -> None:
     """Download `url` to `path` and verify it.
 
     What has arrived is kept in ``<path>.part``. After a broken connection the download continues from there (HTTP
@@ -29,8 +28,8 @@ def download(
     ----------
     checksum : str
         ``md5:<hex>`` or ``sha256:<hex>``.
-    attempts, pause : int, float
-        How often to try as long as something arrives, and how many seconds to wait in between.
+    pause : float
+        How many seconds to wait between attempts.
 
     Raises
     ------
@@ -41,12 +40,12 @@ def download(
     """
     part = path.with_name(path.name + ".part")
     size_at_first = _size(part)
-    for attempt in range(attempts):
+    for attempt in range(ATTEMPTS):
         try:
             _receive(url, part, progress)
             break
         except requests.RequestException:
-            if attempt == attempts - 1 or _size(part) == size_at_first:
+            if attempt == ATTEMPTS - 1 or _size(part) == size_at_first:
                 raise
             time.sleep(pause)
     try:

@@ -14,7 +14,7 @@ COLUMNS = ("candidate", "score", "rank", "rank_low", "rank_high", "best", "group
 Floats = NDArray[np.float64]
 
 
-def ranks(ranking: Ranking, level: float = 0.95) -> pd.DataFrame:
+def ranks(ranking: Ranking) -> pd.DataFrame:
     """The place of each candidate under each score that was drawn, and how sure it is.
 
     Returns
@@ -25,7 +25,7 @@ def ranks(ranking: Ranking, level: float = 0.95) -> pd.DataFrame:
         which it is the best) and ``group``: the candidates that cannot be told from the best one, because the
         interval of the difference contains 0, are in group 1; the best of the others begins group 2, and so on.
     """
-    tail = [(1 - level) / 2, (1 + level) / 2]
+    tail = [0.025, 0.975]
     rows = []
     for score, drawn in ranking.draws.groupby("score", sort=False):
         sign = -1.0 if score in SMALLER_IS_BETTER else 1.0

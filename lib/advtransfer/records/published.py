@@ -109,7 +109,7 @@ def check_name(name: str) -> None:
         raise ValueError(f"name is {name!r}; expected a letter, then letters, digits, - and _, such as full-seed0")
 
 
-def check_place(name: str, experiment: str, config: Mapping[str, Any], results: Path = RESULTS) -> None:
+def check_place(name: str, experiment: str, config: Mapping[str, Any]) -> None:
     """Raise unless a run with these parameters can be published under this name beside the others.
 
     Raises
@@ -122,7 +122,7 @@ def check_place(name: str, experiment: str, config: Mapping[str, Any], results: 
     series, _, seed = name.rpartition("-seed")
     if not series or seed != str(config["seed"]):
         raise ValueError(f"name is {name!r} for a run with seed {config['seed']}; expected NAME-seed{config['seed']}")
-    for other, record in published(experiment, results).series(series).items():
+    for other, record in published(experiment).series(series).items():
         shared = config.keys() & record.config.keys() - ({"seed"} if other != name else set())
         if differing := sorted(key for key in shared if record.config[key] != config[key]):
             key = differing[0]
