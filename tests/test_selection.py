@@ -217,7 +217,7 @@ def test_the_published_table_of_others_is_led_by_a_score_that_never_looks():
 def test_the_page_says_what_the_numbers_say(pooled):
     record = Record("study", {}, pooled[1], {}, {})
     said = page.answer(record).replace("matching distance", "LogME")  # both are the truth
-    assert "**LogME** has the largest mean weighted τ" in said
+    assert "**LogME has the largest mean weighted τ**" in said
     assert len(page.numbers(record)) == len(study.PREDICTORS)
     assert page.pairs(record, "alpha1") is not None
     for figure in (page.figure(record), page.targets_figure(record), page.elsewhere_figure(record)):

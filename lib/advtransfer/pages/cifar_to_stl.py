@@ -341,13 +341,13 @@ def in_print(runs: Runs, metric: str = "alpha1") -> Finding:
 
 
 def answer(runs: Runs) -> str:
-    """What this page finds, in three sentences."""
-    return (
-        f"**Over the paper's own five sources** accuracy after transfer rises with α1: {in_print(runs)}. "
-        f"**Over our five sources** Pearson's correlation is "
-        f"{over_models(runs, 'alpha1').sized}; by ranks, Spearman's is {over_models(runs, 'alpha1', 'spearman')}."
-        f"{_own(runs)} "
-        f"**Over the images of one source** the loss should fall with α1(x); Pearson's r is {over_samples(runs)}."
+    """What this page finds, as a list."""
+    return tables.listed(
+        f"**Over the paper's own five sources** accuracy after transfer rises with α1: {in_print(runs)}.",
+        f"**Over our five sources** Pearson's correlation is {over_models(runs, 'alpha1').sized}. By ranks, Spearman's "
+        f"is {over_models(runs, 'alpha1', 'spearman')}.",
+        _own(runs),
+        f"**Over the images of one source** the loss should fall with α1(x); Pearson's r is {over_samples(runs)}.",
     )
 
 
@@ -359,7 +359,7 @@ def _own(runs: Runs) -> str:
         found = conclusions.correlation(means["source_accuracy"], means["transfer_accuracy"], resamples=499)
         cell = tables.interval(found.r, found.low, found.high, n=found.n)
         parts.append(f"{cell}, p = {tables.probability(found.p)} ({head.removeprefix(f'{STORED}, ')})")
-    return f" Their own accuracy, which needs no attack, has Pearson's r = {' and '.join(parts)}." if parts else ""
+    return f"**Own accuracy**, which needs no attack, has Pearson's r = {' and '.join(parts)}." if parts else ""
 
 
 def rule() -> str:

@@ -119,8 +119,7 @@ def _configs(images: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
 
 def answer(record: Record) -> str:
     """The answer as a list, its bold words first."""
-    said = sentences(record)
-    return "\n".join(f"- **{words}** {numbers}" for words, numbers in said.values()) or NOTHING
+    return tables.listed(*(f"**{words}** {numbers}" for words, numbers in sentences(record).values())) or NOTHING
 
 
 NOTHING = "No run has been stored yet, so there is no answer."

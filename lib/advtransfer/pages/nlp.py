@@ -98,8 +98,7 @@ def answer(runs: Runs) -> str:
     ]
     if spread := nlp_spread.said(runs):
         parts.insert(2, f"**How much is there to forecast?** {spread}")
-    listed = "\n".join(f"- {part}" for part in parts)
-    return f"T→S: the target model is attacked; S→T: the sources are.\n\n{listed}"
+    return f"T→S: the target model is attacked; S→T: the sources are.\n\n{tables.listed(*parts)}"
 
 
 def in_print(runs: Runs) -> Finding:

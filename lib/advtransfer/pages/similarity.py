@@ -205,11 +205,12 @@ def departures(runs: Runs) -> pd.DataFrame:
 
 
 def answer(runs: Runs) -> str:
-    """What this page finds, in words; `found` has the numbers."""
-    said = [f"{question}: {verdicts.tally(judged.values())}" for question, judged in _questions(runs).items()]
+    """What this page finds, as a list; `found` has the numbers."""
+    said = [f"{question}: {verdicts.tally(judged.values())}." for question, judged in _questions(runs).items()]
+    ours = f"Our five networks, for each domain and target ({size(runs)})"
     return (
-        f"**The paper's own five rows**: {RISES}: {paper(runs).word}. **Our five networks**, for each domain and "
-        f"target ({size(runs)}): {'; '.join(said) or NOT_RUN}."
+        f"**The paper's own five rows**: {RISES}: {paper(runs).word}.\n\n**{ours}**:\n\n"
+        f"{tables.listed(*said) or NOT_RUN}"
     )
 
 

@@ -171,20 +171,20 @@ def checked(record: Record) -> str | None:
 
 
 def answer(record: Record) -> str:
-    """The answer in three sentences, written from the numbers."""
+    """The answer as a list, written from the numbers."""
     scores = _main(record, "scores")
     if scores.empty:
         return NOT_YET
     known = scores.set_index("predictor")
     order = known["weighted"].sort_values(ascending=False)
     better, worse = _shown(record)
-    return (
-        f"Over {scores.iloc[0]['recipes']} recipes and {scores.iloc[0]['targets']} targets "
-        f"**{label(str(order.index[0]))}** has the largest mean weighted τ, "
-        f"{_tau(known, str(order.index[0]))}. Own accuracy has {_tau(known, 'source_accuracy')}; α1 with the target "
-        f"model attacked (T→S) is number {_number(scores, 'alpha1')} of {len(order)}, with {_tau(known, 'alpha1')}. "
-        f"After Holm's correction these scores are better than α1: **{better}**; worse: "
-        f"**{worse}**. {_alike(record)}{choice(record)}"
+    return tables.listed(
+        f"**{label(str(order.index[0]))} has the largest mean weighted τ**, {_tau(known, str(order.index[0]))}, over "
+        f"{scores.iloc[0]['recipes']} recipes and {scores.iloc[0]['targets']} targets. Own accuracy has "
+        f"{_tau(known, 'source_accuracy')}.",
+        f"**α1 (T→S) is number {_number(scores, 'alpha1')} of {len(order)}**, with {_tau(known, 'alpha1')}. After "
+        f"Holm's correction these scores are better: {better}; worse: {worse}. {_alike(record)}",
+        f"**What a choice costs.** {choice(record)}",
     )
 
 

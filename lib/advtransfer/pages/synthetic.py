@@ -49,12 +49,12 @@ def findings(record: Record) -> dict[str, Any]:
 
 
 def answer(record: Record) -> str:
-    """What this page finds, in three sentences."""
+    """What this page finds, as a list."""
     along, among = combined_rank(record), metric_ranks(record)
-    return (
+    return tables.listed(
         "**As one source moves away**, the metrics fall and the loss rises: the rank correlation of α1∗α2 (T→S) with "
-        f"the loss is {along}. That is a weak test, for everything changes along the way. **Among sources that are "
-        f"equally far**, the harder question, the claims on the metrics are: {among}."
+        f"the loss is {along}. That is a weak test, for everything changes along the way.",
+        f"**Among sources that are equally far**, the harder question, the claims on the metrics are: {among}.",
     )
 
 

@@ -108,6 +108,11 @@ def show(content: pd.DataFrame | str | None) -> Markdown | None:
     return _noted(text)
 
 
+def listed(*parts: str) -> str:
+    """A list in Markdown; parts that are empty are left out."""
+    return "\n".join(f"- {part}" for part in parts if part)
+
+
 def _noted(text: str) -> Markdown:
     return Markdown(f"{text}\n\n{NOTE}" if f"]{MARK}" in text else text)
 
