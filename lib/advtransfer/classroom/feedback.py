@@ -43,9 +43,8 @@ def write_pages(folder: Path, original: NotebookNode, title: str) -> list[Path]:
     ValueError
         Nothing has been graded yet.
     """
+    gradebook.check_graded(folder)
     earned, results = gradebook.rows(folder, original), gradebook.results(folder)
-    if not earned:
-        raise ValueError(f"{folder} has no results; expected `advtransfer classroom grade` to have run")
     written = []
     for student, rows in earned.items():
         path = folder / "feedback" / f"{student}.html"
@@ -76,14 +75,14 @@ def overview(earned: dict[str, list[Row]]) -> dict[str, Any]:
         "students": len(earned),
         "exercises": sorted(solved, key=lambda line: (line["share"] is None, line["share"])),
         "mistakes": [(title, message, count) for (title, message), count in messages.most_common(10)],
-        "most": sum(row.exercise.points for row in next(iter(earned.values()))),
+        "most": gradebook.most(next(iter(earned.values()))),
     }
 
 
 def _sums(rows: list[Row]) -> dict[str, Any]:
     return {
         "points": gradebook.total(rows),
-        "most": sum(row.exercise.points for row in rows),
+        "most": gradebook.most(rows),
         "unmarked": sum(row.points is None for row in rows),
     }
 
@@ -93,7 +92,7 @@ def _figure(earned: dict[str, list[Row]]) -> str:
     use_style()
     figure = Figure(figsize=(7, 2.6))
     axes = figure.subplots()
-    most = sum(row.exercise.points for row in next(iter(earned.values())))
+    most = gradebook.most(next(iter(earned.values())))
     totals = [gradebook.total(rows) for rows in earned.values()]
     axes.hist(totals, bins=10, range=(0, max(most, *totals)), color=COLOURS["alpha1"])  # a bonus may lead beyond
     axes.set_xlabel("points")

@@ -43,6 +43,12 @@ def results(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def check_graded(folder: Path) -> None:
+    """Raise a `ValueError` if nothing was graded."""
+    if not results(folder):
+        raise ValueError(f"{folder} has no results; expected `advtransfer classroom grade` to have run")
+
+
 def marked(folder: Path, original: NotebookNode) -> dict[tuple[str, str], Mark]:
     """The marks given by hand, by (student, exercise).
 
@@ -93,6 +99,11 @@ def total(earned: Iterable[Row]) -> float:
     return max(0.0, sum(row.points or 0 for row in earned))
 
 
+def most(earned: Iterable[Row]) -> float:
+    """The points that these exercises give at most, without a bonus."""
+    return sum(row.exercise.points for row in earned)
+
+
 def write_grades(folder: Path, original: NotebookNode) -> Path:
     """Write ``grades.csv`` for the registrar: a line for each student, with the columns `GRADES`.
 
@@ -103,8 +114,7 @@ def write_grades(folder: Path, original: NotebookNode) -> Path:
         writer = csv.writer(file)
         writer.writerow(GRADES)
         for student, earned in rows(folder, original).items():
-            most = sum(row.exercise.points for row in earned)
-            sums = [total(earned), most, sum(row.bonus for row in earned), sum(row.penalty for row in earned)]
+            sums = [total(earned), most(earned), sum(row.bonus for row in earned), sum(row.penalty for row in earned)]
             counts = [sum(row.points is None for row in earned), sum(row.changed for row in earned)]
             writer.writerow([student, *(f"{value:g}" for value in [*sums, *counts])])
     return folder / "grades.csv"

@@ -52,9 +52,8 @@ def write_page(folder: Path, original: NotebookNode, title: str, command: str) -
     ValueError
         Nothing has been graded yet, or ``marks.csv`` is not as expected.
     """
+    gradebook.check_graded(folder)
     results = gradebook.results(folder)
-    if not results:
-        raise ValueError(f"{folder} has no results; expected `advtransfer classroom grade` to have run")
     old = set(marks.changed(gradebook.marked(folder, original), gradebook.versions(folder)))
     notebooks = handed_in.found(folder).notebooks
     read = {student: answers.read(notebooks[student], original) if student in notebooks else {} for student in results}

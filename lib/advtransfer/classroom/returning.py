@@ -65,9 +65,8 @@ def give_back(
     ValueError
         Nothing was graded, nobody is marked completely, or the table is not as expected.
     """
+    gradebook.check_graded(folder)
     earned, roster = gradebook.rows(folder, original), collecting.read_roster(folder)
-    if not earned:
-        raise ValueError(f"{folder} has no results; expected `advtransfer classroom grade` to have run")
     ready, left_out = {}, []
     for student, rows in earned.items():
         unmarked = [row.exercise.key for row in rows if row.points is None]
@@ -82,7 +81,7 @@ def give_back(
         raise ValueError(f"nothing can go back from {folder}: {'; '.join(left_out)}")
     if system is None:
         return Returned([_for_students(folder, ready, assignment)], list(ready), left_out)
-    most = sum(row.exercise.points for row in next(iter(ready.values())))
+    most = gradebook.most(next(iter(ready.values())))
     points = {roster[student]["id"]: gradebook.total(rows) for student, rows in ready.items()}
     names = {roster[student]["id"]: roster[student]["name"] for student in ready}
     if system == "moodle":
@@ -118,8 +117,8 @@ def _for_students(folder: Path, ready: Mapping[str, list[Row]], assignment: str)
 
 def _as_notebook(assignment: str, student: str, rows: list[Row]) -> bytes:
     """The feedback as a notebook of one Markdown cell, in which all words are shown as text."""
-    most = sum(row.exercise.points for row in rows)
-    lines = [f"# {_text(assignment)}: {_text(student)}", f"**{gradebook.total(rows):g} of {most:g} points**"]
+    earned = f"{gradebook.total(rows):g} of {gradebook.most(rows):g} points"
+    lines = [f"# {_text(assignment)}: {_text(student)}", f"**{earned}**"]
     for row in rows:
         points = f"{row.points:g} of {row.exercise.points:g}" if row.exercise.points else f"{row.points:+g}"
         lines.append(

@@ -213,7 +213,7 @@ def _pretrained(folder: Path) -> BertModel | BertForSequenceClassification:
     kind = "BertForSequenceClassification"
     whole: Any = BertForSequenceClassification if kind in (settings.get("architectures") or ()) else BertModel
     try:
-        with _quiet():
+        with quiet():
             encoder, report = whole.from_pretrained(folder, output_loading_info=True, **options)
     except Exception as error:  # a missing or damaged file may raise anything
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -226,7 +226,7 @@ def _pretrained(folder: Path) -> BertModel | BertForSequenceClassification:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hide the progress bar and the loading report of transformers; missing weights are raised as an error anyway."""
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     try:

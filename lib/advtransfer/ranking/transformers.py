@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from advtransfer.extras import require
-from advtransfer.models.text import _quiet
+from advtransfer.models.text import quiet
 from advtransfer.models.torchvision_ops import declare_missing_operators
 from advtransfer.names import one_line
 from advtransfer.ranking.encoder import EncoderError
@@ -56,7 +56,7 @@ def text_model(folder: Path) -> tuple[nn.Module, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         saved = " ".join(config.architectures or ())
         kind: Any = AutoModelForSequenceClassification if HEAD in saved else AutoModel
-        with _quiet():
+        with quiet():
             model, report = kind.from_pretrained(
                 folder, local_files_only=True, weights_only=True, dtype=torch.float32, output_loading_info=True
             )
@@ -88,7 +88,7 @@ def image_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     saved = " ".join(config.architectures or ())
     whole = "ForImageClassification" in saved
     kind: Any = AutoModelForImageClassification if whole else AutoModel
-    with _quiet():
+    with quiet():
         model, report = kind.from_pretrained(folder, local_files_only=True, weights_only=True, output_loading_info=True)
     if missing := sorted(report["missing_keys"]):
         raise EncoderError(f"the weights in {folder} lack {len(missing)} tensors of {saved}, such as {missing[0]}")
