@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from advtransfer.experiments import ablations, conclusions, printed, protocol
 from advtransfer.experiments.conclusions import Correlation
 from advtransfer.models import images
-from advtransfer.pages import comparison, plots, sizes, tables, verdicts
+from advtransfer.pages import ablation_plots, comparison, sizes, tables, verdicts
 from advtransfer.pages import runs as page_runs
 from advtransfer.pages.comparison import Quantity
 from advtransfer.pages.runs import HERE, STORED, Runs
@@ -326,7 +326,7 @@ def _spread(found: pd.DataFrame) -> dict[str, Any]:
 
 def choices(runs: Runs) -> Figure:
     """Whether the answer changes with the attack: the correlation of accuracy with α1 under each choice."""
-    return plots.choices(*_choices(runs))
+    return ablation_plots.choices(*_choices(runs))
 
 
 def curves(runs: Runs) -> Figure | None:
@@ -339,7 +339,7 @@ def curves(runs: Runs) -> Figure | None:
     parts = {label: part for label, part in parts.items() if len(part)}
     if not parts:
         return None
-    return plots.curves(parts, {name: images.LABELS[name] for name in drawn["architecture"].unique()})
+    return ablation_plots.curves(parts, {name: images.LABELS[name] for name in drawn["architecture"].unique()})
 
 
 def settings(runs: Runs) -> Figure | None:
@@ -348,7 +348,7 @@ def settings(runs: Runs) -> Figure | None:
     titles = {
         study: ablations.STUDIES[study] for study in ("attack", "start", "loss") if (drawn["study"] == study).any()
     }
-    return plots.settings(drawn[drawn["study"].isin(titles)], titles) if titles else None
+    return ablation_plots.settings(drawn[drawn["study"].isin(titles)], titles) if titles else None
 
 
 def switches(runs: Runs) -> Figure | None:
@@ -362,4 +362,4 @@ def switches(runs: Runs) -> Figure | None:
         scores = {f"pearson_samples{end}": ("pearson_samples", how) for end, how in ends}
         seeds = rows.groupby(["setting", "metric"], sort=False)
         part = seeds.agg(r=("r", "mean"), low=("r", "min"), high=("r", "max"), **scores).reset_index()
-    return plots.switches(part.assign(setting=part["setting"].map(_switched(config)))) if len(part) else None
+    return ablation_plots.switches(part.assign(setting=part["setting"].map(_switched(config)))) if len(part) else None

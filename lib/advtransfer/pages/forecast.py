@@ -1,6 +1,5 @@
 """The page of the one question: does α forecast transfer? Over the stored source models, within runs."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,15 +9,13 @@ from matplotlib.figure import Figure
 from advtransfer.experiments import forecast
 from advtransfer.experiments.forecast import FIXED, SCOPES
 from advtransfer.experiments.pool import PREDICTORS
-from advtransfer.pages import evidence, plots, tables, verdicts
+from advtransfer.pages import evidence, forecast_sources, plots, tables, verdicts
 from advtransfer.pages.verdicts import Finding, Verdict
-from advtransfer.records.published import published
 from advtransfer.records.record import Record
 from advtransfer.statistics import Correlation
 
 CLAIMED = {(predictor, scope) for predictor in ("alpha1", "alpha2", "alpha12") for scope in ("run", "other corpora")}
 """What the paper claims, for images and texts (its Table 3 attacks the sources); the rest are our own questions."""
-NAMES = {"source_accuracy": "own accuracy", **plots.SYMBOLS, "chance": "chance"}
 
 
 def load(config: forecast.Config) -> Record:
@@ -50,11 +47,6 @@ def _domains(record: Record) -> list[str]:
     return list(dict.fromkeys(record.tables["forecasts"]["domain"]))
 
 
-def _of_images(record: Record) -> pd.DataFrame:
-    sources = record.tables["sources"]
-    return sources[sources["domain"].str.startswith("images")]
-
-
 def _images(record: Record) -> list[str]:
     return [domain for domain in _domains(record) if domain.startswith("images")]
 
@@ -74,7 +66,7 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_alpha2": _over_images(record, "run", "alpha2"),
         "forecast_distance_plain": _over_images(record, "run", "distance"),
         "forecast_distance": _over_images(record, "given accuracy", "distance"),
-        "forecast_choice": regret_sentence(record),
+        "forecast_choice": forecast_sources.regret_sentence(record),
         "forecast_models": f"{_models(record)} models, {_size(record)}",
         **{f"forecast_said_{name}": " ".join(said) for name, said in sentences(record).items()},
     }
@@ -95,8 +87,8 @@ def _over_images(record: Record, scope: str, predictor: str) -> Finding:
 
 def _size(record: Record) -> str:
     """How large the image sources are that are pooled."""
-    images = _of_images(record)
-    made = list(_configs(images).values())
+    images = forecast_sources.of_images(record)
+    made = list(forecast_sources.configs(images).values())
     if not made:
         return ""
     low, high = (pick(config["width"] for config in made) for pick in (min, max))
@@ -106,12 +98,6 @@ def _size(record: Record) -> str:
         f"{models} architectures in {ways} ways of training, ResNets of width {low} to {high}, {least} to {most} "
         f"epochs; {targets} targets"
     )
-
-
-def _configs(images: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
-    """The parameters of each way of training: those of the first stored run of its series."""
-    runs = published("vision")
-    return {str(kind): next(iter(runs.series(str(kind)).values())).config for kind in images["kind"].unique()}
 
 
 # The answer.
@@ -187,7 +173,7 @@ def _one(record: Record, domain: str, scope: str, size: str) -> Finding:
 
 def _models(record: Record) -> int:
     """How many image sources are pooled, each counted once."""
-    return len(_of_images(record)[["recipe", "seed"]].drop_duplicates())
+    return len(forecast_sources.of_images(record)[["recipe", "seed"]].drop_duplicates())
 
 
 def _holds(across: dict[str, Verdict], own: dict[str, Verdict], within: dict[str, Verdict]) -> bool:
@@ -242,7 +228,7 @@ def others(record: Record) -> pd.DataFrame:
     rows = []
     for domain in _domains(record):
         for predictor in ("alpha2", "alpha12", "distance"):
-            row = {"sources": domain.removeprefix("images, "), "predictor": NAMES[predictor]}
+            row = {"sources": domain.removeprefix("images, "), "predictor": forecast_sources.NAMES[predictor]}
             for scope in ("run", "given accuracy"):
                 if found := _verdict(record, domain, scope, predictor):
                     row |= {SCOPES[scope]: found.cell, f"verdict, {SCOPES[scope]}": found.said}
@@ -252,7 +238,7 @@ def others(record: Record) -> pd.DataFrame:
 
 def about_distance(record: Record) -> str:
     """What the relative distances of the sources say of the theory."""
-    low, middle, high = np.quantile(_of_images(record)["distance"], [0, 0.5, 1])
+    low, middle, high = np.quantile(forecast_sources.of_images(record)["distance"], [0, 0.5, 1])
     explained = 100 * (1 - low**2)
     return (
         f"The relative distances lie between {tables.number(low, 4)} and {tables.number(high, 4)}, half of them above "
@@ -280,191 +266,6 @@ def rule(record: Record) -> str:
     )
 
 
-# The sources.
-
-
-def points(record: Record) -> Figure:
-    """Accuracy after transfer against own accuracy, α1 and the distance, one point per source and image target."""
-    return plots.sources(_of_images(record))
-
-
-def recipes(record: Record) -> pd.DataFrame:
-    """What the sources of each image series are, from the parameters of the runs."""
-    images, rows = _of_images(record), []
-    configs = _configs(images)
-    for kind, part in images.groupby("kind", sort=False):
-        config = configs[str(kind)]
-        rows.append(
-            {
-                "series": f"`{kind}`",
-                "widths": f"{config['width']}, {config['plain_width']}",
-                "epochs": f"{config['epochs']}, {config['plain_epochs']}",
-                "images": f"{config['train_images']:,}",
-                "augmented": "yes" if config["augment"] else "no",
-                "PGD, ε": f"{255 * config['robust_eps']:g}/255" if config["robust_eps"] else "no",
-                "own accuracy, %": f"{100 * part['source_accuracy'].min():.0f} to "
-                f"{100 * part['source_accuracy'].max():.0f}",
-                "seeds": part["seed"].nunique(),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def about_sources(record: Record) -> str:
-    """What is pooled, and what is not."""
-    sources, images = record.tables["sources"], _of_images(record)
-    models, texts = images[["recipe", "seed"]].drop_duplicates(), sources[sources["domain"] == "texts"]
-    text = (
-        f"For images there are **n = {len(models)} source models of {images['recipe'].nunique()} recipes**, "
-        f"{images['model'].nunique()} architectures in {images['kind'].nunique()} ways of training, each transferred "
-        f"to {images['domain'].nunique()} targets, in {images['run'].nunique()} runs: a run is one target model with "
-        "its sources. Only runs with at least 80% of the recipes count. Accuracy after transfer is that of a new last "
-        f"layer, while the statistics of BatchNorm adapt. The attack is PGD in ℓ∞: {_attacks(images)}. "
-    )
-    if len(subsets := sources[sources["domain"] == "similar domains"]):
-        made = next(iter(published("similarity").series(subsets["series"].iloc[0]).values())).config
-        text += (
-            f"The similar domains of {{doc}}`Table 3 <similarity>` add {subsets['run'].nunique()} runs of five sources "
-            f"each: ResNet18s (width {made['width']} of 64, {made['epochs']} epochs), of whose four classes none to "
-            "all belong to the target's domain. "
-        )
-    if len(texts):
-        text += (
-            f"The texts of {{doc}}`the study of scores <study>` add {texts['run'].nunique()} runs of "
-            f"{texts['recipe'].nunique()} sources: MiniLM fine-tuned on {texts['model'].nunique()} corpora in "
-            f"{texts['kind'].nunique()} ways. Their accuracy after transfer is that of a linear probe."
-        )
-    return text
-
-
-def _attacks(images: pd.DataFrame) -> str:
-    """The radius and the steps of the attacks on image models, for pixels from 0 to 1."""
-    told = [f"ε = {config['eps']:g}, {config['attack_steps']} steps" for config in _configs(images).values()]
-    return "; ".join(dict.fromkeys(told))
-
-
-def by_series(record: Record) -> pd.DataFrame:
-    """Correlations within runs for every stored series, old and new; and over all sources."""
-    table, rows = record.tables["series"], []
-    for series, part in table.groupby("series", sort=False):
-        own, alpha1 = (part[part["predictor"] == name].iloc[0] for name in ("source_accuracy", "alpha1"))
-        rows.append(
-            {
-                "series": TOGETHER.get(str(series), f"`{series}`"),
-                "own accuracy, %": f"{100 * own['low_accuracy']:.0f} to {100 * own['high_accuracy']:.0f}",
-                "n": own["n"],
-                "Spearman, own accuracy": _cell(own),
-                r"Spearman, $\alpha_1$": _cell(alpha1),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _cell(row: Mapping[Any, Any] | pd.Series) -> str:
-    return tables.interval(row["r"], row["low"], row["high"], n=row["rows"] * row["columns"])
-
-
-TOGETHER = {
-    "all": "all, within runs",
-    "ranked together": "all, ranked together",
-    "new, ranked together": "the newer ones, ranked together",
-}
-
-
-def about_series(record: Record) -> str:
-    """What the older series change, and what ranking all sources together does."""
-    table = record.tables["series"].query("predictor == 'alpha1'").set_index("series")
-    rows = [row for name in TOGETHER for row in table.loc[[name]].to_dict("records")]
-    said = [_cell(row) for row in rows]
-    return (
-        f"Over all {rows[0]['n']} pairs of a stored source and a target, each within its run, the correlation with α1 "
-        f"is {said[0]}. The older "
-        "series are not only less trained. Their target models are weaker, too, and fewer images were attacked; so "
-        "what lowers the correlation there cannot be told. If all sources are ranked together, whatever their target "
-        f"model is, it is {said[1]}; over the newer series alone, whose target models are alike, it is {said[2]}. So "
-        "compare sources within a run."
-    )
-
-
-def limits(record: Record) -> str:
-    """What no interval of this page knows."""
-    runs = _of_images(record).groupby("domain")["run"].nunique()
-    least, most = runs.min(), runs.max()
-    models = f"{least}" if least == most else f"{least} or {most}"
-    return (
-        "Four limits remain. The architectures and ways of training are not a sample of anything: another choice of "
-        f"widths and epochs would give other numbers. Each target has {models} target model{'s' if most > 1 else ''}, "
-        "and target models are not drawn, so no interval says how much others would change. A partial correlation "
-        "removes only what is linear in the rank of own accuracy. And shifted CIFAR-10 has the sources' own classes, "
-        "and its test images are those on which own accuracy is measured, before the shift: both favour own accuracy."
-    )
-
-
-# Choices.
-
-
-def choices(record: Record) -> pd.DataFrame:
-    """What one loses by trusting each predictor, in points of accuracy."""
-    rows = []
-    for _, row in record.tables["choices"].iterrows():
-        rows.append(
-            {
-                "sources": row["domain"].removeprefix("images, "),
-                "trusted": NAMES[row["predictor"]],
-                "lost, of a few": tables.estimate(row, "regret", scale=100, digits=1),
-                "more than by own accuracy": "–"
-                if row["predictor"] == "source_accuracy"
-                else tables.estimate(row, "more", scale=100, digits=1),
-                "lost, of all": tables.number(100 * row["regret_all"], 1),
-                "error of the forecast": tables.estimate(row, "error", scale=100, digits=1),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def about_choices(record: Record) -> str:
-    """What the table of choices rests on."""
-    table = record.tables["choices"]
-    if table.empty:
-        return "No run has sources enough to choose from."
-    first, few = table.iloc[0], record.config["candidates"]
-    return (
-        f"*Lost, of a few* is what a choice among {few} sources costs, averaged over all ways to draw {few} of a run: "
-        "the accuracy of the best of them after transfer, minus that of the one that the predictor puts first. *More "
-        "than by own accuracy* is the difference, from the same draws. *Lost, of all* is the same among all sources of "
-        "a run. *Error of the forecast* "
-        "is how far a straight line in the predictor, fitted to the other recipes of the run, is off at a recipe that "
-        "it has not seen. All are points of accuracy. A draw holds some sources twice and so has fewer to lose by, "
-        "which is why chance is near the upper end of its interval. Intervals draw whole architectures and whole ways "
-        "of training, but not target models; in simulations those of what is lost hold the truth in "
-        f"{evidence.held('regret among five, 5 architectures × 6 ways: crossed', 30)}. Runs: {first['runs']} per "
-        "target."
-    )
-
-
-def regret_sentence(record: Record) -> str:
-    """What trusting α1 loses, beside own accuracy and chance."""
-    table, parts = record.tables["choices"], []
-    for domain, part in table.groupby("domain", sort=False):
-        lost = {row["predictor"]: tables.number(100 * row["regret"], 1) for row in part.to_dict("records")}
-        parts.append(
-            f"{lost['source_accuracy']} points by own accuracy, {lost['alpha1']} by α1 and {lost['chance']} by chance "
-            f"({str(domain).removeprefix('images, ')})"
-        )
-    if not parts:
-        return "No run has sources enough to choose from."
-    few, more = record.config["candidates"], table[table["predictor"] == "alpha1"]
-    apart = " and ".join(tables.estimate(row, "more", scale=100, digits=1) for _, row in more.iterrows())
-    every = [
-        " and ".join(tables.number(100 * value, 1) for value in table[table["predictor"] == name]["regret_all"])
-        for name in ("source_accuracy", "alpha1")
-    ]
-    return (
-        f"A choice among {few} sources costs {'; '.join(parts)}. By α1 it costs {apart} points more. Among all sources "
-        f"of a run own accuracy loses {every[0]} points, α1 {every[1]}; but one pick per target is mostly luck."
-    )
-
-
 def _said(judged: dict[str, Verdict]) -> str:
     """The estimate on each target with its verdict."""
     return " and ".join(f"{verdict.cell} on {target} ({verdict.said})" for target, verdict in judged.items())
@@ -473,10 +274,3 @@ def _said(judged: dict[str, Verdict]) -> str:
 def _pair(judged: dict[str, Verdict]) -> str:
     """The estimates with their intervals alone; the sentence before names the targets."""
     return " and ".join(verdict.cell for verdict in judged.values())
-
-
-def spread(record: Record) -> str:
-    """How different the own accuracies of the image sources are."""
-    own = 100 * _of_images(record)["source_accuracy"]
-    low, middle, high = np.quantile(own, [0, 0.5, 1])
-    return f"Own accuracies run from {low:.0f} to {high:.0f}%, half of them above {middle:.0f}%."

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from advtransfer.experiments import synthetic
-from advtransfer.pages import evidence, plots, tables, verdicts
+from advtransfer.pages import evidence, plots, synthetic_plots, tables, verdicts
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import RESULTS
 from advtransfer.records.record import Record
@@ -64,7 +64,7 @@ def answer(record: Record) -> str:
 def figure_2(record: Record) -> Figure:
     """Figure 2 of the paper against the scale t, for the regular and the secondary attacks."""
     sources, transfer = record.tables["sources"], record.tables["transfer"]
-    return plots.figure_2(sources[sources["t"] <= 1], transfer[transfer["t"] <= 1])
+    return synthetic_plots.figure_2(sources[sources["t"] <= 1], transfer[transfer["t"] <= 1])
 
 
 def figure_2_accumulated(record: Record) -> Figure:
@@ -74,12 +74,12 @@ def figure_2_accumulated(record: Record) -> Figure:
     def reached(table: pd.DataFrame) -> pd.DataFrame:
         return table[table["t"].isin(list(plotted))].assign(s=lambda part: part["t"].map(plotted))
 
-    return plots.figure_2_accumulated(reached(record.tables["sources"]), reached(record.tables["transfer"]))
+    return synthetic_plots.figure_2_accumulated(reached(record.tables["sources"]), reached(record.tables["transfer"]))
 
 
 def shares(record: Record) -> Figure:
     """The figure of R, R1 and the share ρ of the first attack, for both directions of transfer."""
-    return plots.shares(record.tables["transfer"])
+    return synthetic_plots.shares(record.tables["transfer"])
 
 
 # How well each metric ranks sources.
@@ -144,7 +144,7 @@ def _seen(verdict: Verdict) -> str:
 
 def ranking_figure(record: Record) -> Figure:
     """The figure of the rank correlations of each predictor with the transfer loss."""
-    return plots.rankings(_agreement(record))
+    return synthetic_plots.rankings(_agreement(record))
 
 
 def rankings(record: Record) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from advtransfer.experiments import sampling
-from advtransfer.pages import plots, tables
+from advtransfer.pages import plots, synthetic_plots, tables
 from advtransfer.records.record import Record
 
 SMALL = 0.1  # radii below it show how fast a limit is reached
@@ -81,7 +81,7 @@ def statements(record: Record, *keys: str) -> pd.DataFrame:
 
 def growing_eps(record: Record) -> Figure:
     """The figure of the metrics at radius ε beside their limit, for the strongest attack and for PGD."""
-    return plots.growing_eps(record.tables["growing_eps"])
+    return synthetic_plots.growing_eps(record.tables["growing_eps"])
 
 
 def convergence(record: Record) -> pd.DataFrame:
