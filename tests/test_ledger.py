@@ -45,7 +45,7 @@ def notebook(**values: object) -> nbformat.NotebookNode:
      ((), "not run at this size")],
 )  # fmt: skip
 def test_a_finding_is_glued_as_data_and_as_the_text_that_quotes_it(verdicts, word, tmp_path):
-    finding = Finding("0.90 [0.50, 1.00], and so on", verdicts, "width 32, not 64")
+    finding = Finding("0.90 [0.50, 1.00], and so on", verdicts, "width 32 (released: 64)")
     node = notebook(key=finding, number=0.25)
     assert export.glued(node) == {"key": finding.text, "number": 0.25}
     data = export.findings(node)["key"]
@@ -53,7 +53,7 @@ def test_a_finding_is_glued_as_data_and_as_the_text_that_quotes_it(verdicts, wor
     assert [verdict["n"] for verdict in data["verdicts"]] == [5] * len(verdicts)
     assert all(verdict["p"] is None or math.isfinite(verdict["p"]) for verdict in data["verdicts"])
     nbformat.write(node, tmp_path / "page.ipynb")
-    assert ledger.verdict("/page.ipynb::key", tmp_path) == (word, "width 32, not 64")
+    assert ledger.verdict("/page.ipynb::key", tmp_path) == (word, "width 32 (released: 64)")
     with pytest.raises(ValueError, match="glues no finding 'number'; expected one of key"):
         ledger.verdict("/page.ipynb::number", tmp_path)
 
@@ -91,7 +91,7 @@ def test_a_claim_and_its_opposite_are_never_both_supported(interval):
 
 
 def test_a_tally_has_every_word_once():
-    assert tally([REPRODUCED, DIRECTION, DIRECTION]) == "reproduced 1, right sign only 2 (of 3)"
+    assert tally([REPRODUCED, DIRECTION, DIRECTION]) == "1 reproduced, 2 right sign only (of 3)"
     assert tally([]) == "none"
 
 

@@ -145,7 +145,7 @@ def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
             score = f"{row['r']}, p = {row['p']}, n = {row['n']}"
             said.append(f"{score}, {row['verdict']} ({target})")
         assert str(quoted[key]) == "; ".join(said)
-        assert quoted[key].size.endswith("Tiny ImageNet and shifted CIFAR-10, not STL-10; 3 seeds")
+        assert quoted[key].size.endswith("Tiny ImageNet and shifted CIFAR-10 (paper: STL-10); 3 seeds")
         for verdict in quoted[key].verdicts:
             score = conclusions.Correlation(verdict.estimate, verdict.low, verdict.high, verdict.p, verdict.n)
             assert verdicts.judge_correlation(score, claimed=1) == verdict.word
@@ -153,7 +153,7 @@ def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
     assert len(by_sample) == len(quoted["cifar_pearson_samples"].verdicts)
     for target, part in by_sample.groupby(by_sample["run"].str.partition(", seed")[0]):
         reproduced = (part["a negative r is"] == "reproduced").sum()
-        assert f"{target}: reproduced {reproduced}" in str(quoted["cifar_pearson_samples"])
+        assert f"{target}: {reproduced} reproduced" in str(quoted["cifar_pearson_samples"])
 
 
 def test_scores_have_a_cell_for_each_method():
@@ -219,13 +219,13 @@ def test_the_spread_of_the_sources_is_that_of_their_answers():
         ([0.5], "50 test texts cannot tell them apart, so there is hardly anything to forecast"),
         (
             [0.01],
-            "they differ by more than the chance of the test texts in the one seed, and over these four points r with "
-            "α1, by seed, is 0.10 (T→S) and 0.20 (S→T)",
+            "they differ by more than the choice of test texts explains in the one seed, and over these four sources "
+            "Pearson's r of accuracy with α1 is, seed by seed, 0.10 (T→S) and 0.20 (S→T)",
         ),
         (
             [0.01, 0.5],
-            "they differ by more than the chance of the test texts in 1 of 2 seeds, and over these four points r with "
-            "α1, by seed, is 0.10, 0.10 (T→S) and 0.20, 0.20 (S→T)",
+            "they differ by more than the choice of test texts explains in 1 of 2 seeds, and over these four sources "
+            "Pearson's r of accuracy with α1 is, seed by seed, 0.10, 0.10 (T→S) and 0.20, 0.20 (S→T)",
         ),
     ],
 )
@@ -234,7 +234,8 @@ def test_where_sources_cannot_be_told_apart_the_page_says_so(p, words):
     rows = pd.DataFrame([{**run, "seed": seed, "p": each} for seed, each in enumerate(p)])
     known = runs.Runs(text.Config.from_profile("quick"), None, {}, {"spread": rows})
     assert nlp_spread.said(known) == (
-        f"With 2,000 training texts of IMDB the paper's four sources end at 70.0 to 75.0% after transfer: {words}."
+        "With 2,000 training texts of IMDB the paper's four sources have an accuracy of 70.0 to 75.0% after transfer: "
+        f"{words}."
     )
     assert list(nlp_spread.table(known)["run"]) == [f"a, seed {seed}" for seed in range(len(p))]
 

@@ -750,10 +750,10 @@ def test_the_answer_warns_of_a_best_candidate_at_the_floor_and_ranks_no_single_o
     scores.loc[scores["score"] == "alpha1", "value"] = 1.0
     record.tables["candidates"]["accuracy"] = 0.5
     said = page.answer(record)
-    assert "By α1, T→S LeNet, AlexNet and ResNet18 are equal" in said.replace("lenet", "LeNet").replace(
+    assert "By α1, T→S, LeNet, AlexNet and ResNet18 are equally good" in said.replace("lenet", "LeNet").replace(
         "alexnet", "AlexNet"
     ).replace("resnet18", "ResNet18")
-    assert said.count("are equal") == 2
+    assert said.count("are equally good") == 2
     for accuracy, warned in ((0.15, True), (0.9, False)):
         record.tables["target"]["accuracy"] = accuracy
         assert ("Beware: a guess among" in page.about(record)) == warned

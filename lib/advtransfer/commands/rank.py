@@ -68,7 +68,7 @@ def rank(arguments: argparse.Namespace) -> int:
     print(wrapped(page.about(record)))
     for title, block in blocks(wide(record)).items():
         print_table(block, title)
-    print("* cannot be told from the best candidate by this score; larger is better, except for distance")
+    print("* cannot be told apart from the best candidate by this score; larger is better, except for distance")
     print(wrapped(page.answer(record)))
     unknown = tables["scores"][~np.isfinite(tables["scores"]["value"])]
     for (name, why), part in unknown.groupby(["candidate", "note"], sort=False):

@@ -50,17 +50,17 @@ def about(record: Record) -> str:
     size = f" of {target['height']} × {target['width']} pixels" if kind(record) == "images" else ""
     attacked = int(candidates["own_deviation"].notna().sum())
     number = len(candidates)
-    each = f"There are {number} candidates, of which {'each is' if attacked == number else f'{attacked} are'}"
+    each = f"There are {number} candidates, of which {'all are' if attacked == number else f'{attacked} are'}"
     each = each if number > 1 else "There is 1 candidate, which is"
     said = (
         f"The target is {target['name']}: {target['classes']} classes, {kind(record)}{size}. {each} "
-        f"attacked once, and the target model once. The scores read {used:,} labels. "
+        f"attacked once. The target model is attacked once, too. The scores read {used:,} labels. "
     )
     if np.isfinite(target["accuracy"]):
         given = record.config["target"]
         said += (
-            f"The target model, {given or 'trained on the target alone'}, has {100 * target['accuracy']:.0f}% on the "
-            f"test {kind(record)}. {_guessing(target)}"
+            f"The target model, {given or 'trained on the target alone'}, classifies {100 * target['accuracy']:.0f}% "
+            f"of the test {kind(record)} correctly. {_guessing(target)}"
         )
     return said.strip() + (_attacked_texts(record) if kind(record) == "texts" else "") + _left_out(record)
 
@@ -71,8 +71,8 @@ def _guessing(target: "pd.Series[Any]") -> str:
     if stats.binomtest(right, tests).proportion_ci(method="wilson").low > guess:
         return ""
     return (
-        f"Beware: a guess among {target['classes']} classes has {100 * guess:.0f}%, so the scores that need this model "
-        "say nothing. More images or a larger target_epochs may help."
+        f"Beware: a guess among {target['classes']} classes is right in {100 * guess:.0f}% of cases, so the scores "
+        "that need this model say nothing. More images or a larger target_epochs may help."
     )
 
 
@@ -130,9 +130,13 @@ def _by_score(record: Record, score: str) -> str:
     places, scores = (table[table["score"] == score] for table in (record.tables["ranks"], record.tables["scores"]))
     best = places.sort_values("rank").iloc[0]["candidate"]
     others = places[(places["group"] == 1) & (places["candidate"] != best)]["candidate"]
-    tied = f"; it cannot be told from {_listed(others)}" if len(others) else ", which can be told from all others"
+    tied = (
+        f"; it cannot be told apart from {_listed(others)}"
+        if len(others)
+        else ", which can be told apart from all others"
+    )
     first = _equal(scores.set_index("candidate")["value"], best) or f"the best is {best}{tied}"
-    return f"By {'the ' if score == 'probe' else ''}{label(score)} {first}{_at_the_floor(record, score, best)}."
+    return f"By {'the ' if score == 'probe' else ''}{label(score)}, {first}{_at_the_floor(record, score, best)}."
 
 
 def _after_transfer(record: Record) -> str:
@@ -151,7 +155,7 @@ def _equal(values: "pd.Series[float]", best: str) -> str:
     alike = values.index[values == values[best]].to_series()
     if len(alike) == 1:
         return ""
-    return f"{_listed(alike)} are equal" + (" and the best" if len(alike) < len(values) else "")
+    return f"{_listed(alike)} are equally good" + (" and the best" if len(alike) < len(values) else "")
 
 
 def _at_the_floor(record: Record, score: str, candidate: str) -> str:

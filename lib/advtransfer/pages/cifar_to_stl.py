@@ -112,7 +112,7 @@ def about_published(runs: Runs) -> str:
         f"have {_share(settings['plain_width'])} and the two ResNets {_share(settings['width'])}. They learn from the "
         f"images of CIFAR-10, save those that the shifted target needs: the ResNets for {settings['epochs']} epochs, "
         f"the others for {settings['plain_epochs']}, to the end of a one-cycle schedule {{cite:p}}`smith2019`. "
-        f"The released recipe takes 100 epochs at a falling rate. Per target {settings['samples']:,} images are "
+        f"The released schedule takes 100 epochs at a falling rate. Per target {settings['samples']:,} images are "
         f"attacked, on {made['device']}. The tests recompute every stored table from its samples."
     )
 
@@ -173,8 +173,8 @@ def against_known(runs: Runs) -> str | None:
         parts.append(f"{row.label} is {near} (after {epochs} epochs; elsewhere {row.epochs:g})")
     unknown = [label for name, label in means["label"].items() if name not in known.index]
     return (
-        f"Compared with these, our {'; our '.join(parts)}. For {' and '.join(unknown)} in this form we found "
-        "no source that says how long it trained."
+        f"Compared with these, our {'; our '.join(parts)}. For {' and '.join(unknown)} in this form, we found no "
+        "publication that says how many epochs the network was trained."
     )
 
 
@@ -343,7 +343,8 @@ def in_print(runs: Runs, metric: str = "alpha1") -> Finding:
 def answer(runs: Runs) -> str:
     """What this page finds, as a list."""
     return tables.listed(
-        f"**Over the paper's own five sources** accuracy after transfer rises with α1: {in_print(runs)}.",
+        "**The claim is that accuracy after transfer rises with α1.** Over the paper's own five sources: "
+        f"{in_print(runs)}.",
         f"**Over our five sources** Pearson's correlation is {over_models(runs, 'alpha1').sized}. By ranks, Spearman's "
         f"is {over_models(runs, 'alpha1', 'spearman')}.",
         _own(runs),

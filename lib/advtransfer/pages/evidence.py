@@ -48,7 +48,7 @@ def about_curves() -> str:
     """What the two recipes are, and where they end."""
     rows = [row for row in _stored("schedules.json") if row["part"] == "recipes"]
     if len(rows) < 2:
-        return "The two recipes have not been compared yet."
+        return "The two schedules have not been compared yet."
     said = [
         f"*{row['recipe']}*: batches of {row['batch_size']}, highest learning rate {row['lr']:g}, weight decay "
         f"{row['weight_decay']:g}, ends at {100 * row['accuracy'][-1]:.1f}%"
@@ -57,8 +57,8 @@ def about_curves() -> str:
     first = rows[0]
     return (
         f"A {LABELS[first['architecture']]} of width {first['width']}, both times {first['epochs']} passes over the "
-        f"same images, at equal cost: {'; '.join(said)}. The released recipe runs for 100 epochs; here its cosine is "
-        "shortened to the same length."
+        f"same images, at equal cost: {'; '.join(said)}. The released schedule runs for 100 epochs; here its cosine-"
+        "shaped learning rate is shortened to the same length."
     )
 
 
@@ -114,8 +114,8 @@ def about_coverage() -> str:
     fewest, most = (pick(row["simulations"] for row in rows) for pick in (min, max))
     drawn = f"{most:,} times" if fewest == most else f"{fewest:,} or {most:,} times"
     return (
-        f"Of {len(rows)} settings, each drawn {drawn}, {len(short)} hold the truth less often "
-        f"than they claim; the worst is *{worst['what']}* at n = {worst['n']}, with {100 * worst['held']:.0f}%."
+        f"In {len(short)} of {len(rows)} settings, each drawn {drawn}, the interval contains the truth less often "
+        f"than it claims; the worst is *{worst['what']}* at n = {worst['n']}, with {100 * worst['held']:.0f}%."
     )
 
 

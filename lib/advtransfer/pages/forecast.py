@@ -126,14 +126,14 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
             f"Spearman's correlation of α1 with accuracy after transfer is {_said(across)}.",
         ),
         "own": (
-            "So do those with a higher accuracy on their own test images, which needs no attack."
+            "So do those with a higher accuracy on their own test images, and measuring that needs no attack."
             if judged
             else "Over the same models, with their accuracy on their own test images.",
             f"The correlation of own accuracy is {_pair(own)}. With own accuracy held fixed, that of α1 is "
             f"{_pair(beyond)}.",
         ),
         "within": (
-            "Within one architecture it is not certain that α1 tells image models apart."
+            "Within one architecture, it is not certain that α1 tells better image models from worse ones."
             if judged
             else "Within one architecture.",
             f"The correlation of α1 is {_pair(within)}.",
@@ -141,15 +141,17 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
     }
     if similar := _verdict(record, "similar domains", "run"):
         said["similar"] = (
-            f"Over image models from domains more or less similar to the target's: {similar.said}.",
+            "Over image models from domains more or less similar to the target's, the verdict on α1 is: "
+            f"{similar.said}.",
             f"The correlation of α1 is {_counted(record, 'similar domains', 'run')} (T→S; Table 3 attacks the sources "
             "instead).",
         )
     if texts := _verdict(record, "texts", "other corpora"):
         said["texts"] = (
-            f"Over text models that have not learnt the target's own corpus: {texts.said}.",
-            f"The correlation of α1 (T→S) is {_counted(record, 'texts', 'other corpora')}. With those that have, it is "
-            f"{_counted(record, 'texts', 'run')}: {_one(record, 'texts', 'run', '').verdicts[0].said}.",
+            f"Over text models that have not learnt the target's own corpus, the verdict on α1 is: {texts.said}.",
+            f"The correlation of α1 (T→S) is {_counted(record, 'texts', 'other corpora')}. With the models that have "
+            f"learnt it included, it is {_counted(record, 'texts', 'run')}: "
+            f"{_one(record, 'texts', 'run', '').verdicts[0].said}.",
         )
     return said
 
@@ -254,15 +256,15 @@ def rule(record: Record) -> str:
     sources = "correlation over sources, 5 architectures × 6 ways: crossed"
     fixed = "correlation over sources, one variable held fixed: crossed"
     return (
-        f"{verdicts.RULE}; *found* is their word where the paper claims nothing. The claimed sign is "
-        "negative for the distance and positive for the rest. In simulations of crossed sources like these an "
-        f"interval holds the truth in {evidence.held(sources, 30)}, and p is at most 0.05 in "
-        f"{evidence.rejected(sources, 30)} where there is nothing to find, with a variable held fixed in "
-        f"{evidence.rejected(fixed, 30)} ({{ref}}`intervals-checked`); the rows of similar domains and texts were not "
+        f"{verdicts.RULE}; *found* replaces *reproduced* where the paper claims nothing. The claimed sign is negative "
+        "for the distance and positive for the rest. In simulations of sources that combine architectures with ways of "
+        f"training, as here, an interval contains the true value in {evidence.held(sources, 30)}. Where there is "
+        f"nothing to find, p is at most 0.05 in {evidence.rejected(sources, 30)}, and with a variable held fixed in "
+        f"{evidence.rejected(fixed, 30)} ({{ref}}`intervals-checked`). The rows of similar domains and texts were not "
         f"simulated. *About the same accuracy* means in one band of {100 * record.config['band']:.0f} points. In the "
-        "rows where own accuracy is held fixed, the column *own accuracy* has the correlation of own accuracy with α1 "
-        "held fixed. A dash stands where own accuracies belong to different tasks. In n a source counts once per run. "
-        "The table has no correction for its number of rows."
+        "rows where own accuracy is held fixed, the column *own accuracy* shows its correlation with accuracy after "
+        "transfer when α1 is held fixed. A dash stands where own accuracies belong to different tasks. In n, a source "
+        "counts once per run. The p values are not corrected for the number of rows."
     )
 
 

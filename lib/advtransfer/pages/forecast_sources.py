@@ -68,8 +68,8 @@ def about_sources(record: Record) -> str:
         made = next(iter(published("similarity").series(subsets["series"].iloc[0]).values())).config
         text += (
             f"The similar domains of {{doc}}`Table 3 <similarity>` add {subsets['run'].nunique()} runs of five sources "
-            f"each: ResNet18s (width {made['width']} of 64, {made['epochs']} epochs), of whose four classes none to "
-            "all belong to the target's domain. "
+            f"each: ResNet18s (width {made['width']} of 64, {made['epochs']} epochs), each of which has learnt "
+            "four classes; between none and all of these belong to the target's domain. "
         )
     if len(texts):
         text += (
@@ -130,9 +130,9 @@ def about_series(record: Record) -> str:
         f"Over all {rows[0]['n']} pairs of a stored source and a target, each within its run, the correlation with α1 "
         f"is {said[0]}. The older "
         "series are not only less trained. Their target models are weaker, too, and fewer images were attacked; so "
-        "what lowers the correlation there cannot be told. If all sources are ranked together, whatever their target "
-        f"model is, it is {said[1]}; over the newer series alone, whose target models are alike, it is {said[2]}. So "
-        "compare sources within a run."
+        "we cannot say which of these lowers the correlation there. If all sources are ranked together, whatever "
+        f"their target model is, it is {said[1]}; over the newer series alone, whose target models are alike, it is "
+        f"{said[2]}. So compare sources within a run."
     )
 
 
@@ -144,9 +144,10 @@ def limits(record: Record) -> str:
     return (
         "Four limits remain. The architectures and ways of training are not a sample of anything: another choice of "
         f"widths and epochs would give other numbers. Each target has {models} target model{'s' if most > 1 else ''}, "
-        "and target models are not drawn, so no interval says how much others would change. A partial correlation "
-        "removes only what is linear in the rank of own accuracy. And shifted CIFAR-10 has the sources' own classes, "
-        "and its test images are those on which own accuracy is measured, before the shift: both favour own accuracy."
+        "and target models are not drawn, so no interval says how much other target models would change the numbers. A "
+        "partial correlation removes only what is linear in the rank of own accuracy. And shifted CIFAR-10 has the "
+        "sources' own classes, and its test images are those on which own accuracy is measured, before the shift: both "
+        "favour own accuracy."
     )
 
 
@@ -181,11 +182,11 @@ def about_choices(record: Record) -> str:
         "than by own accuracy* is the difference, from the same draws. *Lost, of all* is the same among all sources of "
         "a run. *Error of the forecast* "
         "is how far a straight line in the predictor, fitted to the other recipes of the run, is off at a recipe that "
-        "it has not seen. All are points of accuracy. A draw holds some sources twice and so has fewer to lose by, "
-        "which is why chance is near the upper end of its interval. Intervals draw whole architectures and whole ways "
-        "of training, but not target models; in simulations those of what is lost hold the truth in "
-        f"{evidence.held('regret among five, 5 architectures × 6 ways: crossed', 30)}. Runs: {first['runs']} per "
-        "target."
+        "it has not seen. All are points of accuracy. A bootstrap draw contains some sources twice, so fewer "
+        "different sources remain and less can be lost; this is why chance is near the upper end of its interval. "
+        "Intervals draw whole architectures and whole ways of training, but not target models; in simulations those of "
+        f"what is lost hold the truth in {evidence.held('regret among five, 5 architectures × 6 ways: crossed', 30)}. "
+        f"Runs: {first['runs']} per target."
     )
 
 
@@ -207,6 +208,7 @@ def regret_sentence(record: Record) -> str:
         for name in ("source_accuracy", "alpha1")
     ]
     return (
-        f"A choice among {few} sources costs {'; '.join(parts)}. By α1 it costs {apart} points more. Among all sources "
-        f"of a run own accuracy loses {every[0]} points, α1 {every[1]}; but one pick per target is mostly luck."
+        f"A choice among {few} sources costs {'; '.join(parts)}. A choice by α1 costs {apart} points more than one by "
+        f"own accuracy. If all sources of a run are candidates, own accuracy loses {every[0]} points and α1 "
+        f"{every[1]}; but one pick per run is mostly luck."
     )

@@ -92,7 +92,8 @@ def answer(runs: Runs) -> str:
     """What this page finds, as a short list."""
     ours, texts = forecast(runs, *nlp_tables.DIRECTIONS), over_texts(runs)
     parts = [
-        f"**Over the paper's four sources** accuracy after transfer rises with α1: {in_print(runs)}.",
+        "**The claim is that accuracy after transfer rises with α1.** Over the paper's four sources: "
+        f"{in_print(runs)}.",
         f"**Over the same four of ours**: {ours.sized}.",
         f"**Over single texts** the confidence should rise with α1(x): {texts} ({{doc}}`the numbers <nlp_attacks>`).",
     ]

@@ -242,8 +242,13 @@ def largest_ratio(runs: Runs) -> str | None:
     if not ratios:
         return None
     largest, mean, without, name, flipped = max(ratios)
-    why = "had flipped that text by a hair" if flipped else "had failed on that text and hardly moved it"
+    why = (
+        "only just flipped that text, and so moved the outputs little"
+        if flipped
+        else "failed on that text and hardly moved the outputs"
+    )
     return (
-        f"The largest $\\alpha_1(x)$ of all is {tables.number(largest, 1)} ({name}): the attack on the evaluated model "
-        f"itself {why}. With that one text the mean is {tables.number(mean)}, without it {tables.number(without)}."
+        f"The largest $\\alpha_1(x)$ of all is {tables.number(largest, 1)} ({name}). The reason is the denominator: "
+        f"the attack on the evaluated model itself {why}. With that text the mean is {tables.number(mean)}, and "
+        f"without it {tables.number(without)}."
     )

@@ -42,7 +42,7 @@ def _panels(count: int, height: float, *, sharex: bool = False) -> tuple[Figure,
 def ranks(table: pd.DataFrame) -> Figure:
     """A panel per score, a row per candidate: its rank, with the interval over the draws.
 
-    `table` is that of `advtransfer.ranking.ranks`. Filled points cannot be told from the best candidate.
+    `table` is that of `advtransfer.ranking.ranks`. Filled points cannot be told apart from the best candidate.
     """
     names = list(dict.fromkeys(table["candidate"]))
     order = table.groupby("candidate")["rank"].mean().loc[names].sort_values().index.tolist()

@@ -206,10 +206,10 @@ def departures(runs: Runs) -> pd.DataFrame:
 
 def answer(runs: Runs) -> str:
     """What this page finds, as a list; `found` has the numbers."""
-    said = [f"{question}: {verdicts.tally(judged.values())}." for question, judged in _questions(runs).items()]
+    said = [f"Claim “{question}”: {verdicts.tally(judged.values())}." for question, judged in _questions(runs).items()]
     ours = f"Our five networks, for each domain and target ({size(runs)})"
     return (
-        f"**The paper's own five rows**: {RISES}: {paper(runs).word}.\n\n**{ours}**:\n\n"
+        f"**The paper's own five rows.** Claim “{RISES}”: {paper(runs).word}.\n\n**{ours}**:\n\n"
         f"{tables.listed(*said) or NOT_RUN}"
     )
 
@@ -306,8 +306,8 @@ def over_models(runs: Runs) -> pd.DataFrame:
 def rule() -> str:
     """The rule behind the verdicts on α1."""
     return (
-        f"{verdicts.RULE}. The claim is a positive correlation. The "
-        "sources are five, so the smallest p is 2/120, and in simulations a 95% interval holds the truth in "
+        f"{verdicts.RULE}. The claim is a positive correlation. "
+        "There are five sources, so the smallest p is 2/120. In simulations a 95% interval holds the truth in "
         f"{evidence.held('correlation, Pearson: bootstrap', 5)} (Pearson) or "
         f"{evidence.held('correlation, Spearman: bootstrap', 5)} (Spearman; {{ref}}`intervals-checked`)."
     )

@@ -11,7 +11,7 @@ BERT = "bert-base-uncased"  # the encoder of the profile ``paper``
 
 
 def of_images(records: Mapping[str, Record]) -> str:
-    """Of runs on images, such as "ResNets of width 32, not 64; 24 epochs, not 100; Tiny ImageNet, not STL-10; 3 seeds".
+    """Of runs on images, such as "ResNets of width 32 (released: 64); Tiny ImageNet (paper: STL-10); 3 seeds".
 
     Runs may differ in seed and target; those of another width or number of epochs follow. Empty where there is no run.
     """
@@ -22,22 +22,22 @@ def of_images(records: Mapping[str, Record]) -> str:
     for (width, epochs), configs in alike.items():
         targets = list(dict.fromkeys(config["target"] for config in configs))
         parts += [
-            f"ResNets of width {width}{', not 64' * (width != WIDTH)}",
-            f"{_counted(epochs, 'epoch')}{f', not {EPOCHS}' * (epochs != EPOCHS)}",
-            f"{' and '.join(SHORT[target] for target in targets)}{', not STL-10' * ('stl10' not in targets)}",
+            f"ResNets of width {width}{f' (released: {WIDTH})' * (width != WIDTH)}",
+            f"{_counted(epochs, 'epoch')}{f' (released: {EPOCHS})' * (epochs != EPOCHS)}",
+            f"{' and '.join(SHORT[target] for target in targets)}{' (paper: STL-10)' * ('stl10' not in targets)}",
             _counted(len({config["seed"] for config in configs}), "seed"),
         ]
     return "; ".join(parts)
 
 
 def of_texts(records: Mapping[str, Record]) -> str:
-    """Of runs on texts, such as "minilm-l6, not BERT; 1,282 to 2,000 training texts of at most 64 tokens; 3 seeds"."""
+    """Of runs on texts, such as "minilm-l6 (paper: BERT); 2,000 training texts of at most 64 tokens; 3 seeds"."""
     if not records:
         return ""
     record = next(iter(records.values()))
     encoder, length = record.config["encoder"], record.config["max_length"]
     texts = f"{training_texts(record)} of at most {length} tokens" if length else training_texts(record)
-    return f"{encoder}{', not BERT' * (encoder != BERT)}; {texts}; {_counted(len(records), 'seed')}"
+    return f"{encoder}{' (paper: BERT)' * (encoder != BERT)}; {texts}; {_counted(len(records), 'seed')}"
 
 
 def training_texts(record: Record) -> str:

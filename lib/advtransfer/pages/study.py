@@ -115,7 +115,8 @@ def place(record: Record) -> str:
         return NOT_YET
     return (
         f"Among {len(scores)} scores, over {scores.iloc[0]['recipes']} sources and {scores.iloc[0]['targets']} image "
-        f"targets, α1 (T→S) is number {_number(scores, 'alpha1')}; shown to be better: {_shown(record)[0]}."
+        f"targets, α1 (T→S) has rank {_number(scores, 'alpha1')} by mean weighted τ, a rank correlation with accuracy "
+        f"after transfer. Scores that were shown to be better: {_shown(record)[0]}."
     )
 
 
@@ -161,8 +162,8 @@ def checked(record: Record) -> str | None:
         )
     if (part := known.get(study_checks.OTHER_SET)) is not None:
         said.append(
-            "The mean rank on the other targets looks at the same images in another form. From targets with other "
-            f"images alone it is still {tables.number(part['weighted'].iloc[0])}."
+            "The mean rank on the other targets comes partly from the same images in another form. If it comes only "
+            f"from targets with other images, its mean weighted τ is still {tables.number(part['weighted'].iloc[0])}."
         )
     if (part := known.get(study_checks.OTHER_CORPORA)) is not None:
         each = [f"{label(str(name))} {tables.number(row['weighted'])}" for name, row in part.iterrows()]
@@ -182,7 +183,7 @@ def answer(record: Record) -> str:
         f"**{label(str(order.index[0]))} has the largest mean weighted τ**, {_tau(known, str(order.index[0]))}, over "
         f"{scores.iloc[0]['recipes']} recipes and {scores.iloc[0]['targets']} targets. Own accuracy has "
         f"{_tau(known, 'source_accuracy')}.",
-        f"**α1 (T→S) is number {_number(scores, 'alpha1')} of {len(order)}**, with {_tau(known, 'alpha1')}. After "
+        f"**α1 (T→S) has rank {_number(scores, 'alpha1')} of {len(order)}**, with {_tau(known, 'alpha1')}. After "
         f"Holm's correction these scores are better: {better}; worse: {worse}. {_alike(record)}",
         f"**What a choice costs.** {choice(record)}",
     )
@@ -196,8 +197,8 @@ def _alike(record: Record) -> str:
     if not less:
         return ""
     return (
-        "That takes recipes as unrelated. With those of one architecture, or corpus, drawn as a whole, τ less that of "
-        f"α1 is {', '.join(less)}. "
+        "This treats recipes as unrelated. If those of one architecture, or corpus, are drawn as a whole, the τ of a "
+        f"score minus that of α1 is: {', '.join(less)}. "
     )
 
 

@@ -137,8 +137,8 @@ def network_effects(record: Record) -> pd.DataFrame:
     """The table of two errata that need a network, measured with softmax outputs and cross-entropy."""
     measured = record.tables["cross_entropy"]
     effects = {
-        "{ref}`H varies with x <erratum-varying-h>`: excess of the squared distance with $W = P K^\\dagger$, and the "
-        "best map for H(x)": f"{measured['excess'].mean():.2%}",
+        "{ref}`H varies with x <erratum-varying-h>`: by how much the squared distance with $W = P K^\\dagger$ "
+        "exceeds that with the best map for H(x)": f"{measured['excess'].mean():.2%}",
         "the same, largest over networks": f"{measured['excess'].max():.2%}",
         "{ref}`α1 above one <erratum-alpha1-range>`: share of samples, sign-PGD on cross-entropy, measured in "
         "ℓ2": f"{measured['alpha1_above_one'].mean():.1%}",

@@ -160,9 +160,9 @@ def quoted(judged: Iterable[Verdict]) -> tuple[Verdict, ...]:
 
 
 def tally(verdicts: Iterable[Verdict]) -> str:
-    """How many of several verdicts have each word, such as "reproduced 3, cannot tell 17 (of 20)"."""
+    """How many of several verdicts have each word, such as "3 reproduced, 17 cannot tell (of 20)"."""
     words = Counter(verdict.word for verdict in verdicts)
-    counted = [f"{word} {words[word]}" for word in get_args(Word) if words[word]]
+    counted = [f"{words[word]} {word}" for word in get_args(Word) if words[word]]
     return f"{', '.join(counted)} (of {words.total()})" if counted else "none"
 
 

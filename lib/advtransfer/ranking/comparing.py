@@ -22,7 +22,7 @@ def ranks(ranking: Ranking) -> pd.DataFrame:
     DataFrame
         A row per candidate and score: ``rank`` (1 is best; equal values share the mean of their places),
         ``rank_low`` and ``rank_high`` (the interval of the rank over the draws), ``best`` (the share of the draws in
-        which it is the best) and ``group``: the candidates that cannot be told from the best one, because the
+        which it is the best) and ``group``: the candidates that cannot be told apart from the best one, because the
         interval of the difference contains 0, are in group 1; the best of the others begins group 2, and so on.
     """
     tail = [0.025, 0.975]
@@ -46,7 +46,7 @@ def ranks(ranking: Ranking) -> pd.DataFrame:
 
 
 def _groups(values: Floats, drawn: Floats, tail: float) -> NDArray[np.int64]:
-    """The number of each candidate's group: those of a group cannot be told from its best member.
+    """The number of each candidate's group: those of a group cannot be told apart from its best member.
 
     The interval of a difference is its value ± Student's quantile times the spread of the differences of the draws.
     """
