@@ -276,29 +276,36 @@ def test_every_function_of_a_page_is_called_by_its_notebook():
             assert used or function == "summary", f"{name}.{function}"
 
 
-def test_what_a_switch_of_the_protocol_changes_is_told_seed_by_seed():
+def stored_ablations():
+    """The stored runs that the page on ablations shows, without one of its own."""
     records = published("ablations")
-    known = runs.Runs(ablations.Config.from_profile("quick"), None, records, runs.read_summary("ablations", records))
+    shown, summaries = records.series("trained"), runs.read_summary("ablations", records)
+    return runs.Runs(ablations.Config.from_profile("quick"), None, shown, summaries)
+
+
+def test_what_a_switch_of_the_protocol_changes_is_told_seed_by_seed():
+    known = stored_ablations()
     page = importlib.import_module("advtransfer.pages.ablations")
     change = []
-    for record in records.series("narrow").values():
+    for record in known.published.values():
         r = record.tables["claims"].query("study == 'protocol' and metric == 'alpha1'").set_index("setting")["r"]
         change.append(r["samples"] - r["as the run"])
     low, high = (f"{value:.2f}".replace("-", "−") for value in (min(change), max(change)))
-    assert f"all images {low} to {high} (least and greatest of {len(change)} seeds)" in page.switched(known)
+    n = len(change)
+    told = f"{low} to {high} (least and greatest of {n} seeds)" if n > 1 else f"{low} (one seed)"
+    assert page.switched(known).endswith(f"all images {told}.")
     empty = runs.Runs(ablations.Config.from_profile("quick"), None, {}, {})
     assert page.switched(empty) == "The points on which text and code differ were not switched."
 
 
 def test_the_leading_figure_of_the_ablations_shows_what_each_attack_makes_of_the_correlation():
-    records = published("ablations")
-    known = runs.Runs(ablations.Config.from_profile("quick"), None, records, runs.read_summary("ablations", records))
+    known = stored_ablations()
     page = importlib.import_module("advtransfer.pages.ablations")
     table, baselines = page._choices(known)
-    claims = pd.concat(record.tables["claims"] for record in records.series("narrow").values())
+    claims = pd.concat(record.tables["claims"] for record in known.published.values())
     claims = claims[claims["metric"] == "alpha1"]
     shown = table[table["panel"] != page.PRINTED]
-    assert len(shown) == len(claims[~claims["study"].isin(["table5", "protocol"])]) / 3
+    assert len(shown) == len(claims[~claims["study"].isin(["table5", "protocol"])]) / len(known.published)
     seeds = claims[(claims["study"] == "eps") & (claims["setting"] == "8/255")]["r"]
     row = shown[shown["setting"] == "8/255"].iloc[0]
     assert (row["r"], row["low"], row["high"]) == (seeds.mean(), seeds.min(), seeds.max())
@@ -306,7 +313,7 @@ def test_the_leading_figure_of_the_ablations_shows_what_each_attack_makes_of_the
     assert set(baselines.values()) == {claims[claims["setting"] == "as the run"]["r"].mean()}
     assert list(table[table["panel"] == page.PRINTED]["whose"].value_counts()) == [4, 4]  # ours and the paper's
     always = int((shown["high"] < 0).sum()), int((shown["low"] > 0).sum())
-    said = "negative under {} of the {} choices below, and positive under {}"
+    said = "negative under {} of the {} choices of the attack below, and positive under {}"
     assert said.format(always[0], len(shown), always[1]) in page.answer(known)
     (radii, *_), _ = page.curves(known).axes, plt.close("all")
     assert [label.get_text() for label in radii.get_xticklabels()] == ["1", "2", "4", "8", "16", "32"]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,14 @@ CHOICES: dict[ablations.Study, str] = {
 }
 """What one can choose of the attack, and the panel that shows it."""
 PRINTED = "attacks of Table 5"
-SERIES = {"table5": "full", "protocol": "narrow"}
-"""The stored series that has a study."""
+SERIES = "trained"
+"""The stored series that the page shows."""
 
 
 def load(config: ablations.Config) -> Runs:
     """This run, and the stored ones."""
-    return page_runs.load(ablations, config)
+    runs = page_runs.load(ablations, config)
+    return replace(runs, published=runs.series(SERIES))
 
 
 def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
@@ -60,7 +62,7 @@ def findings(runs: Runs) -> dict[str, Finding]:
     text = f"{verdicts.tally(judged)} over settings and seeds" if judged else "not run"
     return {
         "ablations_in_print": in_print(runs),
-        "ablations_table5": Finding(text, judged, size(runs, "table5")),
+        "ablations_table5": Finding(text, judged, size(runs)),
         "ablations_protocol": Finding(switched(runs)),
     }
 
@@ -68,32 +70,29 @@ def findings(runs: Runs) -> dict[str, Finding]:
 def in_print(runs: Runs) -> Finding:
     """What the paper's own rows of Table 5 say of its claim."""
     paper = runs.summary["paper"]
-    judged = tuple(
-        _judged(Correlation(*line[list(Correlation._fields)]), line["attack"], "paper") for _, line in paper.iterrows()
-    )
+    judged = tuple(_judged(line, line["attack"], "paper") for _, line in paper.iterrows())
     return Finding(f"{verdicts.tally(judged)} over the four attacks", judged, "STL-10, as printed")
 
 
-def size(runs: Runs, study: str) -> str:
-    """How large the stored runs of a study are, else this run."""
-    return sizes.of_images(runs.series(SERIES[study]) or runs.own)
+def size(runs: Runs) -> str:
+    """How large the stored runs are, else this run."""
+    return sizes.of_images(runs.published or runs.own)
 
 
 def answer(runs: Runs) -> str:
-    """What this page finds, in a few sentences."""
+    """What this page finds, as a list."""
     found = findings(runs)
-    return (
-        f"{_moved(runs)}**Under the four attacks of Table 5** in the paper's own rows accuracy after transfer rises "
-        f"with α1: {found['ablations_in_print']}. **Ours**: {found['ablations_table5'].sized}. {_within_seeds(runs)}"
-        f"**One point of the protocol is switched at a time**: {found['ablations_protocol']}"
+    return tables.listed(
+        _moved(runs),
+        "**Under the four attacks of Table 5** in the paper's own rows accuracy after transfer rises with α1: "
+        f"{found['ablations_in_print']}. Ours: {found['ablations_table5'].sized}. {_within_seeds(runs)}",
+        f"**One point of the protocol is switched at a time**: {found['ablations_protocol']}",
     )
 
 
 def switched(runs: Runs) -> str:
     """By how much the correlation changes, seed by seed, if one point of the protocol is switched."""
-    stored = runs.series(SERIES["protocol"])
-    settings = next(iter(stored.values())).config if stored else runs.config.model_dump(mode="json")
-    rows = _by_seed(runs, SERIES["protocol"]).query("study == 'protocol'")
+    rows = _by_seed(runs).query("study == 'protocol'")
     usual = rows[rows["setting"] == ablations.SWITCHES[0]]
     if usual.empty:
         return "The points on which text and code differ were not switched."
@@ -103,37 +102,37 @@ def switched(runs: Runs) -> str:
         if setting in by_seed:
             change = (by_seed[setting] - by_seed[ablations.SWITCHES[0]]).agg(["min", "max"])
             low, high = (tables.number(value) for value in change)
-            parts.append(f"{_switched(settings)[setting]} {low}{f' to {high}' if len(by_seed) > 1 else ''}")
+            parts.append(f"{_switched(_settings(runs))[setting]} {low}{f' to {high}' if len(by_seed) > 1 else ''}")
     return (
-        f"over {usual['n'].max()} sources that are not fully trained the correlation of accuracy after transfer with "
-        f"α1 changes by: {'; '.join(parts)} (least and greatest of {len(by_seed)} seed{'s' * (len(by_seed) > 1)})."
+        f"over {usual['n'].max()} sources the correlation of accuracy after transfer with α1 changes by: "
+        f"{'; '.join(parts)} ({_seeds(len(by_seed))})."
     )
+
+
+def _seeds(n: int) -> str:
+    return f"least and greatest of {n} seeds" if n > 1 else "one seed"
 
 
 def _moved(runs: Runs) -> str:
     """How the correlation moves with the attack and with the seed; empty where nothing was tried."""
-    tried = _by_seed(runs, SERIES["protocol"]).query("study in @CHOICES")
+    tried = _by_seed(runs).query("study in @CHOICES")
     if tried.empty:
         return ""
     signs = tried.assign(sign=np.sign(tried["r"])).groupby(["study", "setting"])["sign"].agg(["min", "max"])
     negative, positive = int((signs["max"] < 0).sum()), int((signs["min"] > 0).sum())
     seeds = tried["seed"].nunique() if "seed" in tried else 1
-    judged = [
-        _judged(Correlation(*line[list(Correlation._fields)]), str(line["setting"]), STORED)
-        for _, line in tried.iterrows()
-    ]
+    judged = [_judged(line, line["setting"], STORED) for _, line in tried.iterrows()]
     each = f"in every one of {seeds} seeds" if seeds > 1 else "in this run"
     return (
-        f"**Over {tried['n'].max()} sources that are not fully trained** the correlation of accuracy after transfer "
-        f"with α1 depends on the attack. {each.capitalize()} it is negative under {negative} of the {len(signs)} "
-        f"choices below, and positive under {positive}. Verdicts over choices and seeds: {verdicts.tally(judged)}; "
-        "so few sources cannot have the verdict *reproduced*, and this says nothing of fully trained sources. "
+        f"**Over {tried['n'].max()} sources** the correlation of accuracy after transfer with α1 is, {each}, negative "
+        f"under {negative} of the {len(signs)} choices of the attack below, and positive under {positive}. Verdicts "
+        f"over choices and seeds: {verdicts.tally(judged)}. "
     )
 
 
 def _within_seeds(runs: Runs) -> str:
     """Whether the attacks of Table 5 agree within a seed, in a sentence."""
-    shown = _by_seed(runs, SERIES["table5"]).query("study == 'table5'")
+    shown = _by_seed(runs).query("study == 'table5'")
     if "seed" not in shown:
         return ""
     signs = np.sign(shown["r"]).groupby(shown["seed"]).agg(["min", "max"])
@@ -160,29 +159,26 @@ def about_this_run(runs: Runs) -> str:
 
 
 def about_published(runs: Runs) -> str:
-    """One paragraph on the two stored series."""
-    text = []
-    for series, what in (
-        ("full", "Table 5 is stored for the sources of Table 1 at the released widths"),
-        ("narrow", "everything else on this page for four smaller sources"),
-    ):
-        if made := runs.series(series):
-            settings = next(iter(made.values())).config
-            text.append(
-                f"{what} (width {settings['width']}, {settings['plain_width']} without BatchNorm; passes over the "
-                f"images: {settings['epochs']} of the ResNets, {settings['plain_epochs']} of the others), "
-                f"n = {len(made)} seeds, {settings['samples']} images each, on {protocol.TARGETS[settings['target']]}"
-            )
-    if not text:
+    """One paragraph on the stored runs."""
+    if not runs.published:
         return "No ablations are stored, so the figures show this run."
+    settings, n = _settings(runs), len(runs.published)
     norm, levels = "ℓ∞" if settings["norm"] == "linf" else "ℓ2", 255 * settings["eps"]
     radius = f"{levels:.0f}/255" if math.isclose(levels, round(levels)) else f"{settings['eps']:g}"
     return (
-        "; ".join(text) + f". Unless it is varied, the attack is PGD in the {norm} ball, "
-        f"ε = {radius}, {settings['attack_steps']} steps. The figures show the stored runs. Their "
-        "sources are not trained to the end, as those of Table 1 are, so this page cannot say whether the attack "
-        "matters for finished sources."
+        f"The figures show the stored runs: {len(settings['architectures'])} sources, trained to the end of a "
+        f"{settings['schedule'].replace('_', '-')} schedule (width {settings['width']}, {settings['plain_width']} "
+        "without BatchNorm; passes over the images: "
+        f"{settings['epochs']} of the ResNets, {settings['plain_epochs']} of the others), n = {n} "
+        f"seed{'s' * (n > 1)}, {settings['samples']} images each, on {protocol.TARGETS[settings['target']]}. Unless it "
+        f"is varied, the attack is PGD in the {norm} ball, ε = {radius}, {settings['attack_steps']} steps."
     )
+
+
+def _settings(runs: Runs) -> Mapping[str, Any]:
+    """The parameters of the stored runs, else of this one."""
+    made = next(iter(runs.published.values()), None)
+    return made.config if made else runs.config.model_dump(mode="json")
 
 
 # Table 5.
@@ -192,7 +188,7 @@ def table5(runs: Runs, *quantities: Quantity) -> pd.DataFrame:
     """Columns of Table 5: paper, stored and this run."""
     paper, by = printed.table(5), ["attack", "label"]
     columns = {"paper": paper}
-    for where, rows in ((STORED, rows_of(runs.series("full"), "curves")), (HERE, _own(runs, "curves"))):
+    for where, rows in ((STORED, rows_of(runs.published, "curves")), (HERE, _own(runs, "curves"))):
         if len(rows):
             part = _labelled(rows[rows["study"] == "table5"]).rename(columns={"setting": "attack"})
             stored = where == STORED
@@ -206,8 +202,7 @@ def claims(runs: Runs, study: str) -> pd.DataFrame:
     rows = []
     if study == "table5":
         for _, line in runs.summary["paper"].iterrows():
-            score = Correlation(*(line[name] for name in Correlation._fields))
-            verdict = _judged(score, line["attack"], "paper")
+            verdict = _judged(line, line["attack"], "paper")
             rows.append(_row(line["attack"], verdict, printed.pearson("table5", line["attack"])))
     rows += [_row(setting, verdict, over_images) for setting, verdict, over_images in _claims(runs, study)]
     rows = [{**row, "setting": ATTACKS.get(row["setting"], row["setting"])} for row in rows]
@@ -229,18 +224,19 @@ def _row(setting: str, verdict: Verdict, over_images: float) -> dict[str, Any]:
 
 def _claims(runs: Runs, study: str) -> Iterator[tuple[str, Verdict, float]]:
     """Setting, verdict on α1, and mean score over images, for each run and each setting of a study."""
-    made = runs.series(SERIES[study])
-    shown = {f"stored, seed {each.config['seed']}": (each.tables["claims"], each.config) for each in made.values()}
+    made = runs.published.values()
+    shown = {f"stored, seed {each.config['seed']}": (each.tables["claims"], each.config) for each in made}
     shown[HERE] = _own(runs, "claims"), runs.config.model_dump(mode="json")
     for run, (table, settings) in shown.items():
         part = table[(table["study"] == study) & (table["metric"] == "alpha1")] if len(table) else table
         for _, line in part.iterrows():
             setting = _switched(settings)[line["setting"]] if study == "protocol" else line["setting"]
-            score = Correlation(*(line[name] for name in Correlation._fields))
-            yield setting, _judged(score, setting, run), line["pearson_samples"]
+            yield setting, _judged(line, setting, run), line["pearson_samples"]
 
 
-def _judged(score: Correlation, setting: str, run: str) -> Verdict:
+def _judged(line: pd.Series, setting: str, run: str) -> Verdict:
+    """The verdict on a row of correlations."""
+    score = Correlation(*line[list(Correlation._fields)])
     return Verdict.of(f"accuracy after transfer rises with α1, {setting}", score, run)
 
 
@@ -275,9 +271,9 @@ def _labelled(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _drawn(runs: Runs) -> pd.DataFrame:
     """What the figures show: means over the seeds of the stored runs, or else this run."""
-    if narrow := runs.series("narrow"):
+    if runs.published:
         by = ["study", "setting", "value", "architecture"]
-        return _labelled(over_seeds(rows_of(narrow, "curves"), by, ["alpha1"]))
+        return _labelled(over_seeds(rows_of(runs.published, "curves"), by, ["alpha1"]))
     own = _own(runs, "curves")
     return _labelled(own) if len(own) else own
 
@@ -289,27 +285,26 @@ def _choices(runs: Runs) -> tuple[pd.DataFrame, dict[str, float]]:
     greatest seed.
     """
     rows: list[dict[str, Any]] = []
-    narrow, full = (_by_seed(runs, series) for series in ("narrow", "full"))
+    scores = _by_seed(runs)
     for study, panel in CHOICES.items():
-        for setting, found in narrow[narrow["study"] == study].groupby("setting", sort=False):
+        for setting, found in scores[scores["study"] == study].groupby("setting", sort=False):
             shown = str(setting)
             if study in ("start", "loss"):
                 shown = f"{study}: {setting}"
             rows.append({"panel": panel, "setting": shown, "whose": _whose(found), **_spread(found)})
-    for setting, found in full[full["study"] == "table5"].groupby("setting", sort=False):
+    for setting, found in scores[scores["study"] == "table5"].groupby("setting", sort=False):
         rows.append({"panel": PRINTED, "setting": ATTACKS[str(setting)], "whose": _whose(found), **_spread(found)})
     for _, line in runs.summary["paper"].iterrows():
         about = {"panel": PRINTED, "setting": ATTACKS[line["attack"]], "whose": "paper", "seeds": ()}
         rows.append({**about, **line[["r", "low", "high"]]})
-    usual = narrow.query("study == 'protocol' and setting == @ablations.SWITCHES[0]")
+    usual = scores.query("study == 'protocol' and setting == @ablations.SWITCHES[0]")
     panels = [row["panel"] for row in rows if row["panel"] != PRINTED]
     return pd.DataFrame(rows), dict.fromkeys(panels, usual["r"].mean()) if len(usual) else {}
 
 
-def _by_seed(runs: Runs, series: str) -> pd.DataFrame:
-    """The correlations with α1 of a stored series, else of this run."""
-    stored = runs.series(series)
-    rows = rows_of(stored, "claims") if stored else _own(runs, "claims")
+def _by_seed(runs: Runs) -> pd.DataFrame:
+    """The correlations with α1 of the stored runs, else of this run."""
+    rows = rows_of(runs.published, "claims") if runs.published else _own(runs, "claims")
     return rows[rows["metric"] == "alpha1"] if len(rows) else pd.DataFrame(columns=["study", "setting"])
 
 
@@ -353,13 +348,13 @@ def settings(runs: Runs) -> Figure | None:
 
 def switches(runs: Runs) -> Figure | None:
     """What each switch of the protocol does to the correlations."""
-    own, config = _own(runs, "claims"), runs.config.model_dump(mode="json")
+    own = _own(runs, "claims")
     part = own[own["study"] == "protocol"]
-    if narrow := runs.series("narrow"):
-        config = next(iter(narrow.values())).config
-        rows = rows_of(narrow, "claims").query("study == 'protocol'")
+    if runs.published:
+        rows = rows_of(runs.published, "claims").query("study == 'protocol'")
         ends = (("", "mean"), ("_low", "min"), ("_high", "max"))
         scores = {f"pearson_samples{end}": ("pearson_samples", how) for end, how in ends}
         seeds = rows.groupby(["setting", "metric"], sort=False)
         part = seeds.agg(r=("r", "mean"), low=("r", "min"), high=("r", "max"), **scores).reset_index()
-    return ablation_plots.switches(part.assign(setting=part["setting"].map(_switched(config)))) if len(part) else None
+    switched = _switched(_settings(runs))
+    return ablation_plots.switches(part.assign(setting=part["setting"].map(switched))) if len(part) else None
