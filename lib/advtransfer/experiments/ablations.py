@@ -6,7 +6,7 @@ model and on the sources, T→S. Every point of the protocol is switched alone, 
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -24,18 +24,6 @@ from advtransfer.records.runs import recorded
 __all__ = ["SAMPLE_AXES", "TABLES", "Config", "derive", "files", "required", "run"]
 
 Study = Literal["table5", "attack", "eps", "steps", "start", "loss", "temperature", "protocol"]
-STUDIES: dict[Study, str] = {
-    "table5": "Table 5",
-    "attack": "attack",
-    "eps": "radius ε",
-    "steps": "steps of PGD",
-    "start": "start of PGD",
-    "loss": "loss that PGD climbs",
-    "temperature": "temperature of the logits under attack",
-    "protocol": "protocol",
-}
-"""What each study varies, in words for the page."""
-
 SWITCHES = ("as the run", "BatchNorm", "checkpoint", "attack loss", "samples")
 """The points of the protocol that are switched, one at a time. (Whether α is squared needs no new measurement.)"""
 
@@ -65,7 +53,7 @@ class Config(vision.Config):
         "paper": protocol.PAPER | {"samples": 1000},
     }
 
-    studies: tuple[Study, ...] = Field(tuple(STUDIES), min_length=1, description="what to vary")
+    studies: tuple[Study, ...] = Field(get_args(Study), min_length=1, description="what to vary")
     radii: tuple[Annotated[Epsilon, AfterValidator(protocol.pixel_radius)], ...] = Field(
         tuple(k / 255 for k in (1, 2, 4, 8, 16, 32)), min_length=1, description="the radii to try"
     )

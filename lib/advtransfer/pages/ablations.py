@@ -84,8 +84,9 @@ def answer(runs: Runs) -> str:
     found = findings(runs)
     return tables.listed(
         _moved(runs),
-        "**Under the four attacks of Table 5** in the paper's own rows accuracy after transfer rises with α1: "
-        f"{found['ablations_in_print']}. Ours: {found['ablations_table5'].sized}. {_within_seeds(runs)}",
+        "**Under the four attacks of Table 5**, the claim is that accuracy after transfer rises with α1. The paper's "
+        f"own rows: {found['ablations_in_print']}. Our sources: {found['ablations_table5'].sized}. "
+        f"{_within_seeds(runs)}",
         f"**One point of the protocol is switched at a time**: {found['ablations_protocol']}",
     )
 
@@ -122,7 +123,7 @@ def _moved(runs: Runs) -> str:
     negative, positive = int((signs["max"] < 0).sum()), int((signs["min"] > 0).sum())
     seeds = tried["seed"].nunique() if "seed" in tried else 1
     judged = [_judged(line, line["setting"], STORED) for _, line in tried.iterrows()]
-    each = f"in every one of {seeds} seeds" if seeds > 1 else "in this run"
+    each = f"in every one of {seeds} seeds" if seeds > 1 else "in the one seed"
     return (
         f"**Over {tried['n'].max()} sources** the correlation of accuracy after transfer with α1 is, {each}, negative "
         f"under {negative} of the {len(signs)} choices of the attack below, and positive under {positive}. Verdicts "
@@ -137,6 +138,9 @@ def _within_seeds(runs: Runs) -> str:
         return ""
     signs = np.sign(shown["r"]).groupby(shown["seed"]).agg(["min", "max"])
     positive, negative = int((signs["min"] > 0).sum()), int((signs["max"] < 0).sum())
+    if len(signs) == 1:
+        sign = "positive" if positive else "negative" if negative else "not of one sign"
+        return f"In the one seed the correlation is {sign} under the four attacks."
     return (
         f"Of {len(signs)} seeds the correlation is positive under all four attacks in {positive}, and negative under "
         f"all four in {negative}. "
@@ -168,10 +172,9 @@ def about_published(runs: Runs) -> str:
     return (
         f"The figures show the stored runs: {len(settings['architectures'])} sources, trained to the end of a "
         f"{settings['schedule'].replace('_', '-')} schedule (width {settings['width']}, {settings['plain_width']} "
-        "without BatchNorm; passes over the images: "
-        f"{settings['epochs']} of the ResNets, {settings['plain_epochs']} of the others), n = {n} "
-        f"seed{'s' * (n > 1)}, {settings['samples']} images each, on {protocol.TARGETS[settings['target']]}. Unless it "
-        f"is varied, the attack is PGD in the {norm} ball, ε = {radius}, {settings['attack_steps']} steps."
+        f"without BatchNorm; epochs: {settings['epochs']} for the ResNets, {settings['plain_epochs']} for the others), "
+        f"n = {n} seed{'s' * (n > 1)}, {settings['samples']} images each, on {protocol.TARGETS[settings['target']]}. "
+        f"Unless it is varied, the attack is PGD in the {norm} ball, ε = {radius}, {settings['attack_steps']} steps."
     )
 
 
@@ -340,9 +343,8 @@ def curves(runs: Runs) -> Figure | None:
 def settings(runs: Runs) -> Figure | None:
     """α1 of each source model under each kind of attack, start and loss."""
     drawn = _drawn(runs)
-    titles = {
-        study: ablations.STUDIES[study] for study in ("attack", "start", "loss") if (drawn["study"] == study).any()
-    }
+    known = {"attack": "attack", "start": "start of PGD", "loss": "loss that PGD climbs"}
+    titles = {study: title for study, title in known.items() if (drawn["study"] == study).any()}
     return ablation_plots.settings(drawn[drawn["study"].isin(titles)], titles) if titles else None
 
 
