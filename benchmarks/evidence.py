@@ -89,7 +89,7 @@ SERIES = {
     **_both("released", RELEASED, 1000),
     "similarity/trained": Series(similarity, SUBSETS, 1000),
     "similarity/trained-shift": Series(similarity, SUBSETS | SHIFT, 1000),
-    "ablations/trained": Series(ablations, SUBSETS | {"samples": 300, "gradients": 50}),
+    "ablations/trained": Series(ablations, SUBSETS | {"samples": 300, "gradients": 50}, samples=120),
     "text/whole": Series(text, TEXTS),
     **{
         f"selection/{name}-{target}": Series(selection, _for_scores(recipe, target))

@@ -656,7 +656,7 @@ def test_the_command_prints_a_ranking_as_plain_text(a_task, capsys):
     assert first.startswith(f"data: {a_task[3]}; target model: trained on these data; settings: seed 0, size 16, only")
     assert "target_epochs 1" in first
     assert second.startswith("photos_*: 2 classes, images of 16 × 16 pixels. There are 2 candidates")
-    assert re.search(r"By the cross-validated probe the best is (a_1|b\*)", lines)
+    assert re.search(r"By the cross-validated probe, the best is (a_1|b\*)", lines)
     assert "`" not in shown
     assert "Left out: dark/notes.txt (not a picture" in lines
     assert "a_1: no weights in the pool file; it is ranked as its builder makes it" in complaints
@@ -746,7 +746,7 @@ def test_the_answer_warns_of_a_best_candidate_at_the_floor_and_ranks_no_single_o
         alike = (scores["score"] == "alpha1") & (scores["candidate"] == best)
         scores.loc[alike, ["value", "low", "floor", "floor_high"]] = 1.0, low, 0.5, 0.5
         said = page.answer(record)
-        assert bool(re.search(rf"By α1, T→S the best is {best}[^.]*at the floor: do not choose", said)) == warned
+        assert bool(re.search(rf"By α1, T→S, the best is {best}[^.]*at the floor: do not choose", said)) == warned
     scores.loc[scores["score"] == "alpha1", "value"] = 1.0
     record.tables["candidates"]["accuracy"] = 0.5
     said = page.answer(record)

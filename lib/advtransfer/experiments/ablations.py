@@ -34,6 +34,9 @@ SAMPLE_AXES = {
 }
 """The arrays of which a published record may keep only some samples, and the axis of their samples."""
 
+LOSSES = {"transfer_loss": "index", **{f"switch{k}_transfer_loss": f"switch{k}_index" for k in range(len(SWITCHES))}}
+"""The losses over all test images, of which a published record keeps those at the attacked ones, and NaN elsewhere."""
+
 TABLES = ("curves", "claims")
 """The tables of a record."""
 

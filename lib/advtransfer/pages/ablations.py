@@ -64,6 +64,7 @@ def findings(runs: Runs) -> dict[str, Finding]:
         "ablations_in_print": in_print(runs),
         "ablations_table5": Finding(text, judged, size(runs)),
         "ablations_protocol": Finding(switched(runs)),
+        "ablations_radii": Finding(radii(runs).replace("**", "")),
     }
 
 
@@ -84,6 +85,7 @@ def answer(runs: Runs) -> str:
     found = findings(runs)
     return tables.listed(
         _moved(runs),
+        radii(runs),
         "**Under the four attacks of Table 5**, the claim is that accuracy after transfer rises with α1. The paper's "
         f"own rows: {found['ablations_in_print']}. Our sources: {found['ablations_table5'].sized}. "
         f"{_within_seeds(runs)}",
@@ -131,6 +133,21 @@ def _moved(runs: Runs) -> str:
     )
 
 
+def radii(runs: Runs) -> str:
+    """How the correlation moves with the radius of PGD, seed by seed; empty where no radius was tried."""
+    rows = _by_seed(runs).query("study == 'eps'")
+    if rows.empty:
+        return ""
+    ends = [rows[rows["value"] == value] for value in (rows["value"].min(), rows["value"].max())]
+    turned = bool((ends[0]["r"] < 0).all() and (ends[1]["r"] > 0).all())
+    said = [
+        f"{', '.join(_judged(line, line['setting'], STORED).cell for _, line in end.iterrows())} at ε = "
+        f"{end['setting'].iloc[0]}"
+        for end in ends
+    ]
+    return f"**The radius of PGD{' turns the sign' * turned}**: the correlation is {' and '.join(said)}."
+
+
 def _within_seeds(runs: Runs) -> str:
     """Whether the attacks of Table 5 agree within a seed, in a sentence."""
     shown = _by_seed(runs).query("study == 'table5'")
@@ -167,13 +184,14 @@ def about_published(runs: Runs) -> str:
     if not runs.published:
         return "No ablations are stored, so the figures show this run."
     settings, n = _settings(runs), len(runs.published)
+    attacked = len(next(iter(runs.published.values())).arrays["index"])
     norm, levels = "ℓ∞" if settings["norm"] == "linf" else "ℓ2", 255 * settings["eps"]
     radius = f"{levels:.0f}/255" if math.isclose(levels, round(levels)) else f"{settings['eps']:g}"
     return (
         f"The figures show the stored runs: {len(settings['architectures'])} sources, trained to the end of a "
         f"{settings['schedule'].replace('_', '-')} schedule (width {settings['width']}, {settings['plain_width']} "
         f"without BatchNorm; epochs: {settings['epochs']} for the ResNets, {settings['plain_epochs']} for the others), "
-        f"n = {n} seed{'s' * (n > 1)}, {settings['samples']} images each, on {protocol.TARGETS[settings['target']]}. "
+        f"n = {n} seed{'s' * (n > 1)}, {attacked} images each, on {protocol.TARGETS[settings['target']]}. "
         f"Unless it is varied, the attack is PGD in the {norm} ball, ε = {radius}, {settings['attack_steps']} steps."
     )
 
@@ -273,12 +291,11 @@ def _labelled(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _drawn(runs: Runs) -> pd.DataFrame:
-    """What the figures show: means over the seeds of the stored runs, or else this run."""
-    if runs.published:
-        by = ["study", "setting", "value", "architecture"]
-        return _labelled(over_seeds(rows_of(runs.published, "curves"), by, ["alpha1"]))
-    own = _own(runs, "curves")
-    return _labelled(own) if len(own) else own
+    """What the figures show: means over the seeds of several stored runs, or a single one, or else this run."""
+    rows = rows_of(runs.published, "curves") if runs.published else _own(runs, "curves")
+    if len(runs.published) > 1:
+        rows = over_seeds(rows, ["study", "setting", "value", "architecture"], ["alpha1"])
+    return _labelled(rows) if len(rows) else rows
 
 
 def _choices(runs: Runs) -> tuple[pd.DataFrame, dict[str, float]]:
@@ -350,13 +367,12 @@ def settings(runs: Runs) -> Figure | None:
 
 def switches(runs: Runs) -> Figure | None:
     """What each switch of the protocol does to the correlations."""
-    own = _own(runs, "claims")
-    part = own[own["study"] == "protocol"]
-    if runs.published:
-        rows = rows_of(runs.published, "claims").query("study == 'protocol'")
+    rows = rows_of(runs.published, "claims") if runs.published else _own(runs, "claims")
+    part = rows[rows["study"] == "protocol"]
+    if len(runs.published) > 1:
         ends = (("", "mean"), ("_low", "min"), ("_high", "max"))
         scores = {f"pearson_samples{end}": ("pearson_samples", how) for end, how in ends}
-        seeds = rows.groupby(["setting", "metric"], sort=False)
+        seeds = part.groupby(["setting", "metric"], sort=False)
         part = seeds.agg(r=("r", "mean"), low=("r", "min"), high=("r", "max"), **scores).reset_index()
     switched = _switched(_settings(runs))
     return ablation_plots.switches(part.assign(setting=part["setting"].map(switched))) if len(part) else None

@@ -142,8 +142,9 @@ def limits(record: Record) -> str:
     least, most = runs.min(), runs.max()
     models = f"{least}" if least == most else f"{least} or {most}"
     return (
-        "Four limits remain. The architectures and ways of training are not a sample of anything: another choice of "
-        f"widths and epochs would give other numbers. Each target has {models} target model{'s' if most > 1 else ''}, "
+        "Five limits remain. The attack is one of many, and {doc}`its radius matters <ablations>`. The architectures "
+        "and ways of training are not a sample of anything: another choice of widths and epochs would give other "
+        f"numbers. Each target has {models} target model{'s' if most > 1 else ''}, "
         "and target models are not drawn, so no interval says how much other target models would change the numbers. A "
         "partial correlation removes only what is linear in the rank of own accuracy. And shifted CIFAR-10 has the "
         "sources' own classes, and its test images are those on which own accuracy is measured, before the shift: both "

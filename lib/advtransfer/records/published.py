@@ -143,6 +143,10 @@ def thinned(record: Record, samples: int) -> Record:
             kept = np.unique(np.linspace(0, size - 1, min(samples, size)).round().astype(int))
             arrays[array] = arrays[array].take(kept, axis)
             sizes[array] = [before.get(array, [size])[0], len(kept)]
+    for array, index in getattr(module, "LOSSES", {}).items():
+        if array in arrays:
+            used = np.isin(np.arange(arrays[array].shape[1]), arrays[index])
+            arrays[array] = np.where(used, arrays[array], np.float32("nan"))
     tables = module.derive(module.Config(**record.config), arrays)
     return Record(record.experiment, record.config, tables, arrays, {**record.provenance, "thinned": sizes})
 
