@@ -290,7 +290,7 @@ def test_what_a_switch_of_the_protocol_changes_is_told_seed_by_seed():
     for record in known.published.values():
         r = record.tables["claims"].query("study == 'protocol' and metric == 'alpha1'").set_index("setting")["r"]
         change.append(r["samples"] - r["as the run"])
-    low, high = (f"{value:.2f}".replace("-", "−") for value in (min(change), max(change)))
+    low, high = (tables.number(value) for value in (min(change), max(change)))
     n = len(change)
     told = f"{low} to {high} (least and greatest of {n} seeds)" if n > 1 else f"{low} (one seed)"
     assert page.switched(known).endswith(f"all images {told}.")
