@@ -248,7 +248,7 @@ def largest_ratio(runs: Runs) -> str | None:
         else "failed on that text and hardly moved the outputs"
     )
     return (
-        f"The largest $\\alpha_1(x)$ of all is {tables.number(largest, 1)} ({name}). The reason is the denominator: "
-        f"the attack on the evaluated model itself {why}. With that text the mean is {tables.number(mean)}, and "
-        f"without it {tables.number(without)}."
+        f"Under the attack on words, the largest $\\alpha_1(x)$ is {tables.number(largest, 1)} ({name}). The reason is "
+        f"the denominator: the attack on the evaluated model itself {why}. With that text the mean is "
+        f"{tables.number(mean)}, and without it {tables.number(without)}."
     )
