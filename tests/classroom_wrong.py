@@ -346,6 +346,8 @@ WRONG = [  # assignment, cell, answer, part of the message
     ("5-project", "paired_effect", function(PROJECT, PAIRS + "return d.mean(), d.std() / len(rows) ** 0.5"),
      "over the number of seeds"),
     ("5-project", "paired_effect", function(PROJECT, PAIRS + "return d.mean()"), "only the mean"),
+    ("5-project", "paired_effect", function(PROJECT, "low, high = (f(r[knob] for r in rows) for f in (min, max))\n"
+     + PAIRS + "return d.mean(), d.std() / len(d) ** 0.5"), "use `low` and `high`"),
 ]  # fmt: skip
 
 RIGHT = [  # assignment, answers in another style than the solution's

@@ -153,11 +153,16 @@ def test_every_attack_refuses_the_same_inputs_with_the_same_words(attack):
         ("linf", 8, (0, 1), "eps is 8; expected at most 1, the width of the box: did you mean 8/255?"),
         ("l2", 128, (0, 1), "eps is 128; expected at most 3.464, the diagonal of the box: did you mean 128/255?"),
         ("linf", 8, (-1, 1), "expected at most 2, the width of the box: did you mean 8/255 of the width, 0.06275?"),
-        ("linf", 1e6, (0, 1), "eps is 1e+06; expected at most 1, the width of the box"),
     ],
 )
 def test_a_radius_beyond_the_box_is_refused_with_the_one_that_was_meant(norm, eps, bounds, message):
     refuses(message, lambda: attacks.pgd(same, X, eps=eps, norm=norm, bounds=bounds))
+
+
+@pytest.mark.parametrize(("eps", "bounds"), [(300, (0, 1)), (300, (-1, 1)), (1e6, (0, 1))])
+def test_no_guess_is_made_that_would_be_refused_too(eps, bounds):
+    with pytest.raises(ValueError, match=r"expected at most \d, the width of the box$"):
+        attacks.pgd(same, X, eps=eps, bounds=bounds)
 
 
 def test_a_radius_of_the_whole_box_or_without_a_box_is_taken():

@@ -256,10 +256,15 @@ def test_a_broken_file_is_listed_as_broken_and_the_others_are_listed(tmp_path, m
     (tmp_path / "text" / "mr").mkdir(parents=True)
     for split in ("train", "test"):
         (tmp_path / "text" / "mr" / f"{split}.parquet").write_bytes(b"PAR1")
+    encoder = tmp_path / "models" / "minilm-l6"
+    encoder.mkdir(parents=True)
+    for member in sources.source("minilm-l6").members:
+        (encoder / member).write_bytes(b"PK")
     assert main(["data", "list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["data"]}
     assert set(rows) == set(sources.sources())
-    assert [rows[name]["here"] for name in ("cifar10", "mr", "imdb")] == ["broken", "broken", "no"]
+    here = [rows[name]["here"] for name in ("cifar10", "mr", "minilm-l6", "imdb", "mobilenet-v2")]
+    assert here == ["broken", "broken", "broken", "no", "no"]
     assert str(tmp_path / "text" / "mr") in rows["mr"]["origin"]
     assert main(["data", "verify", "--json"]) == 1
     files = json.loads(capsys.readouterr().out)["files"]
@@ -384,6 +389,17 @@ def test_a_damaged_record_is_computed_anew_and_told_on_the_terminal(trial, cache
     listed = command("list", "trials")
     assert listed.returncode == 0
     assert f"broken record {record.parent}" in listed.stdout
+    record.write_text('{"config": {}, "provenance": {"module": 3}}')
+    assert f"broken record {record.parent}" in command("list", "trials").stdout
+
+
+def test_a_damaged_record_beside_a_notebook_is_neither_kept_nor_copied(trial, cache):
+    execute.run(trial, whole=True)
+    beside = Path("notebooks/trials.record")
+    for folder in (beside, *(path.parent for path in (cache / "records").rglob("record.json"))):
+        damage(folder / "tables" / "rows.csv", "truncated")
+    assert command("run", "trials").returncode == 0
+    assert Record.load(beside).tables["rows"].shape[0] > 0
 
 
 @pytest.mark.parametrize("file", ["record.json", "tables/rows.csv"])
@@ -544,10 +560,11 @@ def test_a_clock_that_goes_back_changes_nothing(trial, cache):
     assert "seconds" in command("list", "trials").stdout
 
 
-def test_an_empty_memo_is_made_again(trial, cache):
+@pytest.mark.parametrize("held", ["", "3", "[]", '{"files": {}}', '{"files": 1}'])
+def test_a_damaged_memo_is_made_again(trial, cache, held):
     execute.run(trial)
     (memo,) = (cache / "resolved").iterdir()
-    memo.write_bytes(b"")
+    memo.write_text(held)
     assert not execute.run(trial).executed
     assert json.loads(memo.read_text())["record"]
 

@@ -172,7 +172,15 @@ def test_a_notebook_runs_from_another_folder_and_what_is_missing_is_told(install
     words = ["run", str(tmp_path / "cifar_to_stl.md"), "--profile", "smoke"]
     made = tmp_path / "cifar_to_stl"
     assert f"written to {made}.ipynb, {made}.html" in python("-m", "advtransfer", *words).stdout
-    assert "No run has been stored yet" in (tmp_path / "cifar_to_stl.html").read_text("utf-8")
+    assert "the stored runs come with the repository" in (tmp_path / "cifar_to_stl.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", ["forecast", "study"])
+def test_a_page_of_stored_runs_is_refused_where_there_are_none(installed, page):
+    words = ["run", str(ROOT / "notebooks" / f"{page}.md"), "--profile", "smoke", "--out", "mine"]
+    refused = installed("notebooks")("-m", "advtransfer", *words, ok=False).stderr
+    assert "the stored runs come with the repository" in refused
+    assert "Traceback" not in refused
 
 
 def test_a_sheet_is_released_from_the_wheel(installed):

@@ -53,6 +53,12 @@ def test_nothing_of_the_book_is_missing(book: Path, pages: list[Path]) -> None:
     assert not broken
 
 
+def test_each_page_has_a_description_for_those_who_link_to_it(book: Path, pages: list[Path]) -> None:
+    made_by_sphinx = {"genindex.html", "search.html", "py-modindex.html", "prf-prf.html"}
+    bare = [page.name for page in pages if 'property="og:description"' not in page.read_text("utf-8")]
+    assert set(bare) <= made_by_sphinx
+
+
 def test_links_out_of_the_book_are_those_listed(pages: list[Path]) -> None:
     """The list is what ``make links`` asks the network for; the buttons above a page follow from its place."""
     own = (*place.LAUNCHERS, place.code(place.repository() or "OWNER/NAME"))

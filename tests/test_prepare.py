@@ -236,6 +236,15 @@ def test_named_inputs_are_converted_too():
     assert half(x=images(torch.float32)).equal(half(images(torch.float32)))
 
 
+def test_a_copy_can_be_prepared_again_in_another_precision():
+    model = trained(Gated, torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = prepare(prepare(model, dtype=torch.bfloat16), dtype=torch.float32)
+    assert again(images(torch.float32)).dtype == torch.float32
+    assert len(prepare(prepare(model, dtype=torch.bfloat16))._forward_pre_hooks) == 1
+
+
 def test_it_says_what_it_did():
     done = prepare(trained(conv_net, torch.float32)).preparation
     assert done == (2, 0, 1, "")

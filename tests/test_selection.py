@@ -277,6 +277,6 @@ def test_the_checks_take_shared_architectures_images_and_corpora_into_account():
 
 def test_without_measurements_the_page_says_so():
     empty = Record("study", {}, study.pooled(study.Config(), {}), {}, {})
-    assert page.answer(empty) == page.NOT_YET
+    assert page.answer(empty) == page.NO_RUNS
     assert page.figure(empty) is None
     assert page.elsewhere_figure(empty) is not None

@@ -240,9 +240,10 @@ def test_a_bad_archive_with_a_good_checksum_leaves_nothing_half_written(small, s
     assert files(tmp_path) == []
 
 
-def test_a_root_that_cannot_be_written_is_known_before_anything_is_asked(small, server, tmp_path):
+def test_a_root_that_cannot_be_written_is_known_before_anything_is_asked(small, server, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    with pytest.raises(PermissionError, match=r"cannot write to .*file.*with ADVTRANSFER_DATA"):
+    monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "file" / "root"))
+    with pytest.raises(PermissionError, match=r"cannot write to .*file.*: set ADVTRANSFER_DATA to one"):
         fetching.fetch_source(small, tmp_path / "file" / "root", silent)
     assert server.asked == []
 

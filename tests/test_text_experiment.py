@@ -114,6 +114,8 @@ def test_without_its_corpora_it_says_what_to_fetch_and_which_sources_are_there(t
         ({"sources": "mr, mr"}, "expected each once"),
         ({"sources": "imbd"}, "sources: .* expected 'mr', 'yelp'"),
         ({"max_length": "600"}, "max_length: .* less than or equal to 512"),
+        ({"encoder": "/no/such/folder"}, "encoder: got '/no/such/folder'; expected a folder that is there"),
+        ({"encoder": "./gone"}, "encoder: got './gone'; expected a folder that is there"),
         ({"samples": "5"}, "samples: .* greater than or equal to 10"),
     ],
 )

@@ -122,6 +122,30 @@ def test_a_fine_tuned_classifier_keeps_its_head(folder):
     assert word_attack(TextClassifier.of(theirs), tokens, TOKENIZER, steps=2).ids.shape == tokens.ids.shape
 
 
+def test_a_folder_that_does_not_say_whether_it_is_a_classifier_is_read_as_what_it_is(folder):
+    BertForSequenceClassification(BertConfig.from_pretrained(folder, num_labels=3)).save_pretrained(folder)
+    head = build(folder, 3).head.weight
+    described = json.loads((folder / "config.json").read_text())
+    for named in (None, ["OwnForSequenceClassification"]):
+        (folder / "config.json").write_text(json.dumps({**described, "architectures": named}))
+        assert build(str(folder), 3).head.weight.equal(head)
+    assert build(folder, 2, new_head=True).head.out_features == 2
+    tiny(dtype=torch.float32).encoder.save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({**described, "architectures": None}))
+    assert build(folder, 2).head.out_features == 2
+
+
+def test_layers_of_another_classifier_are_not_dropped(folder):
+    theirs = BertForSequenceClassification(BertConfig.from_pretrained(folder, num_labels=3))
+    theirs.save_pretrained(folder, state_dict={**theirs.state_dict(), "extra.weight": torch.zeros(2)})
+    refuses("layers that a BertForSequenceClassification lacks, such as extra.weight", lambda: build(folder, 3))
+
+
+def test_only_a_bert_classifier_can_be_wrapped():
+    refuses("the model is Linear; expected a BertForSequenceClassification", lambda: TextClassifier.of(nn.Linear(2, 2)),
+            TypeError)  # fmt: skip
+
+
 class Trap:
     def __reduce__(self):
         return (pytest.fail, ("code of a checkpoint was run",))

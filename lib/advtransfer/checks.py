@@ -99,5 +99,5 @@ def expected_radius(eps: float, norm: str, width: float, n: int) -> str:
     if eps <= largest * (1 + 1e-6):
         return ""
     meant = f"{eps:g}/255" if width == 1 else f"{eps:g}/255 of the width, {eps / 255 * width:.4g}"
-    guess = f": did you mean {meant}?" if eps <= 255 * width else ""
+    guess = f": did you mean {meant}?" if eps / 255 * width <= largest else ""
     return f"at most {largest:.4g}, the {'width' if norm == 'linf' else 'diagonal'} of the box{guess}"

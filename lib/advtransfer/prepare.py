@@ -4,7 +4,6 @@ import copy
 import inspect
 import warnings
 from collections import Counter
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -61,7 +60,8 @@ def prepare(model: nn.Module, *, dtype: torch.dtype | None = None, channels_last
         and many times slower.
     channels_last : bool
         Store the weights of two-dimensional convolutions channels-last, so that their outputs have this format, too. No
-        call needs a conversion if the input also has it: ``x.contiguous(memory_format=torch.channels_last)``.
+        call needs a conversion if the input also has it: ``x.contiguous(memory_format=torch.channels_last)``. Set it to
+        False for a model that calls ``view`` on the outputs of a convolution, which torch refuses in this format.
 
     Returns
     -------
@@ -109,21 +109,27 @@ def prepare(model: nn.Module, *, dtype: torch.dtype | None = None, channels_last
         prepared.eval().requires_grad_(False).to(dtype=dtype)
         if channels_last:
             convert_conv2d_weight_memory_format(prepared, torch.channels_last)
-        kept = {p.dtype for p in prepared.parameters() if p.is_floating_point()}
-        if len(kept) == 1 and kept <= HALF:
-            prepared.register_forward_pre_hook(partial(_convert, kept.pop()), with_kwargs=True)
+        if _half(prepared) and _convert not in prepared._forward_pre_hooks.values():
+            prepared.register_forward_pre_hook(_convert, with_kwargs=True)
     done = Preparation(len(pairs), len(norms) - len(pairs), len(overwriting), note)
     object.__setattr__(prepared, "preparation", done)  # as it is not a parameter, buffer or module
     return prepared
 
 
+def _half(module: nn.Module) -> torch.dtype | None:
+    """The dtype of a module whose weights are all in half precision; None for any other."""
+    dtypes = {p.dtype for p in module.parameters() if p.is_floating_point()}
+    return dtypes.pop() if len(dtypes) == 1 and dtypes <= HALF else None
+
+
 def _convert(
-    dtype: torch.dtype, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+    module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A hook that converts floating-point inputs to `dtype`."""
+    """A hook that converts floating-point inputs to half precision, if that is what the module has."""
+    dtype = _half(module)
 
     def converted(value: Any) -> Any:
-        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+        return value.to(dtype) if dtype and isinstance(value, Tensor) and value.is_floating_point() else value
 
     return tuple(map(converted, inputs)), {name: converted(value) for name, value in named.items()}
 
@@ -137,7 +143,8 @@ def _fold(conv: nn.Module, norm: nn.Module, dtype: torch.dtype | None) -> nn.Mod
 
 def _trace(model: nn.Module) -> tuple[list[Node], str]:
     """The calls that one forward pass makes; or no calls, and the reason why the model cannot be traced."""
-    if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+    hooks = (hook for m in model.modules() for hook in (*m._forward_hooks.values(), *m._forward_pre_hooks.values()))
+    if any(hook is not _convert for hook in hooks):
         return [], "it has forward hooks, which may change what passes between modules"
     try:
         # Arguments with a default keep it, since a branch may depend on them.

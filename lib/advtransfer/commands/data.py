@@ -67,10 +67,12 @@ def _row(entry: Source, root: Path) -> Row:
         try:
             counts = " + ".join(f"{pq.read_metadata(path).num_rows:,}" for path in files)
             noted = textstore.note(root, entry.name).get("source", "not noted")
-        except (OSError, pa.ArrowException, DataUnavailable) as error:
+        except (OSError, pa.ArrowException) as error:
             reason = one_line(error)
             return entry.name, "broken", counts, entry.licence, f"{files[0].parent} is damaged: {reason}"
         origin = textwrap.shorten(noted, 150, placeholder=" …")
+    elif not encoders.is_intact(root, entry):
+        return entry.name, "broken", counts, entry.licence, f"{files[0].parent} is damaged"
     return entry.name, "yes", counts, entry.licence, origin
 
 

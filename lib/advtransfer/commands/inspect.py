@@ -60,13 +60,14 @@ def _cached(notebook: Notebook) -> pd.DataFrame:
     rows = []
     for folder, head in find.cached(notebook.experiment.rpartition(".")[2]):
         made = datetime.fromtimestamp((folder / "record.json").stat().st_mtime).isoformat(" ", "minutes")
-        if head:
+        try:
             config, about = head["config"], head["provenance"]
             changed = find.set_by_hand(config, about["module"])
             given = ", ".join(f"{name}={value}" for name, value in changed.items() if name != "profile")
-            rows.append((folder.name[:12], config["profile"], given, made, f"{about['seconds']:.1f}", about["device"]))
-        else:
-            rows.append((folder.name[:12], "", f"broken record {folder}", made, "", ""))
+            told = (config["profile"], given, made, f"{about['seconds']:.1f}", about["device"])
+        except (LookupError, TypeError, AttributeError, ValueError, ImportError):  # it may hold anything
+            told = ("", f"broken record {folder}", made, "", "")
+        rows.append((folder.name[:12], *told))
     return pd.DataFrame(rows, columns=["run", "profile", "set", "made", "seconds", "device"])
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,23 +49,16 @@ def folder(root: Path, name: str) -> Path:
 
 
 def note(root: Path, name: str) -> dict:
-    """What ``text/INFO.json`` says about a corpus: source, licence, counts; empty if it says nothing.
-
-    Raises
-    ------
-    DataUnavailable
-        The file is not a JSON object of objects.
-    """
-    try:
-        return dict(_notes(root).get(name, {}))
-    except (AttributeError, TypeError, ValueError) as error:
-        path = root / "text" / "INFO.json"
-        raise DataUnavailable(f"{path} is damaged ({error}); expected an object for each corpus, in JSON") from error
+    """What ``text/INFO.json`` says about a corpus: source, licence, counts; empty if it says nothing."""
+    return _notes(root).get(name, {})
 
 
-def _notes(root: Path) -> dict:
-    path = root / "text" / "INFO.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+def _notes(root: Path) -> dict[str, dict]:
+    """The notes that can be read. They only describe, so a damaged file keeps nobody from the corpora."""
+    found: object = {}
+    with suppress(OSError, ValueError):
+        found = json.loads((root / "text" / "INFO.json").read_text("utf-8"))
+    return {name: said for name, said in found.items() if isinstance(said, dict)} if isinstance(found, dict) else {}
 
 
 def write(root: Path, source: Source, corpus: Corpus) -> Path:

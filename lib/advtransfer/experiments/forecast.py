@@ -15,7 +15,7 @@ from advtransfer.experiments import crossed, pool
 from advtransfer.experiments.pool import PREDICTORS
 from advtransfer.experiments.regret import choices
 from advtransfer.records.configs import Config as BaseConfig
-from advtransfer.records.published import RESULTS, Published, published, series_of
+from advtransfer.records.published import NO_RUNS, RESULTS, Published, published, series_of
 from advtransfer.records.record import Arrays, Tables
 from advtransfer.records.runs import recorded
 
@@ -61,6 +61,8 @@ class Config(BaseConfig):
     @classmethod
     def _published(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         known = sorted({series_of(name).removesuffix("-shift") for name in published("vision")})
+        if not known:
+            raise ValueError(NO_RUNS)
         if missing := [name for name in value if name not in known]:
             raise ValueError(f"published series ({', '.join(known)}), not {', '.join(missing)}")
         return value

@@ -21,7 +21,7 @@ from advtransfer.experiments.study_checks import checks
 from advtransfer.ranking.comparing import weighted_tau
 from advtransfer.records import shipped
 from advtransfer.records.configs import Config as BaseConfig
-from advtransfer.records.published import RESULTS, published, series_of
+from advtransfer.records.published import NO_RUNS, RESULTS, published, series_of
 from advtransfer.records.record import Arrays, Record, Tables
 from advtransfer.records.runs import recorded
 from advtransfer.statistics import spearman_rows
@@ -66,6 +66,8 @@ def files(config: Config, results: Path = RESULTS) -> dict[str, Path]:
     records = {
         f"{kind}/{name}": results / kind / name / "record.json" for kind in KINDS for name in published(kind, results)
     }
+    if not records:
+        raise ValueError(NO_RUNS)
     return records | {path.name: path for path in sorted(_elsewhere_folder().glob("*.csv"))}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from transformers import BertConfig, BertTokenizer
 
@@ -53,6 +53,17 @@ class TextConfig(BaseConfig):
         "minilm-l6",
         description="pretrained BERT: minilm-l6, a folder, a hub's name after `hf download NAME`, or tiny (random)",
     )
+
+    @field_validator("encoder")
+    @classmethod
+    def _is_a_folder(cls, value: str) -> str:
+        path = Path(value).expanduser()
+        if path.is_dir() and value not in (TINY, *encoders.of_texts()):
+            return str(path.absolute())  # the notebook runs in another folder
+        if path.is_absolute() or value.startswith("."):
+            raise ValueError("a folder that is there")
+        return value
+
     sources: Annotated[tuple[Source, ...], Once] = Field(
         ("mr", "yelp", "ag", "fake", "ag-two"), min_length=1, description="corpora of the source models"
     )
@@ -234,7 +245,7 @@ def read(config: TextConfig, spoken: Language, data: TextDataset) -> Read:
 def untrained(seed_of: Callable[..., int], spoken: Language, data: TextDataset) -> TextClassifier:
     """A classifier of a corpus before training: the encoder that all share, and a head of its own."""
     generator = torch.Generator().manual_seed(seed_of("head", data.name))
-    model = models.build(spoken.checkpoint, len(data.classes), generator)
+    model = models.build(spoken.checkpoint, len(data.classes), generator, new_head=True)
     if isinstance(spoken.checkpoint, BertConfig):  # random weights, the same for all as if pretrained
         shared = torch.Generator().manual_seed(seed_of("encoder"))
         model.encoder = models.build(spoken.checkpoint, 1, shared).encoder

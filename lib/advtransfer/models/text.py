@@ -35,7 +35,15 @@ class TextClassifier(nn.Module):
 
     @classmethod
     def of(cls, model: BertForSequenceClassification) -> "TextClassifier":
-        """A classifier of the transformers library; encoder, dropout and head are shared with it, not copied."""
+        """A classifier of the transformers library; encoder, dropout and head are shared with it, not copied.
+
+        Raises
+        ------
+        TypeError
+            `model` is something else.
+        """
+        if not isinstance(model, BertForSequenceClassification):
+            raise TypeError(f"the model is {type(model).__name__}; expected a BertForSequenceClassification")
         with initialised_by(None):  # the head that is drawn here is not kept
             classifier = cls(model.bert, model.classifier.out_features)
         classifier.dropout, classifier.head = model.dropout, model.classifier
@@ -104,19 +112,24 @@ class OnTexts(nn.Module):
         return self.classifier(embeddings, self.mask)
 
 
-def build(checkpoint: Path | BertConfig, num_classes: int, generator: torch.Generator | None = None) -> TextClassifier:
+def build(
+    checkpoint: Path | str | BertConfig, num_classes: int, generator: torch.Generator | None = None, *,
+    new_head: bool = False,
+) -> TextClassifier:  # fmt: skip
     """Build a classifier on a pretrained encoder, or on a random one.
 
     Parameters
     ----------
-    checkpoint : Path or BertConfig
+    checkpoint : path or BertConfig
         A folder with `config.json`, `vocab.txt` (or `tokenizer.json`) and `model.safetensors` (or
         `pytorch_model.bin`, from which only tensors are read); or the sizes of an encoder with random weights. If the
-        folder holds a fine-tuned `BertForSequenceClassification`, its head is kept.
+        folder holds a fine-tuned `BertForSequenceClassification`, its head is kept (but see `new_head`).
     num_classes : int
         Number of logits.
     generator : torch.Generator, optional
         Source of the random weights; the global random state is left alone. By default a fresh generator with seed 0.
+    new_head : bool
+        Draw the head anew in every case, as for a new task.
 
     Returns
     -------
@@ -133,9 +146,10 @@ def build(checkpoint: Path | BertConfig, num_classes: int, generator: torch.Gene
     with initialised_by(generator):
         if isinstance(checkpoint, BertConfig):
             return TextClassifier(BertModel(checkpoint), num_classes).train()
-        loaded = _pretrained(checkpoint)
-        if isinstance(loaded, BertModel):
-            return TextClassifier(loaded, num_classes).train()
+        loaded = _pretrained(Path(checkpoint))
+        if isinstance(loaded, BertModel) or new_head:
+            encoder = loaded if isinstance(loaded, BertModel) else loaded.bert
+            return TextClassifier(encoder, num_classes).train()
     own = loaded.config.num_labels
     if own != num_classes:
         raise ValueError(
@@ -209,20 +223,42 @@ def _pretrained(folder: Path) -> BertModel | BertForSequenceClassification:
         raise ValueError(f"{folder} holds no BERT: the model_type of its config.json is {kind}, expected bert")
     config = BertConfig.from_dict(settings)
     check_vocabulary(load_tokenizer(folder), config)
-    options: Any = {"config": config, "local_files_only": True, "weights_only": True, "dtype": torch.float32}
-    kind = "BertForSequenceClassification"
-    whole: Any = BertForSequenceClassification if kind in (settings.get("architectures") or ()) else BertModel
+    named = settings.get("architectures") or ()
+    if not named or any(name.endswith("ForSequenceClassification") for name in named):
+        with initialised_by(None):  # what is drawn for a missing head is not kept
+            model, missing, other = _weights(BertForSequenceClassification, folder, config)
+        if other:
+            raise ValueError(
+                f"the weights in {folder} have layers that a BertForSequenceClassification lacks, such as {other[0]}"
+            )
+        if named or not all(name.startswith("classifier.") for name in missing):
+            _check_whole(folder, missing)
+        if not missing:
+            return model
+    model, missing, _ = _weights(BertModel, folder, config)
+    _check_whole(folder, missing)
+    return model
+
+
+def _weights(kind: Any, folder: Path, config: BertConfig) -> tuple[Any, list[str], list[str]]:
+    """A model with the weights in a folder; the names of those that are missing there, and of those of no use here."""
     try:
         with quiet():
-            encoder, report = whole.from_pretrained(folder, output_loading_info=True, **options)
+            model, report = kind.from_pretrained(
+                folder, config=config, output_loading_info=True, local_files_only=True, weights_only=True,
+                dtype=torch.float32,
+            )  # fmt: skip
     except Exception as error:  # a missing or damaged file may raise anything
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(
             f"the weights in {folder} cannot be read; expected those of its config.json ({reason})"
         ) from None
-    if missing := sorted(report["missing_keys"]):
+    return model, sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+
+
+def _check_whole(folder: Path, missing: list[str]) -> None:
+    if missing:
         raise ValueError(f"the weights in {folder} lack {len(missing)} tensors of a BERT, such as {missing[0]}")
-    return encoder
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """An executed notebook: what it says of itself, checked against what it holds."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +77,17 @@ def record_of(path: Path) -> Path:
 
 
 def is_record(folder: Path, path: Path) -> bool:
-    """Whether a folder has the record of an executed notebook."""
+    """Whether a folder has the record of an executed notebook, unbroken."""
     return _digest(folder) == about(path)["digest"]
 
 
 def _digest(folder: Path) -> str | None:
+    """The digest of the record in a folder; None if there is none, or a broken one."""
+    from advtransfer.records.record import Record, RecordError  # imported here, because it is slow
+
     try:
-        return json.loads((folder / "record.json").read_text(encoding="utf-8"))["digest"]
-    except (OSError, ValueError, LookupError, TypeError):
+        return Record.load(folder).digest
+    except RecordError:
         return None
 
 

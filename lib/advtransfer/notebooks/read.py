@@ -25,6 +25,9 @@ from advtransfer.records import shipped, storage
 from advtransfer.records.configs import Config, ConfigError, parameter_lines
 from advtransfer.records.provenance import digest, package_hash, source_hash
 
+ANSWERED = {"parameters", "cell", "inputs", "record", "differs", "files"}
+"""What is kept of a question that was answered once (see `Notebook._answer`)."""
+
 
 class NotebookError(ValueError):
     """A notebook that does not exist, or that lacks what the runner needs."""
@@ -169,9 +172,9 @@ class Notebook:
         asked = {name: repr(value) for name, value in given.items()}
         question = digest([self.text, self.experiment, asked, self._source, str(storage.data_root())])
         memo = storage.cache_root() / "resolved" / f"{question}.json"
-        with suppress(OSError, ValueError, LookupError):  # missing or damaged
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # missing or damaged
             answer = json.loads(memo.read_text(encoding="utf-8"))
-            if all(_stamp(path) == stamp for path, stamp in answer["files"].items()):
+            if answer.keys() >= ANSWERED and all(_stamp(path) == noted for path, noted in answer["files"].items()):
                 return answer
         config = self.config(given)
         values = config.model_dump(mode="json")

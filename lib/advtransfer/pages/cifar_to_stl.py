@@ -15,7 +15,7 @@ from advtransfer.pages import runs as page_runs
 from advtransfer.pages.runs import HERE, STORED, Runs
 from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
-from advtransfer.records.published import rows_of
+from advtransfer.records.published import NO_RUNS, rows_of
 from advtransfer.records.record import Record
 from advtransfer.statistics import METHODS, Correlation, Method
 
@@ -103,7 +103,7 @@ def about_published(runs: Runs) -> str:
     """One paragraph on the stored runs."""
     rows = _published(runs)
     if rows.empty:
-        return "No run has been stored yet, so there is no **stored** column."
+        return f"{NO_RUNS} So there is no **stored** column."
     settings, made, seeds = _settings(runs).config, _settings(runs).provenance, rows["seed"].nunique()
     domains = " and ".join(protocol.TARGETS[_published(runs, series)["target"].iloc[0]] for series in _domains(runs))
     return (

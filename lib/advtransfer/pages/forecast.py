@@ -11,6 +11,7 @@ from advtransfer.experiments.forecast import FIXED, SCOPES
 from advtransfer.experiments.pool import PREDICTORS
 from advtransfer.pages import evidence, forecast_sources, plots, tables, verdicts
 from advtransfer.pages.verdicts import Finding, Verdict
+from advtransfer.records.published import NO_RUNS
 from advtransfer.records.record import Record
 from advtransfer.statistics import Correlation
 
@@ -105,10 +106,7 @@ def _size(record: Record) -> str:
 
 def answer(record: Record) -> str:
     """The answer as a list, its bold words first."""
-    return tables.listed(*(f"**{words}** {numbers}" for words, numbers in sentences(record).values())) or NOTHING
-
-
-NOTHING = "No run has been stored yet, so there is no answer."
+    return tables.listed(*(f"**{words}** {numbers}" for words, numbers in sentences(record).values())) or NO_RUNS
 
 
 def sentences(record: Record) -> dict[str, tuple[str, str]]:

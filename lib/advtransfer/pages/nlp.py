@@ -328,19 +328,21 @@ def over_texts(runs: Runs) -> Finding:
 
 
 def about_single_texts(runs: Runs) -> str | None:
-    """What the attack on words does, and whether α1(x) tells of the confidence, in two sentences."""
+    """What the attack on words does, and whether α1(x) tells of the confidence, in two sentences; and missing data."""
     shown = nlp_tables.shown(runs)
+    lacks = "" if runs.record else tables.missing(text_protocol.needed(runs.config))
     if not shown:
-        return None
+        return lacks or None
     attacked = pd.concat([made.tables["attacks"].query("view == 'word'") for made in shown.values()])
     least, most = 100 * attacked["flipped"].min(), 100 * attacked["flipped"].max()
     flipped = f"{least:.0f}" if round(least) == round(most) else f"{least:.0f} to {most:.0f}"
-    return (
+    said = (
         f"**The attack on words** flips {flipped}% of the attacked texts; on average it changes "
         f"{attacked['changed'].min():.1f} to {attacked['changed'].max():.1f} tokens. **The claim** that the "
         "transferred model is more confident of texts with a larger α1(x) is, by direction, "
         f"{over_texts(runs)}. T→S: the target model is attacked; S→T: the sources are."
     )
+    return f"{said}\n\n{lacks}"
 
 
 def _single_texts(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:

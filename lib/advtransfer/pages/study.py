@@ -12,6 +12,7 @@ from advtransfer.experiments.text_protocol import LABELS
 from advtransfer.pages import evidence, ranked, tables
 from advtransfer.pages.ranked import label
 from advtransfer.pages.verdicts import SIGNIFICANT, Finding
+from advtransfer.records.published import NO_RUNS
 from advtransfer.records.record import Record
 
 TARGETS = {
@@ -20,7 +21,6 @@ TARGETS = {
     "cifar10-unseen": "CIFAR-10, unseen images", "cifar10-noise": "CIFAR-10, noise",
     "cifar10-blocks": "CIFAR-10, coarse blocks", "cifar10-negative": "CIFAR-10, negative",
 }  # fmt: skip
-NOT_YET = "No measurement has been stored yet."
 
 
 def load(config: study.Config) -> Record:
@@ -74,7 +74,7 @@ def choice(record: Record, truth: str = "probe_accuracy") -> str:
     """Regret of the main predictors in one sentence, with one truth: ``probe_accuracy`` or ``full_accuracy``."""
     scores = _main(record, "scores", truth)
     if scores.empty:
-        return NOT_YET
+        return NO_RUNS
     known = scores.set_index("predictor")
     best = str(known["regret_few"].drop("probe").idxmin())
     named = list(dict.fromkeys([best, "probe", "source_accuracy", "alpha1"]))
@@ -91,7 +91,7 @@ def labels(record: Record) -> str:
     """Whether scores that read labels beat own accuracy, in a sentence."""
     found = _main(record, "differences")
     if found.empty:
-        return NOT_YET
+        return NO_RUNS
     pairs = found[(found["against"] == "source_accuracy") & found["predictor"].isin(SCORES)].set_index("predictor")
     better = [label(str(name)) for name, row in pairs.iterrows() if row["low"] > 0 and row["p_holm"] <= SIGNIFICANT]
     lost = _main(record, "scores").set_index("predictor")["regret_few"]
@@ -112,7 +112,7 @@ def place(record: Record) -> str:
     """Where α1 stands among all scores, in a sentence."""
     scores = _main(record, "scores")
     if scores.empty:
-        return NOT_YET
+        return NO_RUNS
     return (
         f"Among {len(scores)} scores, over {scores.iloc[0]['recipes']} sources and {scores.iloc[0]['targets']} image "
         f"targets, α1 (T→S) has rank {_number(scores, 'alpha1')} by mean weighted τ, a rank correlation with accuracy "
@@ -138,7 +138,7 @@ def backwards(record: Record) -> str:
     """How well α1 orders sources if the sources are attacked, in a sentence."""
     scores = record.tables["scores"]
     if scores.empty:
-        return NOT_YET
+        return NO_RUNS
     found = scores[scores["predictor"] == "back_alpha1"].set_index("truth")
     parts = [f"{tables.estimate(row, 'weighted')} ({study.TRUTHS[str(truth)]})" for truth, row in found.iterrows()]
     return f"Mean weighted τ of α1, S→T: {', '.join(parts)}; {scores.iloc[0]['recipes']} recipes."
@@ -175,7 +175,7 @@ def answer(record: Record) -> str:
     """The answer as a list, written from the numbers."""
     scores = _main(record, "scores")
     if scores.empty:
-        return NOT_YET
+        return NO_RUNS
     known = scores.set_index("predictor")
     order = known["weighted"].sort_values(ascending=False)
     better, worse = _shown(record)

@@ -37,14 +37,14 @@ def find(name: str, results: Path = RESULTS) -> Path:
                      "first 4 digits of its key)")  # fmt: skip
 
 
-def cached(experiment: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The folder and the head of every record of an experiment in the cache, latest first; empty if it is broken."""
+def cached(experiment: str) -> Iterator[tuple[Path, Any]]:
+    """The folder and the head of every record of an experiment in the cache, latest first; None if it is no JSON."""
     heads = (storage.cache_root() / "records" / experiment).glob("??/[0-9a-f]*/record.json")
     for path in sorted(heads, key=lambda head: head.stat().st_mtime, reverse=True):
-        head = {}
+        head = None
         with suppress(OSError, ValueError):
             head = json.loads(path.read_text(encoding="utf-8"))
-        yield path.parent, head if isinstance(head, dict) and {"config", "provenance"} <= set(head) else {}
+        yield path.parent, head
 
 
 def set_by_hand(config: dict[str, Any], module: str) -> dict[str, Any]:

@@ -15,6 +15,10 @@ from advtransfer.records import shipped, storage
 from advtransfer.records.record import Record, RecordError, Tables
 
 RESULTS = shipped.results()
+NO_RUNS = (
+    "No run is stored here: the stored runs come with the repository. Clone it, and install it from the clone with "
+    "`pip install --editable '.[notebooks]'`."
+)
 
 
 class Published(Mapping[str, Record]):

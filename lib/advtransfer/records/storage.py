@@ -66,9 +66,11 @@ def writable_folder(path: Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             return path
     except OSError as error:
+        roots = {"ADVTRANSFER_CACHE": cache_root(), "ADVTRANSFER_DATA": data_root()}
+        variable = next((name for name, root in roots.items() if path.absolute().is_relative_to(root)), "")
+        instead = f": set {variable} to one" if variable else ""
         raise PermissionError(
-            f"cannot write to {path} ({error.strerror}); expected a folder that can be written: "
-            "name one with --out, or with ADVTRANSFER_DATA (data sets) or ADVTRANSFER_CACHE (results)"
+            f"cannot write to {path} ({error.strerror}); expected a folder that can be written{instead}"
         ) from None
 
 

@@ -19,24 +19,28 @@ def effect(paired_effect: Function, *, seed: int, renamed: bool = False) -> None
     """`paired_effect` is the mean difference within seeds, and its standard error.
 
     If `renamed`, the rows are shuffled, and the knob, the outcome, the values and the seeds are not those of the sheet;
-    columns `eps` and `alpha1` are there, too, but they tell something else.
+    columns `eps` and `alpha1` are there, too, but they tell something else; and the knob has values outside `low` to
+    `high`.
     """
     generator = random(seed)
     n = 8 if not renamed else int(torch.randint(5, 9, (), generator=generator))
-    base, noise, decoy = normal(generator, n), 0.1 * normal(generator, 3, n), normal(generator, 3, n)
-    knob, outcome, levels, seeds = ("eps", "alpha1", [0.1, 0.2, 0.4], list(range(n)))
+    knob, outcome, levels, seeds = "eps", "alpha1", [0.1, 0.2, 0.4], list(range(n))
+    first, last = 0, 2
     if renamed:
-        knob, outcome, levels = "steps", "loss", [3.0, 5.0, 20.0]
+        knob, outcome, levels = "steps", "loss", [2.0, 3.0, 5.0, 20.0, 40.0]
+        first, last = 1, 3
         seeds = (100 + torch.randperm(50, generator=generator)[:n]).tolist()
-    values = torch.stack([base + 2 * k + noise[k] for k in range(3)])
+    base, noise = normal(generator, n), 0.1 * normal(generator, len(levels), n)
+    decoy = normal(generator, len(levels), n)
+    values = torch.stack([base + 2 * k + noise[k] for k in range(len(levels))])
     rows = [
-        {"eps": (0.1, 0.2, 0.4)[k], "alpha1": decoy[k, i].item(), "seed": s, knob: level, outcome: values[k, i].item()}
+        {"eps": 0.1 * 2**k, "alpha1": decoy[k, i].item(), "seed": s, knob: level, outcome: values[k, i].item()}
         for k, level in enumerate(levels)
         for i, s in enumerate(seeds)
     ]
     if renamed:
         rows = [rows[i] for i in torch.randperm(len(rows), generator=generator)]
-    arguments = paired_effect, rows, knob, levels[0], levels[2], outcome
+    arguments = paired_effect, rows, knob, levels[first], levels[last], outcome
     found = called(HINT, "paired_effect", *arguments) if renamed else paired_effect(*arguments[1:])
 
     def result(difference: torch.Tensor, count: int = n) -> torch.Tensor:
@@ -45,7 +49,7 @@ def effect(paired_effect: Function, *, seed: int, renamed: bool = False) -> None
     def met(name: str, level: float) -> torch.Tensor:
         return torch.tensor([row[name] for row in rows if row[knob] == level], dtype=torch.float64)
 
-    low, high = values[0], values[2]
+    low, high = values[first], values[last]
     difference = high - low
     mean, error = result(difference)
     equal("paired_effect", found, result(difference), {
@@ -57,14 +61,16 @@ def effect(paired_effect: Function, *, seed: int, renamed: bool = False) -> None
             torch.stack([mean, difference.std(correction=0) / n**0.5]),
         "the sign is wrong: the effect is the value at `high` less that at `low`.": torch.stack([-mean, error]),
         "rows were paired in the order in which they came; pair them by their seed.":
-            result(met(outcome, levels[2]) - met(outcome, levels[0])),
+            result(met(outcome, levels[last]) - met(outcome, levels[first])),
         "this is the variance of the mean; take the root.": torch.stack([mean, error**2]),
-        "the column alpha1 was used; use that which `outcome` names.": result(decoy[2] - decoy[0]),
+        "the column alpha1 was used; use that which `outcome` names.": result(decoy[last] - decoy[first]),
+        "the smallest and the largest value of the knob were used; use `low` and `high`.":
+            result(values[-1] - values[0]),
         f"it is NaN: {HINT}": [torch.full((2,), torch.nan), torch.stack([mean, mean * torch.nan])],
         "only some of the seeds were used; use all that the rows have.":
             [result(difference[:m], m) for m in range(2, n)],
         "only the mean was returned; expected its standard error, too.": mean,
         "the two numbers are exchanged: first the mean, then its standard error.": torch.stack([error, mean]),
         "the number of runs was used; the standard error is over the number of seeds.":
-            [torch.stack([mean, difference.std() / m**0.5]) for m in (2 * n, 3 * n)],
+            [torch.stack([mean, difference.std() / m**0.5]) for m in (2 * n, len(rows))],
     })  # fmt: skip
