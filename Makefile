@@ -9,6 +9,7 @@ MATHJAX_VERSION := 3.2.2
 MATHJAX_SHA256  := 1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 OLDEST_TORCH := 2.6.0
+WORKERS := $(shell $(PYTHON) -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
 DATA := cifar10 mr imdb minilm-l6 mobilenet-v2 mobilenet-v2-bottleneck efficientnet-lite0 squeezenet
 CORE_TESTS := -m pytest -q --noconftest -p no:cacheprovider @tests/core.txt
 AXE     := .venv/axe-core
@@ -25,7 +26,7 @@ setup: .venv/ready  ## make .venv, or update it
 
 test: .venv/peers .venv/extras mathjax axe  ## run every test (ARGS=... for pytest)
 	@echo "test: running pytest"
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 test-core:  ## run the tests of the core with another Python, with which advtransfer is installed (PYTHON=...)
 	@$(PYTHON) $(CORE_TESTS) $(ARGS)

@@ -145,12 +145,24 @@ def test_what_is_refused_is_said_in_one_line(message, arguments):
     refuses(message, lambda: correlate(**{"x": GOOD, "y": GOOD} | arguments))
 
 
-def test_kendall_is_scipys_with_ties():
+def test_kendall_of_resampled_pairs_is_scipys_with_ties(monkeypatch):
     rng = np.random.default_rng(3)
-    a, b = (rng.integers(0, 6, (7, 25)).astype(float) for _ in range(2))
-    expected = [stats.kendalltau(u, v).statistic for u, v in zip(a, b, strict=True)]
-    np.testing.assert_allclose(statistics._kendall(a, b), expected, atol=1e-14)
-    assert np.isnan(statistics._kendall(np.zeros((1, 4)), np.arange(4.0)[None])).all()
+    a, b = rng.integers(0, 6, (2, 25)).astype(float)
+    picked = rng.integers(25, size=(7, 25))
+    expected = [stats.kendalltau(a[rows], b[rows]).statistic for rows in picked]
+    np.testing.assert_allclose(statistics._resampled("kendall", a, b, picked), expected, atol=1e-14)
+    monkeypatch.setattr(statistics, "_blocks", lambda n: np.array_split(np.arange(n), 4))
+    np.testing.assert_allclose(statistics._resampled("kendall", a, b, picked), expected, atol=1e-14)
+    assert np.isnan(statistics._resampled("kendall", np.zeros(25), b, picked)).all()
+
+
+def test_permutations_change_kendall_by_its_concordance_alone():
+    rng = np.random.default_rng(4)
+    a, b = rng.integers(0, 6, (2, 12)).astype(float)
+    rows = rng.permuted(np.tile(a, (2, 5, 1)), axis=-1)
+    tau = np.array([[stats.kendalltau(row, b).statistic for row in part] for part in rows])
+    differ = [sum(u != v for u, v in itertools.combinations(column, 2)) for column in (a, b)]
+    np.testing.assert_allclose(statistics._concordance(rows, b), tau * np.sqrt(np.prod(differ)), atol=1e-10)
 
 
 @pytest.mark.parametrize("level", [None, 0.8])

@@ -3,7 +3,6 @@
 Beside them, a test of whether models are right equally often on the same samples.
 """
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -68,8 +67,7 @@ def correlate(
     >>> round(result.r, 3), result.n
     (0.8, 5)
     """
-    coefficient = {"pearson": _pearson, "spearman": spearman_rows, "kendall": _kendall}.get(method)
-    if coefficient is None:
+    if method not in METHODS:
         raise ValueError(f"method = {method!r}; expected 'pearson', 'spearman' or 'kendall'")
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples = {resamples}, level = {level}; expected at least 1, and a level between 0 and 1")
@@ -77,11 +75,10 @@ def correlate(
     _check({"x": a, "y": b})
     n, rng, draws = len(a), np.random.default_rng(seed), []
     for size in _batches(resamples, max(1, 2_000_000 // n)):  # to limit the memory
-        picked = rng.integers(n, size=(size, n))
-        draws.append(coefficient(a[picked], b[picked]))
+        draws.append(_resampled(method, a, b, rng.integers(n, size=(size, n))))
     low, high = np.nanquantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])
-    r = float(coefficient(a[None], b[None])[0])
-    return Correlation(r, float(low), float(high), _permutation_p(coefficient, a, b, method, resamples, seed), n)
+    r = float(_resampled(method, a, b, np.arange(n)[None])[0])
+    return Correlation(r, float(low), float(high), _permutation_p(method, a, b, resamples, seed), n)
 
 
 def half_width(spread: ArrayLike, n: ArrayLike, level: float = 0.95) -> Floats:
@@ -136,15 +133,22 @@ def cochran_q(right: ArrayLike) -> float:
     return float(stats.chi2.sf(q, k - 1))
 
 
-def _permutation_p(
-    coefficient: Callable[[Floats, Floats], Floats], a: Floats, b: Floats, method: Method, resamples: int, seed: int
-) -> float:
+def _resampled(method: Method, a: Floats, b: Floats, picked: NDArray[np.int64]) -> Floats:
+    """The coefficient of each resample of pairs, whose places (B, n) are `picked`; NaN where a variable is constant."""
+    if method == "kendall":
+        rows = np.arange(len(picked))[:, None] * len(a)
+        return _kendall(a, b, np.bincount((picked + rows).ravel(), minlength=picked.size).reshape(picked.shape))
+    return {"pearson": _pearson, "spearman": spearman_rows}[method](a[picked], b[picked])
+
+
+def _permutation_p(method: Method, a: Floats, b: Floats, resamples: int, seed: int) -> float:
     """Two-sided permutation p-value of a against b."""
     if method == "spearman":
         a, b = stats.rankdata(a), stats.rankdata(b)
+    statistic = _concordance if method == "kendall" else _pearson
     test = stats.permutation_test(
         (a,),
-        lambda permuted, axis: coefficient(permuted, np.broadcast_to(b, permuted.shape)),
+        lambda permuted, axis: statistic(permuted, b),
         permutation_type="pairings",
         vectorized=True,
         n_resamples=resamples,
@@ -191,28 +195,40 @@ def spearman_rows(a: Floats, b: Floats) -> Floats:
     return _pearson(stats.rankdata(a, axis=-1), stats.rankdata(b, axis=-1))
 
 
-def _kendall(a: Floats, b: Floats) -> Floats:
-    """Kendall's τ-b of each row, (..., n) and (..., n) -> (...).
+def _kendall(a: Floats, b: Floats, counts: NDArray[np.int64]) -> Floats:
+    """Kendall's τ-b (B,) of resamples in which pair i of a (n,) and b (n,) occurs `counts` (B, n) times.
 
     It is the number of pairs in the same order minus the number in opposite order, divided by the geometric mean of the
-    numbers of pairs that differ in a and in b.
+    numbers of pairs that differ in a and in b. Each number is a quadratic form in the counts.
     """
-    a, b = np.broadcast_arrays(a, b)
+    weights = counts.astype(float)  # whole numbers, so that every sum below is exact
+    same, in_a, in_b = np.zeros((3, len(weights)))
+    for block in _blocks(len(a)):
+        s, t = (np.sign(v[:, None] - v[block]) for v in (a, b))
+        own = weights[:, block]
+        pairs = (np.einsum("bi,bi->b", weights @ signs, own) for signs in (s * t, s * s, t * t))
+        same, in_a, in_b = (total + more for total, more in zip((same, in_a, in_b), pairs, strict=True))
+    with np.errstate(invalid="ignore"):
+        return same / np.sqrt(in_a * in_b)
+
+
+def _blocks(n: int) -> list[NDArray[np.int64]]:
+    """The places 0 to n - 1 in blocks, so that n rows and a column per place of a block are about a million values."""
+    return np.array_split(np.arange(n), -(-n * n // 1_000_000))
+
+
+def _concordance(a: Floats, b: Floats) -> Floats:
+    """Pairs in the same order minus pairs in opposite order, (..., n) and (n,) -> (...).
+
+    Permutations change no other part of Kendall's τ-b.
+    """
     shape, n = a.shape[:-1], a.shape[-1]
     # The differences of dense ranks are whole numbers, so that clipping them gives their signs.
-    a, b = (stats.rankdata(v.reshape(-1, n), method="dense", axis=1).astype(np.float32) for v in (a, b))
-    coefficients = []
-    for part in np.array_split(np.arange(len(a)), max(1, len(a) * n // 60_000)):  # each part fits into a cache
-        columns = [np.ascontiguousarray(v[part].T) for v in (a, b)]
-        st, ss, tt = np.zeros((3, len(part)))
+    ranks = stats.rankdata(a.reshape(-1, n), method="dense", axis=1).astype(np.float32)
+    found = []
+    for part in np.array_split(ranks, max(1, ranks.size // 60_000)):  # each part fits into a cache
+        columns, sums = np.ascontiguousarray(part.T), np.zeros(len(part))
         for k in range(1, n):  # pairs that are k places apart
-            s, t = (np.clip(v[k:] - v[:-k], -1, 1) for v in columns)
-            st, ss, tt = st + _dots(s, t), ss + _dots(s, s), tt + _dots(t, t)
-        with np.errstate(invalid="ignore"):
-            coefficients.append(st / np.sqrt(ss * tt))
-    return np.concatenate(coefficients).reshape(shape)
-
-
-def _dots(s: Floats, t: Floats) -> Floats:
-    dots: Floats = np.einsum("ij,ij->j", s, t)
-    return dots
+            sums += np.sign(b[k:] - b[:-k]).astype(np.float32) @ np.clip(columns[k:] - columns[:-k], -1, 1)
+        found.append(sums)
+    return np.concatenate(found).reshape(shape)

@@ -5,6 +5,7 @@ Everything is computed within a target and averaged over targets; intervals draw
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -214,14 +215,13 @@ def drawn(config: Config, found: Grid, values: Floats) -> Floats:
     """Mean weighted τ and regret over drawn targets with drawn recipes, (B, 2); alike for all predictors."""
     rng = np.random.default_rng(config.seed)
     recipes, targets = len(found.recipes), len(found.targets)
-    means = []
+    scores, truths = [], []
     for _ in range(config.resamples):
-        rows = rng.integers(recipes, size=recipes)
-        columns = rng.integers(targets, size=targets)
-        weighted = [weighted_tau(values[rows, k], found.truth[rows, k]) for k in columns]
-        lost = [_regret_few(config, values[rows, k], found.truth[rows, k]) for k in columns]
-        means.append([np.mean(weighted), np.mean(lost)])
-    return np.array(means)
+        places = np.ix_(rng.integers(recipes, size=recipes), rng.integers(targets, size=targets))
+        scores.append(values[places].T)
+        truths.append(found.truth[places].T)
+    lost = [np.mean(list(map(partial(_regret_few, config), *each))) for each in zip(scores, truths, strict=True)]
+    return np.column_stack([weighted_tau(np.stack(scores), np.stack(truths)).mean(1), lost])
 
 
 def _difference(means: pd.DataFrame, name: str, other: str, apart: Floats) -> dict[str, float]:

@@ -112,11 +112,10 @@ def compare(table: pd.DataFrame, truth: Mapping[str, float]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def weighted_tau(score: Floats, accuracy: Floats) -> float:
-    """Vigna's weighted τ; NaN if the score or the accuracy is constant."""
-    if np.ptp(score) == 0 or np.ptp(accuracy) == 0:
-        return float("nan")
-    return float(stats.weightedtau(score, accuracy).statistic)
+def weighted_tau(score: Floats, accuracy: Floats) -> Floats:
+    """Vigna's weighted τ of each row, (..., n) and (..., n) -> (...); NaN where one of the two is constant."""
+    varied = (np.ptp(score, axis=-1) > 0) & (np.ptp(accuracy, axis=-1) > 0)
+    return np.where(varied, stats.weightedtau(score, accuracy, axis=-1).statistic, np.nan)
 
 
 def agreement(score: Floats, accuracy: Floats, *, best: float | None = None) -> dict[str, float]:
@@ -127,7 +126,7 @@ def agreement(score: Floats, accuracy: Floats, *, best: float | None = None) -> 
     picked, best = score == score.max(), accuracy.max() if best is None else best
     return {
         "kendall": float(stats.kendalltau(score, accuracy).statistic),
-        "weighted": weighted_tau(score, accuracy),
+        "weighted": float(weighted_tau(score, accuracy)),
         "top": bool((accuracy[picked] == best).all()),
         "regret": float(best - accuracy[picked].mean()),
     }
