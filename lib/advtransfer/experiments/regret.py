@@ -1,6 +1,7 @@
 """What is lost by trusting a predictor: the accuracy that the best choice among a few sources would have had more."""
 
 from collections.abc import Callable
+from functools import cache
 from math import comb
 from typing import Any
 
@@ -108,6 +109,10 @@ def expected_best(score: Floats, value: Floats, candidates: int) -> float:
     0.6333333333333333
     """
     order = np.argsort(-score, kind="stable")
-    n = len(score)
-    chosen = [comb(n - 1 - place, candidates - 1) / comb(n, candidates) for place in range(n)]
-    return float(np.dot(chosen, value[order]))
+    return float(np.dot(_chances(len(score), candidates), value[order]))
+
+
+@cache
+def _chances(n: int, candidates: int) -> Floats:
+    """For each place in the order of N items, the probability that it is the first of those drawn."""
+    return np.array([comb(n - 1 - place, candidates - 1) / comb(n, candidates) for place in range(n)])
