@@ -175,9 +175,9 @@ def test_a_notebook_runs_from_another_folder_and_what_is_missing_is_told(install
     assert "the stored runs come with the repository" in (tmp_path / "cifar_to_stl.html").read_text("utf-8")
 
 
-@pytest.mark.parametrize("page", ["forecast", "study"])
-def test_a_page_of_stored_runs_is_refused_where_there_are_none(installed, page):
-    words = ["run", str(ROOT / "notebooks" / f"{page}.md"), "--profile", "smoke", "--out", "mine"]
+@pytest.mark.parametrize("words", [["run", "forecast.md"], ["run", "study.md"], ["show", "vision/trained-seed0"]])
+def test_what_needs_stored_runs_is_refused_where_there_are_none(installed, words):
+    words = [str(ROOT / "notebooks" / word) if word.endswith(".md") else word for word in words]
     refused = installed("notebooks")("-m", "advtransfer", *words, ok=False).stderr
     assert "the stored runs come with the repository" in refused
     assert "Traceback" not in refused

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from advtransfer.notebooks import executed
 from advtransfer.notebooks import find as notebooks
 from advtransfer.notebooks.read import Notebook, read
 from advtransfer.records import compare, find
-from advtransfer.records.published import RESULTS
+from advtransfer.records.published import NO_RUNS, RESULTS
 from advtransfer.records.record import Record
 
 RUN = "a notebook that was run (.ipynb), a record's folder, a published name, or the start of a key"
@@ -51,7 +52,10 @@ def list_runs(arguments: argparse.Namespace) -> int:
         print_json({"notebooks": there, "published": names})
         return 0
     print_table(there)
-    print_table(pd.DataFrame({"published": names}))
+    if names:
+        print_table(pd.DataFrame({"published": names}))
+    else:
+        print(f"note: {NO_RUNS}", file=sys.stderr)
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from advtransfer.names import unknown
 from advtransfer.records import storage
-from advtransfer.records.published import RESULTS
+from advtransfer.records.published import NO_RUNS, RESULTS
 
 
 def find(name: str, results: Path = RESULTS) -> Path:
@@ -34,7 +34,7 @@ def find(name: str, results: Path = RESULTS) -> Path:
         raise ValueError(f"{name!r} may be {several}; expected one of them")
     names = [f"{folder.parent.name}/{folder.name}" for folder in published]
     raise ValueError(f"{unknown('run', name, names)} (or a notebook's .ipynb, a record's folder, or at least the "
-                     "first 4 digits of its key)")  # fmt: skip
+                     f"first 4 digits of its key){'' if names else f'. {NO_RUNS}'}")  # fmt: skip
 
 
 def cached(experiment: str) -> Iterator[tuple[Path, Any]]:
