@@ -16,7 +16,7 @@ from advtransfer.pages import ablation_plots, comparison, sizes, tables, verdict
 from advtransfer.pages import runs as page_runs
 from advtransfer.pages.comparison import Quantity
 from advtransfer.pages.runs import HERE, STORED, Runs
-from advtransfer.pages.seeds import over_seeds
+from advtransfer.pages.seeds import range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
@@ -294,7 +294,7 @@ def _drawn(runs: Runs) -> pd.DataFrame:
     """What the figures show: means over the seeds of several stored runs, or a single one, or else this run."""
     rows = rows_of(runs.published, "curves") if runs.published else _own(runs, "curves")
     if len(runs.published) > 1:
-        rows = over_seeds(rows, ["study", "setting", "value", "architecture"], ["alpha1"])
+        rows = range_over_seeds(rows, ["study", "setting", "value", "architecture"], ["alpha1"])
     return _labelled(rows) if len(rows) else rows
 
 
@@ -370,9 +370,7 @@ def switches(runs: Runs) -> Figure | None:
     rows = rows_of(runs.published, "claims") if runs.published else _own(runs, "claims")
     part = rows[rows["study"] == "protocol"]
     if len(runs.published) > 1:
-        ends = (("", "mean"), ("_low", "min"), ("_high", "max"))
-        scores = {f"pearson_samples{end}": ("pearson_samples", how) for end, how in ends}
-        seeds = part.groupby(["setting", "metric"], sort=False)
-        part = seeds.agg(r=("r", "mean"), low=("r", "min"), high=("r", "max"), **scores).reset_index()
+        part = range_over_seeds(part, ["setting", "metric"], ["r", "pearson_samples"])
+        part = part.rename(columns={"r_low": "low", "r_high": "high"})
     switched = _switched(_settings(runs))
     return ablation_plots.switches(part.assign(setting=part["setting"].map(switched))) if len(part) else None
