@@ -158,13 +158,14 @@ def test_an_experiment_is_computed_once(toys, cache, monkeypatch):
         assert echo.run(config).digest == first.digest
 
 
-def test_an_unwritable_cache_is_told_before_computing(toys, tmp_path):
+def test_an_unwritable_cache_is_told_before_computing(toys, tmp_path, monkeypatch):
     from toys import echo
 
     calls = len(echo.calls)
     (tmp_path / "file").touch()
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "file"))
     with pytest.raises(PermissionError, match="ADVTRANSFER_CACHE"):
-        echo.run(echo.Config(seed=77), cache=tmp_path / "file")
+        echo.run(echo.Config(seed=77))
     assert len(echo.calls) == calls
 
 
