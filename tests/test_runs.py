@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,6 +130,17 @@ def test_a_page_says_what_the_book_would():
     text = "{ref}`see <there>`, {ref}`there`, {cite:p}`x2020`, {prf:ref}`thm`."
     said = "[see](https://a.b/c.html#there), [A title](https://a.b/c.html#there), [X, 2020], thm."
     assert export.resolved(text, {}, links) == said
+
+
+def test_roles_go_from_what_cells_show_and_from_captions_too():
+    shown = nbformat.v4.new_output("display_data", {"text/markdown": "as {doc}`Table 1 <cifar_to_stl>` says"})
+    cell = nbformat.v4.new_code_cell("show()", outputs=[shown])
+    cell.metadata["mystnb"] = {"figure": {"name": "fig", "caption": "see {ref}`there`"}}
+    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("{ref}`a <b>`"), cell])
+    export.resolve(node)
+    assert node.cells[0].source == "a"
+    assert cell.outputs[0].data["text/markdown"] == "as Table 1 says"
+    assert cell.metadata["mystnb"]["figure"] == {"name": "fig", "caption": "see there"}
 
 
 def test_text_that_differs_is_told_with_its_row():

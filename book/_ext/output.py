@@ -132,13 +132,7 @@ def resolve_roles(app: Sphinx, error: Exception | None) -> None:
     links = {} if error else _links(app)
     for path in [] if error else Path(app.outdir, "_sources", "notebooks").glob("*.ipynb"):
         with _rewritten(path) as node:
-            values = export.glued(node)
-            for cell in node.cells:
-                if cell.cell_type == "markdown":
-                    cell.source = export.resolved(cell.source, values, links)
-                for output in cell.get("outputs", ()):
-                    if said := output.get("data", {}).get("text/markdown"):
-                        output.data["text/markdown"] = export.resolved(said, values, links)
+            export.resolve(node, links)
 
 
 def _links(app: Sphinx) -> dict[tuple[str, str], tuple[str, str]]:

@@ -30,15 +30,13 @@ def write_html(notebook: Path, target: Path) -> None:
     from traitlets.config import Config
 
     node = nbformat.read(notebook, as_version=4)
-    values = glued(node)
+    resolve(node)
     tagged = [set(cell.metadata.get("tags", ())) for cell in node.cells]
     unseen = any("parameters" in tags and tags & HIDDEN for tags in tagged)
     hidden = HIDDEN | ({"injected-parameters"} if unseen else set())
     captions = [_caption(cell) for cell in node.cells]
     for cell, tags in zip(node.cells, tagged, strict=True):
-        if cell.cell_type == "markdown":
-            cell.source = resolved(cell.source, values)
-        else:
+        if cell.cell_type != "markdown":
             cell.outputs = [_described(output, _about(cell)) for output in cell.outputs if not _glue_name(output)]
         cell.metadata["tags"] = sorted(tags | ({"remove-input"} if tags & hidden else set()))
     node.cells = [shown for cell, below in zip(node.cells, captions, strict=True) for shown in (cell, *below)]
@@ -49,6 +47,22 @@ def write_html(notebook: Path, target: Path) -> None:
     body, _ = HTMLExporter(config=Config(options)).from_notebook_node(node, {"metadata": {"name": notebook.stem}})
     with storage.replacing(target) as draft:
         draft.write_text(body, encoding="utf-8")
+
+
+def resolve(node: nbformat.NotebookNode, links: Mapping[tuple[str, str], tuple[str, str]] = {}) -> None:
+    """Take the syntax that only MyST understands out of all texts of an executed notebook, in place (see `resolved`).
+
+    These are the text cells, what cells show as Markdown, and the captions of figures.
+    """
+    values = glued(node)
+    for cell in node.cells:
+        if cell.cell_type == "markdown":
+            cell.source = resolved(cell.source, values, links)
+        for output in cell.get("outputs", ()):
+            if said := output.get("data", {}).get("text/markdown"):
+                output.data["text/markdown"] = resolved(said, values, links)
+        if caption := _about(cell).get("figure", {}).get("caption"):
+            cell.metadata["mystnb"]["figure"]["caption"] = resolved(caption, values, links)
 
 
 def glued(node: nbformat.NotebookNode) -> dict[str, Any]:
