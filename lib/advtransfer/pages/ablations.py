@@ -158,6 +158,8 @@ def _within_seeds(runs: Runs) -> str:
     if len(signs) == 1:
         sign = "positive" if positive else "negative" if negative else "not of one sign"
         return f"In the one seed the correlation is {sign} under the four attacks."
+    if not positive + negative:
+        return f"The correlation has one sign under all four attacks in none of {len(signs)} seeds."
     return (
         f"Of {len(signs)} seeds the correlation is positive under all four attacks in {positive}, and negative under "
         f"all four in {negative}. "
