@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForPreTraining, BertForSequenceClassification
 
 from advtransfer.attacks import pgd
 from advtransfer.models.text import TextClassifier, build, logits, with_new_head
@@ -133,12 +133,23 @@ def test_a_folder_that_does_not_say_whether_it_is_a_classifier_is_read_as_what_i
     tiny(dtype=torch.float32).encoder.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps({**described, "architectures": None}))
     assert build(folder, 2).head.out_features == 2
+    pretraining = BertForPreTraining(BertConfig.from_pretrained(folder))  # some published ones name no class
+    old = {
+        **pretraining.state_dict(),
+        "bert.embeddings.position_ids": torch.arange(CONFIG.max_position_embeddings)[None],
+    }
+    pretraining.save_pretrained(folder, state_dict=old)
+    (folder / "config.json").write_text(json.dumps({**described, "architectures": None}))
+    assert build(folder, 2).word_embeddings.equal(pretraining.bert.embeddings.word_embeddings.weight)
+    theirs = BertForSequenceClassification(BertConfig.from_pretrained(folder, num_labels=3))
+    theirs.save_pretrained(folder, state_dict={**theirs.state_dict(), **{n: old[n] for n in old if "_ids" in n}})
+    assert build(folder, 3).head.weight.equal(theirs.classifier.weight)
 
 
 def test_layers_of_another_classifier_are_not_dropped(folder):
     theirs = BertForSequenceClassification(BertConfig.from_pretrained(folder, num_labels=3))
     theirs.save_pretrained(folder, state_dict={**theirs.state_dict(), "extra.weight": torch.zeros(2)})
-    refuses("layers that a BertForSequenceClassification lacks, such as extra.weight", lambda: build(folder, 3))
+    refuses("layers that a BertForSequenceClassification lacks: extra.weight", lambda: build(folder, 3))
 
 
 def test_only_a_bert_classifier_can_be_wrapped():

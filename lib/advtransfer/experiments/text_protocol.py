@@ -53,17 +53,6 @@ class TextConfig(BaseConfig):
         "minilm-l6",
         description="pretrained BERT: minilm-l6, a folder, a hub's name after `hf download NAME`, or tiny (random)",
     )
-
-    @field_validator("encoder")
-    @classmethod
-    def _is_a_folder(cls, value: str) -> str:
-        path = Path(value).expanduser()
-        if path.is_dir() and value not in (TINY, *encoders.of_texts()):
-            return str(path.absolute())  # the notebook runs in another folder
-        if path.is_absolute() or value.startswith("."):
-            raise ValueError("a folder that is there")
-        return value
-
     sources: Annotated[tuple[Source, ...], Once] = Field(
         ("mr", "yelp", "ag", "fake", "ag-two"), min_length=1, description="corpora of the source models"
     )
@@ -93,6 +82,16 @@ class TextConfig(BaseConfig):
     eps: Epsilon = Field(0.5, description="radius of the attack on embeddings, l2 over all of a text")
     embedding_steps: int = Field(5, ge=1, le=10_000, description="steps of PGD on embeddings")
     gradients: int = Field(16, ge=10, description="attacked texts whose Jacobians are matched, at most")
+
+    @field_validator("encoder")
+    @classmethod
+    def _is_a_folder(cls, value: str) -> str:
+        path = Path(value).expanduser()
+        if path.is_dir() and value not in (TINY, *encoders.of_texts()):
+            return str(path.absolute())  # the notebook runs in another folder
+        if path.is_absolute() or value.startswith("."):
+            raise ValueError("a folder that is there")
+        return value
 
 
 SMOKE = {

@@ -227,13 +227,11 @@ def _pretrained(folder: Path) -> BertModel | BertForSequenceClassification:
     if not named or any(name.endswith("ForSequenceClassification") for name in named):
         with initialised_by(None):  # what is drawn for a missing head is not kept
             model, missing, other = _weights(BertForSequenceClassification, folder, config)
-        if other:
-            raise ValueError(
-                f"the weights in {folder} have layers that a BertForSequenceClassification lacks, such as {other[0]}"
-            )
-        if named or not all(name.startswith("classifier.") for name in missing):
+        only_the_head = bool(missing) and all(name.startswith("classifier.") for name in missing)
+        if named or not only_the_head:  # else the folder holds an encoder
             _check_whole(folder, missing)
-        if not missing:
+            if other:
+                raise ValueError(f"the weights in {folder} have layers that a {type(model).__name__} lacks: {other[0]}")
             return model
     model, missing, _ = _weights(BertModel, folder, config)
     _check_whole(folder, missing)
