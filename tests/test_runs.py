@@ -26,7 +26,7 @@ def trial(toys, monkeypatch):
     sys.modules.pop("toys.trial", None)
 
 
-def test_a_run_is_found_by_every_name_it_has(trial, tmp_path):
+def test_a_run_is_found_by_every_name_it_has(trial, tmp_path, capsys):
     record = trial.run(trial.Config(seed=3))
     folder = runs.place("trial", record.key)
     for name in (str(folder), record.key, record.key[:8]):
@@ -39,6 +39,10 @@ def test_a_run_is_found_by_every_name_it_has(trial, tmp_path):
         find.find("usual-seed3", tmp_path / "results")
     with pytest.raises(ValueError, match="unknown run 'usual-sed3'; did you mean"):
         find.find("usual-sed3", tmp_path / "results")
+    with pytest.raises(ValueError, match="unknown run 'qqqq'; expected one of the 2 stored runs that `list` prints"):
+        find.find("qqqq", tmp_path / "results")
+    assert main(["verify", "qqqq.ipynb"]) == 2
+    assert "there is no notebook" in capsys.readouterr().err
 
 
 def test_a_notebook_its_page_and_its_record_are_named_alike(trial, tmp_path, capsys):
@@ -82,7 +86,9 @@ def changed(record: Record, value: list[float], **provenance: object) -> Record:
 def test_verified_to_the_last_bit_here_and_within_intervals_elsewhere(trial, capsys, monkeypatch):
     record = trial.run(trial.Config(seed=0))
     assert main(["verify", record.key]) == 0
-    assert "verified: compared to the last bit" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "verified: compared to the last bit" in told.out
+    assert f"runs trial again; it took 0:00:00 (hours:minutes:seconds) on {record.provenance['device']}" in told.err
     own = record.tables["rows"]["value"].tolist()
     monkeypatch.setattr(trial, "run", lambda config, cache: changed(record, own))
     nearly = [float(np.nextafter(own[0], 9)), own[1]]

@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Iterable
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is unknown, and which name was probably meant; if none is similar, list all known names.
+def unknown(what: str, name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Say that `name` is unknown, and which name was probably meant; if none is similar, `otherwise` or all that exist.
 
     Examples
     --------
@@ -14,7 +14,8 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5) or [n for n in names if name.startswith(n)]
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names) or '(there are none)'}"
+    expected = otherwise or f"one of {', '.join(names) or '(there are none)'}"
+    hint = f"did you mean {near[0]!r}?" if near else f"expected {expected}"
     return f"unknown {what} {name!r}; {hint}"
 
 

@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         )
     for argument in {"show": ("run",), "verify": ("run",), "diff": ("run", "other")}.get(name, ()):
         parser.add_argument(argument, metavar="RUN", help=RUN)
+    if name == "verify":
+        parser.add_argument(
+            "--tables", action="store_true", help="run nothing; derive the tables again from the run's own samples"
+        )
     add_json(parser)
     parser.set_defaults(func=commands[name])
 
@@ -82,9 +86,13 @@ def found(name: str) -> Path:
     ------
     ValueError
         No record has that name, several have, or an executed notebook has changed since it was written.
+    FileNotFoundError
+        There is no such notebook.
     """
     path = Path(name)
-    return executed.record_of(path) if path.suffix == ".ipynb" and path.is_file() else find.find(name)
+    if path.suffix == ".ipynb" and not path.is_file():
+        raise FileNotFoundError(f"there is no notebook {path.absolute()}; `run` writes executed notebooks")
+    return executed.record_of(path) if path.suffix == ".ipynb" else find.find(name)
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -127,7 +135,13 @@ def diff(arguments: argparse.Namespace) -> int:
 
 def verify(arguments: argparse.Namespace) -> int:
     """Repeat a run and print whether its numbers agree, and by which rule; return 0 if they do, else 1."""
-    verdict = compare.verify(Record.load(found(arguments.run)))
+    record = Record.load(found(arguments.run))
+    if not arguments.tables:
+        seconds, device = record.provenance["seconds"], record.provenance["device"]
+        took = f"{timedelta(seconds=round(seconds))} (hours:minutes:seconds) on {device}"
+        note = f"runs {record.experiment} again; it took {took}; --tables computes only its tables again"
+        print(f"note: {note}", file=sys.stderr)
+    verdict = compare.verify_tables(record) if arguments.tables else compare.verify(record)
     if arguments.json:
         print_json(
             {"verified": verdict.holds, "rule": verdict.rule, "notes": verdict.notes, "against": verdict.against}

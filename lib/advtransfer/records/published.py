@@ -173,5 +173,7 @@ def rederived(record: Record) -> Tables:
 def _module(record: Record) -> ModuleType:
     module = importlib.import_module(record.provenance["module"])
     if not hasattr(module, "derive"):
-        raise RecordError(f"{module.__name__} has no derive(config, arrays); expected one, which publishing needs")
+        raise RecordError(
+            f"{module.__name__} has no derive(config, arrays); expected one, for publishing and for `verify --tables`"
+        )
     return module
