@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from advtransfer.datasets import released as authors
 from advtransfer.datasets.variants import VARIANTS
 from advtransfer.experiments import ablations, protocol, selection, selection_texts, similarity, synthetic, text, vision
 from advtransfer.models.images import ARCHITECTURES
@@ -143,15 +142,11 @@ def publish(name: str, config: Any, results: Path) -> None:
     print(f"{name}, seed {config.seed}: published, {time.perf_counter() - start:.0f} s", flush=True)
 
 
-def summarise(results: Path) -> None:
-    """Store what the pages show of all published runs."""
-    from advtransfer.pages import runs
+def compare_with_released(results: Path) -> None:
+    """Store our values of the synthetic experiment minus those that the authors released."""
     from advtransfer.pages import synthetic as page
 
-    for experiment in runs.SUMMARISED:
-        print(runs.store_summary(experiment, results), flush=True)
-    if authors.results():
-        page.differences(synthetic.recomputed()).to_csv(results / page.DIFFERENCES, index=False)
+    page.differences(synthetic.recomputed()).to_csv(results / page.DIFFERENCES, index=False)
 
 
 def main() -> None:
@@ -163,8 +158,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=published.RESULTS, help="folder of the published records")
     parser.add_argument("--smoke", action="store_true", help="made-up images and tiny models, to try the course")
     parser.add_argument("--list", action="store_true", help="say which runs are published, and stop")
-    parser.add_argument("--summarise", action="store_true", help="afterwards store what the pages show of all of them")
+    parser.add_argument("--released", action="store_true", help="only compare with the authors' released results")
     options = parser.parse_args()
+    if options.released:
+        return compare_with_released(options.results)
     for name in options.series or SERIES:
         config = config_of(name, options.seed, options.smoke)
         if options.list:
@@ -175,8 +172,6 @@ def main() -> None:
             train(name, config, options.models)
         else:
             publish(name, config, options.results)
-    if options.summarise:
-        summarise(options.results)
 
 
 if __name__ == "__main__":

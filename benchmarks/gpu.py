@@ -5,8 +5,7 @@
 It needs no network: only the data root (`$ADVTRANSFER_DATA`) and, beside torch, the packages of the core and of the
 extra `experiments`. By default it makes Table 1 at the released widths, on both targets. The runs share the GPU in
 several processes, because one process alone cannot start kernels fast enough; they are made in the given order. Logs
-and speeds are in `_build/gpu`, records in `data/results`; afterwards `benchmarks/evidence.py --summarise --list` stores
-what the pages show of them. Started again, it goes on with what is missing.
+and speeds are in `_build/gpu`, records in `data/results`. Started again, it goes on with what is missing.
 """
 
 import argparse

@@ -48,49 +48,18 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
-def name_of(experiment) -> str:
-    return experiment.__name__.rpartition(".")[2]
+def stored(name, records=None) -> runs.Runs:
+    """The page `name` with its stored runs (or `records`), without a run of its own."""
+    experiment, module = EXPERIMENTS[name], importlib.import_module(f"advtransfer.pages.{name}")
+    records = published(experiment.__name__.rpartition(".")[2]) if records is None else records
+    return runs.Runs(experiment.Config.from_profile("quick"), None, records, module.summary(records))
 
 
 @pytest.fixture(params=EXPERIMENTS)
 def bare(request, monkeypatch, tmp_path):
     """A page and its runs where nothing is published and no data are here."""
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path))
-    experiment = EXPERIMENTS[request.param]
-    config = experiment.Config.from_profile("quick")
-    nothing = Published(tmp_path)
-    return request.param, runs.Runs(config, None, nothing, runs.read_summary(name_of(experiment), nothing))
-
-
-@pytest.mark.parametrize("notebook", EXPERIMENTS)
-def test_a_stored_summary_follows_from_the_published_runs(notebook):
-    name = name_of(EXPERIMENTS[notebook])
-    records = published(name)
-    stored = runs.read_summary(name, records)
-    computed = importlib.import_module(f"advtransfer.pages.{notebook}").summary(records)
-    assert set(stored) == set(computed)
-    for table in computed:
-        pd.testing.assert_frame_equal(stored[table], computed[table], check_exact=True, check_dtype=False)
-
-
-def test_a_summary_of_other_records_is_refused(tmp_path):
-    (tmp_path / "vision").mkdir()
-    for entry in (RESULTS / "vision").iterdir():
-        (tmp_path / "vision" / entry.name).symlink_to(entry)
-    assert runs.read_summary("vision", published("vision", tmp_path), tmp_path)
-    (tmp_path / "vision" / "trained-seed1").unlink()
-    with pytest.raises(RecordError, match="is of other records than those beside it; publish one of them again"):
-        runs.read_summary("vision", published("vision", tmp_path), tmp_path)
-    summary = tmp_path / "vision" / "summary.json"
-    stored = summary.read_text("utf-8")
-    summary.unlink()
-    (tmp_path / "vision" / "trained-seed1").symlink_to(RESULTS / "vision" / "trained-seed1")
-    summary.write_text(stored.replace('"alpha1": 0.', '"alpha1": 1.', 1), "utf-8")  # touched up by hand
-    with pytest.raises(RecordError, match="is no longer what was computed"):
-        runs.read_summary("vision", published("vision", tmp_path), tmp_path)
-    summary.unlink()
-    with pytest.raises(RecordError, match="is missing; publish one of the records"):
-        runs.read_summary("vision", published("vision", tmp_path), tmp_path)
+    return request.param, stored(request.param, Published(tmp_path))
 
 
 def test_a_published_record_is_read_when_it_is_used(tmp_path):
@@ -131,10 +100,7 @@ def test_without_texts_the_example_has_trained_classifiers_of_made_up_ones(bare)
 
 
 def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
-    records = published("vision")
-    known = runs.Runs(
-        vision.Config.from_profile("quick"), None, records, runs.read_summary("vision", records)
-    )  # fmt: skip
+    known = stored("cifar_to_stl")
     quoted = page.findings(known)
     table = page.over_five_models(known).set_index(["correlation", "run"])
     targets = ["Tiny ImageNet", "shifted CIFAR-10"]
@@ -175,10 +141,7 @@ def test_scores_have_a_cell_for_each_method():
     ],
 )
 def test_a_folded_table_has_few_columns_and_all_numbers(name, function):
-    experiment, module = EXPERIMENTS[name], importlib.import_module(f"advtransfer.pages.{name}")
-    records = published(name_of(experiment))
-    summaries = runs.read_summary(name_of(experiment), records)
-    known = runs.Runs(experiment.Config.from_profile("quick"), None, records, summaries)
+    known, module = stored(name), importlib.import_module(f"advtransfer.pages.{name}")
     shown = [getattr(module, function)(known)]
     if not function.startswith("over"):
         shown.append(getattr(module, function)(known, "spearman", "kendall"))
@@ -189,8 +152,7 @@ def test_a_folded_table_has_few_columns_and_all_numbers(name, function):
 
 
 def test_no_interval_of_a_table_of_texts_holds_impossible_values():
-    records = published("text")
-    known = runs.Runs(text.Config.from_profile("quick"), None, records, runs.read_summary("text", records))
+    known = stored("nlp")
     attacks = nlp_tables.other_attacks(known)
     assert list(attacks["source"]) == nlp_tables.SOURCES * attacks["attack"].nunique()
     for table in (attacks, nlp_tables.without_noise(known)):
@@ -203,7 +165,7 @@ def test_no_interval_of_a_table_of_texts_holds_impossible_values():
 
 def test_the_spread_of_the_sources_is_that_of_their_answers():
     records = published("text")
-    rows = runs.read_summary("text", records)["spread"]
+    rows = stored("nlp").summary["spread"]
     assert len(rows) == len(records)
     for (_, row), record in zip(rows.iterrows(), records.values(), strict=True):
         in_print = [name in ("mr", "yelp", "ag", "fake") for name in record.config["sources"]]
@@ -244,11 +206,8 @@ def test_every_interval_of_a_table_from_five_points_or_fewer_is_marked():
     for name, function, column in (
         ("cifar_to_stl", "over_five_models", "r"), ("similarity", "over_models", "r"), ("ablations", "claims", None),
     ):  # fmt: skip
-        experiment, page = EXPERIMENTS[name], importlib.import_module(f"advtransfer.pages.{name}")
-        records = published(name_of(experiment))
-        summaries = runs.read_summary(name_of(experiment), records)
-        known = runs.Runs(experiment.Config.from_profile("quick"), None, records, summaries)
-        table = getattr(page, function)(known, *([] if column else ["table5"]))
+        page = importlib.import_module(f"advtransfer.pages.{name}")
+        table = getattr(page, function)(stored(name), *([] if column else ["table5"]))
         cells = table[column or "accuracy with α1, Pearson"]
         assert set(table["n"]) <= {4, 5}
         assert cells.str.endswith(f"]{tables.MARK}").all()
@@ -276,15 +235,8 @@ def test_every_function_of_a_page_is_called_by_its_notebook():
             assert used or function == "summary", f"{name}.{function}"
 
 
-def stored_ablations():
-    """The stored runs that the page on ablations shows, without one of its own."""
-    records = published("ablations")
-    shown, summaries = records.series("trained"), runs.read_summary("ablations", records)
-    return runs.Runs(ablations.Config.from_profile("quick"), None, shown, summaries)
-
-
 def test_what_a_switch_of_the_protocol_changes_is_told_seed_by_seed():
-    known = stored_ablations()
+    known = stored("ablations")
     page = importlib.import_module("advtransfer.pages.ablations")
     change = []
     for record in known.published.values():
@@ -299,7 +251,7 @@ def test_what_a_switch_of_the_protocol_changes_is_told_seed_by_seed():
 
 
 def test_the_leading_figure_of_the_ablations_shows_what_each_attack_makes_of_the_correlation():
-    known = stored_ablations()
+    known = stored("ablations")
     page = importlib.import_module("advtransfer.pages.ablations")
     table, baselines = page._choices(known)
     claims = pd.concat(record.tables["claims"] for record in known.published.values())
@@ -359,8 +311,7 @@ def test_a_figure_is_drawn_again_for_a_phone_with_its_panels_one_below_the_other
 
 def test_the_figures_of_the_pages_fit_a_phone():
     plots.use_style()
-    config = ablations.Config.from_profile("quick")
-    known = runs.Runs(config, None, published("ablations"), runs.read_summary("ablations", published("ablations")))
+    known = stored("ablations")
     page = importlib.import_module("advtransfer.pages.ablations")
     figures = {name: getattr(page, name)(known) for name in ("choices", "settings", "curves", "switches")}
     figures |= {name: draw() for name, draw in drawings.DRAWINGS.items()}

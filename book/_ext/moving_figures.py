@@ -14,7 +14,6 @@ from sphinx.writers.html5 import HTML5Translator
 
 from advtransfer.experiments.pool import IMAGES, PREDICTORS
 from advtransfer.pages import plots
-from advtransfer.pages.runs import SUMMARY
 from advtransfer.records.published import RESULTS, published, rows_of, series_of
 
 SCRIPTS = {
@@ -52,7 +51,8 @@ class MovingFigure(SphinxDirective):
         name = self.arguments[0]
         if name not in SCRIPTS:
             raise self.error(f"moving-figure {name!r}; expected one of {', '.join(SCRIPTS)}")
-        self.env.note_dependency(str(RESULTS / "vision" / SUMMARY))  # written whenever a run is published
+        for head in RESULTS.glob("vision/*/record.json"):
+            self.env.note_dependency(str(head))
         node = moving("", name=name, data=sources() if name == "sources" else None)
         node += self.parse_content_to_nodes()
         return [node]

@@ -4,7 +4,6 @@ import argparse
 
 from advtransfer.commands import parameters
 from advtransfer.notebooks.read import read
-from advtransfer.pages import runs
 from advtransfer.records import published
 
 
@@ -17,15 +16,14 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def publish(arguments: argparse.Namespace) -> int:
-    """Compute the record if there is none, thin it, store it, and update the summary of all published runs."""
+    """Compute the record if there is none, thin it and store it."""
     source = read(parameters.notebook(arguments))
     config = source.config(parameters.given(arguments))
     experiment = source.experiment.rpartition(".")[2]
-    if experiment not in runs.SUMMARISED:
+    if not hasattr(source.experiment_module, "derive"):
         raise ValueError(
             f"{source.path.stem} has no per-sample data to publish; expected an experiment on images or texts"
         )
     published.check_place(arguments.name, experiment, config.model_dump(mode="json"))
     print(published.publish(source.experiment_module.run(config), arguments.name))
-    print(runs.store_summary(experiment))
     return 0

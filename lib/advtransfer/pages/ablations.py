@@ -40,7 +40,7 @@ SERIES = "trained"
 
 def load(config: ablations.Config) -> Runs:
     """This run, and the stored ones."""
-    runs = page_runs.load(ablations, config)
+    runs = page_runs.load(ablations, config, summary)
     return replace(runs, published=runs.series(SERIES))
 
 

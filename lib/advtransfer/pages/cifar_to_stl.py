@@ -25,7 +25,7 @@ CLAIM = "accuracy after transfer rises with {}"
 
 def load(config: vision.Config) -> Runs:
     """This run, and the stored ones."""
-    return page_runs.load(vision, config)
+    return page_runs.load(vision, config, summary)
 
 
 SERIES = ("trained", "trained-shift", "stl10")

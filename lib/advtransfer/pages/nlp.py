@@ -14,7 +14,7 @@ from advtransfer.experiments.evaluation import Direction
 from advtransfer.pages import comparison, evidence, nlp_spread, nlp_tables, plots, sizes, tables, verdicts
 from advtransfer.pages.comparison import MISSING
 from advtransfer.pages.nlp_tables import IN_PRINT
-from advtransfer.pages.runs import HERE, STORED, Runs, read_summary
+from advtransfer.pages.runs import HERE, STORED, Runs
 from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import first_series, rows_of
@@ -44,7 +44,7 @@ def load(config: text.Config) -> Runs:
     except DataUnavailable:
         record = None
     records = published_records("text")
-    return Runs(config, record, first_series(records, *SERIES), read_summary("text", records))
+    return Runs(config, record, first_series(records, *SERIES), summary(records))
 
 
 def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:

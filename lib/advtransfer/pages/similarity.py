@@ -24,7 +24,7 @@ NOT_RUN = "not run, the images are missing"
 
 def load(config: similarity.Config) -> Runs:
     """This run, and the stored ones."""
-    return page_runs.load(similarity, config)
+    return page_runs.load(similarity, config, summary)
 
 
 SERIES = ("trained", "trained-shift")

@@ -168,7 +168,7 @@ def rule(record: Record) -> str:
 # The released files.
 
 DIFFERENCES = "released.csv"
-"""Our values minus the released ones, among the stored results; `benchmarks/evidence.py --summarise` writes them."""
+"""Our values minus the released ones, among the stored results; `benchmarks/evidence.py --released` writes them."""
 
 
 def differences(table: pd.DataFrame) -> pd.DataFrame:

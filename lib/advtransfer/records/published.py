@@ -1,7 +1,6 @@
 """Records that come with the book: thinned to a few samples, with tables that follow from these samples alone."""
 
 import importlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -48,11 +47,6 @@ class Published(Mapping[str, Record]):
     def series(self, name: str) -> dict[str, Record]:
         """The records of one series, which differ only in their seed."""
         return first_series(self, name)
-
-    def digests(self) -> dict[str, str]:
-        """The digest that is stored in each record; `Record.load` checks it."""
-        heads = {name: folder / "record.json" for name, folder in self._folders.items()}
-        return {name: json.loads(head.read_text(encoding="utf-8"))["digest"] for name, head in heads.items()}
 
 
 def published(experiment: str, results: Path = RESULTS) -> Published:
