@@ -97,35 +97,36 @@ ROWS = st.lists(st.tuples(TEXT, st.floats(), st.booleans(), st.integers(-(2**63)
 @settings(max_examples=40, deadline=None)
 def test_collected_tables_are_those_of_the_records(tmp_path_factory, contents):
     """Against loading each record by itself, to the last bit."""
-    cache = tmp_path_factory.mktemp("cache")
-    expected, runs = [], []
-    for number, rows in enumerate(contents):
-        table = pd.DataFrame(rows, columns=["text", "x", "yes", "n"]).astype(
-            {"text": "str", "x": "float64", "yes": "bool", "n": "int64"}
-        )
-        record = Record("trial", {"eps": number / 7}, {"first": table}, {}, {})
-        runs.append(Run(f"{number:02}abc", {"eps": number / 7}))
-        record.save(place("trial", runs[-1].key, cache))
-        expected.append(table.assign(eps=number / 7)[["eps", *table.columns]])
-    plan = Plan("trials", "toys.trial", {}, ("eps",), tuple(runs))
-    found, broken = collect(plan, {run.key for run in runs}, None, cache)
-    assert not broken
-    whole = pd.concat(expected, ignore_index=True)
-    if len(whole):
-        pd.testing.assert_frame_equal(found, whole, check_exact=True)
-    with pytest.raises(ValueError, match=r"no table 'second' .* expected one of first"):
-        collect(plan, {runs[0].key}, "second", cache)
-    folder = place("trial", runs[0].key, cache)
-    table = folder / "tables" / "first.csv"
-    whole = table.read_bytes()
-    for file, damage in ((table, whole[:-1]), (table, whole + b"0\n"), (folder / "record.json", b"{")):
-        file.write_bytes(damage)
-        rows, broken = collect(plan, {run.key for run in runs}, None, cache)
-        assert list(broken) == [runs[0].key]
-        assert f"broken record {folder}" in broken[runs[0].key]
-        assert len(rows) == len(found) - len(contents[0])
-        if file == table:
-            table.write_bytes(whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADVTRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        expected, runs = [], []
+        for number, rows in enumerate(contents):
+            table = pd.DataFrame(rows, columns=["text", "x", "yes", "n"]).astype(
+                {"text": "str", "x": "float64", "yes": "bool", "n": "int64"}
+            )
+            record = Record("trial", {"eps": number / 7}, {"first": table}, {}, {})
+            runs.append(Run(f"{number:02}abc", {"eps": number / 7}))
+            record.save(place("trial", runs[-1].key))
+            expected.append(table.assign(eps=number / 7)[["eps", *table.columns]])
+        plan = Plan("trials", "toys.trial", {}, ("eps",), tuple(runs))
+        found, broken = collect(plan, {run.key for run in runs})
+        assert not broken
+        whole = pd.concat(expected, ignore_index=True)
+        if len(whole):
+            pd.testing.assert_frame_equal(found, whole, check_exact=True)
+        with pytest.raises(ValueError, match=r"no table 'second' .* expected one of first"):
+            collect(plan, {runs[0].key}, "second")
+        folder = place("trial", runs[0].key)
+        table = folder / "tables" / "first.csv"
+        whole = table.read_bytes()
+        for file, damage in ((table, whole[:-1]), (table, whole + b"0\n"), (folder / "record.json", b"{")):
+            file.write_bytes(damage)
+            rows, broken = collect(plan, {run.key for run in runs})
+            assert list(broken) == [runs[0].key]
+            assert f"broken record {folder}" in broken[runs[0].key]
+            assert len(rows) == len(found) - len(contents[0])
+            if file == table:
+                table.write_bytes(whole)
 
 
 def test_intervals_over_seeds_are_students():

@@ -625,7 +625,8 @@ def test_a_stopped_run_goes_on_with_the_candidates_that_are_left(tmp_path, monke
     monkeypatch.setattr(scoring, "measure", lambda encoder, target: done.append(encoder) or real(encoder, target))
     record = choosing.run(config)
     assert len(done) == 3  # two before the stop, one after it
-    undisturbed = choosing.run(config, cache=tmp_path / "other")
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "other"))
+    undisturbed = choosing.run(config)
     values = ["candidate", "score", "value", "low", "high", "floor"]
     assert record.tables["scores"][values].equals(undisturbed.tables["scores"][values])
 

@@ -62,7 +62,6 @@ def test_a_measurement_has_every_score_in_its_range(measured):
     for name in ("source_accuracy", "probe_accuracy", "full_accuracy", "1-NN", "probe", "alpha2", "back_alpha2"):
         assert table[name].between(0, 1).all(), name
     assert (table["probe_accuracy"] > 0.5).all()  # the made-up images are easy
-    assert (table["1-NN permuted"] < 0.4).all()
     labels = measured.arrays["labels"]
     assert set(np.bincount(labels)) == {6}  # 60 labels, equally many of each class
     assert all(measured.arrays[f"{name}_features"].dtype == np.float16 for name in ("lenet", "alexnet"))

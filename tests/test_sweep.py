@@ -45,7 +45,7 @@ def whole(plan: plans.Plan, cache: Path) -> dict[str, str]:
     """The digest of every record of a plan, each read and checked; nothing half-written may lie beside one."""
     left = list(cache.rglob(".writing-*"))  # but a worker that is killed after it wrote a record leaves its lock
     assert not [path for path in left if any(key in path.name for key in plans.kept(plan))]
-    return {key: Record.load(place(plan.experiment, key, cache)).digest for key in plans.kept(plan)}
+    return {key: Record.load(place(plan.experiment, key)).digest for key in plans.kept(plan)}
 
 
 def test_failed_and_killed_runs_stop_no_other(notebook, toys, cache):

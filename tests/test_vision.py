@@ -416,16 +416,17 @@ def test_printed_rows_and_their_correlation():
     assert found.p == pytest.approx(round(found.p * 120) / 120), "an exact p over 5! orders"
 
 
-def test_correlations_of_a_record_hold_both_tables(counted):
-    table = counted[1].tables["correlations"]
-    assert len(table) == 3 * (5 + 2 * 3)
-    here = conclusions.row(table, where="here", outcome="transfer_loss", metric="alpha1", method="spearman")
-    paper = conclusions.row(table, where="paper", outcome="transfer_accuracy", metric="alpha12", method="spearman")
-    assert (here.n, paper.n) == (2, 5)
+def test_correlations_over_sources_are_those_of_a_record_and_of_the_printed_table(counted):
+    own, paper = counted[1].tables["correlations"], conclusions.over_sources(printed.table(1))
+    assert len(own) == 2 * (3 * 3 + 2)  # outcomes; metrics by methods, and the squares
+    here = conclusions.row(own, outcome="transfer_loss", metric="alpha1", method="spearman")
+    assert here.n == 2
     assert np.isnan(here.r), "two points have no correlation"
-    assert paper.r == pytest.approx(0.9)
+    found = conclusions.row(paper, outcome="transfer_accuracy", metric="alpha12", method="spearman")
+    assert found.n == 5
+    assert found.r == pytest.approx(0.9)
     with pytest.raises(ValueError, match="matches 0 rows"):
-        conclusions.row(table, where="there", outcome="transfer_loss", metric="alpha1", method="pearson")
+        conclusions.row(paper, outcome="transfer_loss", metric="alpha3", method="pearson")
 
 
 def test_correlation_of_too_few_or_constant_values_is_nan():

@@ -19,6 +19,17 @@ def unknown(what: str, name: str, known: Iterable[str], otherwise: str = "") -> 
     return f"unknown {what} {name!r}; {hint}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, for errors of other libraries that go on; its type if it says nothing.
+
+    Examples
+    --------
+    >>> first_line(ValueError("two\\nlines")), first_line(KeyboardInterrupt())
+    ('two', 'KeyboardInterrupt')
+    """
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, in one line; the name of its type if it says nothing.
 

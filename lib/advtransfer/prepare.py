@@ -13,6 +13,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from advtransfer.modes import HALF
+from advtransfer.names import first_line
 
 _NORM_OF: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv1d: nn.BatchNorm1d,
@@ -153,7 +154,7 @@ def _trace(model: nn.Module) -> tuple[list[Node], str]:
         # A copy is traced, because forward may store what it sees.
         return list(Tracer().trace(copy.deepcopy(model).eval(), fixed).nodes), ""
     except Exception as error:  # tracing runs the model's own code, which may raise anything
-        return [], str(error).partition("\n")[0] or type(error).__name__
+        return [], first_line(error)
 
 
 def _called_once(model: nn.Module, nodes: list[Node]) -> dict[str, nn.Module]:

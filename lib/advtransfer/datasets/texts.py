@@ -49,18 +49,17 @@ class TextDataset:
         return textstore.content_digest(Corpus(self.train, self.y_train.numpy(), self.test, self.y_test.numpy()))
 
     def sample(self, *, train: int | None = None, test: int | None = None, seed: int = 0) -> "TextDataset":
-        """Draw this many training and test texts (None: all) at random, without repetition; they keep their order.
+        """Draw at most this many training and test texts (None: all) at random, without repetition, in their order.
 
         Raises
         ------
         ValueError
-            A number is below 1, or larger than the number of texts.
+            A number is below 1.
         """
         chosen = {}
         for stream, (split, n, texts) in enumerate((("train", train, self.train), ("test", test, self.test))):
-            n = len(texts) if n is None else n
-            if not 1 <= n <= len(texts):
-                raise ValueError(f"{split} is {n}; expected 1 to {len(texts)}, the {split} texts of {self.name}")
+            if n is not None and n < 1:
+                raise ValueError(f"{split} is {n}; expected a number of {split} texts of {self.name}, at least 1")
             chosen[split] = np.sort(np.random.default_rng([seed, stream]).permutation(len(texts))[:n])
         a, b = chosen["train"], chosen["test"]
         return replace(

@@ -18,7 +18,7 @@ def squared(sources: pd.DataFrame) -> pd.DataFrame:
     return sources.assign(**{f"{name}_squared": sources[name] ** 2 for name in ("alpha2", "alpha12")})
 
 
-def over_sources(sources: pd.DataFrame, where: str) -> pd.DataFrame:
+def over_sources(sources: pd.DataFrame) -> pd.DataFrame:
     """Accuracy and loss after transfer against each metric, over source models; one row per metric and method.
 
     A square gives the same ranks as its root, so squares only have a Pearson score.
@@ -28,7 +28,7 @@ def over_sources(sources: pd.DataFrame, where: str) -> pd.DataFrame:
     for outcome in ("transfer_accuracy", "transfer_loss"):
         for metric, method in asked if outcome in table else []:
             found = correlation(table[metric], table[outcome], method, resamples=499)
-            rows.append({"where": where, "outcome": outcome, "metric": metric, "method": method, **found._asdict()})
+            rows.append({"outcome": outcome, "metric": metric, "method": method, **found._asdict()})
     return pd.DataFrame(rows)
 
 

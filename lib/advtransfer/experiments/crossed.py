@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from advtransfer.statistics import Correlation
+from advtransfer.statistics import Correlation, Floats
 
-Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 LEVEL = 0.95
 

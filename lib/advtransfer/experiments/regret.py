@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from advtransfer.experiments import crossed
 from advtransfer.experiments.pool import PREDICTORS
-
-Floats = NDArray[np.float64]
+from advtransfer.statistics import Floats
 
 
 def choices(images: pd.DataFrame, candidates: int, resamples: int) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from advtransfer.experiments import evaluation, protocol
 from advtransfer.experiments.protocol import SHIFTED, Architecture, Domains, ImageConfig
 from advtransfer.models import images
 from advtransfer.models.images import ImageModel
+from advtransfer.ranking.measure import principal
 from advtransfer.ranking.truth import probe
 from advtransfer.records import storage
 from advtransfer.records.provenance import device
@@ -124,7 +125,7 @@ def _measured(
     logits = evaluation.logits(model, data.x_train[few])
     found = {
         "own_right": evaluation.logits(model, own.x_test).argmax(1) == own.y_test,
-        "features": fewer(train[few], config.components).half(),
+        "features": reduced(train[few], config.components).half(),
         "probabilities": logits.softmax(1).half(),
         "probe_right": probe(train, data.y_train, test, seed=config.seed) == data.y_test,
         "parameters": torch.tensor(evaluation.size(model)),
@@ -148,12 +149,10 @@ def _features(model: ImageModel, x: Tensor) -> Tensor:
     return evaluation.logits(Body(), x)
 
 
-def fewer(features: Tensor, components: int) -> Tensor:
+def reduced(features: Tensor, components: int) -> Tensor:
     """The features, or if they are wider the scores on their first principal components; labels play no part."""
-    if features.shape[1] <= components:
-        return features
-    centred = features - features.mean(0)
-    return centred @ torch.linalg.svd(centred.double(), full_matrices=False)[2][:components].T.float()
+    basis = principal(features, components)
+    return features if basis is None else (features - features.mean(0)) @ basis
 
 
 def _fully_tuned(config: Config, name: str, model: ImageModel, data: ImageDataset) -> ImageModel:
@@ -203,11 +202,9 @@ def scored(arrays: Arrays, name: str, place: int, distance: float) -> dict[str, 
     own_deviation = arrays["deviations"][place, place].astype("float64")
     row["own_deviation"] = float(np.linalg.norm(own_deviation, axis=1).mean())
     labels = torch.from_numpy(arrays["labels"].astype("int64"))
-    shuffled = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
     features, probabilities = (torch.from_numpy(own[what].astype("float64")) for what in ("features", "probabilities"))
     probabilities = probabilities / probabilities.sum(1, keepdim=True)  # half precision has rounded them
     inputs = {"features": features, "probabilities": probabilities, "answers": probabilities.argmax(1)}
     for title, score in SCORES.items():
         row[title] = score.function(inputs[score.reads], labels)
-        row[f"{title} permuted"] = score.function(inputs[score.reads], shuffled)
     return row

@@ -18,7 +18,7 @@ from advtransfer import matching
 from advtransfer.datasets import TextDataset, generated_texts, load_texts
 from advtransfer.experiments import protocol, text, text_protocol
 from advtransfer.experiments.evaluation import filled, size
-from advtransfer.experiments.selection import SCORES, fewer, scored
+from advtransfer.experiments.selection import SCORES, reduced, scored
 from advtransfer.experiments.text_protocol import TINY, Language
 from advtransfer.models.text import logits
 from advtransfer.ranking.measure import Settings, measure
@@ -130,7 +130,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
             raise ValueError(f"the source of {name} cannot be attacked: {found['alpha_note']}")
         features, outputs = torch.from_numpy(found["features"]), torch.from_numpy(found["outputs"])
         own = {
-            "own_right": right, "features": fewer(features, config.components).half().numpy(),
+            "own_right": right, "features": reduced(features, config.components).half().numpy(),
             "probabilities": outputs.softmax(1).half().numpy(), "probe_right": found["right"], "gram": found["gram"],
             "parameters": np.array(size(encoder)), "width": np.array(features.shape[1]),
         }  # fmt: skip
@@ -161,8 +161,7 @@ def _half(data: TextDataset, part: int) -> TextDataset:
 
 
 def _drawn(config: Config, data: TextDataset, train: int, test: int) -> TextDataset:
-    sizes = {"train": min(train, len(data.train)), "test": min(test, len(data.test))}
-    return data.sample(**sizes, seed=config.seed_of(data.name))
+    return data.sample(train=train, test=test, seed=config.seed_of(data.name))
 
 
 def _source(config: Config, spoken: Language, data: TextDataset) -> tuple[TextEncoder, np.ndarray]:

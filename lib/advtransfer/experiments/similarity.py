@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import Field
 
 from advtransfer.datasets import ImageDataset
-from advtransfer.experiments import conclusions, evaluation, printed, protocol
+from advtransfer.experiments import conclusions, evaluation, protocol
 from advtransfer.experiments.protocol import TARGET_MODEL, Domains, ImageConfig, files, required
 from advtransfer.models.images import ImageModel
 from advtransfer.prepare import prepare
@@ -122,7 +122,7 @@ def derive(config: Config, arrays: Arrays) -> Tables:
     """The tables of a record from its arrays alone.
 
     They are ``models`` (every source, whether it has learnt or not) and ``targets``; and, each with a column
-    ``domain``, ``correlations`` (over sources, here and in print), and ``sources``, ``transfers`` and ``samples`` of
+    ``domain``, ``correlations`` (over sources), and ``sources``, ``transfers`` and ``samples`` of
     `evaluation.tables`, S→T.
     """
     models = pd.DataFrame(
@@ -142,10 +142,8 @@ def derive(config: Config, arrays: Arrays) -> Tables:
         about.insert(0, "similarity", [similarity(animals, domain) for animals in about["animals"]])
         targets.append({"domain": domain, **evaluation.accuracy("accuracy", own["target_right"])})
         tables = evaluation.tables(about, own, "S→T")
-        tables["correlations"] = conclusions.over_sources(tables["sources"], "here")
+        tables["correlations"] = conclusions.over_sources(tables["sources"])
         parts.append({name: table.assign(domain=domain) for name, table in tables.items()})
-    paper = conclusions.over_sources(printed.table(3), "paper").assign(domain="paper")
     joined = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
     joined["sources"] = joined["sources"].sort_values(["domain", "similarity"], ignore_index=True)
-    joined["correlations"] = pd.concat([joined["correlations"], paper], ignore_index=True)
     return {"models": models, "targets": pd.DataFrame(targets), **joined}

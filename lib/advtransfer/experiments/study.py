@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import Field
 from scipy import stats
 
@@ -25,7 +24,7 @@ from advtransfer.records.configs import Config as BaseConfig
 from advtransfer.records.published import NO_RUNS, RESULTS, published, series_of
 from advtransfer.records.record import Arrays, Record, Tables
 from advtransfer.records.runs import recorded
-from advtransfer.statistics import spearman_rows
+from advtransfer.statistics import Floats, spearman_rows
 
 __all__ = ["BASELINES", "TABLES", "Config", "files", "run"]
 
@@ -129,8 +128,6 @@ def sources_of(records: Mapping[str, Record]) -> pd.DataFrame:
 
 
 # Agreement.
-
-Floats = NDArray[np.float64]
 
 
 class Grid(NamedTuple):

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 
 from advtransfer.experiments import crossed
 from advtransfer.ranking.comparing import weighted_tau
+from advtransfer.statistics import Floats
 
-Floats = NDArray[np.float64]
 CROSSED, OTHER_SET, OTHER_CORPORA = "architectures and ways drawn", "rank on the other images", "other corpora"
 NAMED = ("alpha1", "source_accuracy")
 """The predictors that are checked, with the best one of the study."""

@@ -53,7 +53,7 @@ WORD_PASS, WORD_PASS_ON_GPU = 32, 150  # texts per attack on words
 EXAMPLES = 12  # texts kept as examples
 SHUFFLES = 20
 
-TABLES = ("models", "attacks", "examples", "sources", "samples", "correlations")
+TABLES = ("models", "attacks", "examples", "sources", "samples")
 """The tables of a record."""
 
 
@@ -190,12 +190,12 @@ def derive(config: Config, arrays: Arrays) -> Tables:
     """The tables of a record from its arrays alone.
 
     They are ``models`` (corpora and accuracies), ``attacks`` (what the attacks on words did) and ``examples``; and,
-    each with columns ``view`` and ``direction``, ``sources`` (the rows of Tables 2 and 4), ``samples`` (α1(x) against
-    the confidence of the transferred model in the true label) and ``correlations`` (over sources).
+    each with columns ``view`` and ``direction``, ``sources`` (the rows of Tables 2 and 4) and ``samples`` (α1(x)
+    against the confidence of the transferred model in the true label).
     """
     names = list(config.sources)
     matched = matching.distances(torch.from_numpy(arrays["gram"]), arrays["outputs"].tolist()).numpy()
-    sources, samples, correlations = [], [], []
+    sources, samples = [], []
     for view in (view for view in VIEWS if f"{view}_deviations" in arrays):
         own = {"deviations": arrays[f"{view}_deviations"]}
         index = arrays["sentence_index" if view == "sentence" else "index"]
@@ -221,14 +221,12 @@ def derive(config: Config, arrays: Arrays) -> Tables:
             sources.append(pd.DataFrame(rows))
             alpha1 = np.stack([evaluation.alpha1(own, *pair) for pair in pairs])
             samples.append(conclusions.over_samples(names, alpha1, confidence).assign(**about))
-            correlations.append(conclusions.over_sources(sources[-1], "here").assign(**about))
     return {
         "models": _models(config, arrays),
         "attacks": _attacks(config, arrays),
         "examples": pd.DataFrame(arrays["examples"], columns=["before", "after"]),
         "sources": pd.concat(sources, ignore_index=True),
         "samples": pd.concat(samples, ignore_index=True),
-        "correlations": pd.concat(correlations, ignore_index=True),
     }
 
 

@@ -206,8 +206,7 @@ def corpus(config: TextConfig, name: str) -> TextDataset:
             whole, name=name, train=_some(whole.train, a), y_train=whole.y_train[a], test=_some(whole.test, b),
             y_test=whole.y_test[b], classes=whole.classes[:classes],
         )  # fmt: skip
-    sizes = {"train": min(config.train_texts, len(whole.train)), "test": min(config.test_texts, len(whole.test))}
-    return whole.sample(**sizes, seed=config.seed_of(name))
+    return whole.sample(train=config.train_texts, test=config.test_texts, seed=config.seed_of(name))
 
 
 def _some(texts: tuple[str, ...], kept: Tensor) -> tuple[str, ...]:

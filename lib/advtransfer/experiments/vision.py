@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from advtransfer.experiments import conclusions, evaluation, printed, protocol
+from advtransfer.experiments import conclusions, evaluation, protocol
 from advtransfer.experiments.protocol import Architecture, Domains, ImageConfig, files, required
 from advtransfer.models import images
 from advtransfer.models.images import ImageModel
@@ -109,15 +109,13 @@ def derive(config: Config, arrays: Arrays) -> Tables:
     """The tables of a record from its arrays alone.
 
     They are ``models`` (the target model and every source, whether it has learnt or not), ``correlations`` (over
-    sources, here and in print), and ``sources``, ``transfers`` and ``samples`` of `evaluation.tables`, T→S.
+    sources), and ``sources``, ``transfers`` and ``samples`` of `evaluation.tables`, T→S.
     """
     models = _models(config, arrays)
     about = models[(models["role"] == "source") & models["learnt"]].drop(columns=["role", "learnt"])
     about = about.rename(columns={name: f"source_{name}" for name in about.columns if name.startswith("accuracy")})
     tables = evaluation.tables(about, arrays, "T→S")
-    here = conclusions.over_sources(tables["sources"], "here")
-    paper = conclusions.over_sources(printed.table(1), "paper")
-    return {"models": models, **tables, "correlations": pd.concat([here, paper], ignore_index=True)}
+    return {"models": models, **tables, "correlations": conclusions.over_sources(tables["sources"])}
 
 
 def _models(config: Config, arrays: Arrays) -> pd.DataFrame:

@@ -4,6 +4,7 @@ A model maps word embeddings (N, L, h), and not token ids, to logits, because an
 """
 
 from advtransfer.extras import require
+from advtransfer.names import first_line
 
 require("experiments", "transformers")
 
@@ -247,9 +248,8 @@ def _weights(kind: Any, folder: Path, config: BertConfig) -> tuple[Any, list[str
                 dtype=torch.float32,
             )  # fmt: skip
     except Exception as error:  # a missing or damaged file may raise anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(
-            f"the weights in {folder} cannot be read; expected those of its config.json ({reason})"
+            f"the weights in {folder} cannot be read; expected those of its config.json ({first_line(error)})"
         ) from None
     return model, sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
 

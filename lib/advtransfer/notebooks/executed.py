@@ -5,6 +5,7 @@ from typing import Any
 
 import nbformat
 
+from advtransfer.names import first_line
 from advtransfer.notebooks.read import NotebookError
 from advtransfer.records.provenance import digest
 
@@ -43,7 +44,9 @@ def about(path: Path) -> dict[str, Any]:
         noted = dict(node.metadata["advtransfer"])
         held = content(node)
     except Exception as error:  # a damaged file may raise anything
-        raise NotebookError(f"{path} was not executed by `advtransfer run`, or is damaged ({_short(error)})") from None
+        raise NotebookError(
+            f"{path} was not executed by `advtransfer run`, or is damaged ({first_line(error)})"
+        ) from None
     if noted.get("content") != held:
         given = ", ".join(f"{name}={value}" for name, value in noted.get("parameters", {}).items()) or "the defaults"
         raise NotebookError(
@@ -89,7 +92,3 @@ def _digest(folder: Path) -> str | None:
         return Record.load(folder).digest
     except RecordError:
         return None
-
-
-def _short(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

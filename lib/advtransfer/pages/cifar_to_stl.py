@@ -40,10 +40,10 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     """
     everything = rows_of(published)
     everything = everything[everything["series"].isin(SERIES)].reset_index(drop=True)
-    correlations = [conclusions.over_sources(printed.table(1), "paper")]
+    correlations = [conclusions.over_sources(printed.table(1)).assign(where="paper")]
     for series, part in everything.groupby("series", sort=False):
         means = over_seeds(part, ["label"], ["transfer_accuracy", "transfer_loss", *METRICS])
-        correlations.append(conclusions.over_sources(means, str(series)))
+        correlations.append(conclusions.over_sources(means).assign(where=series))
     return {"sources": everything, "correlations": pd.concat(correlations, ignore_index=True)}
 
 
@@ -297,7 +297,7 @@ def _correlations(runs: Runs) -> dict[str, pd.DataFrame]:
     heads = {"paper": "paper"} | _domains(runs)
     found = {heads[str(where)]: part for where, part in runs.summary["correlations"].groupby("where", sort=False)}
     if runs.record:
-        found[HERE] = runs.record.tables["correlations"].query("where == 'here'")
+        found[HERE] = runs.record.tables["correlations"]
     return found
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from advtransfer.experiments import forecast
 from advtransfer.experiments.forecast import FIXED, SCOPES
 from advtransfer.experiments.pool import PREDICTORS
 from advtransfer.pages import evidence, forecast_sources, plots, tables, verdicts
@@ -17,11 +16,6 @@ from advtransfer.statistics import Correlation
 
 CLAIMED = {(predictor, scope) for predictor in ("alpha1", "alpha2", "alpha12") for scope in ("run", "other corpora")}
 """What the paper claims, for images and texts (its Table 3 attacks the sources); the rest are our own questions."""
-
-
-def load(config: forecast.Config) -> Record:
-    """The stored sources, pooled."""
-    return forecast.run(config)
 
 
 # Verdicts.

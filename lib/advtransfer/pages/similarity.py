@@ -38,10 +38,10 @@ def summary(published: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
     for each series and domain over the means of the seeds.
     """
     everything = rows_of(published)
-    correlations = [conclusions.over_sources(printed.table(3), "paper")]
+    correlations = [conclusions.over_sources(printed.table(3)).assign(where="paper")]
     for where, part in _parts(everything).items():
         means = over_seeds(part, ["similarity"], ["transfer_accuracy", *METRICS])
-        correlations.append(conclusions.over_sources(means, where))
+        correlations.append(conclusions.over_sources(means).assign(where=where))
     return {"sources": everything, "correlations": pd.concat(correlations, ignore_index=True)}
 
 
@@ -150,7 +150,7 @@ def _correlations(runs: Runs) -> dict[str, pd.DataFrame]:
     """Correlations over the five sources: in the paper, and by domain over the stored rows and in this run."""
     by_run = {str(where): part for where, part in runs.summary["correlations"].groupby("where", sort=False)}
     if runs.record:
-        own = runs.record.tables["correlations"].query("where == 'here'")
+        own = runs.record.tables["correlations"]
         by_run |= {f"{HERE}, {domain}": own[own["domain"] == domain] for domain in runs.config.target_domains}
     return by_run
 

@@ -23,11 +23,6 @@ TARGETS = {
 }  # fmt: skip
 
 
-def load(config: study.Config) -> Record:
-    """The stored measurements, pooled."""
-    return study.run(config)
-
-
 def findings(record: Record) -> dict[str, Any]:
     """What other pages quote of this one."""
     texts = of_texts(record)

@@ -9,9 +9,9 @@ from scipy import stats
 
 from advtransfer.names import unknown
 from advtransfer.ranking.scoring import SMALLER_IS_BETTER, Ranking
+from advtransfer.statistics import Floats
 
 COLUMNS = ("candidate", "score", "rank", "rank_low", "rank_high", "best", "group")
-Floats = NDArray[np.float64]
 
 
 def ranks(ranking: Ranking) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grimp
 
 from advtransfer import __version__
+from advtransfer.names import first_line
 from advtransfer.records.storage import sha256
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def device() -> "torch.device":
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"device is {name!r}; expected cpu, or a GPU that PyTorch can use here ({reason})") from None
+        expected = f"expected cpu, or a GPU that PyTorch can use here ({first_line(error)})"
+        raise ValueError(f"device is {name!r}; {expected}") from None
     return torch.device(name)
 
 

@@ -14,6 +14,7 @@ from typing import IO, Any, Literal
 import numpy as np
 import pandas as pd
 
+from advtransfer.names import first_line
 from advtransfer.records import storage
 from advtransfer.records.provenance import digest
 
@@ -184,8 +185,7 @@ def load_table(path: Path, name: str | None = None) -> pd.DataFrame:
 def _broken(path: Path, error: Exception) -> RecordError:
     if isinstance(error, RecordError):
         return error
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    return RecordError(f"broken record {path}: {reason}; a run computes it anew")
+    return RecordError(f"broken record {path}: {first_line(error)}; a run computes it anew")
 
 
 def from_csv(source: Path | IO[bytes], kinds: Mapping[str, str]) -> pd.DataFrame:

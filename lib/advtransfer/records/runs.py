@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from advtransfer.records import storage
 from advtransfer.records.configs import Config
@@ -17,22 +17,22 @@ from advtransfer.records.record import Arrays, Record, RecordError, Tables
 
 
 def recorded(run: Callable[[Any], tuple[Tables, Arrays]]) -> Callable[..., Record]:
-    """Make ``run(config) -> (tables, arrays)`` an experiment: ``run(config, *, cache=None, wait=True) -> Record``.
+    """Make ``run(config) -> (tables, arrays)`` an experiment: ``run(config, *, cache=True, wait=True) -> Record``.
 
     A run is computed once. It is found again by its module's name and `source_hash`, its config, and the content of
-    the files that the module's function ``files(config) -> dict[str, Path]`` names, if there is one. `cache` is the
-    folder to keep records in (None: `storage.cache_root`), or False to compute without reading or writing records. If
-    another process is computing the same run, this one waits for its record, or raises `storage.Busy` if not `wait`.
+    the files that the module's function ``files(config) -> dict[str, Path]`` names, if there is one. Without `cache`,
+    it is computed in any case, and not kept. If another process is computing the same run, this one waits for its
+    record, or raises `storage.Busy` if not `wait`.
     """
     module = sys.modules[run.__module__]
     experiment = _name(module)
 
     @functools.wraps(run)
-    def run_once(config: Config, *, cache: Path | Literal[False] | None = None, wait: bool = True) -> Record:
+    def run_once(config: Config, *, cache: bool = True, wait: bool = True) -> Record:
         origin, key = address(module, config)
-        if cache is False:
+        if not cache:
             return _compute(run, experiment, config, origin)
-        folder = place(experiment, key, cache)
+        folder = place(experiment, key)
         if folder.exists():
             with suppress(RecordError):
                 return _noted(Record.load(folder), key)
@@ -68,9 +68,9 @@ def files(module: ModuleType, config: Config) -> dict[str, Path | None]:
     return module.files(config) if hasattr(module, "files") else {}
 
 
-def place(experiment: str, key: str, cache: Path | None = None) -> Path:
+def place(experiment: str, key: str) -> Path:
     """The folder of a record in the cache. The records of an experiment are spread over up to 256 folders."""
-    return (cache or storage.cache_root()) / "records" / experiment / key[:2] / key
+    return storage.cache_root() / "records" / experiment / key[:2] / key
 
 
 def _name(module: ModuleType) -> str:

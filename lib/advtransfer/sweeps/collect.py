@@ -1,7 +1,6 @@
 """The records of a sweep as tables: every row of every run, and their means with intervals over seeds."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,7 @@ from advtransfer.sweeps.plan import Plan
 TAKEN = ("row", "measure", "mean", "low", "high", "seeds")  # columns of `summarise`
 
 
-def collect(
-    plan: Plan, keys: Iterable[str], table: str | None = None, cache: Path | None = None
-) -> tuple[pd.DataFrame, dict[str, str]]:
+def collect(plan: Plan, keys: Iterable[str], table: str | None = None) -> tuple[pd.DataFrame, dict[str, str]]:
     """One table with every run among `keys`: the parameters of the grid, then the rows of the record's table.
 
     Only that table of each record is read, and checked against its checksum.
@@ -41,7 +38,7 @@ def collect(
     for run in plan.runs:
         if run.key in chosen:
             try:
-                parts.append(load_table(place(plan.experiment, run.key, cache), table))
+                parts.append(load_table(place(plan.experiment, run.key), table))
                 runs.append(run)
             except RecordError as error:
                 broken[run.key] = str(error)

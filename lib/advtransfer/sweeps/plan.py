@@ -140,11 +140,11 @@ def plan(notebook: Notebook, fixed: Mapping[str, Any], grid: Mapping[str, Sequen
     return Plan(notebook.path.stem, module.__name__, dict(fixed), tuple(grid), tuple(runs.values()))
 
 
-def kept(plan: Plan, cache: Path | None = None) -> set[str]:
+def kept(plan: Plan) -> set[str]:
     """The keys of the runs that have a record. Folders are listed, because looking for each run would take longer."""
     from advtransfer.records.runs import place
 
-    folder = place(plan.experiment, "", cache)  # the folder that holds all record folders of the experiment
+    folder = place(plan.experiment, "")  # the folder that holds all record folders of the experiment
     return {run.key for run in plan.runs} & {name for shard in _names(folder) for name in _names(folder / shard)}
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from advtransfer.extras import require
+from advtransfer.names import first_line
 from advtransfer.records import runs, storage
 from advtransfer.records.configs import Config
 from advtransfer.records.record import Record
@@ -174,8 +175,8 @@ def dask(address: str) -> Engine:
     try:
         client = Client(address, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"no Dask scheduler answers at {address} ({reason}); expected e.g. tcp://host:8786") from None
+        given = f"no Dask scheduler answers at {address} ({first_line(error)})"
+        raise ValueError(f"{given}; expected e.g. tcp://host:8786") from None
     if crowded := [name for name, threads in client.nthreads().items() if threads > 1]:
         client.close()
         raise ValueError(f"the Dask worker {crowded[0]} has several threads; expected dask worker --nthreads 1, "
@@ -210,7 +211,7 @@ def slurm(workers: int, options: Sequence[str] = (), *, cluster: str | None = No
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster or "slurm")
         executor.update_parameters(**{name: int(value) if value.isdigit() else value for name, value in pairs})
     except (RuntimeError, NameError, TypeError, ValueError) as error:
-        raise ValueError(f"Slurm cannot be used as asked: {str(error).partition(chr(10))[0]}") from None
+        raise ValueError(f"Slurm cannot be used as asked: {first_line(error)}") from None
     return Engine(lambda: _Jobs(executor, workers), workers, tasks=4 * workers)
 
 
