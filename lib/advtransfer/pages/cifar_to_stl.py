@@ -1,6 +1,6 @@
 """The page of Table 1: five source models, transferred from CIFAR-10 and forecast by attacks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import NO_RUNS, rows_of
 from advtransfer.records.record import Record
-from advtransfer.statistics import METHODS, Correlation, Method
+from advtransfer.statistics import METHODS, Method
 
 NOT_RUN = Finding("not run, the images are missing")
 CLAIM = "accuracy after transfer rises with {}"
@@ -233,28 +233,26 @@ def by_sample(runs: Runs, *methods: Method) -> pd.DataFrame:
 
     By these methods, or else by Pearson's with a verdict.
     """
-    rows = []
+    rows = [({"source model": source, "run": label}, scores) for label, source, scores in _samples(runs)]
+    table = comparison.by_sample(rows, -1, *methods)
+    return table.sort_values("source model", kind="stable") if rows else table
+
+
+def _samples(runs: Runs) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Run, source and correlations over samples, of all runs."""
     for label, made in _shown(runs).items():
         names = made.tables["sources"].set_index("architecture")["label"]
         for source, scores in made.tables["samples"].groupby("source", sort=False):
-            verdict = _sample_verdict(conclusions.row(scores, method="pearson"), label)
-            about = {"source model": names[source], "run": label}
-            judged = {} if methods else {"n": verdict.n, "a negative r is": verdict.word}
-            rows.append({**about, **comparison.scores(scores, *methods or METHODS[:1]), **judged})
-    return pd.DataFrame(rows).sort_values("source model", kind="stable") if rows else pd.DataFrame()
-
-
-def _sample_verdict(found: Correlation, run: str) -> Verdict:
-    return Verdict.of("the loss after transfer of an image falls with its α1(x)", found, run, sign=-1)
+            yield label, names[source], scores
 
 
 def over_samples(runs: Runs) -> Finding:
     """Whether images with a larger α1(x) have a smaller loss."""
     judged, by_ranks = (
         verdicts.quoted(
-            _sample_verdict(conclusions.row(scores, method=method), label)
-            for label, made in _shown(runs).items()
-            for _, scores in made.tables["samples"].groupby("source", sort=False)
+            Verdict.of("the loss after transfer of an image falls with its α1(x)", found, label, sign=-1)
+            for label, _, scores in _samples(runs)
+            for found in [conclusions.row(scores, method=method)]
         )
         for method in ("pearson", "spearman")
     )

@@ -1,15 +1,15 @@
 """Paper, stored runs and this run, side by side: the tables of the pages."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
 from advtransfer.experiments import conclusions
-from advtransfer.pages import tables
+from advtransfer.pages import tables, verdicts
 from advtransfer.pages.seeds import over_seeds
-from advtransfer.statistics import Method
+from advtransfer.statistics import METHODS, Method
 
 
 class Quantity(NamedTuple):
@@ -102,6 +102,22 @@ def _cell(row: Mapping[Any, Any], quantity: Quantity) -> str:
         single = ", ".join(tables.number(quantity.scale * value, quantity.digits) for value in row[f"{name}_seeds"])
         return f"{tables.number(quantity.scale * row[name], quantity.digits)} ({single})"
     return tables.estimate(row, name, scale=quantity.scale, digits=quantity.digits)
+
+
+def by_sample(
+    rows: Iterable[tuple[Mapping[str, object], pd.DataFrame]], claimed: Literal[1, -1], *methods: Method
+) -> pd.DataFrame:
+    """A table of correlations over samples: what each row is about, and its scores by these methods.
+
+    Without methods, Pearson's, with n and the verdict on the claim that r has this sign.
+    """
+    shown = []
+    for about, correlations in rows:
+        found = conclusions.row(correlations, method="pearson")
+        sign = "positive" if claimed > 0 else "negative"
+        judged = {} if methods else {"n": found.n, f"a {sign} r is": verdicts.judge_correlation(found, claimed=claimed)}
+        shown.append({**about, **scores(correlations, *methods or METHODS[:1]), **judged})
+    return pd.DataFrame(shown)
 
 
 def scores(correlations: pd.DataFrame, *methods: Method) -> dict[str, str]:

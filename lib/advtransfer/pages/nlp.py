@@ -20,8 +20,9 @@ from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import first_series, rows_of
 from advtransfer.records.published import published as published_records
 from advtransfer.records.record import Record
-from advtransfer.statistics import METHODS, Method
+from advtransfer.statistics import Method
 
+CONFIDENT = "the confidence of the transferred model in a text rises with its α1(x)"
 NOT_RUN = Finding("not run, the texts are missing")
 RUNS = ("paper", STORED, HERE)
 CLAIMS: dict[Direction, str] = {
@@ -302,13 +303,9 @@ def by_confidence(runs: Runs, *methods: Method) -> pd.DataFrame:
 
     By these methods, or else by Pearson's with a verdict.
     """
-    rows = []
-    for run, direction, source, scores in _single_texts(runs):
-        verdict = _text_verdict(scores, run)
-        about = {"": direction, "source": text_protocol.LABELS[source], "run": run}
-        judged = {} if methods else {"n": verdict.n, "a positive r is": verdict.word}
-        rows.append({**about, **comparison.scores(scores, *methods or METHODS[:1]), **judged})
-    table = pd.DataFrame(rows)
+    rows = [({"": direction, "source": text_protocol.LABELS[source], "run": run}, scores)
+            for run, direction, source, scores in _single_texts(runs)]  # fmt: skip
+    table = comparison.by_sample(rows, 1, *methods)
     return table.sort_values(["", "source"], kind="stable", ascending=[False, True]) if rows else table
 
 
@@ -316,7 +313,7 @@ def over_texts(runs: Runs) -> Finding:
     """Whether the transferred models are more confident of texts with a larger α1(x)."""
     judged = {
         direction: verdicts.quoted(
-            _text_verdict(scores, run)
+            Verdict.of(CONFIDENT, conclusions.row(scores, method="pearson"), run)
             for run, where, source, scores in _single_texts(runs)
             if where == direction and text_protocol.LABELS[source] in IN_PRINT
         )
@@ -351,11 +348,6 @@ def _single_texts(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
         own = made.tables["samples"].query("view == 'word'")
         for (direction, source), scores in own.groupby(["direction", "source"], sort=False):
             yield run, str(direction), str(source), scores
-
-
-def _text_verdict(scores: pd.DataFrame, run: str) -> Verdict:
-    score = conclusions.row(scores, method="pearson")
-    return Verdict.of("the confidence of the transferred model in a text rises with its α1(x)", score, run)
 
 
 # Does the order survive a control?

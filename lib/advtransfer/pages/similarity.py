@@ -17,7 +17,7 @@ from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
-from advtransfer.statistics import METHODS, Method
+from advtransfer.statistics import Method
 
 NOT_RUN = "not run, the images are missing"
 
@@ -334,14 +334,9 @@ def by_sample(runs: Runs, *methods: Method) -> pd.DataFrame:
 
     By these methods, or else by Pearson's with a verdict.
     """
-    rows = []
-    for label, domain, source, scores in _samples(runs):
-        score = conclusions.row(scores, method="pearson")
-        word = verdicts.judge_correlation(score, claimed=-1)
-        row = {"target": domain, "% shared": source, "run": label}
-        judged = {} if methods else {"n": score.n, "a negative r is": word}
-        rows.append({**row, **comparison.scores(scores, *methods or METHODS[:1]), **judged})
-    return pd.DataFrame(rows)
+    rows = [({"target": domain, "% shared": source, "run": label}, scores)
+            for label, domain, source, scores in _samples(runs)]  # fmt: skip
+    return comparison.by_sample(rows, -1, *methods)
 
 
 def _samples(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
