@@ -6,6 +6,7 @@ import re
 
 import nbformat
 import pytest
+import student_exercise
 
 from advtransfer.classroom import classes, feedback, gradebook, jail, sheets
 from advtransfer.classroom.plan import Submitted, plan
@@ -40,6 +41,22 @@ def test_the_student_edition_holds_no_answer_and_no_hidden_test(name, editions):
     secret = {line for cell in solved(name).cells for line in cell.source.splitlines()} - open_lines
     assert len(secret) > 10
     assert all(line not in text for line in secret if len(line.strip()) > 5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_book_shows_an_exercise_as_its_students_see_it(name, editions):
+    """Against nbgrader, which makes their edition."""
+    sheet, theirs = original(name), editions[name, "student"].cells
+    where = {cell.metadata.nbgrader.grade_id: k for k, cell in enumerate(theirs) if "nbgrader" in cell.metadata}
+    for key in [cell.metadata.nbgrader.grade_id for cell in sheet.cells if sheets.role(cell) == "answer"]:
+        shown = student_exercise.of_exercise(sheet, key)
+        assert shown[0].source.startswith("## ")
+        assert [cell.source.startswith("#") for cell in shown if cell.cell_type == "markdown"].count(True) == 1
+        for cell in shown:
+            if "nbgrader" in cell.metadata and cell.cell_type == "code":
+                assert student_exercise.stubbed(cell.source) == theirs[where[cell.metadata.nbgrader.grade_id]].source
+    with pytest.raises(ValueError, match="there is no cell 'nothing'; expected one of setup, "):
+        student_exercise.of_exercise(sheet, "nothing")
 
 
 @pytest.mark.parametrize("name", NAMES)
