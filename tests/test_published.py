@@ -14,6 +14,7 @@ from typing import Any
 
 import check_links
 import nbformat
+import offered_notebooks
 import output
 import place
 import pytest
@@ -221,34 +222,30 @@ def test_a_page_names_the_repository_of_the_setting(url: str, cloned: str, publi
 # Notebooks that are run elsewhere.
 
 
-def test_each_published_notebook_first_installs_what_it_needs(tmp_path, executed, published) -> None:
-    (tmp_path / "_sources" / "notebooks").mkdir(parents=True)
-    paths = {path: tmp_path / "_sources" / "notebooks" / f"{path.stem}.ipynb" for path in NOTEBOOKS}
-    for path, copy in paths.items():
-        copy.write_bytes(executed(path).read_bytes())
-    plain = {copy: copy.read_bytes() for copy in paths.values()}
-    output.add_install_cells(SimpleNamespace(outdir=tmp_path, confdir=published("")), None)
-    assert {copy: copy.read_bytes() for copy in plain} == plain
-    for url in ("https://github.com/a/b", "https://github.com/moved/here"):  # a page that is not built again, too
-        output.add_install_cells(SimpleNamespace(outdir=tmp_path, confdir=published(url)), None)
-        for copy, was in plain.items():
-            first, *others = nbformat.read(copy, as_version=4).cells
-            assert f"git clone --quiet --depth 1 {url} companion\n" in first.source
-            assert others == nbformat.reads(was.decode(), as_version=4).cells
-            assert about(copy)["experiment"].startswith("advtransfer.experiments.")  # it still counts as the run
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_published_notebook_first_installs_what_it_needs(path, tmp_path, executed) -> None:
+    copy, was = tmp_path / "copy.ipynb", executed(path).read_bytes()
+    copy.write_bytes(was)
+    for published in ("a/b", "moved/here"):  # a page that is not built again, too
+        with offered_notebooks.rewritten(copy) as node:
+            offered_notebooks.install_first(node, published)
+        first, *others = nbformat.read(copy, as_version=4).cells
+        assert f"git clone --quiet --depth 1 https://github.com/{published} companion\n" in first.source
+        assert others == nbformat.reads(was.decode(), as_version=4).cells
+        assert about(copy)["experiment"].startswith("advtransfer.experiments.")  # it still counts as the run
 
 
 CELL = """
 import sys
 from IPython.core.interactiveshell import InteractiveShell
-import output
+import offered_notebooks
 ran = []
 shell = InteractiveShell.instance()
 shell.system = lambda command: ran.append(command.split()[0])
 shell.register_magic_function(lambda line: ran.append(line.split()[-1]), magic_name="pip")
 if sys.argv[1] == "missing":
     sys.modules["advtransfer.notebooks"] = None
-assert shell.run_cell(output.install_cell("a/b")).success
+assert shell.run_cell(offered_notebooks.install_cell("a/b")).success
 print(ran)
 """
 

@@ -2,42 +2,25 @@
 
 Formulas are typeset by the copy of MathJax in ``_static``, if the build fetched one; entries of the bibliography lose a
 role that ARIA deprecates; Thebe's scripts, which Jupyter Book adds whether or not code can be run, are left out; and
-the header offers to run a notebook elsewhere or to print the book, where this build can stand for it. A notebook that
-is offered there installs what it needs, and its text needs no book to be read.
+the header offers to run a notebook elsewhere or to print the book, where this build can stand for it.
 """
 
 import html
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import place
 from docutils import nodes
-from pybtex.database import parse_file
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ConfigError
 from sphinx.writers.html5 import HTML5Translator
 
-from advtransfer.notebooks import executed, export
-from advtransfer.notebooks.read import NotebookError
-from advtransfer.records.storage import replacing
-
 DESCRIPTION = re.compile(r'<meta content="([^"]*)"[^>]* name="description"')
 MATHJAX = "mathjax/es5/tex-mml-chtml.js"
 PLACE = "https://github.com/OWNER/NAME"  # as pages write the address of the repository
-INSTALL = """# Installs what this notebook needs, with the published runs, unless it is there already.
-try:
-    import advtransfer.notebooks
-except ImportError:
-    !git clone --quiet --depth 1 {url} companion
-    %pip install --quiet --editable "./companion[notebooks]"
-    import site; site.main()  # so that it is found without a restart
-"""
 
 
 def use_local_mathjax(app: Sphinx, config: Config) -> None:
@@ -119,68 +102,6 @@ def write_place(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = source[0].replace(PLACE, place.code(published) if published else PLACE)
 
 
-def install_cell(published: str) -> str:
-    """The source of a cell that installs the library from the repository ``owner/name``, unless it is there."""
-    return INSTALL.format(url=place.code(published)).rstrip()
-
-
-def resolve_roles(app: Sphinx, error: Exception | None) -> None:
-    """Write out, in each notebook that the pages offer, what only this book understands: numbers, links, citations.
-
-    Jupyter and Colab would show ``{ref}`…```. Links lead to the published pages; without these only their text is left.
-    """
-    links = {} if error else _links(app)
-    for path in [] if error else Path(app.outdir, "_sources", "notebooks").glob("*.ipynb"):
-        with _rewritten(path) as node:
-            export.resolve(node, links)
-
-
-def _links(app: Sphinx) -> dict[tuple[str, str], tuple[str, str]]:
-    """For each role and target that a notebook may name: the text that is shown, and the address where it leads."""
-    env, published = app.env, place.repository(Path(app.confdir))
-
-    def address(page: str, anchor: str) -> str:
-        return f"{place.pages(published)}{page}.html{'#' * bool(anchor)}{anchor}" if published else ""
-
-    labels = env.get_domain("std").labels.items()
-    links = {("ref", name): (title, address(page, anchor)) for name, (page, anchor, title) in labels}
-    for name, about in getattr(env, "proof_list", {}).items():
-        links["prf:ref", name] = about["name"], address(about["docname"], name)
-    for page, title in env.titles.items():
-        links["doc", os.path.relpath(page, "notebooks")] = title.astext(), address(page, "")
-    for file in app.config.bibtex_bibfiles:
-        for name, entry in parse_file(str(Path(app.confdir, file))).entries.items():
-            who = [str(person.last_names[-1]) for person in entry.persons["author"]]
-            authors = f"{who[0]} et al." if len(who) > 2 else " and ".join(who)
-            links["cite:p", name] = f"[{authors}, {entry.fields['year']}]", ""
-            links["cite:t", name] = f"{authors} [{entry.fields['year']}]", ""
-    return links
-
-
-def add_install_cells(app: Sphinx, error: Exception | None) -> None:
-    """Put a cell that installs the library first, in each notebook that the pages offer to run elsewhere."""
-    published = place.repository(Path(app.confdir))
-    for path in Path(app.outdir, "_sources", "notebooks").glob("*.ipynb") if published and not error else ():
-        with _rewritten(path) as node:
-            others = node.cells[1:] if node.cells[0].get("id") == "install" else node.cells  # of a page not built again
-            node.cells = [nbformat.v4.new_code_cell(install_cell(published), id="install"), *others]
-
-
-@contextmanager
-def _rewritten(path: Path) -> Iterator[nbformat.NotebookNode]:
-    """A notebook to change; if a run wrote it, it is marked again, so that it can still be shown and verified."""
-    node = nbformat.read(path, as_version=4)
-    try:
-        about = executed.about(path)
-    except NotebookError:
-        about = None
-    yield node
-    if about is not None:
-        executed.mark(node, about)
-    with replacing(path) as draft:
-        nbformat.write(node, draft)
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
     app.add_node(nodes.citation, override=True, html=(visit_citation, depart_citation))
@@ -191,6 +112,4 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", add_buttons, priority=800)
     app.connect("html-page-context", add_card)
     app.connect("html-page-context", leave_thebe_out, priority=900)
-    app.connect("build-finished", resolve_roles)
-    app.connect("build-finished", add_install_cells)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
