@@ -235,7 +235,7 @@ def details(record: Record | None) -> pd.DataFrame | None:
             "score": label(row["score"]),
             "value": tables.interval(row["value"], row["low"], row["high"]),
             "floor": tables.number(row["floor"]),
-            "best 95% of the floor": tables.number(row["floor_high"]),
+            "upper end of the floor": tables.number(row["floor_high"]),
             "note": tables.escaped(row["note"]),
         }
         for _, row in record.tables["scores"].iterrows()

@@ -113,8 +113,22 @@ def about_published(runs: Runs) -> str:
         f"images of CIFAR-10, save those that the shifted target needs: the ResNets for {settings['epochs']} epochs, "
         f"the others for {settings['plain_epochs']}, to the end of a one-cycle schedule {{cite:p}}`smith2019`. "
         f"The released schedule takes 100 epochs at a falling rate. Per target {settings['samples']:,} images are "
-        f"attacked, on {made['device']}. The tests recompute every stored table from its samples."
+        f"attacked, on {made['device']}. The target models themselves, trained on the target's images alone, are right "
+        f"on {_beside(runs)}. The tests recompute every stored table from its samples."
     )
+
+
+def _beside(runs: Runs) -> str:
+    """The accuracies of the target models, and of the best source after transfer, by target."""
+    told = []
+    for series, head in _domains(runs).items():
+        models = pd.concat([made.tables["models"] for made in runs.series(series).values()])
+        own, best = models.loc[models["role"] == "target", "accuracy"], _published(runs, series)["transfer_accuracy"]
+        told.append(
+            f"{100 * own.min():.0f} to {100 * own.max():.0f}% of the test images of "
+            f"{head.removeprefix(f'{STORED}, ')}, the best source after transfer on {100 * best.max():.0f}%"
+        )
+    return "; ".join(told)
 
 
 def _share(width: int) -> str:

@@ -14,6 +14,11 @@ from advtransfer.records.published import NO_RUNS
 from advtransfer.records.record import Record
 from advtransfer.statistics import Correlation
 
+OF_TEXTS = (
+    "MiniLM, not BERT; attack on embeddings in an ℓ2 ball, not on words; linear probe, not fine-tuning; five corpora, "
+    "three ways of training; the interval was not simulated"
+)
+"""How the runs on texts differ from the paper's, and how large they are."""
 CLAIMED = {(predictor, scope) for predictor in ("alpha1", "alpha2", "alpha12") for scope in ("run", "other corpora")}
 """What the paper claims, for images and texts (its Table 3 attacks the sources); the rest are our own questions."""
 
@@ -56,7 +61,7 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_beyond": _over_images(record, "given accuracy", "alpha1"),
         "forecast_both": _over_images(record, "given both", "alpha1"),
         "forecast_similar": _one(record, "similar domains", "run", "as in Table 3"),
-        "forecast_texts": _one(record, "texts", "other corpora", "MiniLM; five corpora, three ways"),
+        "forecast_texts": _one(record, "texts", "other corpora", OF_TEXTS),
         "forecast_texts_all": _one(record, "texts", "run", ""),
         "forecast_alpha2": _over_images(record, "run", "alpha2"),
         "forecast_distance_plain": _over_images(record, "run", "distance"),
@@ -131,6 +136,8 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
             f"The correlation of α1 is {_pair(within)}.",
         ),
     }
+    if beside := forecast_sources.beside_target(record):
+        said["target"] = beside
     if similar := _verdict(record, "similar domains", "run"):
         said["similar"] = (
             "Over image models from domains more or less similar to the target's, the verdict on α1 is: "
@@ -141,7 +148,8 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
     if texts := _verdict(record, "texts", "other corpora"):
         said["texts"] = (
             f"Over text models that have not learnt the target's own corpus, the verdict on α1 is: {texts.said}.",
-            f"The correlation of α1 (T→S) is {_counted(record, 'texts', 'other corpora')}. With the models that have "
+            "The attack is on embeddings, not on words, and accuracy after transfer is that of a linear probe. The "
+            f"correlation of α1 (T→S) is {_counted(record, 'texts', 'other corpora')}. With the models that have "
             f"learnt it included, it is {_counted(record, 'texts', 'run')}: "
             f"{_one(record, 'texts', 'run', '').verdicts[0].said}.",
         )
@@ -198,8 +206,8 @@ def numbers(record: Record) -> pd.DataFrame:
             if alpha1 is None:
                 continue
             row = {"sources": domain.removeprefix("images, "), "compared": words}
-            row |= {r"$\alpha_1$": alpha1.cell, "p": tables.probability(alpha1.p), "verdict": alpha1.said}
-            rows.append({**row, "own accuracy": own.cell if own else "–", "n": alpha1.n})
+            row |= {r"Spearman, $\alpha_1$": alpha1.cell, "p": tables.probability(alpha1.p), "verdict": alpha1.said}
+            rows.append({**row, "Spearman, own accuracy": own.cell if own else "–", "n": alpha1.n})
     return pd.DataFrame(rows)
 
 
@@ -237,8 +245,8 @@ def about_distance(record: Record) -> str:
     return (
         f"The relative distances lie between {tables.number(low, 4)} and {tables.number(high, 4)}, half of them above "
         f"{tables.number(middle, 4)}; 1 would mean that no linear map explains anything. So the best map explains at "
-        f"most {explained:.1f}% of the mean square of the target model's Jacobian. The theory speaks of networks whose "
-        "gradients a linear map matches; these networks are not among them, whatever their α1."
+        f"most {explained:.1f}% of the mean square of the target model's Jacobian, whatever α1 is. So what α1 "
+        "forecasts here does not come through this distance."
         f"{evidence.matched_on_one_class()}"
     )
 
@@ -254,9 +262,10 @@ def rule(record: Record) -> str:
         f"nothing to find, p is at most 0.05 in {evidence.rejected(sources, 30)}, and with a variable held fixed in "
         f"{evidence.rejected(fixed, 30)} ({{ref}}`intervals-checked`). The rows of similar domains and texts were not "
         f"simulated. *About the same accuracy* means in one band of {100 * record.config['band']:.0f} points. In the "
-        "rows where own accuracy is held fixed, the column *own accuracy* shows its correlation with accuracy after "
-        "transfer when α1 is held fixed. A dash stands where own accuracies belong to different tasks. In n, a source "
-        "counts once per run. The p values are not corrected for the number of rows."
+        "rows where own accuracy is held fixed, the column of own accuracy shows its correlation with accuracy after "
+        "transfer when α1 is held fixed. A dash stands where own accuracy is not compared, because the sources have "
+        "learnt different classes. The own accuracies of text models belong to different tasks, too, so that column "
+        "says little there. In n, a source counts once per run. The p values are not corrected for the number of rows."
     )
 
 

@@ -384,5 +384,9 @@ def _orders(runs: Runs) -> list[str]:
             whole, cut = (
                 ", ".join(tables.number(float(value)) for value in ratios[name]) for name in ("AG", "AG, two classes")
             )
-            lines[-1] += f"; by seed, α1 of AG is {whole} with four classes, and {cut} with two"
+            each = "by seed, " if len(ratios["AG"]) > 1 else ""
+            lines[-1] += f"; {each}α1 of AG is {whole} with four classes, and {cut} with two"
+            less = four["alpha1_ratio"].drop("AG")
+            less["AG with two classes"] = np.mean(ratios["AG, two classes"])
+            lines[-1] += f", with which the order by α1 is {', '.join(less.sort_values(ascending=False).index)}"
     return lines

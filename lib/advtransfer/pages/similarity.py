@@ -184,7 +184,7 @@ def about(runs: Runs) -> str:
             f"{' and '.join(f'{target} (seeds: {n})' for target, n in by_target.items())}. The networks are "
             f"ResNets of width {settings['width']} (64 as released), {settings['epochs']} passes over the sources' "
             f"images (100 as released), on {made.provenance['device']}. On their own test images the sources classify "
-            f"{100 * own.min():.0f} to {100 * own.max():.0f}% correctly."
+            f"{100 * own.min():.0f} to {100 * own.max():.0f}% correctly. {_beside(runs)}"
         )
     if runs.record is None:
         text.append(tables.missing(protocol.required(runs.config)))
@@ -196,9 +196,25 @@ def about(runs: Runs) -> str:
     return "\n\n".join(text)
 
 
+def _beside(runs: Runs) -> str:
+    """How many sources after transfer are better than the target model itself."""
+    shown = [made for series in _shown(runs) for made in runs.series(series).values()]
+    pairs = [
+        made.tables["sources"].merge(made.tables["targets"][["domain", "accuracy"]], on="domain") for made in shown
+    ]
+    rows = pd.concat(pairs)
+    better = int((rows["transfer_accuracy"] > rows["accuracy"]).sum())
+    return (
+        f"The target models, trained on the target's images alone, are right on {100 * rows['accuracy'].min():.0f} to "
+        f"{100 * rows['accuracy'].max():.0f}%; {better} of {len(rows)} sources are better after transfer."
+    )
+
+
 def departures(runs: Runs) -> pd.DataFrame:
-    """The parameters in which this run differs from the released protocol."""
-    return tables.departures({HERE: runs.config})
+    """The parameters in which the stored runs and this one differ from the released protocol."""
+    shown = [made for series in _shown(runs) for made in runs.series(series).values()]
+    stored = {STORED: similarity.Config(**shown[0].config)} if shown else {}
+    return tables.departures(stored | {HERE: runs.config})
 
 
 # Table 3.

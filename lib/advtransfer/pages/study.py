@@ -71,8 +71,8 @@ def choice(record: Record, truth: str = "probe_accuracy") -> str:
     if scores.empty:
         return NO_RUNS
     known = scores.set_index("predictor")
-    best = str(known["regret_few"].drop("probe").idxmin())
-    named = list(dict.fromkeys([best, "probe", "source_accuracy", "alpha1"]))
+    best = known["regret_few"][[name for name in SCORES if name in known.index and name != "probe"]].nsmallest(2).index
+    named = list(dict.fromkeys([*map(str, best), "probe", "source_accuracy", "alpha1"]))
     parts = [f"{label(name)} {tables.estimate(known.T[name], 'regret_few', scale=100, digits=1)}" for name in named]
     size = f"{scores.iloc[0]['recipes']} recipes, {scores.iloc[0]['targets']} targets"
     every = [f"{label(name)} {tables.number(100 * float(known['regret'][name]), 1)}" for name in named]
@@ -110,9 +110,15 @@ def place(record: Record) -> str:
         return NO_RUNS
     return (
         f"Among {len(scores)} scores, over {scores.iloc[0]['recipes']} sources and {scores.iloc[0]['targets']} image "
-        f"targets, α1 (T→S) has rank {_number(scores, 'alpha1')} by mean weighted τ, a rank correlation with accuracy "
-        f"after transfer. Scores that were shown to be better: {_shown(record)[0]}."
+        f"targets (cut from {_image_sets(record)} sets of images, one target model each), α1 (T→S) has rank "
+        f"{_number(scores, 'alpha1')} by mean weighted τ, a rank correlation with accuracy after transfer. "
+        f"Scores that were shown to be better: {_shown(record)[0]}."
     )
+
+
+def _image_sets(record: Record) -> int:
+    """From how many sets of images the targets come, such as ``tiny-animals`` and ``tiny-vehicles`` from one."""
+    return record.tables["sources"]["target"].str.partition("-")[0].nunique()
 
 
 def _shown(record: Record) -> tuple[str, str]:
@@ -192,8 +198,8 @@ def _alike(record: Record) -> str:
     if not less:
         return ""
     return (
-        "This treats recipes as unrelated. If those of one architecture, or corpus, are drawn as a whole, the τ of a "
-        f"score minus that of α1 is: {', '.join(less)}. "
+        "This treats recipes as unrelated. If those of one architecture, or corpus, are drawn as a whole, "
+        f"the τ of a score exceeds that of α1 by: {', '.join(less)}. "
     )
 
 
@@ -248,7 +254,7 @@ def pairs(record: Record, against: str) -> pd.DataFrame | None:
     rows = [
         {
             "score": label(row["predictor"]),
-            f"weighted τ less that of {label(against)}": tables.interval(row["difference"], row["low"], row["high"]),
+            f"weighted τ minus that of {label(against)}": tables.interval(row["difference"], row["low"], row["high"]),
             "p, Holm": tables.probability(row["p_holm"]),
         }
         for _, row in found[found["against"] == against].sort_values("difference", ascending=False).iterrows()

@@ -154,7 +154,7 @@ def needed(record: Record) -> pd.DataFrame:
             "half-width": rows["half_width"].map("{:g}".format),
             r"$\alpha_1$, exact attacks": rows["alpha1"].map("{:,}".format),
             r"$\alpha_2$ and $\alpha_1 {*}\, \alpha_2$": rows["alpha2"].map("{:,}".format),
-            r"no rule for $\alpha_2$ can do with fewer than": rows["least"].map("{:,}".format),
+            r"plug-in $\alpha_2$ needs at least": rows["least"].map("{:,}".format),
             "ratio of the two": (rows["alpha2"] / rows["least"]).map("{:.2f}".format),
         }
     )
