@@ -176,8 +176,10 @@ def _about_this_run(runs: Runs) -> Iterator[str]:
 
 
 def departures(runs: Runs) -> pd.DataFrame:
-    """The parameters in which this run differs from the paper's."""
-    return tables.departures({HERE: runs.config})
+    """The parameters in which the stored runs and this one differ from the released ones."""
+    shown = list(runs.published.values())
+    stored = {STORED: text.Config(**shown[0].config)} if shown else {}
+    return tables.departures(stored | {HERE: runs.config})
 
 
 # Over the sources.

@@ -151,4 +151,6 @@ def departures(runs: Mapping[str, Config]) -> pd.DataFrame:
 def _setting(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(_setting, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -69,7 +69,7 @@ def statements(record: Record, *keys: str) -> pd.DataFrame:
     ratios = rows["worst"].map("{:.3f}".format)
     return pd.DataFrame(
         {
-            "statement": rows["where"],
+            "statement": rows["where"].replace("New", "of this book"),
             "what is compared": rows["form"],
             "measured": rows["kind"].map(MEASURED),
             "value": rows["worst"].map(tables.power).where(rows["kind"] == "equality", ratios),
