@@ -208,7 +208,7 @@ def _settings(runs: Runs) -> Mapping[str, Any]:
 
 
 def table5(runs: Runs, *quantities: Quantity) -> pd.DataFrame:
-    """Columns of Table 5: paper, stored and this run."""
+    """Columns of Table 5: paper, stored and this run. Accuracies do not depend on the attack, and are shown once."""
     paper, by = printed.table(5), ["attack", "label"]
     columns = {"paper": paper}
     for where, rows in ((STORED, rows_of(runs.published, "curves")), (HERE, _own(runs, "curves"))):
@@ -216,8 +216,10 @@ def table5(runs: Runs, *quantities: Quantity) -> pd.DataFrame:
             part = _labelled(rows[rows["study"] == "table5"]).rename(columns={"setting": "attack"})
             stored = where == STORED
             columns[where] = comparison.means(part, by, quantities) if stored else conclusions.squared(part)
-    table = comparison.side_by_side(paper[by], columns, quantities).replace({"attack": ATTACKS})
-    return table.rename(columns={"label": "source model"})
+    table = comparison.side_by_side(paper[by], columns, quantities)
+    table.loc[table[""] == comparison.ACCURACY.words, "attack"] = "any"
+    table = table.drop_duplicates(ignore_index=True)
+    return table.replace({"attack": ATTACKS}).rename(columns={"label": "source model"})
 
 
 def claims(runs: Runs, study: str) -> pd.DataFrame:
