@@ -143,7 +143,8 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
             "Over image models from domains more or less similar to the target's, the verdict on α1 is: "
             f"{similar.said}.",
             f"The correlation of α1 is {_counted(record, 'similar domains', 'run')} (T→S; Table 3 attacks the sources "
-            "instead).",
+            "instead). The number of classes that a source shares with the target, which needs no attack, has "
+            f"{tables.number(_of_shared_classes(record))} in these runs.",
         )
     if texts := _verdict(record, "texts", "other corpora"):
         said["texts"] = (
@@ -154,6 +155,15 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
             f"{_one(record, 'texts', 'run', '').verdicts[0].said}.",
         )
     return said
+
+
+def _of_shared_classes(record: Record) -> float:
+    """Spearman's correlation within runs of accuracy after transfer with the number of shared classes."""
+    sources = record.tables["sources"].query("domain == 'similar domains'")
+    animals = sources["model"].str.partition(" ")[0].astype(int)
+    shared = animals.where(sources["run"].str.contains(", animals, "), animals.max() - animals)
+    ranks = sources.assign(shared=shared).groupby("run")[["shared", "transfer_accuracy"]].rank()
+    return float((ranks - ranks.groupby(sources["run"]).transform("mean")).corr().iloc[0, 1])
 
 
 def _counted(record: Record, domain: str, scope: str) -> str:
