@@ -163,7 +163,7 @@ def _of_shared_classes(record: Record) -> float:
     animals = sources["model"].str.partition(" ")[0].astype(int)
     shared = animals.where(sources["run"].str.contains(", animals, "), animals.max() - animals)
     ranks = sources.assign(shared=shared).groupby("run")[["shared", "transfer_accuracy"]].rank()
-    return float((ranks - ranks.groupby(sources["run"]).transform("mean")).corr().iloc[0, 1])
+    return float((ranks - ranks.groupby(sources["run"]).transform("mean")).corr().to_numpy()[0, 1])
 
 
 def _counted(record: Record, domain: str, scope: str) -> str:
