@@ -5,11 +5,13 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from advtransfer.experiments import crossed, forecast, pool, regret
 from advtransfer.experiments.forecast import ranked
 from advtransfer.experiments.pool import PREDICTORS
 from advtransfer.pages import forecast as page
+from advtransfer.pages import forecast_sources
 from advtransfer.pages.verdicts import Finding
 from advtransfer.records.configs import ConfigError
 from advtransfer.records.published import RESULTS, published, rows_of
@@ -209,6 +211,23 @@ def test_the_answer_judges_only_where_the_numbers_do(record):
     judged = "tend to transfer better", "So do those", "not certain"
     assert all(words in page.answer(record) for words in judged)
     assert not any(words in page.answer(other) for words in judged)
+
+
+def test_what_is_said_beside_alpha1_follows_from_the_stored_runs(record):
+    """The target models' own accuracies and the share of common classes, each counted in another way."""
+    images, better = record.tables["sources"].query("domain.str.startswith('images')"), 0
+    for (series, seed), part in images.groupby(["series", "seed"]):
+        models = published("vision")[f"{series}-seed{seed}"].tables["models"].set_index("role")
+        better += sum(part["transfer_accuracy"] > models["accuracy"]["target"])
+    words, numbers = forecast_sources.beside_target(record)
+    assert f"Of {len(images)} pairs of a source and a target, {better or 'none'} " in words
+    assert "% (Tiny ImageNet) and " in numbers
+    runs = [
+        part for made in published("similarity").values() for _, part in made.tables["sources"].groupby("domain")
+    ]  # of equally many sources without ties, so that the mean is the pooled correlation
+    each = [stats.spearmanr(part["similarity"], part["transfer_accuracy"]).statistic for part in runs]
+    assert forecast_sources.of_shared_classes() == pytest.approx(np.mean(each))
+    assert f"has {np.mean(each):.2f} in these runs" in page.sentences(record)["similar"][1]
 
 
 def test_a_series_that_is_not_published_is_refused_by_name():

@@ -35,8 +35,10 @@ def make_whole(app: Sphinx, error: Exception | None) -> None:
     Jupyter and Colab would show ``{ref}`…```. Links lead to the published pages; without these only their text is left,
     and nothing is installed.
     """
-    published, links = place.repository(Path(app.confdir)), {} if error else _links(app)
-    for path in [] if error else Path(app.outdir, "_sources", "notebooks").glob("*.ipynb"):
+    if error:
+        return
+    published, links = place.repository(Path(app.confdir)), _links(app)
+    for path in Path(app.outdir, "_sources", "notebooks").glob("*.ipynb"):
         with rewritten(path) as node:
             export.resolve(node, links)
             if published:

@@ -90,9 +90,11 @@ def found(name: str) -> Path:
         There is no such notebook.
     """
     path = Path(name)
-    if path.suffix == ".ipynb" and not path.is_file():
+    if path.suffix != ".ipynb":
+        return find.find(name)
+    if not path.is_file():
         raise FileNotFoundError(f"there is no notebook {path.absolute()}; `run` writes executed notebooks")
-    return executed.record_of(path) if path.suffix == ".ipynb" else find.find(name)
+    return executed.record_of(path)
 
 
 def show(arguments: argparse.Namespace) -> int:

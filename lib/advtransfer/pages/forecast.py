@@ -14,11 +14,6 @@ from advtransfer.records.published import NO_RUNS
 from advtransfer.records.record import Record
 from advtransfer.statistics import Correlation
 
-OF_TEXTS = (
-    "MiniLM, not BERT; attack on embeddings in an ℓ2 ball, not on words; linear probe, not fine-tuning; five corpora, "
-    "three ways of training; the interval was not simulated"
-)
-"""How the runs on texts differ from the paper's, and how large they are."""
 CLAIMED = {(predictor, scope) for predictor in ("alpha1", "alpha2", "alpha12") for scope in ("run", "other corpora")}
 """What the paper claims, for images and texts (its Table 3 attacks the sources); the rest are our own questions."""
 
@@ -61,7 +56,7 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_beyond": _over_images(record, "given accuracy", "alpha1"),
         "forecast_both": _over_images(record, "given both", "alpha1"),
         "forecast_similar": _one(record, "similar domains", "run", "as in Table 3"),
-        "forecast_texts": _one(record, "texts", "other corpora", OF_TEXTS),
+        "forecast_texts": _one(record, "texts", "other corpora", _size_of_texts(record)),
         "forecast_texts_all": _one(record, "texts", "run", ""),
         "forecast_alpha2": _over_images(record, "run", "alpha2"),
         "forecast_distance_plain": _over_images(record, "run", "distance"),
@@ -97,6 +92,16 @@ def _size(record: Record) -> str:
     return (
         f"{models} architectures in {ways} ways of training, ResNets of width {low} to {high}, {least} to {most} "
         f"epochs; {targets} targets"
+    )
+
+
+def _size_of_texts(record: Record) -> str:
+    """How the runs on texts differ from the paper's, and how large they are."""
+    texts = record.tables["sources"].query("domain == 'texts'")
+    return (
+        "MiniLM, not BERT; attack on embeddings in an ℓ2 ball, not on words; linear probe, not fine-tuning; "
+        f"{texts['model'].nunique()} corpora in {texts['kind'].nunique()} ways of training; the interval was not "
+        "simulated"
     )
 
 
@@ -144,7 +149,7 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
             f"{similar.said}.",
             f"The correlation of α1 is {_counted(record, 'similar domains', 'run')} (T→S; Table 3 attacks the sources "
             "instead). The number of classes that a source shares with the target, which needs no attack, has "
-            f"{tables.number(_of_shared_classes(record))} in these runs.",
+            f"{tables.number(forecast_sources.of_shared_classes())} in these runs.",
         )
     if texts := _verdict(record, "texts", "other corpora"):
         said["texts"] = (
@@ -155,15 +160,6 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
             f"{_one(record, 'texts', 'run', '').verdicts[0].said}.",
         )
     return said
-
-
-def _of_shared_classes(record: Record) -> float:
-    """Spearman's correlation within runs of accuracy after transfer with the number of shared classes."""
-    sources = record.tables["sources"].query("domain == 'similar domains'")
-    animals = sources["model"].str.partition(" ")[0].astype(int)
-    shared = animals.where(sources["run"].str.contains(", animals, "), animals.max() - animals)
-    ranks = sources.assign(shared=shared).groupby("run")[["shared", "transfer_accuracy"]].rank()
-    return float((ranks - ranks.groupby(sources["run"]).transform("mean")).corr().to_numpy()[0, 1])
 
 
 def _counted(record: Record, domain: str, scope: str) -> str:

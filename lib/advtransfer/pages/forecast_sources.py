@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from advtransfer.experiments.pool import SUBSETS
 from advtransfer.pages import evidence, plots, tables
-from advtransfer.records.published import published
+from advtransfer.records.published import published, rows_of, series_of
 from advtransfer.records.record import Record
 
 LOST = "regret among five, 5 architectures × 6 ways: crossed"
@@ -115,6 +116,16 @@ def beside_target(record: Record) -> tuple[str, str] | None:
         f"That model was trained on the target's images alone and is right on {' and '.join(told)} of the test images. "
         "So these runs show how α1 orders sources, not whether transfer pays.",
     )
+
+
+def of_shared_classes() -> float:
+    """Spearman's correlation within the runs of Table 3 of accuracy after transfer with the share of common classes."""
+    made = published("similarity")
+    rows = rows_of({name: made[name] for name in made if series_of(name).removesuffix("-shift") == SUBSETS})
+    run = [rows["target"], rows["domain"], rows["seed"]]
+    ranks = rows.groupby(run)[["similarity", "transfer_accuracy"]].rank()
+    centred = ranks - ranks.groupby(run).transform("mean")
+    return float(centred.corr().to_numpy()[0, 1])
 
 
 def spread(record: Record) -> str:
