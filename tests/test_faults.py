@@ -448,11 +448,20 @@ def test_a_killed_publication_leaves_the_old_record_or_the_new(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("words", [["run"], ["sweep", "--grid", "seed=0:4", "--workers", "2"]], ids=["run", "sweep"])
-def test_a_run_or_sweep_that_is_stopped_leaves_soon_and_nothing_half_written(trial, toys, cache, words, stop):
-    words = [*ADVTRANSFER, *words, "trials", "-p", "seconds=600"]
-    process = subprocess.Popen(words, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    until(lambda: trials.log(toys, "start"), 60)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "trials"],
+        ["sweep", "trials", "--grid", "seed=0:4", "--workers", "2"],
+        ["run", "--all", "--workers", "2"],
+    ],
+    ids=["run", "sweep", "all"],
+)
+def test_what_is_stopped_leaves_soon_and_nothing_half_written(trial, toys, cache, words, stop):
+    for name, seed in ("trials", 0), ("others", 1):
+        trials.variant(trial, name, seed=seed, seconds=600)
+    process = subprocess.Popen([*ADVTRANSFER, *words], start_new_session=True, stderr=subprocess.PIPE, text=True)
+    until(lambda: len(trials.log(toys, "start")) == (2 if "--workers" in words else 1), 60)
     os.killpg(process.pid, stop) if stop == signal.SIGINT else process.kill()
     start = time.perf_counter()
     assert process.wait(30) == (130 if stop == signal.SIGINT else -signal.SIGKILL)
@@ -463,6 +472,26 @@ def test_a_run_or_sweep_that_is_stopped_leaves_soon_and_nothing_half_written(tri
     assert not list((cache / "records").rglob("record.json"))
     group = ["pgrep", "-g", str(process.pid)] if stop == signal.SIGINT else ["pgrep", "-f", str(cache.parent)]
     until(lambda: not subprocess.run(group, capture_output=True).stdout.strip(), 30)
+
+
+def test_of_all_notebooks_one_that_fails_stops_no_other_and_no_run_is_computed_twice(trial, toys):
+    for name, defaults in ("twin", {}), ("fails", {"mood": "fails"}):
+        trials.variant(trial, name, **defaults)
+    told = command("run", "--all", "--workers", "2")
+    assert told.returncode == 1
+    assert "error: notebooks/fails.md failed: " in told.stderr
+    assert "seed 0 is in no mood" in told.stderr
+    assert {line.partition(":")[0] for line in told.stdout.splitlines()} == {"notebooks/trials.md", "notebooks/twin.md"}
+    assert trials.log(toys, "end") == ["0 0.5 well"]
+
+
+def test_of_all_notebooks_those_of_a_killed_process_are_named(trial):
+    trials.variant(trial, "kills", mood="kills")
+    told = command("run", "--all", "--workers", "2")
+    assert told.returncode == 1
+    assert "error: notebooks/kills.md failed: a process was killed; is there enough memory?" in told.stderr
+    trial.with_stem("kills").unlink()
+    assert command("run", "--all", "--workers", "2").returncode == 0
 
 
 def until(true, seconds):

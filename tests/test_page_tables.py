@@ -122,12 +122,13 @@ def test_a_verdict_in_a_table_is_the_verdict_that_is_quoted():
         assert f"{target}: {reproduced} reproduced" in str(quoted["cifar_pearson_samples"])
 
 
-def test_scores_have_a_cell_for_each_method():
-    correlations = conclusions.over_samples(["a"], [[0.1, 0.2, 0.3, 0.4]], [[0.4, 0.3, 0.2, 0.1]])
-    assert comparison.scores(correlations, "pearson")["Pearson"].startswith("−1.00")
-    assert list(comparison.scores(correlations, "spearman", "kendall")) == [
-        "Spearman", "p, Spearman", "Kendall", "p, Kendall",
-    ]  # fmt: skip
+def test_a_correlation_over_samples_shows_both_coefficients_and_judges_one():
+    correlations = conclusions.over_samples(["a"], [[0.1, 0.2, 0.3, 0.5]], [[0.4, 0.3, 0.2, 0.1]])
+    (row,) = comparison.by_sample([({"source": "a"}, correlations)], -1).to_dict("records")
+    assert list(row) == ["source", "Pearson's r", "p", "Spearman's ρ", "n", "a negative r is"]
+    assert row["Pearson's r"].startswith("−0.98")
+    assert row["Spearman's ρ"].startswith("−1.00")
+    assert row["n"] == 4
 
 
 @pytest.mark.parametrize(
@@ -141,14 +142,10 @@ def test_scores_have_a_cell_for_each_method():
     ],
 )
 def test_a_folded_table_has_few_columns_and_all_numbers(name, function):
-    known, module = stored(name), importlib.import_module(f"advtransfer.pages.{name}")
-    shown = [getattr(module, function)(known)]
+    table = getattr(importlib.import_module(f"advtransfer.pages.{name}"), function)(stored(name))
+    assert len(table.columns) <= 7
     if not function.startswith("over"):
-        shown.append(getattr(module, function)(known, "spearman", "kendall"))
-        assert len(shown[0]) == len(shown[1])
-        assert {"Pearson", "p, Pearson", "n"} < set(shown[0].columns)
-        assert {"Spearman", "p, Spearman", "Kendall", "p, Kendall"} < set(shown[1].columns)
-    assert all(len(table.columns) <= 7 for table in shown)
+        assert {"Pearson's r", "p", "Spearman's ρ", "n"} < set(table.columns)
 
 
 def test_no_interval_of_a_table_of_texts_holds_impossible_values():

@@ -58,7 +58,7 @@ class Config(Base):
     """Their parameters."""
     PROFILES = {"smoke": {}, "quick": {}, "paper": {}}
     eps: Epsilon = Field(0.5, description="radius")
-    mood: Literal["well", "fails", "dies once", "dies"] = Field("well", description="what happens")
+    mood: Literal["well", "fails", "dies once", "dies", "kills"] = Field("well", description="what happens")
     seconds: float = Field(0, ge=0, description="how long it takes")
 
 
@@ -79,6 +79,9 @@ def run(config):
     if config.seed == 0 and (config.mood == "dies" or config.mood == "dies once" and not once.exists()):
         once.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if config.mood == "kills":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(600)
     value = np.random.default_rng(config.seed).normal(size=2) * config.eps
     note(config, "end")
     table = {"level": [0, 1], "kind": ["a, b", 'the "second"'], "value": value}
@@ -92,6 +95,19 @@ def write(toys: Path) -> Path:
     path = toys.parent / "notebooks" / "trials.md"
     path.parent.mkdir()
     path.write_text(NOTEBOOK, encoding="utf-8")
+    return path
+
+
+def variant(notebook: Path, name: str, **defaults: object) -> Path:
+    """Put a notebook with other defaults beside `notebook`."""
+    lines = [
+        line.partition(" = ")[0] + f" = {defaults[line.partition(':')[0]]!r}"
+        if line.partition(":")[0] in defaults
+        else line
+        for line in notebook.read_text(encoding="utf-8").split("\n")
+    ]
+    path = notebook.with_stem(name)
+    path.write_text("\n".join(lines), encoding="utf-8")
     return path
 
 

@@ -35,9 +35,10 @@ def over_sources(sources: pd.DataFrame) -> pd.DataFrame:
 def over_samples(names: Iterable[str], alpha1: np.ndarray, loss: np.ndarray) -> pd.DataFrame:
     """α1(x) against the loss after transfer, over the samples of each source model; one row per model and method."""
     rows = []
+    resamples: dict[Method, int] = {"pearson": 9999, "spearman": 999}
     for name, x, y in zip(names, alpha1, loss, strict=True):
-        for method in METHODS:
-            found = correlation(x, y, method, resamples=9999 if method == "pearson" else 999)
+        for method in resamples:
+            found = correlation(x, y, method, resamples=resamples[method])
             rows.append({"source": name, "method": method, **found._asdict()})
     return pd.DataFrame(rows)
 

@@ -88,8 +88,7 @@ def run(
         from advtransfer.datasets import DataUnavailable  # imported here, because it is slow
 
         raise DataUnavailable(f"{notebook.stem} cannot run without its data:\n" + "\n".join(missing))
-    book = out is None and (notebook.parents[1] / "_toc.yml").is_file()
-    target = _target(out or notebook.parent, notebook, resolved, book=book)
+    target = _target(notebook, resolved, out)
     edited = None
     try:
         noted = executed.about(target)
@@ -118,7 +117,7 @@ def run(
         if edited:
             os.replace(target, edited)
         with storage.locked(target.with_stem(notebook.stem)):  # another run may have taken the name by now
-            target = _target(out or notebook.parent, notebook, resolved, book=book)
+            target = _target(notebook, resolved, out)
             with storage.replacing(target) as draft:
                 nbformat.write(node, draft)
         failed.unlink(missing_ok=True)
@@ -129,8 +128,17 @@ def run(
     return Outcome(target, not fresh, tuple(files), edited)
 
 
-def _target(folder: Path, notebook: Path, resolved: Resolved, *, book: bool) -> Path:
+def is_fresh(notebook: Path, parameters: dict[str, Any], out: Path | None = None) -> bool:
+    """Whether `run` has nothing to do for this notebook, without `whole`."""
+    resolved = read(notebook).resolve(parameters)
+    with suppress(NotebookError):
+        return executed.about(_target(notebook, resolved, out))["key"] == resolved.key
+    return False
+
+
+def _target(notebook: Path, resolved: Resolved, out: Path | None) -> Path:
     """Where a run is written: ``NAME.ipynb``, or with its parameters in the name (see `run`)."""
+    folder, book = out or notebook.parent, out is None and (notebook.parents[1] / "_toc.yml").is_file()
     plain = folder / f"{notebook.stem}.ipynb"
     if not (resolved.differs if book else is_another_run(plain, resolved)):
         return plain
@@ -240,6 +248,8 @@ def _roots() -> dict[str, str]:
 def _terminal() -> dict[str, str]:
     """The terminal on which a kernel can show its progress bars, if there is one."""
     with suppress(OSError, ValueError):
+        if os.environ.get("TQDM_DISABLE"):  # as where several notebooks run at once
+            return {}
         return {"ADVTRANSFER_TERMINAL": os.ttyname(sys.stderr.fileno())}
     return {}
 

@@ -64,6 +64,11 @@ class Notebook:
             raise NotebookError(f"{self.path}: its header has no 'advtransfer: experiment:'; expected a module there")
         return header["experiment"]
 
+    @property
+    def minutes(self) -> float:
+        """Roughly how long it takes, from the header; 1 if that says nothing. Of several, the longest starts first."""
+        return self.node.metadata.get("advtransfer", {}).get("minutes", 1)
+
     @cached_property
     def config_type(self) -> type[Config]:
         """The Config of its experiment."""

@@ -242,13 +242,10 @@ def _shown(runs: Runs) -> dict[str, Record]:
     return shown | runs.own
 
 
-def by_sample(runs: Runs, *methods: Method) -> pd.DataFrame:
-    """The correlation of loss with α1(x) over the images of each source model.
-
-    By these methods, or else by Pearson's with a verdict.
-    """
+def by_sample(runs: Runs) -> pd.DataFrame:
+    """The correlation of loss with α1(x) over the images of each source model."""
     rows = [({"source model": source, "run": label}, scores) for label, source, scores in _samples(runs)]
-    table = comparison.by_sample(rows, -1, *methods)
+    table = comparison.by_sample(rows, -1)
     return table.sort_values("source model", kind="stable") if rows else table
 
 

@@ -9,7 +9,6 @@ import pandas as pd
 from advtransfer.experiments import conclusions
 from advtransfer.pages import tables, verdicts
 from advtransfer.pages.seeds import over_seeds
-from advtransfer.statistics import METHODS, Method
 
 
 class Quantity(NamedTuple):
@@ -104,27 +103,24 @@ def _cell(row: Mapping[Any, Any], quantity: Quantity) -> str:
     return tables.estimate(row, name, scale=quantity.scale, digits=quantity.digits)
 
 
-def by_sample(
-    rows: Iterable[tuple[Mapping[str, object], pd.DataFrame]], claimed: Literal[1, -1], *methods: Method
-) -> pd.DataFrame:
-    """A table of correlations over samples: what each row is about, and its scores by these methods.
+def by_sample(rows: Iterable[tuple[Mapping[str, object], pd.DataFrame]], claimed: Literal[1, -1]) -> pd.DataFrame:
+    """A table of correlations over samples: what each row is about, both coefficients, n, and the verdict on Pearson's.
 
-    Without methods, Pearson's, with n and the verdict on the claim that r has this sign.
+    The claim is that r has the sign of `claimed`.
     """
+    sign = "positive" if claimed > 0 else "negative"
     shown = []
     for about, correlations in rows:
-        found = conclusions.row(correlations, method="pearson")
-        sign = "positive" if claimed > 0 else "negative"
-        judged = {} if methods else {"n": found.n, f"a {sign} r is": verdicts.judge_correlation(found, claimed=claimed)}
-        shown.append({**about, **scores(correlations, *methods or METHODS[:1]), **judged})
+        found, ranks = (conclusions.row(correlations, method=method) for method in ("pearson", "spearman"))
+        judged = verdicts.judge_correlation(found, claimed=claimed)
+        shown.append(
+            {
+                **about,
+                "Pearson's r": tables.interval(found.r, found.low, found.high, n=found.n),
+                "p": tables.probability(found.p),
+                "Spearman's ρ": tables.interval(ranks.r, ranks.low, ranks.high, n=ranks.n),
+                "n": found.n,
+                f"a {sign} r is": judged,
+            }
+        )
     return pd.DataFrame(shown)
-
-
-def scores(correlations: pd.DataFrame, *methods: Method) -> dict[str, str]:
-    """The cells of a row of correlations: for each of these methods the estimate with its interval, and p."""
-    cells = {}
-    for method in methods:
-        found = conclusions.row(correlations, method=method)
-        cells[method.title()] = tables.interval(found.r, found.low, found.high, n=found.n)
-        cells[f"p, {method.title()}"] = tables.probability(found.p)
-    return cells

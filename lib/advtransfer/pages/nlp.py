@@ -20,7 +20,6 @@ from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import first_series, rows_of
 from advtransfer.records.published import published as published_records
 from advtransfer.records.record import Record
-from advtransfer.statistics import Method
 
 CONFIDENT = "the confidence of the transferred model in a text rises with its α1(x)"
 NOT_RUN = Finding("not run, the texts are missing")
@@ -300,15 +299,12 @@ def _losses(record: Record) -> np.ndarray:
     return record.arrays["transfer_loss"].astype(float)[:, record.arrays["index"]]
 
 
-def by_confidence(runs: Runs, *methods: Method) -> pd.DataFrame:
-    """The correlation of confidence after transfer with α1(x) over the texts of each source.
-
-    By these methods, or else by Pearson's with a verdict.
-    """
-    rows = [({"": direction, "source": text_protocol.LABELS[source], "run": run}, scores)
+def by_confidence(runs: Runs) -> pd.DataFrame:
+    """The correlation of confidence after transfer with α1(x) over the texts of each source."""
+    rows = [({"source": f"{text_protocol.LABELS[source]}, {direction}", "run": run}, scores)
             for run, direction, source, scores in _single_texts(runs)]  # fmt: skip
-    table = comparison.by_sample(rows, 1, *methods)
-    return table.sort_values(["", "source"], kind="stable", ascending=[False, True]) if rows else table
+    table = comparison.by_sample(rows, 1)
+    return table.sort_values("source", kind="stable") if rows else table
 
 
 def over_texts(runs: Runs) -> Finding:

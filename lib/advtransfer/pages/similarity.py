@@ -17,7 +17,6 @@ from advtransfer.pages.seeds import over_seeds, range_over_seeds
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import rows_of
 from advtransfer.records.record import Record
-from advtransfer.statistics import Method
 
 NOT_RUN = "not run, the images are missing"
 
@@ -345,14 +344,11 @@ def by_image(runs: Runs) -> Figure | None:
     return plots.sample_scatter(labels, scores, alpha1, arrays["transfer_loss"][:, arrays["index"]])
 
 
-def by_sample(runs: Runs, *methods: Method) -> pd.DataFrame:
-    """The correlation of loss with α1(x) over the images of each source model.
-
-    By these methods, or else by Pearson's with a verdict.
-    """
-    rows = [({"target": domain, "% shared": source, "run": label}, scores)
+def by_sample(runs: Runs) -> pd.DataFrame:
+    """The correlation of loss with α1(x) over the images of each source model."""
+    rows = [({"source model": f"{source}% {domain}", "run": label}, scores)
             for label, domain, source, scores in _samples(runs)]  # fmt: skip
-    return comparison.by_sample(rows, -1, *methods)
+    return comparison.by_sample(rows, -1)
 
 
 def _samples(runs: Runs) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
