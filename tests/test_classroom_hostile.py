@@ -1,4 +1,4 @@
-"""Every submission gets its own points, and a perfect one beside it all of them. Needs bubblewrap."""
+"""Every submission gets its own points, and perfect ones among them all of theirs. Needs bubblewrap."""
 
 import pytest
 

@@ -41,6 +41,8 @@ def test_a_run_is_found_by_every_name_it_has(trial, tmp_path, capsys):
         find.find("usual-sed3", tmp_path / "results")
     with pytest.raises(ValueError, match="unknown run 'qqqq'; expected one of the 2 stored runs that `list` prints"):
         find.find("qqqq", tmp_path / "results")
+    with pytest.raises(ValueError, match="unknown run 'qqqq'; expected a notebook's .ipynb.* No run is stored here"):
+        find.find("qqqq", tmp_path / "none")
     assert main(["verify", "qqqq.ipynb"]) == 2
     assert "there is no notebook" in capsys.readouterr().err
 
@@ -105,7 +107,7 @@ def test_help_tells_a_notebooks_parameters(trial, capsys):
     assert main(["run", "trials", "--help"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "eps float, > 0 0.5 radius" in told
-    assert "mood well | fails | dies once | dies well what happens" in told
+    assert "mood well | fails | dies once | dies | kills well what happens" in told
     kinds = {name: kind for name, kind, _, _ in meaning(trial.Config)}
     assert kinds["seed"] == "int, ≥ 0, < 4294967296"
     assert described(trial.Config.model_fields["seconds"]) == "float, ≥ 0"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from nbformat import NotebookNode
 
-from advtransfer.classroom.plan import FILE_BYTES, texts_of
+from advtransfer.classroom.plan import content, texts_of
 from advtransfer.classroom.sheets import exercises
 
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/svg+xml")
@@ -26,21 +26,27 @@ class Answer(NamedTuple):
 
 
 def read(path: Path, original: NotebookNode) -> dict[str, Answer]:
-    """The written answers of a notebook, by name; none if it cannot be read.
+    """The written answers in a file, by name (see `written`); none if it cannot be read."""
+    try:
+        return written(content(path), original)
+    except (OSError, ValueError):
+        return {}
+
+
+def written(notebook: bytes, original: NotebookNode) -> dict[str, Answer]:
+    """The written answers of a notebook, by name, given what is in its file; none if it is not a notebook.
 
     Of two cells with one name the first counts. A Markdown cell of the student's own below an answer belongs to it, up
     to the next cell that has a name from the sheet.
     """
     try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > FILE_BYTES:
-            return {}
-        cells = json.loads(path.read_bytes())["cells"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        cells = json.loads(notebook)["cells"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     found: dict[str, Answer] = {}
     figures: list[tuple[str, str]] = []
     names = {cell.metadata.nbgrader.grade_id for cell in original.cells if "nbgrader" in cell.metadata}
-    written = {exercise.key for exercise in exercises(original) if exercise.written}
+    asked = {exercise.key for exercise in exercises(original) if exercise.written}
     given, last = texts_of(original), None
     for cell in _dicts(cells):
         key = _dict(_dict(cell.get("metadata")).get("nbgrader")).get("grade_id")
@@ -49,14 +55,14 @@ def read(path: Path, original: NotebookNode) -> dict[str, Answer]:
         if named:
             names.remove(key)
             last = None
-        if cell.get("cell_type") == "code" and not (named and key in written):
+        if cell.get("cell_type") == "code" and not (named and key in asked):
             shown = [_dict(output.get("data")) for output in _dicts(cell.get("outputs"))]
             figures += [picture for data in shown if (picture := _picture(data))]
             continue
         pasted = {name: _picture(_dict(data)) for name, data in _dict(cell.get("attachments")).items()}
         pictures = {name: picture for name, picture in pasted.items() if picture}
         if named:
-            if key in written:
+            if key in asked:
                 found[key], last = Answer(source, pictures, figures), key
             figures = []
         elif last is not None and source.strip() not in given | {""}:
@@ -84,8 +90,8 @@ def versions(answers: Mapping[str, Answer], original: NotebookNode, sha256: str)
     for exercise in exercises(original):
         if exercise.written and exercise.key in answers:
             answer = answers[exercise.key]
-            content = json.dumps([answer.text, answer.attachments], sort_keys=True)
-            found[exercise.key] = _short(hashlib.sha256(content.encode()).hexdigest())
+            text = json.dumps([answer.text, answer.attachments], sort_keys=True)
+            found[exercise.key] = _short(hashlib.sha256(text.encode()).hexdigest())
         elif not exercise.written:
             found[exercise.key] = _short(sha256)
     return found
@@ -97,8 +103,8 @@ def _short(checksum: str) -> str:
 
 def _picture(data: Mapping[str, Any]) -> tuple[str, str] | None:
     for kind in PICTURES:
-        if content := _text(data.get(kind)):
-            return kind, content
+        if picture := _text(data.get(kind)):
+            return kind, picture
     return None
 
 

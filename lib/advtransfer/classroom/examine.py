@@ -6,6 +6,7 @@ a process of its own with limits of its own (see `grading`), because it handles 
 
 import ast
 import builtins
+import hashlib
 import json
 import os
 import resource
@@ -21,7 +22,7 @@ from nbformat import NotebookNode
 from advtransfer.classroom import answers, sheets
 from advtransfer.classroom.checks import Mistake
 from advtransfer.classroom.limits import STARTS, Limits, SandboxError, Stopped, SubmissionError, Unanswered
-from advtransfer.classroom.plan import Cell, Plan, mark, plan, read
+from advtransfer.classroom.plan import Cell, Plan, content, mark, plan, read
 from advtransfer.classroom.sandbox import Submission
 from advtransfer.classroom.texts import visible
 
@@ -99,7 +100,8 @@ def examine(
     marks = dict(done or {})
     tested = {exercise.key: exercise for exercise in sheets.exercises(original) if not exercise.written}
     try:
-        submitted, checksum = read(path)
+        notebook = content(path)
+        submitted = read(notebook)
     except ValueError as error:
         yield {"about": {"sha256": "", "answers": {}, "versions": {}}}
         for key, exercise in tested.items():
@@ -109,7 +111,7 @@ def examine(
     except OSError as error:
         raise SandboxError(f"the file could not be read: {error.strerror}") from None
     planned = plan(original, submitted)
-    given = answers.read(path, original)
+    checksum, given = hashlib.sha256(notebook).hexdigest(), answers.written(notebook, original)
     written = {key: visible(answer.text)[:ANSWER] for key, answer in given.items()}
     versions = answers.versions(given, original, checksum)
     yield {"about": {"sha256": checksum, "answers": written, "versions": versions}}

@@ -1,6 +1,5 @@
 """Read what was handed in, and put it into the order of the sheet."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,13 +37,13 @@ class Submitted(NamedTuple):
     source: str
 
 
-def read(path: Path) -> tuple[list[Submitted], str]:
-    """The cells of a notebook, and the checksum of the file.
+def content(path: Path) -> bytes:
+    """What is in a file that was handed in.
 
     Raises
     ------
     ValueError
-        The file is not a notebook.
+        It is no plain file, or too large.
     OSError
         The file cannot be read.
     """
@@ -52,12 +51,21 @@ def read(path: Path) -> tuple[list[Submitted], str]:
         raise ValueError("it is not a plain file")
     if path.stat().st_size > FILE_BYTES:
         raise ValueError(f"it has {path.stat().st_size} bytes, and at most {FILE_BYTES} are read")
-    content = path.read_bytes()
+    return path.read_bytes()
+
+
+def read(notebook: bytes) -> list[Submitted]:
+    """The cells of a notebook, given what is in its file.
+
+    Raises
+    ------
+    ValueError
+        It is not a notebook.
+    """
     try:
-        cells = [_cell(cell) for cell in json.loads(content)["cells"]]
+        return [_cell(cell) for cell in json.loads(notebook)["cells"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError("it is not a Jupyter notebook of format 4") from None
-    return cells, hashlib.sha256(content).hexdigest()
 
 
 def _cell(cell: Mapping[str, Any]) -> Submitted:

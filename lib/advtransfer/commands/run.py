@@ -17,7 +17,7 @@ AT_ONCE = 4  # notebooks, each of which takes up to 3 GB of memory
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the options of ``run``."""
     parser.add_argument("notebook", nargs="?", metavar="NOTEBOOK", help="a name such as synthetic, or a path")
-    parser.add_argument("--all", action="store_true", help="execute every notebook, in the order of the book")
+    parser.add_argument("--all", action="store_true", help="execute every notebook")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: beside the notebook)")
     parser.add_argument(
         "--workers", type=int, metavar="N",

@@ -33,9 +33,11 @@ def find(name: str, results: Path = RESULTS) -> Path:
         several = ", ".join(f"{folder.parents[0].name}/{folder.name}" for folder in matches)
         raise ValueError(f"{name!r} may be {several}; expected one of them")
     names = [f"{folder.parent.name}/{folder.name}" for folder in published]
+    others = "a notebook's .ipynb, a record's folder, or at least the first 4 digits of its key"
+    if not names:
+        raise ValueError(f"unknown run {name!r}; expected {others}. {NO_RUNS}")
     expected = f"one of the {len(names)} stored runs that `list` prints"
-    raise ValueError(f"{unknown('run', name, names, expected)} (or a notebook's .ipynb, a record's folder, or at least "
-                     f"the first 4 digits of its key){'' if names else f'. {NO_RUNS}'}")  # fmt: skip
+    raise ValueError(f"{unknown('run', name, names, expected)} (or {others})")
 
 
 def cached(experiment: str) -> Iterator[tuple[Path, Any]]:
