@@ -38,13 +38,6 @@ ROBUST_CODE = (*CODE, "advtransfer.attacks")
 PASS, PASS_ON_GPU = 100, 500  # images per pass of an attack
 ROBUST_STEPS, ROBUST_STEP = 2, 0.75  # steps of PGD in adversarial training, and the length of each over the radius
 
-TARGETS = {
-    "cifar10-shift": "CIFAR-10 under a shift of colour and blur, not STL-10",
-    "tiny-imagenet-10": "ten classes of Tiny ImageNet, not STL-10",
-    "stl10": "STL-10",
-    "generated": "made-up images",
-}
-"""What each target domain is, in words for the page."""
 SHORT = {
     "cifar10-shift": "shifted CIFAR-10",
     "tiny-imagenet-10": "Tiny ImageNet",

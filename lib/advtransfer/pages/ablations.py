@@ -176,7 +176,7 @@ def about_this_run(runs: Runs) -> str:
     models = runs.record.tables["curves"]["architecture"].nunique()
     return (
         f"The models of the run rebuilt here are those of the run on {{doc}}`Table 1 <cifar_to_stl>`; its target "
-        f"domain: **{protocol.TARGETS[runs.config.target]}**. Each setting is measured on "
+        f"domain: **{sizes.targets([runs.config.target])}**. Each setting is measured on "
         f"{len(runs.record.arrays['index'])} images, {models or 'all'} source models, T→S."
     )
 
@@ -193,7 +193,7 @@ def about_published(runs: Runs) -> str:
         f"The figures show the stored runs: {len(settings['architectures'])} sources, trained to the end of a "
         f"{settings['schedule'].replace('_', '-')} schedule (width {settings['width']}, {settings['plain_width']} "
         f"without BatchNorm; epochs: {settings['epochs']} for the ResNets, {settings['plain_epochs']} for the others), "
-        f"n = {n} seed{'s' * (n > 1)}, {attacked} images each, on {protocol.TARGETS[settings['target']]}. "
+        f"n = {n} seed{'s' * (n > 1)}, {attacked} images each, on {sizes.targets([settings['target']])}. "
         f"Unless it is varied, the attack is PGD in the {norm} ball, ε = {radius}, {settings['attack_steps']} steps."
     )
 

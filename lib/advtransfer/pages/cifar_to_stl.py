@@ -93,7 +93,7 @@ def about_this_run(runs: Runs) -> str:
     target = runs.record.tables["models"].iloc[0]
     attacked = "Of those" if runs.config.only_correct else "Of all of them"
     return (
-        f"The target domain of this run is **{protocol.TARGETS[runs.config.target]}**. The target model, a "
+        f"The target domain of this run is **{sizes.targets([runs.config.target])}**. The target model, a "
         f"{target.label}, classifies {tables.percent(target, 'accuracy')}% of its test images correctly. "
         f"{attacked}, {len(runs.record.arrays['index']):,} were attacked."
     )
@@ -105,7 +105,7 @@ def about_published(runs: Runs) -> str:
     if rows.empty:
         return f"{NO_RUNS} So there is no **stored** column."
     settings, made, seeds = _settings(runs).config, _settings(runs).provenance, rows["seed"].nunique()
-    domains = " and ".join(protocol.TARGETS[_published(runs, series)["target"].iloc[0]] for series in _domains(runs))
+    domains = sizes.targets(_published(runs, series)["target"].iloc[0] for series in _domains(runs))
     return (
         f"The **stored** columns rest on n = {seeds} seeds of everything: the target model, the sources, the "
         f"images drawn. The target domains are **{domains}**; both have the same sources. The three plain networks "

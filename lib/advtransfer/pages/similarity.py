@@ -173,14 +173,14 @@ def about(runs: Runs) -> str:
     text = []
     if shown := _shown(runs):
         made = next(iter(runs.series(shown[0]).values()))
-        settings, by_target = made.config, {}
+        settings, seeds = made.config, {}
         for series in shown:
             stored = runs.series(series)
-            by_target[protocol.TARGETS[next(iter(stored.values())).config["target"]]] = len(stored)
+            seeds[next(iter(stored.values())).config["target"]] = str(len(stored))
         own = _published(runs)["source_accuracy"]
         text.append(
-            f"The target domains of the **stored** columns are "
-            f"{' and '.join(f'{target} (seeds: {n})' for target, n in by_target.items())}. The networks are "
+            f"The target domains of the **stored** columns are {sizes.targets(seeds)} (seeds: "
+            f"{' and '.join(seeds.values())}). The networks are "
             f"ResNets of width {settings['width']} (64 as released), {settings['epochs']} passes over the sources' "
             f"images (100 as released), on {made.provenance['device']}. On their own test images the sources classify "
             f"{100 * own.min():.0f} to {100 * own.max():.0f}% correctly. {_beside(runs)}"
@@ -189,7 +189,7 @@ def about(runs: Runs) -> str:
         text.append(tables.missing(protocol.required(runs.config)))
     else:
         text.append(
-            f"The target of **this run** is {protocol.TARGETS[runs.config.target]}. It is smaller still; the "
+            f"The target of **this run** is {sizes.targets([runs.config.target])}. It is smaller still; the "
             "table below says in what."
         )
     return "\n\n".join(text)

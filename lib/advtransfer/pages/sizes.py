@@ -1,6 +1,6 @@
-"""The size of the runs behind a verdict, beside that of the paper's, in a few words."""
+"""The size of runs and their target domains, beside those of the paper, in a few words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from advtransfer.experiments.protocol import SHORT
@@ -8,6 +8,18 @@ from advtransfer.records.record import Record
 
 WIDTH, EPOCHS = 64, 100  # of the released ResNets
 BERT = "bert-base-uncased"  # the encoder of the profile ``paper``
+TARGETS = {
+    "cifar10-shift": "CIFAR-10 under a shift of colour and blur",
+    "tiny-imagenet-10": "ten classes of Tiny ImageNet",
+    "stl10": "STL-10",
+    "generated": "made-up images",
+}
+
+
+def targets(names: Iterable[str]) -> str:
+    """Target domains in words, such as "ten classes of Tiny ImageNet, not STL-10"."""
+    wanted = list(names)
+    return f"{' and '.join(TARGETS[name] for name in wanted)}{', not STL-10' * ('stl10' not in wanted)}"
 
 
 def of_images(records: Mapping[str, Record]) -> str:

@@ -72,13 +72,14 @@ def percent(row: Mapping[str, float] | pd.Series, name: str) -> str:
 
 def missing(names: Iterable[str]) -> str:
     """A box that says which data sets a page could not find, and how they come."""
-    wanted = list(names)
-    commands = "\n".join(f"python -m advtransfer data fetch {name}" for name in wanted)
+    *others, last = names
+    wanted = f"{', '.join(others)} and {last}" if others else last
     return (
         ":::{admonition} The data are not here\n:class: warning\n"
-        f"This run needs {' and '.join(wanted)}, which could not be found when the book was built. So the columns of "
+        f"This run needs {wanted}, which could not be found when the book was built. So the columns of "
         "this run are empty; those of the paper and of the stored runs are not. From the folder of the book, fetch "
-        f"the data and build it again:\n\n```bash\n{commands}\nmake book\n```\n:::"
+        f"the data and build it again:\n\n```bash\npython -m advtransfer data fetch {' '.join([*others, last])}\n"
+        "make book\n```\n:::"
     )
 
 
