@@ -41,7 +41,7 @@ def test_a_run_is_found_by_every_name_it_has(trial, tmp_path, capsys):
         find.find("usual-sed3", tmp_path / "results")
     with pytest.raises(ValueError, match="unknown run 'qqqq'; expected one of the 2 stored runs that `list` prints"):
         find.find("qqqq", tmp_path / "results")
-    with pytest.raises(ValueError, match="unknown run 'qqqq'; expected a notebook's .ipynb.* No run is stored here"):
+    with pytest.raises(ValueError, match=r"unknown run 'qqqq'; expected a notebook's \.ipynb.* No run is stored here"):
         find.find("qqqq", tmp_path / "none")
     assert main(["verify", "qqqq.ipynb"]) == 2
     assert "there is no notebook" in capsys.readouterr().err
