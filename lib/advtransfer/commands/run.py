@@ -11,7 +11,7 @@ from typing import Any
 from advtransfer.commands import parameters
 from advtransfer.notebooks import find
 
-AT_ONCE = 4  # notebooks, each of which takes up to 3 GB of memory
+AT_ONCE = 2  # notebooks; each takes up to 3 GB of memory, and more threads make a long one faster
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
