@@ -146,7 +146,7 @@ def test_ctrl_c_ends_within_two_seconds_keeps_what_is_done_and_leaves_no_process
     assert time.monotonic() - start < 2
     assert process.returncode == 130
     assert "[1/4] ada: 17 of 17 by tests" in said[0]
-    assert "1 submissions are graded and kept" in said[1]
+    assert "submissions graded: 1; kept in" in said[1]
     assert set(gradebook.results(folder)) == {"ada"}
     deadline = time.monotonic() + 5
     while left(mark) and time.monotonic() < deadline:

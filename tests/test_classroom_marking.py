@@ -224,7 +224,7 @@ def test_a_saved_file_takes_the_place_of_the_marks_which_are_kept(folder, tmp_pa
     marks.write_table(saved, table._replace(delimiter=";"))
     asked = ["classroom", "mark", NAME, "--class", str(folder.parent), "--take", str(saved)]
     assert cli.main(asked) == 0
-    assert "1 new marks, 0 changed, 0 gone; the earlier file is" in capsys.readouterr().out
+    assert "marks: 1 new, 0 changed, 0 gone; the earlier file is" in capsys.readouterr().out
     assert of(folder, "Ada", QUESTION).points == 2.5
     assert [path.read_bytes() for path in (folder / "earlier").iterdir()] == [before]
     table.rows[0][1][table.header.index("points")] = ""

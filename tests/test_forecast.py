@@ -208,7 +208,7 @@ def test_the_answer_judges_only_where_the_numbers_do(record):
     shuffled = sources.assign(transfer_accuracy=mixed)
     tables = record.tables | {"forecasts": forecast.forecasts(CONFIG, shuffled)}
     other = type(record)(record.experiment, record.config, tables, {}, record.provenance)
-    judged = "tend to transfer better", "So do those", "not certain"
+    judged = "a larger α1 (T→S) tend to transfer better", "also tend to transfer better", "not certain"
     assert all(words in page.answer(record) for words in judged)
     assert not any(words in page.answer(other) for words in judged)
 
@@ -220,14 +220,14 @@ def test_what_is_said_beside_alpha1_follows_from_the_stored_runs(record):
         models = published("vision")[f"{series}-seed{seed}"].tables["models"].set_index("role")
         better += sum(part["transfer_accuracy"] > models["accuracy"]["target"])
     words, numbers = forecast_sources.beside_target(record)
-    assert f"Of {len(images)} pairs of a source and a target, {better or 'none'} " in words
+    assert f"In {better or 'none'} of {len(images)} pairs of a source and a target, " in words
     assert "% (Tiny ImageNet) and " in numbers
     runs = [
         part for made in published("similarity").values() for _, part in made.tables["sources"].groupby("domain")
     ]  # of equally many sources without ties, so that the mean is the pooled correlation
     each = [stats.spearmanr(part["similarity"], part["transfer_accuracy"]).statistic for part in runs]
     assert forecast_sources.of_shared_classes() == pytest.approx(np.mean(each))
-    assert f"has {np.mean(each):.2f} in these runs" in page.sentences(record)["similar"][1]
+    assert f"with accuracy after transfer is {np.mean(each):.2f}." in page.sentences(record)["similar"][1]
 
 
 def test_a_series_that_is_not_published_is_refused_by_name():

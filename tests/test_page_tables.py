@@ -178,12 +178,12 @@ def test_the_spread_of_the_sources_is_that_of_their_answers():
         ([0.5], "50 test texts cannot tell them apart, so there is hardly anything to forecast"),
         (
             [0.01],
-            "they differ by more than the choice of test texts explains in the one seed, and over these four sources "
+            "they differ by more than the choice of test texts explains in the one seed, and over these four models "
             "Pearson's r of accuracy with α1 is, seed by seed, 0.10 (T→S) and 0.20 (S→T)",
         ),
         (
             [0.01, 0.5],
-            "they differ by more than the choice of test texts explains in 1 of 2 seeds, and over these four sources "
+            "they differ by more than the choice of test texts explains in 1 of 2 seeds, and over these four models "
             "Pearson's r of accuracy with α1 is, seed by seed, 0.10, 0.10 (T→S) and 0.20, 0.20 (S→T)",
         ),
     ],
@@ -193,8 +193,8 @@ def test_where_sources_cannot_be_told_apart_the_page_says_so(p, words):
     rows = pd.DataFrame([{**run, "seed": seed, "p": each} for seed, each in enumerate(p)])
     known = runs.Runs(text.Config.from_profile("quick"), None, {}, {"spread": rows})
     assert nlp_spread.said(known) == (
-        "With 2,000 training texts of IMDB the paper's four sources have an accuracy of 70.0 to 75.0% after transfer: "
-        f"{words}."
+        "With 2,000 training texts of IMDB our models of the paper's four corpora have an accuracy of 70.0 to 75.0% "
+        f"after transfer: {words}."
     )
     assert list(nlp_spread.table(known)["run"]) == [f"a, seed {seed}" for seed in range(len(p))]
 
@@ -264,8 +264,10 @@ def test_the_leading_figure_of_the_ablations_shows_what_each_attack_makes_of_the
     assert list(table[table["panel"] == page.PRINTED]["whose"].value_counts()) == [4, 4]  # ours and the paper's
     tried = claims[~claims["study"].isin(["table5", "protocol"])].groupby(["study", "setting"])["r"]
     always = int((tried.max() < 0).sum()), int((tried.min() > 0).sum())
-    said = "negative under {} of the {} choices of the attack below, and positive under {}"
-    assert said.format(always[0], len(shown), always[1]) in page.answer(known)
+    each = f"in every one of {len(known.published)} seeds" if len(known.published) > 1 else "in the one seed"
+    said = "{} choices of the attack were tried (below). The correlation of accuracy after transfer with α1 is "
+    said += "negative {} under {} of them, and positive {} under {}."
+    assert said.format(len(shown), each, always[0], each, always[1]) in page.answer(known)
     (radii, *_), _ = page.curves(known).axes, plt.close("all")
     assert [label.get_text() for label in radii.get_xticklabels()] == ["1", "2", "4", "8", "16", "32"]
 

@@ -760,7 +760,7 @@ def test_the_answer_warns_of_a_best_candidate_at_the_floor_and_ranks_no_single_o
         assert ("Beware: a guess among" in page.about(record)) == warned
     record.tables["candidates"] = record.tables["candidates"].iloc[:1]
     assert page.answer(record).endswith("could be used, so there is nothing to rank.")
-    assert "There is 1 candidate, which is attacked once" in page.about(record)
+    assert "There is 1 candidate. An attack is made once on it, and once" in page.about(record)
 
 
 def test_own_accuracies_of_a_pool_file_are_shown_and_judged_beside_the_scores(a_task, capsys):

@@ -451,7 +451,10 @@ def test_the_command_ranks_models_of_texts_and_says_for_which_there_is_no_alpha(
     words = ["rank", str(tmp_path / "pool.toml"), "--data", str(tmp_path / "reviews.csv"), *options]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr()
-    assert "2 classes, texts. There are 3 candidates, of which 2 are attacked once" in " ".join(told.out.split())
+    assert (
+        "2 classes, texts. There are 3 candidates. An attack is made once on 2 of them, and once on the target model."
+        in " ".join(told.out.split())
+    )
     assert "pixels" not in told.out
     assert "c: alpha1, alpha2, alpha12, back_alpha1, back_alpha2, back_alpha12, distance: not computed" in told.err
     ranked = pd.read_csv(tmp_path / "out" / "ranking.csv").set_index("candidate")
@@ -489,7 +492,7 @@ def test_the_page_says_what_a_target_of_texts_is(found):
               "left_out": result.left_out, "ranks": ranking.ranks(result)}  # fmt: skip
     record = type("Measured", (), {"tables": tables, "config": {"target": ""}})
     said = page.about(record)
-    assert "There are 7 candidates, of which 3 are attacked once" in said
+    assert "There are 7 candidates. An attack is made once on 3 of them" in said
     assert "foreign (not computed: its tokens differ from the target model's)" in said
     assert "On the test texts" in page.answer(record)
     assert set(page.attacks_table(record).set_index("candidate")["α1, T→S"][["foreign", "wide"]]) == {"–"}

@@ -181,10 +181,10 @@ def _grade(arguments: argparse.Namespace) -> int:
                 limits=Limits(seconds=arguments.seconds), safe=not arguments.unsafe, tell=tell,
             )  # fmt: skip
         except KeyboardInterrupt:
-            print(f"{sum(done.values())} submissions are graded and kept in {folder / 'results.json'}", file=sys.stderr)
+            print(f"submissions graded: {sum(done.values())}; kept in {folder / 'results.json'}", file=sys.stderr)
             raise
     if missing := [student for student, graded in done.items() if not graded]:
-        print(f"NOT GRADED, without points or loss of points: {', '.join(missing)}", file=sys.stderr)
+        print(f"NOT GRADED (no points given, none lost): {', '.join(missing)}", file=sys.stderr)
     print(f"{folder / 'results.json'}; written answers are marked in {folder / 'marks.csv'}")
     return 1 if missing or found.refused else 0
 
@@ -201,7 +201,7 @@ def _mark(arguments: argparse.Namespace) -> int:
             print(f"gone: the mark of {student} for {exercise}; it is in {taken.kept}", file=sys.stderr)
         kept = f"; the earlier file is {taken.kept}" if taken.kept else ""
         new, other, gone = (len(marks) for marks in (taken.new, taken.other, taken.gone))
-        print(f"{folder / 'marks.csv'}: {new} new marks, {other} changed, {gone} gone{kept}")
+        print(f"{folder / 'marks.csv'}: marks: {new} new, {other} changed, {gone} gone{kept}")
     return 0
 
 
@@ -209,7 +209,7 @@ def _feedback(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as (original, folder):
         pages = feedback.write_pages(folder, original, _title(original))
         grades = gradebook.write_grades(folder, original)
-    print(f"{len(pages) - 1} pages in {folder / 'feedback'}; {pages[-1]}; {grades}")
+    print(f"pages: {len(pages) - 1}, in {folder / 'feedback'}; {pages[-1]}; {grades}")
     return 0
 
 
@@ -223,7 +223,7 @@ def _return(arguments: argparse.Namespace) -> int:
         )
     for line in done.left_out:
         print(f"LEFT OUT: {line}", file=sys.stderr)
-    print(f"{len(done.students)} students: {'; '.join(map(str, done.written))}")
+    print(f"students: {len(done.students)}; files: {', '.join(map(str, done.written))}")
     return int(bool(done.left_out))
 
 

@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         return parameters.print_help(arguments)
     given = parameters.placed(parameters.given(arguments))
     if arguments.all == bool(arguments.notebook):
-        raise ValueError(f"{'both' if arguments.all else 'neither'} of NOTEBOOK and --all given; expected one of them")
+        words = "both NOTEBOOK and --all were" if arguments.all else "neither NOTEBOOK nor --all was"
+        raise ValueError(f"{words} given; expected one of them")
     if arguments.all and arguments.pairs:
         raise ValueError("-p sets the parameter of one notebook; expected NOTEBOOK instead of --all")
     if arguments.workers is not None and not arguments.all:

@@ -127,8 +127,9 @@ def _moved(runs: Runs) -> str:
     judged = [_judged(line, line["setting"], STORED) for _, line in tried.iterrows()]
     each = f"in every one of {seeds} seeds" if seeds > 1 else "in the one seed"
     return (
-        f"**Over {tried['n'].max()} sources** the correlation of accuracy after transfer with α1 is, {each}, negative "
-        f"under {negative} of the {len(signs)} choices of the attack below, and positive under {positive}. Verdicts "
+        f"**Over {tried['n'].max()} sources**, {len(signs)} choices of the attack were tried (below). The correlation "
+        f"of accuracy after transfer with α1 is negative {each} under {negative} of them, and positive {each} under "
+        f"{positive}. Verdicts "
         f"over choices and seeds: {verdicts.tally(judged)}. "
     )
 
@@ -145,7 +146,10 @@ def radii(runs: Runs) -> str:
         f"{end['setting'].iloc[0]}"
         for end in ends
     ]
-    return f"**The radius of PGD{' turns the sign' * turned}**: the correlation is {' and '.join(said)}."
+    return (
+        f"**The radius of PGD{' changes the sign' * turned}**: the correlation of accuracy after transfer with α1, one "
+        f"number per seed, is {' and '.join(said)}."
+    )
 
 
 def _within_seeds(runs: Runs) -> str:

@@ -50,11 +50,13 @@ def about(record: Record) -> str:
     size = f" of {target['height']} × {target['width']} pixels" if kind(record) == "images" else ""
     attacked = int(candidates["own_deviation"].notna().sum())
     number = len(candidates)
-    each = f"There are {number} candidates, of which {'all are' if attacked == number else f'{attacked} are'}"
-    each = each if number > 1 else "There is 1 candidate, which is"
+    each = (
+        f"There are {number} candidates. An attack is made once on {'each' if attacked == number else attacked} of them"
+    )
+    each = each if number > 1 else "There is 1 candidate. An attack is made once on it"
     said = (
-        f"The target is {target['name']}: {target['classes']} classes, {kind(record)}{size}. {each} "
-        f"attacked once. The target model is attacked once, too. The scores read {used:,} labels. "
+        f"The target is {target['name']}: {target['classes']} classes, {kind(record)}{size}. {each}, "
+        f"and once on the target model. The scores read {used:,} labels. "
     )
     if np.isfinite(target["accuracy"]):
         given = record.config["target"]
@@ -71,8 +73,9 @@ def _guessing(target: "pd.Series[Any]") -> str:
     if stats.binomtest(right, tests).proportion_ci(method="wilson").low > guess:
         return ""
     return (
-        f"Beware: a guess among {target['classes']} classes is right in {100 * guess:.0f}% of cases, so the scores "
-        "that need this model say nothing. More images or a larger target_epochs may help."
+        f"Beware: this may be no better than a guess, which is right in {100 * guess:.0f}% of cases with "
+        f"{target['classes']} classes. Then the scores that need this model say nothing. More images or a larger "
+        "target_epochs may help."
     )
 
 
@@ -144,7 +147,7 @@ def _after_transfer(record: Record) -> str:
     known = record.tables["candidates"].sort_values("accuracy", ascending=False)
     first = known.iloc[0]
     near = known[known["accuracy_high"] >= first["accuracy_low"]]["candidate"].iloc[1:]
-    tied = f", though its interval meets that of {_listed(near)}" if len(near) else ""
+    tied = f", but its interval overlaps with the interval of {_listed(near)}" if len(near) else ""
     equal = _equal(known.set_index("candidate")["accuracy"], first["candidate"])
     best = f"{equal} after transfer" if equal else f"{first['candidate']} is the best after transfer{tied}"
     return f"On the test {kind(record)} {best}."
@@ -155,7 +158,7 @@ def _equal(values: "pd.Series[float]", best: str) -> str:
     alike = values.index[values == values[best]].to_series()
     if len(alike) == 1:
         return ""
-    return f"{_listed(alike)} are equally good" + (" and the best" if len(alike) < len(values) else "")
+    return f"{_listed(alike)} are equally good" + (", and better than all others" if len(alike) < len(values) else "")
 
 
 def _at_the_floor(record: Record, score: str, candidate: str) -> str:
@@ -163,7 +166,7 @@ def _at_the_floor(record: Record, score: str, candidate: str) -> str:
     scores = record.tables["scores"]
     row = scores[(scores["score"] == score) & (scores["candidate"] == candidate)].iloc[0]
     known = candidate in set(_moved_by_noise(record)) if score == "alpha1" else row["value"] <= row["floor_high"]
-    return ", but even that is at the floor: do not choose by this score" if known else ""
+    return ", but even the best value is at the floor: do not choose by this score" if known else ""
 
 
 def _no_more_than_noise(record: Record) -> list[str]:
@@ -171,7 +174,10 @@ def _no_more_than_noise(record: Record) -> list[str]:
     found = _moved_by_noise(record)
     if found.empty:
         return []
-    return [f"Beware: random noise of the same size moves {_listed(found)} as far as the target model's attack does."]
+    return [
+        "Beware: random noise of the same size moves the following candidates as far as the target model's attack "
+        f"does: {_listed(found)}."
+    ]
 
 
 def _moved_by_noise(record: Record) -> "pd.Series[Any]":

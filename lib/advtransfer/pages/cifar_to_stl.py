@@ -110,11 +110,12 @@ def about_published(runs: Runs) -> str:
         f"The **stored** columns rest on n = {seeds} seeds of everything: the target model, the sources, the "
         f"images drawn. The target domains are **{domains}**; both have the same sources. The three plain networks "
         f"have {_share(settings['plain_width'])} and the two ResNets {_share(settings['width'])}. They learn from the "
-        f"images of CIFAR-10, save those that the shifted target needs: the ResNets for {settings['epochs']} epochs, "
+        f"images of CIFAR-10 except those that the shifted target needs: the ResNets for {settings['epochs']} epochs, "
         f"the others for {settings['plain_epochs']}, to the end of a one-cycle schedule {{cite:p}}`smith2019`. "
-        f"The released schedule takes 100 epochs at a falling rate. Per target {settings['samples']:,} images are "
-        f"attacked, on {made['device']}. The target models themselves, trained on the target's images alone, are right "
-        f"on {_beside(runs)}. The tests recompute every stored table from its samples."
+        f"The released schedule takes 100 epochs at a falling learning rate. Per target {settings['samples']:,} images "
+        f"are attacked, on {made['device']}. The target models were trained on the target's images alone. They "
+        f"classify these shares of the test images correctly: {_beside(runs)}. The tests recompute every stored "
+        "table from its samples."
     )
 
 
@@ -125,8 +126,8 @@ def _beside(runs: Runs) -> str:
         models = pd.concat([made.tables["models"] for made in runs.series(series).values()])
         own, best = models.loc[models["role"] == "target", "accuracy"], _published(runs, series)["transfer_accuracy"]
         told.append(
-            f"{100 * own.min():.0f} to {100 * own.max():.0f}% of the test images of "
-            f"{head.removeprefix(f'{STORED}, ')}, the best source after transfer on {100 * best.max():.0f}%"
+            f"{100 * own.min():.0f} to {100 * own.max():.0f}% for {head.removeprefix(f'{STORED}, ')} (best source "
+            f"after transfer: {100 * best.max():.0f}%)"
         )
     return "; ".join(told)
 
@@ -183,11 +184,14 @@ def against_known(runs: Runs) -> str | None:
     for name, row in known.join(means["source_accuracy"], how="inner").iterrows():
         epochs = settings["epochs" if name in protocol.RESIDUAL else "plain_epochs"]
         gap = 100 * (row.source_accuracy - row.accuracy)
-        near = "within 3 points" if abs(gap) <= 3 else f"{abs(gap):.0f} points {'above' if gap > 0 else 'below'}"
-        parts.append(f"{row.label} is {near} (after {epochs} epochs; elsewhere {row.epochs:g})")
+        off = "within 3 points of" if abs(gap) <= 3 else f"{abs(gap):.0f} points {'above' if gap > 0 else 'below'}"
+        parts.append(
+            f"{row.label} is {off} the published accuracy (ours after {epochs} epochs, the published one after "
+            f"{row.epochs:g})"
+        )
     unknown = [label for name, label in means["label"].items() if name not in known.index]
     return (
-        f"Compared with these, our {'; our '.join(parts)}. For {' and '.join(unknown)} in this form, we found no "
+        f"Our {'; our '.join(parts)}. For {' and '.join(unknown)} in this form, we found no "
         "publication that says how many epochs the network was trained."
     )
 

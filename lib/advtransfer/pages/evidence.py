@@ -28,11 +28,16 @@ def matched_on_one_class() -> str:
     again = [f"`{name}`" for name, each in runs.items() if "matched" in each.arrays]
     if len(again) == len(runs):
         return ""
+    others = (
+        f" In the others ({', '.join(again)}) the distance was measured again on images of every class, with the same "
+        "networks."
+        if again
+        else ""
+    )
     return (
-        f" One thing is amiss in {len(runs) - len(again)} of the {len(runs)} stored runs on Tiny ImageNet: their "
-        "Jacobians are those of the first attacked images, all of which are buses, as this data set is sorted by "
-        f"class. In the others ({', '.join(again)}) the distance was measured again on images of every class, with "
-        "the same networks. So read the distances on Tiny ImageNet with care."
+        f" One thing is wrong in {len(runs) - len(again)} of the {len(runs)} stored runs on Tiny ImageNet: the "
+        "Jacobians were taken at the first attacked images only. This data set is sorted by class, so all of these "
+        f"images are buses.{others} So read the distances on Tiny ImageNet with care."
     )
 
 
@@ -57,7 +62,7 @@ def about_curves() -> str:
     ]
     first = rows[0]
     return (
-        f"A {LABELS[first['architecture']]} of width {first['width']}, both times {first['epochs']} passes over the "
+        f"A {LABELS[first['architecture']]} of width {first['width']}, both times {first['epochs']} epochs of the "
         f"same images, at equal cost: {'; '.join(said)}. The released schedule runs for 100 epochs; here its cosine-"
         "shaped learning rate is shortened to the same length."
     )

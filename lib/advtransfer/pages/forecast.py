@@ -128,17 +128,18 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
             f"Spearman's correlation of α1 with accuracy after transfer is {_said(across)}.",
         ),
         "own": (
-            "So do those with a higher accuracy on their own test images, and measuring that needs no attack."
+            "Image models with a higher accuracy on their own test images also tend to transfer better, and measuring "
+            "this accuracy needs no attack."
             if judged
             else "Over the same models, with their accuracy on their own test images.",
-            f"The correlation of own accuracy is {_pair(own)}. With own accuracy held fixed, that of α1 is "
-            f"{_pair(beyond)}.",
+            f"The correlation of own accuracy is {_pair(own)}, on the same targets in the same order. With own "
+            f"accuracy held fixed, the correlation of α1 is {_pair(beyond)}.",
         ),
         "within": (
             "Within one architecture, it is not certain that α1 tells better image models from worse ones."
             if judged
             else "Within one architecture.",
-            f"The correlation of α1 is {_pair(within)}.",
+            f"The correlation of α1 is {_pair(within)}, on the same targets in the same order.",
         ),
     }
     if beside := forecast_sources.beside_target(record):
@@ -148,15 +149,16 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
             "Over image models from domains more or less similar to the target's, the verdict on α1 is: "
             f"{similar.said}.",
             f"The correlation of α1 is {_counted(record, 'similar domains', 'run')} (T→S; Table 3 attacks the sources "
-            "instead). The number of classes that a source shares with the target, which needs no attack, has "
-            f"{tables.number(forecast_sources.of_shared_classes())} in these runs.",
+            "instead). Counting the classes that a source shares with the target needs no attack. In these runs, the "
+            "correlation of this number with accuracy after transfer is "
+            f"{tables.number(forecast_sources.of_shared_classes())}.",
         )
     if texts := _verdict(record, "texts", "other corpora"):
         said["texts"] = (
             f"Over text models that have not learnt the target's own corpus, the verdict on α1 is: {texts.said}.",
             "The attack is on embeddings, not on words, and accuracy after transfer is that of a linear probe. The "
-            f"correlation of α1 (T→S) is {_counted(record, 'texts', 'other corpora')}. With the models that have "
-            f"learnt it included, it is {_counted(record, 'texts', 'run')}: "
+            f"correlation of α1 (T→S) is {_counted(record, 'texts', 'other corpora')}. If the models that "
+            f"have learnt the target's corpus are included, the correlation is {_counted(record, 'texts', 'run')}: "
             f"{_one(record, 'texts', 'run', '').verdicts[0].said}.",
         )
     return said

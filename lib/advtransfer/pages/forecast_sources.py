@@ -77,7 +77,7 @@ def about_sources(record: Record) -> str:
         text += (
             f"The similar domains of {{doc}}`Table 3 <similarity>` add {subsets['run'].nunique()} runs of five sources "
             f"each: ResNet18s (width {made['width']} of 64, {made['epochs']} epochs), each of which has learnt "
-            "four classes; between none and all of these belong to the target's domain. "
+            "four classes; 0 to 4 of these belong to the target's domain. "
         )
     if len(texts):
         text += (
@@ -93,7 +93,10 @@ def _attacks(images: pd.DataFrame) -> str:
     made: dict[str, list[str]] = {}
     for kind, record in _first(images).items():
         config, attacked = record.config, record.tables["sources"]["n"].max()
-        attack = f"ε = {config['eps']:g}, {config['attack_steps']} steps, {attacked:,} images that it classifies"
+        attack = (
+            f"ε = {config['eps']:g}, {config['attack_steps']} steps, {attacked:,} images that the target model "
+            "classifies correctly"
+        )
         made.setdefault(attack, []).append(f"`{kind}`")
     return "; ".join(f"{attack} ({', '.join(kinds)})" for attack, kinds in made.items())
 
@@ -111,9 +114,10 @@ def beside_target(record: Record) -> tuple[str, str] | None:
         return None
     told = [f"{' and '.join(dict.fromkeys(found))}% ({target})" for target, found in own.items()]
     return (
-        f"Of {pairs} pairs of a source and a target, {better or 'none'} {'is' if better < 2 else 'are'} better with a "
-        "new last layer than the target model itself.",
-        f"That model was trained on the target's images alone and is right on {' and '.join(told)} of the test images. "
+        f"In {better or 'none'} of {pairs} pairs of a source and a target, the source with a new last layer is better "
+        "than the target model itself.",
+        f"The target models were trained on the target's images alone. They classify {' and '.join(told)} of the test "
+        "images correctly. "
         "So these runs show how α1 orders sources, not whether transfer pays.",
     )
 
@@ -202,12 +206,12 @@ def choices(record: Record) -> pd.DataFrame:
             {
                 "sources": row["domain"].removeprefix("images, "),
                 "trusted": NAMES[row["predictor"]],
-                "lost, of a few": tables.estimate(row, "regret", scale=100, digits=1),
-                "more than by own accuracy": "–"
+                "points lost, choosing among a few": tables.estimate(row, "regret", scale=100, digits=1),
+                "points more than by own accuracy": "–"
                 if row["predictor"] == "source_accuracy"
                 else tables.estimate(row, "more", scale=100, digits=1),
-                "lost, of all": tables.number(100 * row["regret_all"], 1),
-                "error of the forecast": tables.estimate(row, "error", scale=100, digits=1),
+                "points lost, choosing among all": tables.number(100 * row["regret_all"], 1),
+                "error of the forecast, points": tables.estimate(row, "error", scale=100, digits=1),
             }
         )
     return pd.DataFrame(rows)
@@ -220,15 +224,15 @@ def about_choices(record: Record) -> str:
         return "No run has sources enough to choose from."
     first, few = table.iloc[0], record.config["candidates"]
     return (
-        f"*Lost, of a few* is what a choice among {few} sources costs, averaged over all ways to draw {few} of a run: "
-        "the accuracy of the best of them after transfer, minus that of the one that the predictor puts first. *More "
-        "than by own accuracy* is the difference, from the same draws. *Lost, of all* is the same among all sources of "
-        "a run. *Error of the forecast* "
+        f"*Points lost, choosing among a few* is what a choice among {few} sources costs, averaged over all ways to "
+        f"draw {few} of a run: the accuracy of the best of them after transfer, minus that of the one that the "
+        "predictor puts first. *Points more than by own accuracy* is the difference, from the same draws. *Points "
+        "lost, choosing among all* is the same among all sources of a run. *Error of the forecast* "
         "is how far a straight line in the predictor, fitted to the other recipes of the run, is off at a recipe that "
         "it has not seen. All are points of accuracy. A bootstrap draw contains some sources twice, so fewer "
         "different sources remain and less can be lost; this is why chance is near the upper end of its interval. "
-        "Intervals draw whole architectures and whole ways of training, but not target models; in simulations those of "
-        f"what is lost hold the truth in {evidence.held(LOST, 30)}. "
+        "Intervals draw whole architectures and whole ways of training, but not target models. In simulations the "
+        f"intervals of the points lost hold the truth in {evidence.held(LOST, 30)}. "
         f"Runs: {first['runs']} per target."
     )
 

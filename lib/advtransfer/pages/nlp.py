@@ -94,7 +94,7 @@ def answer(runs: Runs) -> str:
     parts = [
         "**The claim is that accuracy after transfer rises with α1.** Over the paper's four sources: "
         f"{in_print(runs)}.",
-        f"**Over the same four of ours**: {ours.sized}.",
+        f"**Over our models of the same four corpora**: {ours.sized}.",
         f"**Over single texts** the confidence should rise with α1(x): {texts} ({{doc}}`the numbers <nlp_attacks>`).",
     ]
     if spread := nlp_spread.said(runs):
@@ -147,7 +147,7 @@ def _about_published(runs: Runs) -> str:
     return (
         f"The **stored** columns rest on n = {n} seed{'s' * (n > 1)}: `{settings['encoder']}`, "
         f"{sizes.training_texts(first)} per corpus, cut to {settings['max_length']} tokens, "
-        f"{settings['epochs']} passes{'' if settings.get('dropout', 0.1) else ' without dropout'}, "
+        f"{settings['epochs']} epochs{'' if settings.get('dropout', 0.1) else ' without dropout'}, "
         f"{settings['samples']} attacked texts, on {first.provenance['device']}."
     )
 
@@ -163,8 +163,8 @@ def _about_this_run(runs: Runs) -> Iterator[str]:
         )
     else:
         yield (
-            f"**This run** has the encoder `{config.encoder}`, {len(runs.record.arrays['index'])} attacked texts, and "
-            "is small; the table below says in what."
+            f"**This run** has the encoder `{config.encoder}`, {len(runs.record.arrays['index'])} attacked texts. It "
+            "is small; the table below lists the settings that differ."
         )
         left_out = [text_protocol.LABELS[name] for name in config.sources if name not in runs.record.config["sources"]]
         if left_out:
@@ -376,15 +376,18 @@ def _orders(runs: Runs) -> list[str]:
         accuracy, alpha1 = (
             ", ".join(four.sort_values(name, ascending=False).index) for name in ("transfer_accuracy", "alpha1_ratio")
         )
-        lines.append(f"{direction}: by accuracy after transfer {accuracy}; by α1 {alpha1}")
+        lines.append(f"{direction}: the order by accuracy after transfer is {accuracy}; the order by α1 is {alpha1}")
         if {"AG", "AG, two classes"} <= set(seeds.index):
             ratios = seeds["alpha1_ratio"]
             whole, cut = (
                 ", ".join(tables.number(float(value)) for value in ratios[name]) for name in ("AG", "AG, two classes")
             )
             each = "by seed, " if len(ratios["AG"]) > 1 else ""
-            lines[-1] += f"; {each}α1 of AG is {whole} with four classes, and {cut} with two"
+            lines[-1] += f"; {each}α1 of AG is {whole} with four classes and {cut} with two"
             less = four["alpha1_ratio"].drop("AG")
             less["AG with two classes"] = np.mean(ratios["AG, two classes"])
-            lines[-1] += f", with which the order by α1 is {', '.join(less.sort_values(ascending=False).index)}"
+            lines[-1] += (
+                "; if AG with two classes takes the place of AG, the order by α1 is "
+                f"{', '.join(less.sort_values(ascending=False).index)}"
+            )
     return lines

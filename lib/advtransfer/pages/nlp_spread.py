@@ -63,15 +63,15 @@ def _sentence(rows: pd.DataFrame) -> str:
         f"{', '.join(tables.number(r) for r in rows[direction])} ({direction})" for direction in DIRECTIONS
     )
     found = (
-        f"they differ by more than the choice of test texts explains {seeds}, and over these four sources Pearson's r "
+        f"they differ by more than the choice of test texts explains {seeds}, and over these four models Pearson's r "
         f"of accuracy with α1 is, seed by seed, {by_seed}"
     )
     if not apart:
         found = f"{first['test_texts']:,} test texts cannot tell them apart, so there is hardly anything to forecast"
     low, high = 100 * rows["least"].min(), 100 * rows["greatest"].max()
     return (
-        f"With {first['train_texts']:,} training texts of IMDB the paper's four sources have an accuracy of "
-        f"{low:.1f} to {high:.1f}% after transfer: {found}."
+        f"With {first['train_texts']:,} training texts of IMDB our models of the paper's four corpora have an accuracy "
+        f"of {low:.1f} to {high:.1f}% after transfer: {found}."
     )
 
 

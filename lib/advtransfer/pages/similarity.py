@@ -181,16 +181,16 @@ def about(runs: Runs) -> str:
         text.append(
             f"The target domains of the **stored** columns are {sizes.targets(seeds)} (seeds: "
             f"{' and '.join(seeds.values())}). The networks are "
-            f"ResNets of width {settings['width']} (64 as released), {settings['epochs']} passes over the sources' "
-            f"images (100 as released), on {made.provenance['device']}. On their own test images the sources classify "
+            f"ResNets of width {settings['width']} (64 as released), {settings['epochs']} epochs "
+            f"(100 as released), on {made.provenance['device']}. On their own test images the sources classify "
             f"{100 * own.min():.0f} to {100 * own.max():.0f}% correctly. {_beside(runs)}"
         )
     if runs.record is None:
         text.append(tables.missing(protocol.required(runs.config)))
     else:
         text.append(
-            f"The target of **this run** is {sizes.targets([runs.config.target])}. It is smaller still; the "
-            "table below says in what."
+            f"The target of **this run** is {sizes.targets([runs.config.target])}. This run is smaller than "
+            "the stored ones; the table below lists the settings that differ."
         )
     return "\n\n".join(text)
 
@@ -204,8 +204,9 @@ def _beside(runs: Runs) -> str:
     rows = pd.concat(pairs)
     better = int((rows["transfer_accuracy"] > rows["accuracy"]).sum())
     return (
-        f"The target models, trained on the target's images alone, are right on {100 * rows['accuracy'].min():.0f} to "
-        f"{100 * rows['accuracy'].max():.0f}%; {better} of {len(rows)} sources are better after transfer."
+        "The target models were trained on the target's images alone. They classify "
+        f"{100 * rows['accuracy'].min():.0f} to {100 * rows['accuracy'].max():.0f}% of the test images correctly. "
+        f"Sources that are better after transfer: {better} of {len(rows)}."
     )
 
 
@@ -222,9 +223,9 @@ def departures(runs: Runs) -> pd.DataFrame:
 def answer(runs: Runs) -> str:
     """What this page finds, as a list; `found` has the numbers."""
     said = [f"Claim “{question}”: {verdicts.tally(judged.values())}." for question, judged in _questions(runs).items()]
-    ours = f"Our five networks, for each domain and target ({size(runs)})"
     return (
-        f"**The paper's own five rows.** Claim “{RISES}”: {paper(runs).word}.\n\n**{ours}**:\n\n"
+        f"**The paper's own five rows.** Claim “{RISES}”: {paper(runs).word}.\n\n**Our five networks**, for each "
+        f"domain and target. Size of the runs: {size(runs) or 'not run'}.\n\n"
         f"{tables.listed(*said) or NOT_RUN}"
     )
 

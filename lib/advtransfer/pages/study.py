@@ -158,8 +158,8 @@ def checked(record: Record) -> str | None:
             for name, row in part.iterrows()
         ]
         said.append(
-            "Recipes of one architecture, or corpus, are alike. If these, the ways of training and the targets are "
-            f"drawn as wholes, the mean weighted τ is {', '.join(each)}."
+            "Recipes of one architecture (or one corpus) are alike. If architectures (or corpora), ways of training "
+            f"and targets are each drawn as wholes, the mean weighted τ is: {', '.join(each)}."
         )
     if (part := known.get(study_checks.OTHER_SET)) is not None:
         said.append(
@@ -185,7 +185,8 @@ def answer(record: Record) -> str:
         f"{scores.iloc[0]['recipes']} recipes and {scores.iloc[0]['targets']} targets. Own accuracy has "
         f"{_tau(known, 'source_accuracy')}.",
         f"**α1 (T→S) has rank {_number(scores, 'alpha1')} of {len(order)}**, with {_tau(known, 'alpha1')}. After "
-        f"Holm's correction these scores are better: {better}; worse: {worse}. {_alike(record)}",
+        f"Holm's correction, the scores shown to be better than α1 are: {better}; the scores shown to be worse: "
+        f"{worse}. {_alike(record)}",
         f"**What a choice costs.** {choice(record)}",
     )
 
@@ -198,8 +199,8 @@ def _alike(record: Record) -> str:
     if not less:
         return ""
     return (
-        "This treats recipes as unrelated. If those of one architecture, or corpus, are drawn as a whole, "
-        f"the τ of a score exceeds that of α1 by: {', '.join(less)}. "
+        "These numbers treat recipes as unrelated. If all recipes of one architecture (or one corpus) are drawn "
+        f"together, the weighted τ of a score minus the weighted τ of α1 is: {', '.join(less)}. "
     )
 
 
@@ -238,9 +239,10 @@ def rule(record: Record) -> str:
     scores, draws = found["predictor"].nunique(), record.config["resamples"]
     return (
         "Recipes and targets are drawn for the intervals. In simulations with thirty unrelated recipes on eight "
-        "unrelated targets they hold the truth in "
-        f"{evidence.held('mean weighted τ, 30 recipes on 8 targets: bootstrap', 240)} ({{ref}}`intervals-checked`); "
-        "those of the points lost were not simulated, and a draw that holds some recipes twice has less to lose. "
+        "unrelated targets the intervals of the mean weighted τ hold the truth in "
+        f"{evidence.held('mean weighted τ, 30 recipes on 8 targets: bootstrap', 240)} ({{ref}}`intervals-checked`). "
+        "The intervals of the points lost were not simulated. A draw contains some recipes twice, so fewer different "
+        "recipes remain and fewer points can be lost. "
         f"With {draws:,} draws and {scores - 1} comparisons no p after Holm's correction can be below "
         f"{tables.probability(min(1.0, 2 * (scores - 1) / (draws + 1)))}."
     )

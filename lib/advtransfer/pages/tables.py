@@ -15,7 +15,7 @@ MARK = "†"
 ROUNDING = 1e-9  # of a correlation of ±1
 NOTE = (
     f"{MARK} The interval rests on {FEW} independent points or fewer. It holds the truth less often than 95 times in "
-    "100, and can be far too short or as wide as the scale ({ref}`intervals-checked`)."
+    "100. It can be far too short, or so wide that it covers every possible value ({ref}`intervals-checked`)."
 )
 """What a page says below a table with a marked interval."""
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -137,7 +137,7 @@ class Finding:
     @property
     def sized(self) -> str:
         """The sentence with the size of the runs behind it."""
-        return f"{self.text}; {self.size}" if self.size else self.text
+        return f"{self.text}. Size of the runs: {self.size}" if self.size else self.text
 
     def __str__(self) -> str:
         return self.text
