@@ -757,7 +757,7 @@ def test_the_answer_warns_of_a_best_candidate_at_the_floor_and_ranks_no_single_o
     assert said.count("are equally good") == 2
     for accuracy, warned in ((0.15, True), (0.9, False)):
         record.tables["target"]["accuracy"] = accuracy
-        assert ("Beware: a guess among" in page.about(record)) == warned
+        assert ("Beware: this may be no better than a guess" in page.about(record)) == warned
     record.tables["candidates"] = record.tables["candidates"].iloc[:1]
     assert page.answer(record).endswith("could be used, so there is nothing to rank.")
     assert "There is 1 candidate. An attack is made once on it, and once" in page.about(record)
