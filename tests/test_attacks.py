@@ -183,6 +183,26 @@ def test_random_start_comes_from_the_generator_alone(norm):
 # Rows without a gradient.
 
 
+@pytest.mark.parametrize("bounds", [(-0.4242, 2.8215), (-1.7, 1.7)])
+@pytest.mark.parametrize("dtype", ROUNDING)
+def test_in_a_box_of_normalised_pixels_no_pixel_leaves_it_by_rounding(bounds, dtype):
+    low, high = (torch.tensor(bound, dtype=dtype) for bound in bounds)
+    x = (low + (high - low) * torch.rand(50, 784, generator=seeded(0)).to(dtype)).clamp(low, high)
+    weights = torch.randn(784, 3, generator=seeded(0)).to(dtype)
+    for eps in (0.1, 0.3, 1.0):
+        eps *= bounds[1] - bounds[0]
+        delta = pgd(lambda v: v @ weights, x, eps=eps, bounds=(low.item(), high.item()), steps=2)
+        assert (x + delta >= low).all()
+        assert (x + delta <= high).all()
+        assert norms(delta.double(), "linf").max() <= eps
+
+
+def test_a_row_that_no_step_moves_stays_even_if_it_is_outside_the_box_by_rounding():
+    x = torch.tensor([[1.0234, 0.5]], dtype=torch.bfloat16)
+    with pytest.warns(NoGradientWarning, match="1 of 1 rows"):
+        assert not pgd(lambda v: 0 * v, x, eps=0.1).any()
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_rows_that_cannot_move_are_counted(name, norm):

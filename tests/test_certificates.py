@@ -125,6 +125,8 @@ def test_rounding_lifts_no_share_above_its_bound():
             assert found.ratio_first <= found.rho <= 1
             distance_interval(found.ratio_first, found.rho)
         assert theorem_ratio(a, b).ratio <= 1
+        one_way = normal(1, 4, 1, seed=seed) @ normal(1, 1, 5, seed=seed + 3000)  # of rank one, so that C_w is 1
+        assert first_attacks(one_way, 3 * one_way).combined <= 1
 
 
 def test_at_the_tie_nothing_is_certified():

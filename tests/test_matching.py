@@ -394,6 +394,10 @@ def test_what_is_refused_is_said_in_one_line(message, call):
     refuses(message, call)
 
 
+def test_whole_numbers_are_refused_by_the_name_of_the_argument():
+    refuses("y is torch.int64; expected a floating", lambda: transfer_loss(B[:, 0], A[:, 0].long()), TypeError)
+
+
 def test_samples_that_are_matched_are_spread_over_data_sorted_by_class():
     y = torch.arange(10).repeat_interleave(60)
     assert (y[matching.evenly(600, 50)].bincount() - 5).abs().max() <= 1

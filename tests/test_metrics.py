@@ -350,6 +350,14 @@ def updated_twice(first=2, second=1):
         ("model outputs have shape (10,)", lambda: transferability(NET, lambda x: x[:, 0], X, lambda m, x: x)),
         ("x spans [-1, 2]; expected values within", lambda: transferability(NET, NET, IMAGES.round() * 3 - 1, ATTACK)),
         ("eps is -1; expected", lambda: transferability(NET, NET, IMAGES, partial(pgd, eps=-1))),
+        (
+            "pairs are [(0, 3)]; expected numbers of models",
+            lambda: metrics.deviations([NET], X, Recorded(), pairs=[(0, 3)]),
+        ),
+        (
+            "pairs are [(0, -1)]; expected numbers of models",
+            lambda: metrics.deviations([NET], X, Recorded(), pairs=[(0, -1)]),
+        ),
         ("batch_size = 0; expected at least 1 sample", lambda: transfer_matrix([NET], X, Recorded(), batch_size=0)),
         ("no models were given; expected at least one", lambda: transfer_matrix([], X, Recorded())),
         ("level = 3; expected 0 to 2", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 4), level=3)),
@@ -392,6 +400,13 @@ def test_an_attack_must_give_a_perturbation_like_x(attack, message) -> None:
     with pytest.raises(ValueError, match=message) as refused:
         metrics.transferability(model, model, torch.rand(4, 3), attack)
     assert "\n" not in str(refused.value)
+
+
+def test_batches_keep_no_graph_of_the_networks_they_come_from():
+    d = normal(5, 2).requires_grad_()
+    found = from_deviations(d, d, d)
+    assert not found.alpha1_samples.requires_grad
+    assert found.alpha1_samples.equal(from_deviations(*[d.detach()] * 3).alpha1_samples)
 
 
 def test_robust_forms_of_alpha1_do_not_follow_one_small_denominator():

@@ -58,9 +58,20 @@ def tied():
     return model
 
 
-def hooked():
+def branching():
+    def forward(m, x):
+        z = m.conv(x)
+        return m.norm(z) + z if isinstance(z, torch.Tensor) and torch.is_tensor(z) else m.norm(z)
+
+    return Calls(forward, conv=conv(), norm=norm())
+
+
+def hooked(kind="forward"):
     model = nn.Sequential(nn.Sequential(conv()), norm())
-    model[0].register_forward_hook(lambda module, args, output: output.abs())
+    if kind == "forward":
+        model[0].register_forward_hook(lambda module, args, output: output.abs())
+    else:
+        model[0].register_full_backward_hook(lambda module, grad_input, grad_output: None)
     return model
 
 
@@ -76,6 +87,12 @@ FOLDED = {
     "shared conv": (lambda: Calls(lambda m, x: m.b(m.conv(m.a(m.conv(x)))), conv=conv(), a=norm(), b=norm()), 2),
     "conv used twice": (lambda: Calls(lambda m, x: (z := m.conv(x)) + m.norm(z), conv=conv(), norm=norm()), 1),
     "weights read": (lambda: Calls(lambda m, x: m.norm(m.conv(x)) * m.conv.weight.sum(), conv=conv(), norm=norm()), 1),
+    "buffer read": (lambda: Calls(lambda m, x: m.n(m.conv(x)) * m.n.running_var.sum(), conv=conv(), n=norm()), 1),
+    "read on a branch for tensors": (branching, 1),
+    "a method of its name": (
+        lambda: Calls(lambda m, x: m.conv(m.norm(x)).norm(dim=(2, 3)), conv=conv(), norm=norm()),
+        1,
+    ),
     "two names": (aliased, 1),
     "no statistics": (lambda: nn.Sequential(conv(), norm(track_running_stats=False)), 1),
     "no BatchNorm": (lambda: nn.Sequential(conv(), nn.GroupNorm(1, 3)), 0),
@@ -83,6 +100,7 @@ FOLDED = {
 NOT_FOLDED = {
     "control flow": lambda: Calls(lambda m, x: m.norm(m.conv(x)) if x.sum() > 0 else x, conv=conv(), norm=norm()),
     "a hook": hooked,
+    "a backward hook": lambda: hooked("backward"),
 }
 
 
@@ -187,6 +205,10 @@ OVERWRITING = {
     "read again": (lambda: Calls(lambda m, x: (z := m.conv(x)) + m.relu(z), conv=conv(), relu=nn.ReLU()), 0),
     "norm read again": (
         lambda: Calls(lambda m, x: (z := m.n(m.conv(x))) + m.relu(z), conv=conv(), n=norm(), relu=nn.ReLU()),
+        0,
+    ),
+    "a method of its name": (
+        lambda: Calls(lambda m, x: (h := m.b(m.a(x).relu())) - 2 * m.relu(h), a=conv(), b=conv(), relu=nn.ReLU()),
         0,
     ),
     "one for all": (lambda: Calls(lambda m, x: m.relu(x) + m.relu(m.conv(x)), conv=conv(), relu=nn.ReLU()), 0),

@@ -378,6 +378,19 @@ def test_subsamples_hold_the_share_of_each_class_without_repeats():
     assert found.low == found.value == found.high == 1
 
 
+def test_gbc_tells_classes_apart_that_hardly_overlap():
+    y = torch.arange(80) % 2
+    found = [scores.gbc(normal(80, 3) + apart * y[:, None], y) for apart in (15, 20)]
+    assert found[0] < found[1] < 0
+
+
+def test_the_h_score_of_classes_that_have_collapsed_is_one():
+    y = torch.arange(40) % 2
+    for seed in range(50):
+        direction = normal(1, 3 + seed % 20, seed=seed)
+        assert scores.h_score((2 * y - 1).double()[:, None] * direction, y) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("name", ["h_score", "leep", "cka"])
 def test_intervals_cover_and_a_score_without_signal_passes_its_floor_as_often_as_they_say(name, monkeypatch):
     """100 times 90%, and one of ten exchangeable values is the largest; both within four standard deviations."""

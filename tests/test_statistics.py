@@ -173,6 +173,7 @@ def test_half_the_width_of_students_interval_is_scipys(level):
     low, high = stats.t.interval(level or 0.95, 6, values.mean(axis=1), stats.sem(values, axis=1))
     np.testing.assert_allclose(found, (high - low) / 2, rtol=1e-12)
     assert np.isnan(statistics.half_width(0.0, 1))
+    refuses("level = 95; expected a level between 0 and 1", lambda: statistics.half_width(1.0, 5, level=95))
 
 
 def test_cochran_q_of_two_models_is_mcnemars_test():

@@ -232,13 +232,12 @@ def _climb(
             moved |= useful
 
         if not moved.all():
-            delta[~moved] = 0
             saturated = losses.detach() == 0 if loss == "cross_entropy" else torch.zeros_like(moved)
             reasons = _reasons(~moved, ~grad.flatten(1).isfinite().all(1), saturated, outputs.shape[1], loss)
             start = " and not the random start" if random_start else ""
             message = f"{int((~moved).sum())} of {len(x)} rows did not move, so their δ is 0{start}: {reasons}"
             warnings.warn(message, NoGradientWarning, stacklevel=3)
-        return fitted(delta, x, eps, norm, low, high)
+        return fitted(delta, x, eps, norm, low, high).masked_fill_(~moved.view(-1, *[1] * (x.ndim - 1)), 0)
 
 
 def _reasons(stuck: Tensor, broken: Tensor, saturated: Tensor, outputs: int, loss: Loss) -> str:

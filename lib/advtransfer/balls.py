@@ -40,6 +40,9 @@ def fitted(delta: Tensor, x: Tensor, eps: float, norm: str, low: float, high: fl
     delta = _towards_zero(delta, x.dtype)
     moved = x + delta
     delta = torch.where(moved < low, low - x, torch.where(moved > high, high - x, delta))
+    moved = x + delta  # low - x is rounded, too: where it is larger than low, x + δ may still be outside
+    outside = ((moved < low) | (moved > high)) & (x >= low) & (x <= high)
+    delta = torch.where(outside, _next_towards_zero(delta), delta)
     if not ((x < low) | (x > high)).any():
         return delta
     pull = (low - x).clamp(min=0) + (high - x).clamp(max=0)  # from `x` to the box
@@ -50,7 +53,12 @@ def _towards_zero(wide: Tensor, dtype: torch.dtype) -> Tensor:
     """Numbers in another dtype, rounded towards zero."""
     near = wide.to(dtype)
     longer = near.abs().to(wide.dtype) > wide.abs()
-    return torch.where(longer, (near.view(_BITS[dtype.itemsize]) - 1).view(dtype), near)
+    return torch.where(longer, _next_towards_zero(near), near)
+
+
+def _next_towards_zero(x: Tensor) -> Tensor:
+    """The next numbers of the same dtype, for numbers other than zero."""
+    return (x.view(_BITS[x.dtype.itemsize]) - 1).view(x.dtype)
 
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # one less is the next number towards zero

@@ -44,7 +44,7 @@ def first_attacks(jac_a: Tensor, jac_b: Tensor) -> FirstAttacks:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         Shapes that do not match, values that are not finite, or a model whose gradient is zero everywhere.
 
     Examples
@@ -68,8 +68,8 @@ def first_attacks(jac_a: Tensor, jac_b: Tensor) -> FirstAttacks:
     p1 = ((a @ delta) @ (b @ delta).mT).mean(0)
     own, other = first.sigma.square().mean().item(), singular_attacks(b, k=1).sigma.square().mean().item()
     ratio_first = (p1 @ pinv((b @ b.mT).mean(0)) * p1).sum().item() / total
-    rho = min(1.0, own / total)  # rounding could lift a share above its bound
-    return FirstAttacks(min(rho, ratio_first), rho, p1.norm().item() / math.sqrt(own * other))
+    rho = min(1.0, own / total)  # rounding could lift it above its bound, as C_w
+    return FirstAttacks(min(rho, ratio_first), rho, min(1.0, p1.norm().item() / math.sqrt(own * other)))
 
 
 def distance_interval(ratio_first: float, rho: float) -> Interval:

@@ -155,7 +155,8 @@ def ratio_interval(d12: Tensor, d22: Tensor, *, largest: float, confidence: floa
 
     α1 is the mean of a ratio, and may be infinite. This is the ratio of the means, which divides by nothing small. With
     g = L √(ln(2/γ) / (2N)) / (mean length of Δ22), the interval from r̂ is [(r̂ - g) / (1 + g), (r̂ + g) / (1 - g)],
-    without an upper end if g ≥ 1 (`prop-ratio` of the book).
+    without an upper end if g ≥ 1 (`prop-ratio` of the book). All samples count; ``alpha1_ratio`` of
+    :class:`~advtransfer.metrics.Transferability` leaves out those that the attack on model 2 does not move.
 
     Parameters
     ----------

@@ -92,7 +92,7 @@ def intervals(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         A batch that is empty or not finite, shapes that do not match, no resamples, or a level that is not in (0, 1).
     """
     if not 0 < level < 1:

@@ -118,7 +118,7 @@ def gradient_matching(jac_a: Tensor, jac_b: Tensor, hessian_a: Tensor | None = N
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         Shapes that do not match, values that are not finite, an H that is not positive semi-definite, or a model a
         whose gradient is zero everywhere, so that there is nothing to match.
 
@@ -170,7 +170,7 @@ def function_matching(f_a: Tensor, f_b: Tensor, hessian_a: Tensor | None = None)
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         Shapes that do not match, values that are not finite, or an H that is not positive semi-definite.
     """
     check_batch("f_a", f_a, ndim=2)
@@ -196,6 +196,7 @@ def transfer_loss(f_s: Tensor, y: Tensor, hessian: Tensor | None = None) -> Func
 
     It is ``function_matching(y, f_s, hessian)``, with the same parameters and errors.
     """
+    check_batch("y", y, ndim=2)
     return function_matching(y, f_s, hessian)
 
 
@@ -221,7 +222,7 @@ def generalized_transferability(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         Shapes that do not match, values that are not finite, or a singular H_b, for which equation 12 is false.
     """
     check_pair(jac_a, jac_b)
@@ -322,7 +323,7 @@ def gram(jacs: Sequence[Tensor]) -> Tensor:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         No Jacobians, or shapes that do not match.
     """
     if not jacs:

@@ -37,7 +37,8 @@ class Transferability:
     alpha1: float
     """Mean of α1(x). A few samples with a small denominator can make it; compare it with the two robust numbers."""
     alpha1_ratio: float
-    """Ratio of the mean deviations, Σ‖Δ₁₂(x)‖ / Σ‖Δ₂₂(x)‖: α1 without a small denominator."""
+    """Ratio of the mean deviations, Σ‖Δ₁₂(x)‖ / Σ‖Δ₂₂(x)‖, over the samples where α1(x) is defined: α1 without a small
+    denominator."""
     alpha2: float
     """Plug-in estimate of α2. When directions are unrelated, it is too large by about 1/√N, the noise floor."""
     alpha12: float
@@ -70,7 +71,7 @@ class Accumulator:
 
     def update(self, d11: Tensor, d12: Tensor, d22: Tensor) -> None:
         """Add a batch of deviations, shapes (N, d1), (N, d2) and (N, d2)."""
-        alpha1, u, w = directions(d11, d12, d22)
+        alpha1, u, w = directions(*(d.detach() for d in (d11, d12, d22)))
         kept = ~torch.isnan(alpha1)
         u = torch.where(kept[:, None], u, 0)
         weights = torch.stack([torch.ones_like(alpha1), torch.where(kept, alpha1, 0)])  # (2, N)
@@ -128,7 +129,7 @@ def from_deviations(d11: Tensor, d12: Tensor, d22: Tensor) -> Transferability:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         A batch that is empty or not finite, or shapes that do not match.
 
     Examples
@@ -204,7 +205,7 @@ def transferability(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         No batch or an empty one, values that are not finite, or outputs that are not of shape (N, d).
     """
     return _accumulate([f1, f2], x, attack, batch_size, [(0, 1)])[0, 1]
@@ -294,7 +295,8 @@ def deviations(
     Raises
     ------
     ValueError
-        No model, no pair, an empty batch, or outputs or perturbations that are not as described.
+        No model, no pair, a pair of a model that is not there, an empty batch, or outputs or perturbations that are not
+        as described.
     """
     if not models or batch_size < 1:
         raise ValueError(f"{len(models)} models and batch_size = {batch_size} were given; expected at least 1 of each")
@@ -302,6 +304,8 @@ def deviations(
     wanted = sorted({(i, j) for i in range(len(models)) for j in range(len(models))} if pairs is None else set(pairs))
     if not wanted:
         raise ValueError("no pairs were given; expected at least one")
+    if any(not 0 <= k < len(models) for pair in wanted for k in pair):
+        raise ValueError(f"pairs are {wanted}; expected numbers of models, from 0 to {len(models) - 1}")
     with evaluating(*models, gradients=True):
         deltas = {i: _perturbation(attack(models[i], x.clone()), x) for i in sorted({i for i, _ in wanted})}
     with evaluating(*models):

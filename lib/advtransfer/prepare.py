@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node, Tracer
+from torch.fx import Node, Proxy, Tracer
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -46,7 +46,8 @@ def prepare(model: nn.Module, *, dtype: torch.dtype | None = None, channels_last
     In eval mode BatchNorm is an affine map of each channel. So it can become part of the weights of the convolution
     before it, if the output of that convolution goes nowhere else. Other BatchNorm layers stay: those before their
     convolution, those after a convolution that is called twice, and those without running statistics. The copy has the
-    same class and the same submodules, but a folded BatchNorm is replaced by `nn.Identity`. A ReLU works in place if
+    same class and the same submodules, but a folded BatchNorm is replaced by `nn.Identity`, so that ``forward`` cannot
+    read its attributes such as ``eps``. A ReLU works in place if
     nothing else reads the output of the convolution or linear layer before it; an output that ``forward`` stores, such
     as ``self.features``, then holds the values after ReLU. The copy computes what the model does for its inputs alone,
     with every other argument at its default. Its attribute ``preparation`` says what was done.
@@ -77,7 +78,7 @@ def prepare(model: nn.Module, *, dtype: torch.dtype | None = None, channels_last
     Warns
     -----
     NotFoldedWarning
-        `torch.fx` cannot trace the model, or the model has forward hooks; the copy is correct but slower.
+        `torch.fx` cannot trace the model, or the model has hooks; the copy is correct but slower.
 
     Examples
     --------
@@ -142,17 +143,34 @@ def _fold(conv: nn.Module, norm: nn.Module, dtype: torch.dtype | None) -> nn.Mod
     return folded.to(dtype or next(conv.parameters()).dtype)
 
 
+class _TensorProxy(Proxy):
+    """A traced value that counts as a tensor, so that a branch on ``isinstance(x, Tensor)`` goes as it does for one."""
+
+    __class__ = property(lambda self: Tensor)
+
+
+class _Tracer(Tracer):
+    proxy_buffer_attributes = True  # so that reading a buffer of a BatchNorm counts as a use
+
+    def proxy(self, node: Node) -> Proxy:
+        return _TensorProxy(node, self)
+
+    def create_arg(self, a: Any) -> Any:
+        return a.node if issubclass(type(a), Proxy) else super().create_arg(a)
+
+
 def _trace(model: nn.Module) -> tuple[list[Node], str]:
     """The calls that one forward pass makes; or no calls, and the reason why the model cannot be traced."""
-    hooks = (hook for m in model.modules() for hook in (*m._forward_hooks.values(), *m._forward_pre_hooks.values()))
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    hooks = (hook for m in model.modules() for kind in kinds for hook in getattr(m, kind).values())
     if any(hook is not _convert for hook in hooks):
-        return [], "it has forward hooks, which may change what passes between modules"
+        return [], "it has hooks, which may read or change what passes between modules"
     try:
         # Arguments with a default keep it, since a branch may depend on them.
         arguments = inspect.signature(model.forward).parameters.items()
         fixed = {name: each.default for name, each in arguments if isinstance(each.default, _PLAIN)}
         # A copy is traced, because forward may store what it sees.
-        return list(Tracer().trace(copy.deepcopy(model).eval(), fixed).nodes), ""
+        return list(_Tracer().trace(copy.deepcopy(model).eval(), fixed).nodes), ""
     except Exception as error:  # tracing runs the model's own code, which may raise anything
         return [], first_line(error)
 
@@ -166,9 +184,13 @@ def _called_once(model: nn.Module, nodes: list[Node]) -> dict[str, nn.Module]:
 
 
 def _chains(nodes: list[Node]) -> list[tuple[Node, Node]]:
-    """Pairs of calls in which only the second reads the output of the first."""
-    pairs = [(node.args[0], node) for node in nodes if node.args]
-    return [(first, second) for first, second in pairs if isinstance(first, Node) and len(first.users) == 1]
+    """Pairs of calls of submodules, in which only the second reads the output of the first."""
+    pairs = [(node.args[0], node) for node in nodes if node.op == "call_module" and node.args]
+    return [
+        (first, second)
+        for first, second in pairs
+        if isinstance(first, Node) and first.op == "call_module" and len(first.users) == 1
+    ]
 
 
 def _foldable(model: nn.Module, nodes: list[Node]) -> list[tuple[str, str]]:

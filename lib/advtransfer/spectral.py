@@ -48,7 +48,7 @@ def jacobian(model: Model, x: Tensor, *, chunk_size: int | None = None) -> Tenso
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         An empty batch, a NaN or infinite input, or outputs that are not of shape (N, d).
     """
     check_batch("x", x)
@@ -130,7 +130,7 @@ def singular_attacks(jac: Tensor, hessian: Tensor | None = None, k: int | None =
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         A wrong shape, a value that is not finite, an H that is not positive semi-definite, or k out of range.
 
     Examples

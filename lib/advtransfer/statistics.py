@@ -87,7 +87,14 @@ def half_width(spread: ArrayLike, n: ArrayLike, level: float = 0.95) -> Floats:
     `spread` must have n - 1 in its denominator. `spread` and `n` may be arrays of one shape, which is then the shape of
     the result. The result is NaN where n is 1, because a single value says nothing about the spread. For very few
     values this interval is preferable to a bootstrap, which never leaves the range of the values.
+
+    Raises
+    ------
+    ValueError
+        A level that is not between 0 and 1.
     """
+    if not 0 < level < 1:
+        raise ValueError(f"level = {level}; expected a level between 0 and 1")
     n = np.asarray(n, float)
     with np.errstate(invalid="ignore"):
         return np.asarray(stats.t.ppf((1 + level) / 2, n - 1) * np.asarray(spread, float) / np.sqrt(n))

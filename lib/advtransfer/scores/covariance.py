@@ -99,5 +99,6 @@ def _ledoit_wolf(x: Tensor, g: Tensor) -> float:
     n, d = x.shape
     square = g.square().sum()  # ‖Σ‖²
     distance = square - g.trace().square() / d  # ‖Σ - (tr Σ / D) I‖²
-    noise = (x.square().sum(1).square().mean() - square) / n  # of Σ: the mean of ‖x xᵀ - Σ‖², divided by N
-    return (noise.clamp(min=0).minimum(distance) / distance).item() if distance > 0 else 0.0
+    spread = x.square().sum(1).square().mean() - square  # the mean of ‖x xᵀ - Σ‖²
+    noise = torch.where(spread > 1e-12 * square, spread, 0) / n  # of Σ; a smaller spread is rounding
+    return (noise.minimum(distance) / distance).item() if distance > 0 else 0.0

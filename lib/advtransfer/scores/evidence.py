@@ -31,7 +31,8 @@ def logme(features: Tensor, labels: Tensor) -> float:
     Parameters
     ----------
     features
-        F, shape (N, D). A constant column takes the part of an intercept.
+        F, shape (N, D). A constant column takes the part of an intercept. A direction in which the features vary by
+        less than about 1e-6 of the largest variation is left out.
     labels
         (N,) integers.
 

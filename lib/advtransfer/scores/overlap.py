@@ -27,7 +27,8 @@ def gbc(
     Parameters
     ----------
     features
-        (N, D). A constant column adds nothing.
+        (N, D). A constant column adds nothing. A direction in which the features vary by less than about 1e-6 of the
+        largest variation counts as constant.
     labels
         (N,) integers.
     components
@@ -79,9 +80,12 @@ def gbc(
         name = labels.unique()[int(variances.amin(1).argmin())].item()
         raise ValueError(f"class {name} has no variance in some component; expected samples that differ")
     total = 0.0
-    for mean, variance in zip(means, variances, strict=True):  # one class beside all: (C, K) at a time
+    for own, (mean, variance) in enumerate(
+        zip(means, variances, strict=True)
+    ):  # one class beside all: (C, K) at a time
         both = (variance + variances) / 2
         distance = ((mean - means).square() / both).sum(1) / 8
         distance += (both.log() - (variance.log() + variances.log()) / 2).sum(1) / 2
-        total += (-distance).exp().sum().item() - 1  # less the pair of the class with itself
+        distance[own] = torch.inf  # no pair of the class with itself
+        total += (-distance).exp().sum().item()
     return -total
