@@ -26,7 +26,7 @@ setup: .venv/ready  ## make .venv, or update it
 
 test: .venv/peers .venv/extras mathjax axe  ## run every test (ARGS=... for pytest)
 	@echo "test: running pytest"
-	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 test-core:  ## run the tests of the core with another Python, with which advtransfer is installed (PYTHON=...)
 	@$(PYTHON) $(CORE_TESTS) $(ARGS)

@@ -67,7 +67,7 @@ def test_a_plan_is_the_grid_with_each_run_once(notebook):
         ({"epz": "1"}, {"eps": ["1"]}, "unknown parameter 'epz'; did you mean 'eps'"),
         ({"eps": "1"}, {"eps": ["1"]}, "both set and in the grid"),
         ({}, {"eps": ["1", "-1"]}, "eps: got '-1'; expected greater than 0"),
-        ({}, {"mood": ["well", "ill"]}, "mood: got 'ill'; expected 'well', 'fails', 'dies once' or 'dies'"),
+        ({}, {"mood": ["well", "ill"]}, "mood: got 'ill'; expected 'well', 'fails', 'dies once', 'dies' or 'kills'"),
     ],
 )
 def test_a_plan_that_cannot_be_is_told(notebook, fixed, grid, message):

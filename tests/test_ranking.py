@@ -499,6 +499,8 @@ def test_candidates_of_every_origin_are_built(tmp_path):
         ("unknown image encoder 'mobilnet-v2'; did you mean 'mobilenet-v2'?", "[a]\nencoder = 'mobilnet-v2'"),
         ("a: mean: got 0.5; expected one number per channel", "[a]\nbuild = 'nets.py:make'\nmean = 0.5"),
         ("architecture without weights", "[a]\narchitecture = 'lenet'"),
+        ("arguments and weights beside a saved folder or an", "[a]\nencoder = 'mobilenet-v2'\nweights = 'w.pt'"),
+        ("sha256 beside DEFAULT", f"[a]\ntorchvision = 'resnet18'\nweights = 'DEFAULT'\nsha256 = '{'0' * 64}'"),
         ("vit has no config.json; expected a folder that transformers saved", "[a]\ntransformers = 'vit'"),
     ],
 )
@@ -586,6 +588,44 @@ def test_misplaced_settings_are_pointed_to_their_place():
         ranking.score(pool, data, only="probe")
     with pytest.raises(ValueError, match=r"mean is 0\.5; expected three numbers, one per channel"):
         ranking.Encoder(net(), mean=0.5)
+
+
+def test_weights_from_a_file_get_the_pixels_that_the_architecture_is_made_for(tmp_path):
+    from torchvision.models import efficientnet_b3
+
+    torch.save(efficientnet_b3(weights=None, num_classes=3).state_dict(), tmp_path / "w.pt")
+    text = "[a]\ntorchvision = 'efficientnet_b3'\nweights = 'w.pt'\narguments = { num_classes = 3 }"
+    assert ranking.read(pool_file(tmp_path, text))["a"].size == 300
+
+
+def test_a_saved_folder_in_half_precision_is_computed_in_float32_and_its_bare_pixels_are_told(tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification, ViTMAEConfig, ViTMAEModel
+
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    small |= {"image_size": 16, "patch_size": 4}
+    ViTForImageClassification(ViTConfig(**small)).bfloat16().save_pretrained(tmp_path / "vit")
+    ViTMAEModel(ViTMAEConfig(**small)).save_pretrained(tmp_path / "masked")
+    file = pool_file(tmp_path, "[a]\ntransformers = 'vit'\n[b]\ntransformers = 'masked'")
+    pool, x = ranking.read(file), torch.rand(2, 3, 16, 16)
+    assert {weight.dtype for weight in pool["a"].parameters()} == {torch.float32}
+    torch.testing.assert_close(pool["b"](x), pool["b"](x))  # no part of a picture is hidden at random
+    told = "no mean and std in the pool file or in preprocessor_config.json; it gets pixels from 0 to 1 as they are"
+    assert pools.doubts(file) == [f"a: {told}", f"b: {told}"]
+
+
+def test_no_pass_of_an_attack_has_more_pixels_than_its_memory_allows(monkeypatch):
+    monkeypatch.setattr(image_target, "PIXELS", 4 * 24**2)
+    module, seen = net(), []
+    made = image_target.ImageTarget(target(), measure.Settings(**FAST), Encoder(net(), size=24))
+    module[0].register_forward_pre_hook(lambda conv, given: seen.append(given[0].shape))
+    made.attack(Encoder(module, size=24), made.x)
+    assert len(made.x) > 4
+    assert {shape[2] for shape in seen} == {24}
+    assert max(shape[0] for shape in seen) == 4
+
+
+def test_an_encoder_is_where_its_model_is():
+    assert Encoder(net().to("meta")).mean.device.type == "meta"
 
 
 def test_a_folder_whose_head_is_missing_is_refused(tmp_path):

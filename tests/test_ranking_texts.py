@@ -156,6 +156,10 @@ def test_files_that_are_cut_or_missing_are_refused(tmp_path):
     refuses("there are 6 texts and 5 labels", lambda: ranking.from_texts(x, y[:5]))
 
 
+def test_labels_may_be_whole_numbers_of_numpy_in_a_list():
+    assert ranking.from_texts(["a", "b", "c", "d"], [np.int64(k % 2) for k in range(4)]).classes == ("0", "1")
+
+
 def test_fewer_texts_keep_their_labels_and_a_fair_share_of_each_class():
     x = [f"{k % 5} {k}" for k in range(100)]
     data = ranking.from_texts(x, [k % 5 for k in range(100)]).fewer(15, seed=3)
@@ -184,6 +188,23 @@ def test_features_are_what_the_head_reads_and_no_text_depends_on_the_others():
         torch.testing.assert_close(outputs, module(input_ids=tokens.ids, attention_mask=tokens.mask.long()).logits)
         for k, text in enumerate(TEXTS):  # without padding
             torch.testing.assert_close(encoder.both(encoder.read([text]))[1][0], features[k], rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_is_filled_up_with_the_token_by_which_the_model_tells_where_a_text_ends():
+    unused = WORDS.get_vocab()[next(word for word in GENERATED_WORDS if word not in " ".join(TEXTS))]
+    encoder = TextEncoder(decoder(pad_token_id=unused), WORDS)
+    assert encoder.digest() != TextEncoder(decoder(pad_token_id=0), WORDS).digest()
+    outputs = encoder.extract(TEXTS)[0]
+    for k, text in enumerate(TEXTS):
+        torch.testing.assert_close(encoder.extract([text])[0][0], outputs[k], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_in_half_precision_is_displaced_in_half_precision():
+    encoder = TextEncoder(bert().bfloat16(), WORDS)
+    tokens = encoder.read(TEXTS)
+    displaced = encoder.displaced(tokens)
+    still = torch.zeros(displaced.words.shape)  # float32, as of a target model
+    torch.testing.assert_close(displaced(still), encoder(tokens), rtol=0.02, atol=0.02)
 
 
 def test_without_a_head_features_are_the_mean_over_the_tokens():
@@ -432,6 +453,14 @@ def test_a_candidate_of_texts_that_fails_is_named_and_the_others_are_ranked():
     reasons = dict(result.left_out.to_numpy())
     assert "its outputs are not finite at 2 of 2 texts" in reasons["nan"]
     assert "Cannot handle batch sizes > 1" in reasons["decoder"]
+
+
+def test_a_candidate_that_cannot_be_used_does_not_choose_the_target_model():
+    other = tiny_tokenizer(list(reversed(GENERATED_WORDS)))
+    pool = {"a": TextEncoder(decoder(), other), "b": TextEncoder(bert(), WORDS)}
+    result = ranking.score(pool, target(), only=["alpha1"], **FAST)
+    assert list(result.candidates["candidate"]) == ["b"]
+    assert result.scores["value"].notna().all()
 
 
 # Runs.

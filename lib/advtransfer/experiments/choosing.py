@@ -215,8 +215,10 @@ def keeper(
     if isinstance(data, LabelledTexts):
         shared["source"] = source_hash(text_target.__name__)
         shared["data"] = [digest([*x, *y.tolist()]) for x, y in parts]
-        if target is None:  # the target model has the word embeddings of one of the candidates
-            shared["target"] = text_target.most_shared(pool, data).digest()
+        if target is None:  # the target model has the word embeddings of one of the candidates that can be used
+            useless = trial.failing(pool, data)
+            able = {name: encoder for name, encoder in pool.items() if name not in useless}
+            shared["target"] = text_target.most_shared(able, data).digest() if able else ""
 
     def keep(name: str, compute: Callable[[], Arrays]) -> Arrays:
         key = digest({**shared, "candidate": pool[name].digest(), "seen": _seen(pool[name], data)})

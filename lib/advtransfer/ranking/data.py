@@ -142,6 +142,7 @@ def _pixels(x: Tensor) -> Tensor:
         if not bool(x.isfinite().all()) or float(x.min()) < 0 or float(x.max()) > 1:
             raise DataError(f"images span [{float(x.min()):.4g}, {float(x.max()):.4g}]; expected floats in [0, 1]")
         x = (x * 255).round().to(torch.uint8)
+    x = x.detach().cpu()
     return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
 
 
@@ -149,7 +150,7 @@ def _labels(x: Tensor, y: Tensor) -> Tensor:
     if not isinstance(y, Tensor) or y.shape != x.shape[:1] or y.is_floating_point():
         given = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise DataError(f"labels are {given}; expected whole numbers, ({len(x)},)")
-    return y.long()
+    return y.long().cpu()
 
 
 # From files.

@@ -84,8 +84,10 @@ class Encoder(nn.Module):
         check_eager(module)
         self.module = module
         self.size = size
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1), persistent=False)
+        place = next((weight.device for weight in module.parameters()), torch.device("cpu"))
+        for name, values in (("mean", mean), ("std", std)):
+            numbers = torch.tensor(values, dtype=torch.float32, device=place)
+            self.register_buffer(name, numbers.reshape(1, -1, 1, 1), persistent=False)
         self._features = features
         self._layer, self._before = ("", False) if callable(features) else place_of(module, features)
 

@@ -18,7 +18,7 @@ from advtransfer.ranking.measure import Arrays, Projected, Settings, Target, pla
 from advtransfer.records.provenance import device
 from advtransfer.training.images import fit_classifier
 
-PIXELS = 1_000_000  # pixels per pass of an attack, which limits its memory
+PIXELS = 1_000_000  # pixels per pass of an attack, as the model sees them, which limits its memory
 NAIVE = 32  # size of the images that the naive target model sees
 
 
@@ -40,7 +40,7 @@ class ImageTarget(Target):
 
     def attack(self, model: Model, x: Tensor) -> Tensor:
         """PGD on the length of the deviation (equation 3), which needs no labels and no logits."""
-        size = max(1, PIXELS // (x.shape[2] * x.shape[3]))
+        size = _per_pass(model, x, PIXELS)
         generator = torch.Generator().manual_seed(self.settings.seed_of("attack"))
         climb = partial(
             attacks.pgd, model, eps=self.settings.eps, steps=self.settings.steps, loss="deviation", generator=generator
@@ -92,12 +92,18 @@ class ImageTarget(Target):
         return float((outputs.argmax(1) == self.data.y_test).double().mean())
 
 
+def _per_pass(model: Model, x: Tensor, pixels: int) -> int:
+    """How many images have so many pixels at the size at which the model sees them."""
+    side = getattr(model, "size", None) or 0
+    return max(1, pixels // max(x.shape[2] * x.shape[3], side**2))
+
+
 def _jacobian(model: nn.Module, x: Tensor, settings: Settings) -> Tensor:
     """Jacobians (N, r, n) of a model's outputs, projected to their r ≤ `outputs` first principal directions."""
     with evaluating(model):
         outputs = torch.cat([model(part) for part in x.split(50)])
     projected = Projected(model, principal(outputs, settings.outputs))
-    size = max(1, PIXELS // (4 * x.shape[2] * x.shape[3]))
+    size = _per_pass(model, x, PIXELS // 4)
     some = x[matching.evenly(len(x), settings.gradients).to(x.device)]
     parts = [spectral.jacobian(projected, part) for part in some.split(size)]
     return torch.cat(parts)

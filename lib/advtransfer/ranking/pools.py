@@ -24,7 +24,7 @@ from advtransfer.models.torchvision_ops import declare_missing_operators
 from advtransfer.names import one_line, unknown
 from advtransfer.ranking.encoder import Encoder, EncoderError
 from advtransfer.ranking.text_encoder import TextEncoder
-from advtransfer.ranking.transformers import image_model, reads_texts, text_model
+from advtransfer.ranking.transformers import PREPROCESSOR, image_model, reads_texts, text_model
 from advtransfer.records.configs import explain
 from advtransfer.records.provenance import digest
 from advtransfer.records.storage import sha256
@@ -121,7 +121,17 @@ def read(path: Path | str) -> dict[str, AnyEncoder]:
     for name, candidate in candidates.items():
         try:
             built[name] = build(candidate, path.parent)
-        except (EncoderError, PoolError, ImportError, OSError, ValueError, RuntimeError, TypeError) as error:
+        except (
+            EncoderError,
+            PoolError,
+            ImportError,
+            OSError,
+            ValueError,
+            RuntimeError,
+            TypeError,
+            AttributeError,
+            LookupError,
+        ) as error:
             reason = one_line(error)
             problems.append(f"{name}: {reason if len(reason) < 400 else reason[:400] + ' …'}")
     if problems:
@@ -130,16 +140,20 @@ def read(path: Path | str) -> dict[str, AnyEncoder]:
 
 
 def doubts(path: Path | str) -> list[str]:
-    """A line for each candidate of a pool file that has a builder, but no weights or no normalisation beside it.
+    """A line for each candidate whose weights or normalisation the pool file does not tell.
 
-    That may be meant: the builder can load weights, and its model normalise.
+    That may be meant: a builder can load weights, and a model normalise.
     """
-    found = []
-    for name, candidate in parse(Path(path).expanduser()).items():
+    path, found = Path(path).expanduser(), []
+    for name, candidate in parse(path).items():
         if candidate.build and candidate.weights is None:
             found.append(f"{name}: no weights in the pool file; it is ranked as its builder makes it")
-        if candidate.build and candidate.mean is None:
-            found.append(f"{name}: no mean and std in the pool file; it gets pixels from 0 to 1 as they are")
+        saved = path.parent / candidate.transformers.expanduser() if candidate.transformers else None
+        known = saved and (saved / "config.json").is_file() and not reads_texts(saved)
+        bare = saved and known and not (saved / PREPROCESSOR).is_file()
+        if (candidate.build or bare) and candidate.mean is None:
+            where = f"in the pool file or in {PREPROCESSOR}" if bare else "in the pool file"
+            found.append(f"{name}: no mean and std {where}; it gets pixels from 0 to 1 as they are")
     return found
 
 
@@ -179,6 +193,8 @@ def build(candidate: Candidate, folder: Path) -> AnyEncoder:
         return _text_encoder(candidate, place)
     if candidate.max_length is not None:
         raise PoolError("max_length is for text models; expected size for an image model")
+    if (candidate.transformers or candidate.encoder) and (candidate.arguments or candidate.weights):
+        raise PoolError(_TWICE)
     if (candidate.mean is None) != (candidate.std is None):
         given, lacking = ("mean", "std") if candidate.std is None else ("std", "mean")
         raise PoolError(f"{given} without {lacking}; expected both or neither")
@@ -200,9 +216,12 @@ def _text_encoder(candidate: Candidate, place: Path) -> TextEncoder:
         if getattr(candidate, name) is not None:
             raise PoolError(f"{name} is for image models, and this one reads texts; expected max_length")
     if candidate.arguments or candidate.weights:
-        raise PoolError("arguments and weights beside a saved folder; expected one or the other")
+        raise PoolError(_TWICE)
     own = {key: value for key in ("max_length", "features") if (value := getattr(candidate, key)) is not None}
     return TextEncoder(*text_model(place), **own)
+
+
+_TWICE = "arguments and weights beside a saved folder or an encoder of the book; expected one or the other"
 
 
 def _origin(candidate: Candidate) -> str:
@@ -264,13 +283,16 @@ def _of_torchvision(candidate: Candidate, folder: Path) -> Built:
         raise PoolError(
             f"{weights} is no file, and {unknown(f'weights of {name}', str(weights), published.__members__)}"
         )
+    if named and candidate.sha256:
+        raise PoolError(f"sha256 beside {weights}, which torchvision checks itself; expected sha256 of a file")
     if weights is None or named:
         chosen = published[str(weights)] if named else published.DEFAULT
         made = models.get_model(name, weights=chosen, **candidate.arguments)
         about = chosen.transforms()
         return made, {"size": about.crop_size[0], "mean": tuple(about.mean), "std": tuple(about.std)}
     made = models.get_model(name, weights=None, **candidate.arguments)
-    return _loaded(made, candidate, folder), {"size": 224, **IMAGENET}
+    usual = published.DEFAULT.transforms().crop_size[0] if published.__members__ else 224
+    return _loaded(made, candidate, folder), {"size": usual, **IMAGENET}
 
 
 def _of_timm(candidate: Candidate, folder: Path) -> Built:

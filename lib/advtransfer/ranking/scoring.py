@@ -173,9 +173,9 @@ def score(
         raise EncoderError(f"the target model: {why}")
     for line in _too_few(data, only, chosen) if progress else ():
         tqdm.write(line, file=sys.stderr)
-    task = _task(pool, data, chosen, target)
-    found: dict[str, Arrays] = {}
     able = {name: encoder for name, encoder in pool.items() if name not in useless}
+    task = _task(able, data, chosen, target)
+    found: dict[str, Arrays] = {}
     for name, encoder in tqdm(able.items(), "candidates measured", disable=None if progress else True):
         try:
             compute = _measuring(encoder, task)

@@ -89,8 +89,14 @@ class TextEncoder(nn.Module):
         if backend := getattr(self.tokenizer, "backend_tokenizer", None):
             words = json.loads(backend.to_str()) | {"truncation": None, "padding": None}  # these tell the last call
         state = {name: tensor for name, tensor in self.module.state_dict().items() if isinstance(tensor, Tensor)}
-        place = [self.max_length, self._layer, self._before, self.classifier]
+        place = [self.max_length, self._layer, self._before, self.classifier, self._pad]
         return digest([str(self.module), type(self.tokenizer).__name__, words, place, weights.content(state)])
+
+    @property
+    def _pad(self) -> int:
+        """The token that fills up a batch: the one by which the model tells where a text ends, if it has one."""
+        known = getattr(getattr(self.module, "config", None), "pad_token_id", None)
+        return known if isinstance(known, int) and known >= 0 else self.tokenizer.pad_token_id or 0
 
     def read(self, texts: Sequence[str]) -> Tokens:
         """The tokens of N texts, at most `max_length` of each, padded on the right."""
@@ -98,7 +104,7 @@ class TextEncoder(nn.Module):
             list(texts), truncation=True, max_length=self.max_length, padding=False, return_attention_mask=False,
             verbose=False,
         )["input_ids"]  # fmt: skip
-        pad = self.tokenizer.pad_token_id or 0
+        pad = self._pad
         ids = nn.utils.rnn.pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], True, pad)
         lengths = torch.tensor([len(row) for row in rows])
         mask = torch.arange(ids.shape[1]) < lengths[:, None]
@@ -184,7 +190,7 @@ class Displaced(nn.Module):
 
     def forward(self, delta: Tensor) -> Tensor:
         """Outputs (N, d) at a displacement (N, L, h)."""
-        return self.encoder._outputs(self.mask, inputs_embeds=self.words + delta)
+        return self.encoder._outputs(self.mask, inputs_embeds=(self.words + delta).to(self.words.dtype))
 
 
 def _positions(module: nn.Module) -> int:

@@ -131,7 +131,8 @@ def _checked(x: Sequence[str], y: Sequence[Label], name: str) -> tuple[tuple[str
         raise DataError(f"{name}: texts are {_kinds([x] if isinstance(x, str) else x)}; expected a sequence of strings")
     if not len(x):
         raise DataError(f"{name} holds no texts; expected at least two per class")
-    labels: list[Label] = y.tolist() if hasattr(y, "tolist") else list(y)
+    listed = y.tolist() if hasattr(y, "tolist") else y
+    labels: list[Label] = [value.item() if hasattr(value, "item") else value for value in listed]
     if len(labels) != len(x):
         raise DataError(f"{name}: there are {len(x)} texts and {len(labels)} labels; expected a label for each text")
     texts = tuple(x)  # of a Series of pandas, whose index may be in another order, by place

@@ -15,6 +15,7 @@ from advtransfer.ranking.encoder import EncoderError
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "spm.model")
 HEAD = "ForSequenceClassification"
+PREPROCESSOR = "preprocessor_config.json"
 
 
 def reads_texts(folder: Path) -> bool:
@@ -33,7 +34,7 @@ def reads_texts(folder: Path) -> bool:
     except (ValueError, AttributeError, TypeError) as error:
         raise EncoderError(f"{file} is damaged ({error}); expected the one that transformers saved") from None
     words = any((folder / name).is_file() for name in VOCABULARIES)
-    return HEAD in saved or (words and not (folder / "preprocessor_config.json").is_file())
+    return HEAD in saved or (words and not (folder / PREPROCESSOR).is_file())
 
 
 def text_model(folder: Path) -> tuple[nn.Module, Any]:
@@ -89,11 +90,15 @@ def image_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     whole = "ForImageClassification" in saved
     kind: Any = AutoModelForImageClassification if whole else AutoModel
     with quiet():
-        model, report = kind.from_pretrained(folder, local_files_only=True, weights_only=True, output_loading_info=True)
+        model, report = kind.from_pretrained(
+            folder, local_files_only=True, weights_only=True, dtype=torch.float32, output_loading_info=True
+        )
+    if getattr(model.config, "mask_ratio", 0):
+        model.config.mask_ratio = 0.0  # a masked autoencoder hides parts of a picture at random, in eval mode, too
     if missing := sorted(report["missing_keys"]):
         raise EncoderError(f"the weights in {folder} lack {len(missing)} tensors of {saved}, such as {missing[0]}")
     about: dict[str, Any] = {}
-    file = folder / "preprocessor_config.json"
+    file = folder / PREPROCESSOR
     if file.is_file():
         told = json.loads(file.read_text("utf-8"))
         size = told.get("crop_size") or told.get("size") or {}

@@ -157,8 +157,9 @@ class _Mixed(nn.Module):
 
 def _capture(forward: nn.Module, sample: Tensor) -> None:
     """From now on, replay CUDA graphs of the module's passes; nothing else of it changes."""
-    kept = [buffer.clone() for buffer in forward.buffers()]
-    torch.cuda.make_graphed_callables(forward, (sample,))
+    kept, state = [buffer.clone() for buffer in forward.buffers()], torch.cuda.get_rng_state(sample.device)
+    torch.cuda.make_graphed_callables(forward, (sample,), allow_unused_input=True)  # as of a head that is replaced
+    torch.cuda.set_rng_state(state, sample.device)
     for buffer, before in zip(forward.buffers(), kept, strict=True):
         buffer.copy_(before)  # the passes before the capture are no training
 
