@@ -47,10 +47,10 @@ def prepare(model: nn.Module, *, dtype: torch.dtype | None = None, channels_last
     before it, if the output of that convolution goes nowhere else. Other BatchNorm layers stay: those before their
     convolution, those after a convolution that is called twice, and those without running statistics. The copy has the
     same class and the same submodules, but a folded BatchNorm is replaced by `nn.Identity`, so that ``forward`` cannot
-    read its attributes such as ``eps``. A ReLU works in place if
-    nothing else reads the output of the convolution or linear layer before it; an output that ``forward`` stores, such
-    as ``self.features``, then holds the values after ReLU. The copy computes what the model does for its inputs alone,
-    with every other argument at its default. Its attribute ``preparation`` says what was done.
+    read its attributes such as ``eps``. A ReLU works in place if nothing else reads the output of the convolution or
+    linear layer before it; an output that ``forward`` stores, such as ``self.features``, then holds the values after
+    ReLU. The copy computes what the model does for its inputs alone, with every other argument at its default. Its
+    attribute ``preparation`` says what was done.
 
     Parameters
     ----------

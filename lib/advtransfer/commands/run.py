@@ -54,10 +54,11 @@ def _all(given: dict[str, Any], out: Path | None, asked: int | None) -> int:
 
     stale = dict[Path, list[Notebook]]()
     for notebook in map(read, find.in_toc_order()):
-        if execute.is_fresh(notebook.path, given, out):
+        resolved = notebook.resolve(given)
+        if execute.is_fresh(notebook.path, resolved, out):
             print(_executed(notebook.path, given, out), end="", flush=True)
         else:
-            stale.setdefault(notebook.resolve(given).record, []).append(notebook)
+            stale.setdefault(resolved.record, []).append(notebook)
     longest_first = sorted(stale.values(), key=lambda group: -group[0].minutes)
     groups, failed = [[notebook.path for notebook in group] for group in longest_first], 0
     for lines in _at_once(groups, given, out, asked) if groups else []:

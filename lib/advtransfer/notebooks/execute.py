@@ -128,9 +128,8 @@ def run(
     return Outcome(target, not fresh, tuple(files), edited)
 
 
-def is_fresh(notebook: Path, parameters: dict[str, Any], out: Path | None = None) -> bool:
-    """Whether `run` has nothing to do for this notebook, without `whole`."""
-    resolved = read(notebook).resolve(parameters)
+def is_fresh(notebook: Path, resolved: Resolved, out: Path | None = None) -> bool:
+    """Whether `run` has nothing to do for a notebook with these parameters, without `whole`."""
     with suppress(NotebookError):
         return executed.about(_target(notebook, resolved, out))["key"] == resolved.key
     return False

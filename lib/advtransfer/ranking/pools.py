@@ -22,7 +22,7 @@ from advtransfer.extras import require
 from advtransfer.models import images
 from advtransfer.models.torchvision_ops import declare_missing_operators
 from advtransfer.names import one_line, unknown
-from advtransfer.ranking.encoder import Encoder, EncoderError
+from advtransfer.ranking.encoder import FAILURES, Encoder
 from advtransfer.ranking.text_encoder import TextEncoder
 from advtransfer.ranking.transformers import PREPROCESSOR, image_model, reads_texts, text_model
 from advtransfer.records.configs import explain
@@ -121,17 +121,7 @@ def read(path: Path | str) -> dict[str, AnyEncoder]:
     for name, candidate in candidates.items():
         try:
             built[name] = build(candidate, path.parent)
-        except (
-            EncoderError,
-            PoolError,
-            ImportError,
-            OSError,
-            ValueError,
-            RuntimeError,
-            TypeError,
-            AttributeError,
-            LookupError,
-        ) as error:
+        except (*FAILURES, ImportError, OSError) as error:
             reason = one_line(error)
             problems.append(f"{name}: {reason if len(reason) < 400 else reason[:400] + ' …'}")
     if problems:
