@@ -50,6 +50,7 @@ TRUTHS = {"probe_accuracy": "linear probe", "full_accuracy": "fine-tuning of all
 KINDS = ("selection", "selection_texts")
 """The experiments whose published records are pooled: images and texts, each by itself."""
 TARGETS_AT_LEAST, RECIPES_AT_LEAST = 2, 5
+NO_SOURCES = pd.DataFrame({"target": [], "untrained": pd.Series(dtype=bool)})
 
 
 class Config(BaseConfig):
@@ -89,8 +90,7 @@ def pooled(config: Config, records: Mapping[str, Record]) -> Tables:
     """The tables of sources and targets of images, with the controls, and what others have published."""
     tables = judged(config, sources_of(records))
     sources = tables["sources"]
-    trained = sources[~sources["untrained"]] if len(sources) else sources
-    return {**tables, "control": control(trained), "elsewhere": elsewhere()}
+    return {**tables, "control": control(sources[~sources["untrained"]]), "elsewhere": elsewhere()}
 
 
 def of_texts(config: Config, records: Mapping[str, Record]) -> Tables:
@@ -101,7 +101,7 @@ def of_texts(config: Config, records: Mapping[str, Record]) -> Tables:
 
 def judged(config: Config, sources: pd.DataFrame) -> Tables:
     """The tables of `OF_TEXTS`, of every predictor that the sources have."""
-    trained = sources[~sources["untrained"]] if len(sources) else sources
+    trained = sources[~sources["untrained"]]
     found = [judge(config, trained, truth) for truth in TRUTHS if truth in trained]
     parts = [part for part in found if part is not None]
     joined = {
@@ -124,7 +124,7 @@ def sources_of(records: Mapping[str, Record]) -> pd.DataFrame:
                 series=series, target=target, seed=record.config["seed"], recipe=series + " " + table["architecture"]
             )
         )
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return pd.concat(parts, ignore_index=True) if parts else NO_SOURCES
 
 
 # Agreement.
@@ -256,7 +256,7 @@ def control(sources: pd.DataFrame) -> pd.DataFrame:
     same architecture, which are alike but for the adversarial training; NaN where there are no such pairs.
     """
     rows = []
-    for target, part in sources.groupby("target", sort=False) if len(sources) else ():
+    for target, part in sources.groupby("target", sort=False):
         if len(part) < RECIPES_AT_LEAST:
             continue
         x, y, z = (part[name].to_numpy()[None] for name in ("alpha1", "probe_accuracy", "own_deviation"))

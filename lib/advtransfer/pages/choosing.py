@@ -11,7 +11,7 @@ from advtransfer import ranking
 from advtransfer.datasets import DataUnavailable
 from advtransfer.experiments import choosing
 from advtransfer.pages import ranked, tables
-from advtransfer.pages.ranked import label
+from advtransfer.pages.ranked import OWN_DEVIATION, label
 from advtransfer.ranking.scoring import ALPHAS, SCORES, SMALLER_IS_BETTER
 from advtransfer.records.record import Record
 
@@ -263,7 +263,7 @@ def attacks_table(record: Record | None) -> pd.DataFrame | None:
                 row[label(name)] = tables.interval(found["value"], found["low"], found["high"])
                 if name == "alpha1":
                     row["noise instead"] = tables.number(found["floor"])
-        row["‖Δ_SS‖"] = tables.number(candidate["own_deviation"])
+        row[OWN_DEVIATION] = tables.number(candidate["own_deviation"])
         rows.append(row)
     return pd.DataFrame(rows) if any(name in set(record.tables["scores"]["score"]) for name in ALPHAS) else None
 

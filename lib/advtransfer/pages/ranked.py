@@ -18,6 +18,7 @@ NAMES = {
     "probe": "cross-validated probe", "parameters": "number of weights", "elsewhere": "mean rank on the other targets",
 }  # fmt: skip
 """Scores as a reader meets them; every other one has its own name."""
+OWN_DEVIATION = r"$\|\Delta_{SS}\|$"
 COLUMNS = 3  # panels side by side
 
 

@@ -10,7 +10,7 @@ from advtransfer.experiments import study, study_checks
 from advtransfer.experiments.selection import SCORES
 from advtransfer.experiments.text_protocol import LABELS
 from advtransfer.pages import evidence, ranked, tables
-from advtransfer.pages.ranked import label
+from advtransfer.pages.ranked import OWN_DEVIATION, label
 from advtransfer.pages.verdicts import SIGNIFICANT, Finding
 from advtransfer.records.published import NO_RUNS
 from advtransfer.records.record import Record
@@ -282,8 +282,8 @@ def controls(record: Record) -> pd.DataFrame | None:
             "target": TARGETS.get(row["target"], row["target"]),
             "n": row["n"],
             "Spearman, α1 and accuracy": tables.number(row["plain"]),
-            "Spearman, α1 and ‖Δ_SS‖": tables.number(row["with_own_deviation"]),
-            "α1 and accuracy, ‖Δ_SS‖ held fixed": tables.number(row["held"]),
+            f"Spearman, α1 and {OWN_DEVIATION}": tables.number(row["with_own_deviation"]),
+            f"α1 and accuracy, {OWN_DEVIATION} held fixed": tables.number(row["held"]),
             "robust minus standard, α1": tables.number(row["robust_alpha1"]),
             "robust minus standard, accuracy, points": tables.number(100 * row["robust_accuracy"], 1),
         }
@@ -307,9 +307,9 @@ def about_controls(record: Record) -> str | None:
     )
     spans = [f"{tables.number(found[name].min())} and {tables.number(found[name].max())}" for name in ("plain", "held")]
     return (
-        f"α1 and ‖Δ_SS‖ rise together on {rises} of {len(found)} targets, although ‖Δ_SS‖ is in its denominator. The "
-        f"rank correlation of α1 with accuracy lies between {spans[0]} on the targets; with ‖Δ_SS‖ held fixed between "
-        f"{spans[1]}."
+        f"α1 and {OWN_DEVIATION} rise together on {rises} of {len(found)} targets, although {OWN_DEVIATION} is in its "
+        f"denominator. The rank correlation of α1 with accuracy lies between {spans[0]} on the targets; with "
+        f"{OWN_DEVIATION} held fixed between {spans[1]}."
         f"{robust if found['robust_alpha1'].notna().all() else ''}"
     )
 
@@ -317,7 +317,7 @@ def about_controls(record: Record) -> str | None:
 def untrained(record: Record) -> str | None:
     """How the networks that were not trained score, in a sentence."""
     sources = record.tables["sources"]
-    if sources.empty or not sources["untrained"].any():
+    if not sources["untrained"].any():
         return None
     raw, made = sources[sources["untrained"]], sources[~sources["untrained"]]
     return (
