@@ -236,10 +236,11 @@ WRONG = [  # assignment, cell, answer, part of the message
      "m = d_ab.norm(dim=1) > 0\nreturn (d_bb[m].norm(dim=1) / d_ab[m].norm(dim=1)).mean()"), "upside down"),
     ("2-two-metrics", "alpha2", function("alpha2(d_aa, d_ab)",
      "m = d_ab.norm(dim=1) > 0\nu, w = (d[m] / d[m].norm(dim=1, keepdim=True) for d in (d_aa, d_ab))\n"
-     "return (u.T @ w / len(u)).norm()"), "at which either model does not move"),
+     "return (u.T @ w / len(u)).norm()"), "no direction"),
     ("2-two-metrics", "alpha2", function("alpha2(d_aa, d_ab)",
-     "u, w = (torch.nn.functional.normalize(d) for d in (d_aa, d_ab))\nreturn (u.T @ w / len(u)).norm()"),
-     "counted as zero"),
+     "m = (d_aa.norm(dim=1) > 0) & (d_ab.norm(dim=1) > 0)\n"
+     "u, w = (torch.nn.functional.normalize(d[m]) for d in (d_aa, d_ab))\nreturn (u.T @ w / len(u)).norm()"),
+     "were left out"),
     ("2-two-metrics", "alpha2",
      function("alpha2(d_aa, d_ab)", UNITS + "return torch.linalg.matrix_norm(u.T @ w / len(u), 2)"), "singular value"),
     ("2-two-metrics", "alpha2", function("alpha2(d_aa, d_ab)", UNITS + "return (u.T @ w).norm()"), "not averaged"),
@@ -365,7 +366,7 @@ RIGHT = [  # assignment, answers in another style than the solution's
      "return float(np.mean([p / q for p, q in zip(a, b) if q != 0]))")}),
     ("2-two-metrics", {"alpha2": function("alpha2(d_aa, d_ab)",
      "keep = d_aa.any(1) & d_ab.any(1)\nu, w = (d[keep].float() / d[keep].float().norm(dim=1, keepdim=True)"
-     " for d in (d_aa, d_ab))\nreturn sum(torch.outer(a, b) for a, b in zip(u, w)).div(len(u)).norm()")}),
+     " for d in (d_aa, d_ab))\nreturn sum(torch.outer(a, b) for a, b in zip(u, w)).div(len(keep)).norm()")}),
     ("2-two-metrics", {"pairs": function("alpha2_by_pairs(d_aa, d_ab)", UNITS + "total = 0.0\nfor i in range(len(u)):\n"
      "    for j in range(len(u)):\n        total += (u[i] @ u[j]) * (w[i] @ w[j])\n"
      "return (total / len(u) ** 2) ** 0.5")}),

@@ -1,4 +1,4 @@
-"""Dependencies beyond torch, numpy and scipy come as extras; the error for a missing one says how to install it."""
+"""Dependencies beyond those of the core come as extras; the error for a missing one says how to install it."""
 
 from importlib.util import find_spec
 

@@ -57,7 +57,7 @@ def list_runs(arguments: argparse.Namespace) -> int:
         return 0
     print_table(there)
     if names:
-        print_table(pd.DataFrame({"published": names}))
+        print("\npublished", *names, sep="\n")
     else:
         print(f"note: {NO_RUNS}", file=sys.stderr)
     return 0

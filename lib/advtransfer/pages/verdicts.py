@@ -147,9 +147,10 @@ class Finding:
             {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in asdict(verdict).items()}
             for verdict in self.verdicts
         ]
+        text = self.text.replace("'", "’")  # what is glued does not pass through smartquotes
         return {
-            "text/plain": repr(self.text),
-            MIME: {"text": self.text, "word": self.word, "size": self.size, "verdicts": verdicts},
+            "text/plain": repr(text),
+            MIME: {"text": text, "word": self.word, "size": self.size, "verdicts": verdicts},
         }
 
 

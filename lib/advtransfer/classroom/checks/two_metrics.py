@@ -57,27 +57,27 @@ def first(alpha1: Function, *, seed: int, still: int = 0) -> None:
 
 @without_source
 def second(alpha2: Function, *, seed: int, still: int = 0) -> None:
-    """`alpha2` is the Frobenius norm of the mean outer product of unit vectors, over the samples that both move.
+    """`alpha2` is the Frobenius norm of the mean outer product of unit vectors; that of a zero deviation is zero.
 
     f_b does not move at `still` samples, and f_a not at the next ones.
     """
     d_aa, d_ab, _ = _deviations(seed)
     d_ab[:still] = d_aa[still : 2 * still] = 0
-    left = slice(2 * still, None)
+    n, left = len(d_aa), slice(2 * still, None)
     u, w = _units(d_aa[left]), _units(d_ab[left])
-    mean = u.T @ w / len(u)
+    mean = u.T @ w / n
     equal("alpha2", alpha2(d_aa.clone(), d_ab.clone()), mean.norm(), {
         "this is α2², as the paper's tables print it; take the root.": mean.norm() ** 2,
-        "the deviations were not made unit vectors.": (d_aa[left].T @ d_ab[left] / len(u)).norm(),
+        "the deviations were not made unit vectors.": (d_aa.T @ d_ab / n).norm(),
         "the norm was taken before the mean, and an outer product of unit vectors has the norm 1.": 1.0,
         "this is the largest singular value; expected the Frobenius norm.": torch.linalg.matrix_norm(mean, 2),
         "the outer products were added up, not averaged.": (u.T @ w).norm(),
         "the matrix itself was returned; expected its norm.": [mean, mean.T],
         "each output was normalised over the batch; normalise each sample.":
             ((d_aa / d_aa.norm(dim=0)).T @ (d_ab / d_ab.norm(dim=0)) / len(d_aa)).norm(),
-        "samples that do not move were counted as zero; leave out those at which either model does not move.":
-            [mean.norm() * len(u) / n for n in (len(d_aa), len(d_aa) - still)],
-        "0 / 0: leave out the samples at which either model does not move.": float("nan"),
+        "samples at which a deviation is zero were left out; they count in the mean, as zero.":
+            [(u.T @ w).norm() / count for count in (n - still, n - 2 * still)],
+        "0 / 0: a deviation that is zero has no direction; leave it zero.": float("nan"),
     })  # fmt: skip
 
 
