@@ -98,6 +98,16 @@ def test_what_a_run_lacks_is_left_out_and_twice_is_refused():
     found = crossed.correlate(design(made[1:]), x, y, resamples=199)
     assert found.n == len(made) - 1
     assert -1 <= found.low <= found.r <= found.high <= 1
+    sparse = made.query("run == 'run 0' and (row == 'a' or column == 'u')").iloc[:4]  # most permutations leave nothing
+    x, y, _ = columns_of(sparse)
+    made_of_few = design(sparse)
+    order, every = crossed._orders(made_of_few, 1999, 0)
+    assert every
+    permuted = crossed.correlations((order >= 0).astype(float), made_of_few, x[order], y)
+    assert np.isnan(permuted).any()
+    r, permuted = stats.pearsonr(x, y).statistic, permuted[np.isfinite(permuted)]
+    smaller = min((permuted >= r - 1e-9).mean(), (permuted <= r + 1e-9).mean())
+    assert crossed.correlate(made_of_few, x, y).p == pytest.approx(min(1, 2 * smaller))
     with pytest.raises(ValueError, match=r"occurs twice; expected once"):
         design(pd.concat([made, made[:1]]))
 

@@ -117,6 +117,14 @@ def test_the_expected_best_is_the_mean_over_all_draws(candidates):
     score, value = rng.random(6), rng.random(6)
     draws = [max(draw, key=lambda k: score[k]) for draw in combinations(range(6), candidates)]
     assert regret.expected_best(score, value, candidates) == pytest.approx(value[draws].mean(), rel=1e-12)
+    tied = np.array([1.0, 0.0, 1.0, 0.0, 0.0, 2.0])  # of equal scores each is taken equally often
+    means = [
+        value[[k for k in draw if tied[k] == max(tied[list(draw)])]].mean()
+        for draw in combinations(range(6), candidates)
+    ]
+    for order in (np.arange(6), np.arange(6)[::-1], rng.permutation(6)):
+        found = regret.expected_best(tied[order], value[order], candidates)
+        assert found == pytest.approx(np.mean(means), rel=1e-12)
 
 
 def test_a_perfect_predictor_loses_nothing_and_chance_loses_what_it_must():

@@ -67,6 +67,21 @@ def test_a_measurement_has_every_score_in_its_range(measured):
     assert all(measured.arrays[f"{name}_features"].dtype == np.float16 for name in ("lenet", "alexnet"))
 
 
+def test_wide_sources_and_narrow_ones_are_scored_alike(measured):
+    """The features of wide sources are kept centred, so it must not matter where those of the others lie."""
+    far = dict(measured.arrays)
+    far["lenet_features"] = (far["lenet_features"].astype(np.float32) + 3).astype(np.float32)
+    config = selection.Config(**measured.config)
+    found, expected = (selection.derive(config, each)["sources"].loc[0] for each in (far, measured.arrays))
+    pd.testing.assert_series_equal(found, expected, rtol=1e-4)
+
+
+def test_a_record_of_texts_depends_on_the_corpus_of_its_target(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path))
+    read = selection_texts.files(selection_texts.Config(target="yelp", corpora=("mr",)))
+    assert list(read) == ["mr/train", "mr/test", "yelp/train", "yelp/test", "encoder"]
+
+
 def test_untrained_sources_are_at_their_first_weights():
     config = selection.Config.from_profile("smoke", target="generated", untrained=True, architectures=("lenet",))
     row = selection.run(config, cache=False).tables["sources"].iloc[0]
@@ -169,6 +184,8 @@ def test_differences_are_paired_and_adjusted(pooled):
     assert own.loc["NCE", "high"] < -1
     assert own.loc["NCE", "p_holm"] <= 0.05 * len(own)
     assert (pairs["p_holm"] >= pairs["p"] - 1e-12).all()
+    assert study.tail_probability(np.array([1.0, np.nan, 2.0, -1.0])) == pytest.approx(2 * 2 / 4)
+    assert np.isnan(study.tail_probability(np.full(3, np.nan)))
     by_hand = study.holm(pd.Series([0.01, 0.02, 0.9]))
     assert by_hand.tolist() == pytest.approx([0.03, 0.04, 0.9])
 
@@ -269,9 +286,13 @@ def test_the_checks_take_shared_architectures_images_and_corpora_into_account():
     texts = sources.replace({"target": dict(zip(targets, "abcd", strict=True))})
     kept = texts[texts["architecture"] != texts["target"]]
     taus = [stats.weightedtau(part["alpha1"], part["probe_accuracy"]).statistic for _, part in kept.groupby("target")]
-    found = study_checks.checks(texts, study.PREDICTORS, scores, resamples=9, seed=0)
+    best = pd.DataFrame({"truth": "probe_accuracy", "predictor": ["elsewhere"], "weighted": [0.95]})
+    found = study_checks.checks(texts, study.PREDICTORS, pd.concat([scores, best]), resamples=9, seed=0)
     row = found[(found["check"] == study_checks.OTHER_CORPORA) & (found["predictor"] == "alpha1")]
     assert row["weighted"].tolist() == [pytest.approx(np.mean(taus))]
+    sparse = sources[(sources["series"] == "u") | (sources["architecture"] == "a")].query("series in ['u', 'v']")
+    row = study_checks.checks(sparse, study.PREDICTORS, scores, resamples=99, seed=0).iloc[0]
+    assert -1 <= row["low"] < row["high"] <= 1  # draws in which a target has no source are left out
 
 
 def test_without_measurements_the_page_says_so():

@@ -44,6 +44,14 @@ def test_a_statement_that_is_wrong_is_not_verified(monkeypatch):
     assert table.verified[["prop-2-1", "matching", "varying-h"]].all()  # they do not pass through it
 
 
+def test_a_number_that_is_none_verifies_nothing(monkeypatch):
+    wrong = statements.STATEMENTS[1]._replace(measure=lambda case: float("nan"))
+    monkeypatch.setattr(theory, "STATEMENTS", (statements.STATEMENTS[0], wrong))
+    table = theory._statements(theory.Config.from_profile("smoke", samples=10))
+    assert table.verified.tolist() == [True, False]
+    assert np.isnan(table.worst[1])
+
+
 P = [exp(logit) / sum(map(exp, (0.3, -0.2, 0.1))) for logit in (0.3, -0.2, 0.1)]
 # λ² - (1 - Σp²) λ + 3 p1 p2 p3 = 0 gives the eigenvalues of diag(p) - ppᵀ beside 0.
 SPREAD, PRODUCT = 1 - sum(p * p for p in P), 3 * P[0] * P[1] * P[2]

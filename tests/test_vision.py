@@ -293,6 +293,18 @@ def test_wrong_parameters_are_refused(given, message):
         Config.from_profile("smoke", **given)
 
 
+@pytest.mark.parametrize("given", [{"norm": "l2", "eps": 5}, {"attack": "mi_fgsm"}])
+def test_ablations_vary_the_attack_themselves(given):
+    with pytest.raises(ConfigError, match=f"{next(iter(given))}: got '{next(iter(given.values()))}'"):
+        ablations.Config.from_profile("smoke", **given)
+
+
+def test_deviations_beyond_half_precision_are_kept():
+    found = {(0, 0): torch.tensor([[7e4, 1.0]]), (0, 1): torch.tensor([[1.0]])}
+    assert evaluation.filled(found, 2)[0].tolist() == [[[7e4, 1]], [[1, 0]]]
+    assert evaluation.filled({(0, 0): torch.ones(1, 2)}, 1).dtype == np.float16
+
+
 def test_the_paper_profile_is_the_released_protocol():
     config = Config.from_profile("paper")
     assert (config.epochs, config.target_epochs, config.finetune_epochs, config.batch_size) == (100, 100, 10, 64)

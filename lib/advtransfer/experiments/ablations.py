@@ -56,12 +56,14 @@ class Config(vision.Config):
         "paper": protocol.PAPER | {"samples": 1000},
     }
 
+    attack: Literal["pgd"] = Field("pgd", description="pgd; the studies compare it with others")
+    norm: Literal["linf"] = Field("linf", description="linf; the studies also have l2")
     studies: tuple[Study, ...] = Field(get_args(Study), min_length=1, description="what to vary")
     radii: tuple[Annotated[Epsilon, AfterValidator(protocol.pixel_radius)], ...] = Field(
         tuple(k / 255 for k in (1, 2, 4, 8, 16, 32)), min_length=1, description="the radii to try"
     )
     counts: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(
-        (1, 2, 5, 10, 20), min_length=1, description="the numbers of steps to try"
+        (1, 2, 5, 10, 20), min_length=1, description="the numbers of steps n to try, each step 2.5 eps / n long"
     )
     temperatures: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (0.1, 1.0, 10.0, 100.0), min_length=1, description="what to divide the attacked logits by"
@@ -80,10 +82,13 @@ class Setting(NamedTuple):
 
 def settings(config: Config) -> list[Setting]:
     """Every way to attack that the studies of `config` ask for, in their order."""
-    usual = partial(protocol.climbing, config, attacks.pgd, steps=config.attack_steps)
+    start = config.attack_loss == "deviation"  # which has no gradient at the image itself
+    climbing = partial(protocol.climbing, config, loss=config.attack_loss, random_start=start)
+    climbing_pgd = partial(climbing, attacks.pgd, random_start=True)
+    usual = partial(climbing_pgd, steps=config.attack_steps)
     pgd = partial(usual, step_size=config.step_size * config.eps, eps=config.eps)
-    mi = protocol.climbing(config, attacks.mi_fgsm, eps=config.eps, steps=config.attack_steps)
-    fgsm = protocol.climbing(config, attacks.fgsm, eps=config.eps)
+    mi = climbing(attacks.mi_fgsm, eps=config.eps, steps=config.attack_steps)
+    fgsm = climbing(attacks.fgsm, eps=config.eps)
     l2 = usual(eps=1.0, norm="l2")
 
     def radius(eps: float) -> metrics.Attack:
@@ -104,7 +109,7 @@ def settings(config: Config) -> list[Setting]:
             ("singular vector, ℓ2", 4, partial(spectral.first_attack, eps=1.0)),
         ],
         "eps": [(f"{255 * eps:g}/255", 255 * eps, radius(eps)) for eps in config.radii],
-        "steps": [(str(n), n, protocol.climbing(config, attacks.pgd, eps=config.eps, steps=n)) for n in config.counts],
+        "steps": [(str(n), n, climbing_pgd(eps=config.eps, steps=n)) for n in config.counts],
         "start": [("random", 0, pgd()), ("the image", 1, pgd(random_start=False))],
         "loss": [("cross-entropy", 0, pgd(loss="cross_entropy")), ("deviation", 1, pgd(loss="deviation"))],
         "temperature": [(f"{t:g}", t, _tempered(pgd(), t)) for t in config.temperatures],

@@ -34,6 +34,10 @@ TABLES = ("candidates", "scores", "ranks", "left_out", "target")
 BOOK = "book"
 ENCODERS = ("mobilenet-v2", "mobilenet-v2-bottleneck", "efficientnet-lite0", "squeezenet")
 SMALL: tuple[Architecture, ...] = ("lenet", "alexnet", "resnet18")
+TRAINED = {name: f"{images.LABELS[name]}, CIFAR-10" for name in SMALL}
+UNTRAINED = "ResNet18, untrained"
+IN_BOOK = (*ENCODERS, *TRAINED.values(), UNTRAINED)
+"""The candidates of the book."""
 ENCODER_SIZE = 96  # pixels to which the encoders enlarge small images: 224 takes five times as long
 
 
@@ -179,6 +183,8 @@ def candidates(config: Config) -> tuple[dict[str, Any], list[dict[str, str]]]:
     if config.pool != BOOK:
         return pools.read(config.pool), []
     pool: dict[str, Any] = {}
+    if config.target and config.target not in IN_BOOK:
+        raise ValueError(f"target: {unknown('candidate', config.target, IN_BOOK)}")  # before any training
     missing = []
     for name in ENCODERS:
         try:
@@ -189,9 +195,9 @@ def candidates(config: Config) -> tuple[dict[str, Any], list[dict[str, str]]]:
     data = protocol.drawn(training, protocol.domains(training).source, train=training.train_images)
     for name in SMALL:
         model = protocol.trained(training, protocol.source_recipe(training, name), data)
-        pool[f"{images.LABELS[name]}, CIFAR-10"] = Encoder(model, size=32)
+        pool[TRAINED[name]] = Encoder(model, size=32)
     untrained = torch.Generator().manual_seed(config.seed_of("untrained"))
-    pool["ResNet18, untrained"] = Encoder(images.build("resnet18", width=8, generator=untrained).eval(), size=32)
+    pool[UNTRAINED] = Encoder(images.build("resnet18", width=8, generator=untrained).eval(), size=32)
     return pool, missing
 
 

@@ -93,9 +93,10 @@ def correlate(
         fitted = z * (x @ z / (z @ z))
     order, every = _orders(made, resamples, seed)
     permuted = correlations((order >= 0).astype(float), made, (x - fitted)[order] + fitted, y, given)
+    permuted = permuted[np.isfinite(permuted)]  # where runs lack pairs, a permutation may leave too few sources
     close = 1e-9  # equal but for rounding
     tails = [int(np.sum(tail)) for tail in (permuted >= r - close, permuted <= r + close)]
-    p = min(tails) / len(order) if every else (min(tails) + 1) / (len(order) + 1)
+    p = min(tails) / len(permuted) if every else (min(tails) + 1) / (len(permuted) + 1)
     return Correlation(r, low, high, min(1.0, 2 * p), len(x))
 
 
@@ -107,11 +108,11 @@ class Difference(NamedTuple):
     high: float
 
 
-def difference(made: Design, a: Floats, b: Floats, y: Floats, *, resamples: int = 1999) -> Difference:
+def difference(made: Design, a: Floats, b: Floats, y: Floats, *, resamples: int = 1999, seed: int = 0) -> Difference:
     """By how much the correlation of a with y is larger than that of b with y; both see the same draws."""
     once = np.ones((1, len(y)))
     value = correlations(once, made, a, y) - correlations(once, made, b, y)
-    times = weights(made, resamples, seed=0)
+    times = weights(made, resamples, seed)
     return Difference(float(value[0]), *ends(correlations(times, made, a, y) - correlations(times, made, b, y)))
 
 

@@ -58,12 +58,13 @@ def measure(
     TrainingError
         The target model classifies too few images correctly.
     """
+    found = attacked(config, target_model, sources, data, star(1 + len(sources)) if only_star else None)
     tuned = [prepare(protocol.fine_tuned(config, model, name, data)) for name, model in sources.items()]
     transferred = torch.stack([logits(model, data.x_test) for model in tuned])  # (S, test images, classes)
     return {
         "transfer_right": (transferred.argmax(2) == data.y_test).numpy(),
         "transfer_loss": torch.stack([F.cross_entropy(z, data.y_test, reduction="none") for z in transferred]).numpy(),
-        **attacked(config, target_model, sources, data, star(1 + len(sources)) if only_star else None),
+        **found,
     }
 
 
@@ -182,9 +183,14 @@ def deviations(
 
 
 def filled(found: dict[tuple[int, int], Tensor], models: int) -> np.ndarray:
-    """Deviations of pairs in half precision, (K, K, N, d); zero where a pair is missing or has narrower outputs."""
+    """Deviations of pairs, (K, K, N, d); zero where a pair is missing or has narrower outputs.
+
+    They are in half precision, if it reaches over all of them, and else in single precision.
+    """
+    largest = max(float(d.abs().max()) for d in found.values())
+    kind = np.float16 if largest <= float(np.finfo(np.float16).max) else np.float32
     shape = (len(next(iter(found.values()))), max(d.shape[1] for d in found.values()))
-    kept = np.zeros((models, models, *shape), np.float16)
+    kept = np.zeros((models, models, *shape), kind)
     for (i, j), d in found.items():
         kept[i, j, :, : d.shape[1]] = d.cpu().numpy()
     return kept

@@ -100,7 +100,9 @@ def pooled(config: Config, records: Mapping[str, Published]) -> Tables:
         "sources": sources.astype({"seed": int}),
         "forecasts": forecasts(config, sources),
         "series": by_series(config, images),
-        "choices": choices(sources[sources["domain"].str.startswith("images")], config.candidates, config.resamples),
+        "choices": choices(
+            sources[sources["domain"].str.startswith("images")], config.candidates, config.resamples, config.seed
+        ),
     }
 
 
@@ -162,13 +164,13 @@ def _score(config: Config, compared: Compared, predictor: str, *, fixed: bool = 
     x, y = ranks[predictor].to_numpy(), ranks["transfer_accuracy"].to_numpy()
     other = "alpha1" if predictor == "source_accuracy" else "source_accuracy"
     given = ranks[other].to_numpy() if fixed else None
-    found = crossed.correlate(design, x, y, given, resamples=config.resamples)
+    found = crossed.correlate(design, x, y, given, resamples=config.resamples, seed=config.seed)
     alone = np.bincount(design.group)[design.group] == 1
     rows, columns, runs = (int(places.max()) + 1 for places in (design.row, design.column, design.run))
     about = found._asdict() | {"n": int((~alone).sum()), "rows": rows, "columns": columns, "runs": runs}
     if not fixed and "source_accuracy" in ranks and np.isfinite(found.r):
         own = ranks["source_accuracy"].to_numpy()
-        ahead = crossed.difference(design, own, x, y, resamples=config.resamples)
+        ahead = crossed.difference(design, own, x, y, resamples=config.resamples, seed=config.seed)
         about |= {"ahead": ahead.value, "ahead_low": ahead.low, "ahead_high": ahead.high}
     return about
 

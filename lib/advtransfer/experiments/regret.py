@@ -14,7 +14,7 @@ from advtransfer.experiments.pool import PREDICTORS
 from advtransfer.statistics import Floats
 
 
-def choices(images: pd.DataFrame, candidates: int, resamples: int) -> pd.DataFrame:
+def choices(images: pd.DataFrame, candidates: int, resamples: int, seed: int = 0) -> pd.DataFrame:
     """A row per domain and predictor: what one loses by trusting it, in shares of accuracy, averaged over runs.
 
     ``regret`` is the accuracy that the best of `candidates` sources, drawn at random from a run, has more than the one
@@ -22,7 +22,7 @@ def choices(images: pd.DataFrame, candidates: int, resamples: int) -> pd.DataFra
     interval, because the best source changes abruptly from draw to draw. ``error`` is the mean absolute error of a
     straight line in the predictor, fitted to the other recipes of the run, at a recipe that it has not seen. ``more``
     is the regret minus that of own accuracy. Intervals (``_low``, ``_high``) draw whole architectures and whole ways
-    of training. "chance" chooses at random, and forecasts the mean. Runs with fewer than twice as many recipes as
+    of training. "chance" chooses at random, and forecasts the mean. Domains with fewer than twice as many recipes as
     candidates are left out.
     """
     found = []
@@ -30,7 +30,7 @@ def choices(images: pd.DataFrame, candidates: int, resamples: int) -> pd.DataFra
         if part["recipe"].nunique() < 2 * candidates:
             continue
         design = crossed.design(part, "model", "kind", ["run"])
-        times = np.concatenate([np.ones((1, len(part))), crossed.weights(design, resamples, seed=0)])
+        times = np.concatenate([np.ones((1, len(part))), crossed.weights(design, resamples, seed)])
         runs = [np.flatnonzero(design.run == k) for k in np.unique(design.run)]
         value = part["transfer_accuracy"].to_numpy()
         known: dict[str, Floats | None] = {name: sign * part[name].to_numpy() for name, sign in PREDICTORS.items()}
@@ -100,7 +100,7 @@ def error(times: Floats, score: Floats | None, value: Floats) -> float:
 def expected_best(score: Floats, value: Floats, candidates: int) -> float:
     """The expected value of the one with the highest score among `candidates` of N items, drawn without repetition.
 
-    Ties in the score are broken by order. With the value as its own score this is the expected best value.
+    Ties in the score are broken at random. With the value as its own score this is the expected best value.
 
     Examples
     --------
@@ -108,7 +108,10 @@ def expected_best(score: Floats, value: Floats, candidates: int) -> float:
     0.6333333333333333
     """
     order = np.argsort(-score, kind="stable")
-    return float(np.dot(_chances(len(score), candidates), value[order]))
+    score, value = score[order], value[order]
+    ties = np.flatnonzero(np.append(True, score[1:] != score[:-1]))  # where each group of equal scores begins
+    chances = np.add.reduceat(_chances(len(score), candidates), ties)
+    return float(chances @ (np.add.reduceat(value, ties) / np.diff(ties, append=len(score))))
 
 
 @cache

@@ -21,6 +21,7 @@ from advtransfer.datasets import ImageDataset, load, store
 from advtransfer.datasets.variants import VARIANTS, made_from, variant
 from advtransfer.experiments import evaluation, protocol
 from advtransfer.experiments.protocol import SHIFTED, Architecture, Domains, ImageConfig
+from advtransfer.extras import require
 from advtransfer.models import images
 from advtransfer.models.images import ImageModel
 from advtransfer.ranking.measure import principal
@@ -79,6 +80,7 @@ def files(config: Config) -> dict[str, Path]:
 @recorded
 def run(config: Config) -> tuple[Tables, Arrays]:
     """Train the sources and the target model, and measure. `derive` computes the table from the arrays."""
+    require("rank", "sklearn")  # of some scores, which come last
     data = _domains(config)
     few = _stratified(config, data.target.y_train, config.labels)
     unseen = protocol.sample(config, torch.arange(len(data.target.x_test)), config.unseen, "truth")
@@ -189,7 +191,10 @@ def derive(config: Config, arrays: Arrays) -> Tables:
 
 
 def scored(arrays: Arrays, name: str, place: int, distance: float) -> dict[str, object]:
-    """Size, accuracies, α, distance and scores of the source `name`, which is at `place` among the attacked models."""
+    """Size, accuracies, α, distance and scores of the source `name`, which is at `place` among the attacked models.
+
+    Features are centred. Otherwise LogME and PARC would not be the same thing for wide sources and for narrow ones.
+    """
     own = {key.removeprefix(f"{name}_"): array for key, array in arrays.items() if key.startswith(f"{name}_")}
     row: dict[str, object] = {"parameters": int(own["parameters"]), "width": int(own["width"])}
     for column in ("source", "probe", "full"):
@@ -203,6 +208,7 @@ def scored(arrays: Arrays, name: str, place: int, distance: float) -> dict[str, 
     row["own_deviation"] = float(np.linalg.norm(own_deviation, axis=1).mean())
     labels = torch.from_numpy(arrays["labels"].astype("int64"))
     features, probabilities = (torch.from_numpy(own[what].astype("float64")) for what in ("features", "probabilities"))
+    features = features - features.mean(0)  # those of wide sources are kept so, and LogME has no intercept
     probabilities = probabilities / probabilities.sum(1, keepdim=True)  # half precision has rounded them
     inputs = {"features": features, "probabilities": probabilities, "answers": probabilities.argmax(1)}
     for title, score in SCORES.items():

@@ -75,7 +75,7 @@ class Config(BaseConfig):
     components: int = Field(128, ge=2, le=4096, description="principal components kept of wider features")
     samples: int = Field(100, ge=2, description="target test texts to attack, at most")
     gradients: int = Field(20, ge=1, description="attacked texts whose Jacobians are matched, at most")
-    eps: float = Field(0.1, gt=0, description="l2 radius of the attack, in mean lengths of a word's vector")
+    eps: float = Field(0.1, gt=0, le=1, description="l2 radius of the attack, in mean lengths of a word's vector")
     steps: int = Field(5, ge=1, description="steps of the attack")
     target_epochs: int = Field(10, ge=1, description="passes of the target model over the target's texts")
 
@@ -100,23 +100,25 @@ def required(config: Config) -> list[str]:
 
 def files(config: Config) -> dict[str, Path | None]:
     """The files that are read."""
-    read = text_protocol.files(_training(config))
-    return {name: path for name, path in read.items() if name.partition("/")[0] in {*required(config), "encoder"}}
+    if config.encoder == TINY:
+        return {}
+    corpora = text_protocol.files_of(dict.fromkeys((*config.corpora, config.target)))
+    return {**corpora, **text_protocol.files_of_encoder(config.encoder)}
 
 
 @recorded
 def run(config: Config) -> tuple[Tables, Arrays]:
     """Train the sources and the target model, and measure. `derive` computes the table from the arrays."""
+    settings = Settings(
+        labels=config.labels, samples=config.samples, gradients=config.gradients, eps=config.eps, steps=config.steps,
+        target_epochs=config.target_epochs, seed=config.seed,
+    )  # fmt: skip
     spoken = text_protocol.language(_training(config))
     whole = {name: _corpus(config, name) for name in (*config.corpora, config.target)}
     data = _drawn(config, _half(whole[config.target], 1), config.target_texts, config.target_texts)
     labelled = LabelledTexts(data.name, data.train, data.y_train, data.test, data.y_test, data.classes)
     sources = {name: _source(config, spoken, _half(whole[name], 0)) for name in config.corpora}
     pool: dict[str, TextEncoder] = {name: encoder for name, (encoder, _) in sources.items()}
-    settings = Settings(
-        labels=config.labels, samples=config.samples, gradients=config.gradients, eps=config.eps, steps=config.steps,
-        target_epochs=config.target_epochs, seed=config.seed,
-    )  # fmt: skip
     target = TextTarget(labelled, settings, pool)
     arrays: Arrays = {
         "labels": target.labels.numpy().astype(np.int16),

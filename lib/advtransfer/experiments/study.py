@@ -229,7 +229,13 @@ def _difference(means: pd.DataFrame, name: str, other: str, apart: Floats) -> di
 
 
 def tail_probability(apart: Floats) -> float:
-    """Twice the smaller share of the draws (B,) of a difference that lie at 0 or beyond it: a two-sided p."""
+    """Twice the smaller share of the draws (B,) of a difference that lie at 0 or beyond it: a two-sided p.
+
+    Draws that are NaN are left out; the result is NaN if no others are left.
+    """
+    apart = apart[np.isfinite(apart)]
+    if not len(apart):
+        return float("nan")
     beyond = min((np.sum(apart <= 0) + 1) / (len(apart) + 1), (np.sum(apart >= 0) + 1) / (len(apart) + 1))
     return min(1.0, 2 * float(beyond))
 
@@ -292,7 +298,8 @@ def elsewhere() -> pd.DataFrame:
     stated = pd.read_csv(folder / "weighted_tau.csv").set_index("estimator")
     places = accuracy.rank()
     tau = {
-        name: stats.weightedtau(places.drop(columns=name).mean(axis=1), accuracy[name]).statistic for name in accuracy
+        name: weighted_tau(places.drop(columns=name).mean(axis=1).to_numpy(), accuracy[name].to_numpy())
+        for name in accuracy
     }
     blind = pd.DataFrame(tau, index=["mean rank elsewhere"])
     table = pd.concat([stated, blind]).rename_axis("estimator").reset_index()

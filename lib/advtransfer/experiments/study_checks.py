@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from advtransfer.experiments import crossed
 from advtransfer.ranking.comparing import weighted_tau
@@ -46,7 +45,7 @@ def checks(
         rows.append({"check": OTHER_SET, "predictor": "elsewhere", "weighted": _other_set(sources, cifar)})
     if (own := sources["architecture"] == sources["target"]).any():
         parts = list(sources[~own].groupby("target"))
-        for name in named:
+        for name in known:
             pairs = [(part[name].to_numpy(float), part["probe_accuracy"].to_numpy(float)) for _, part in parts]
             found = [weighted_tau(predictors[name] * score, truth) for score, truth in pairs]
             rows.append({"check": OTHER_CORPORA, "predictor": name, "weighted": float(np.mean(found))})
@@ -58,13 +57,14 @@ def _drawn(sources: pd.DataFrame, name: str, sign: int, resamples: int, seed: in
     part = sources.groupby(["target", "architecture", "series"], as_index=False)[[name, "probe_accuracy"]].mean()
     made = crossed.design(part.assign(run=part["target"]), "architecture", "series", ["target"])
     times = crossed.weights(made, resamples, seed).astype(int)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # not the stream of the weights
     score, truth = sign * part[name].to_numpy(float), part["probe_accuracy"].to_numpy(float)
     targets = [np.flatnonzero(made.run == k) for k in range(made.run.max() + 1)]
     means = []
     for row in times:
         drawn = [np.repeat(targets[k], row[targets[k]]) for k in rng.integers(len(targets), size=len(targets))]
-        means.append(np.mean([weighted_tau(score[each], truth[each]) for each in drawn]))
+        found = [float(weighted_tau(score[each], truth[each])) if len(each) else np.nan for each in drawn]
+        means.append(np.mean(found))  # NaN where a target has none of the drawn sources
     return np.array(means)
 
 
@@ -76,5 +76,5 @@ def _other_set(sources: pd.DataFrame, first: "pd.Series[bool]") -> float:
     found = []
     for target in truth:
         others = [name for name in truth if (name in inside) != (target in inside)]
-        found.append(stats.weightedtau(ranks[others].mean(axis=1), truth[target]).statistic)
+        found.append(weighted_tau(ranks[others].mean(axis=1).to_numpy(), truth[target].to_numpy()))
     return float(np.mean(found))

@@ -26,6 +26,7 @@ from advtransfer.modes import Model
 from advtransfer.records.provenance import device
 from advtransfer.records.record import Arrays, Tables
 from advtransfer.records.runs import recorded
+from advtransfer.statistics import half_width
 from advtransfer.text.nearest import marked
 from advtransfer.text.word_attacks import word_attack
 
@@ -273,7 +274,7 @@ def _attacks(config: Config, arrays: Arrays) -> pd.DataFrame:
                     row |= evaluation.accuracy(what, arrays[f"{view}_{what}"][k])
             for what in ("changed", "distance"):
                 values = arrays[f"{view}_{what}"][k].astype(float)
-                half = 1.96 * values.std(ddof=1) / len(values) ** 0.5
+                half = float(half_width(values.std(ddof=1), len(values)))
                 row |= {what: values.mean(), f"{what}_low": values.mean() - half, f"{what}_high": values.mean() + half}
             rows.append({**row, "n": arrays[f"{view}_flipped"].shape[1]})
     return pd.DataFrame(rows)

@@ -1,6 +1,6 @@
 """How the text experiment is run: its parameters, its corpora, and how classifiers are trained and transferred."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -133,17 +133,25 @@ def present(config: TextConfig) -> tuple[Source, ...]:
 
 def files(config: TextConfig) -> dict[str, Path | None]:
     """The files that are read; None for the weights of an encoder that cannot be found."""
+    return {**files_of(corpora(config)), **(files_of_encoder(config.encoder) if config.encoder != TINY else {})}
+
+
+def files_of(names: Iterable[str]) -> dict[str, Path]:
+    """The files of corpora."""
     root = storage.data_root()
-    paths: dict[str, Path | None] = {
+    return {
         f"{name}/{split}": textstore.folder(root, name) / f"{split}.parquet"
-        for name in corpora(config)
+        for name in names
         for split in textstore.SPLITS
     }
-    if config.encoder != TINY:
-        place = encoders.locate(config.encoder)
-        paths["encoder"] = encoders.weights_file(place) if place else None
-        if place and config.encoder not in encoders.of_texts():  # those have checksums
-            paths |= {f"encoder/{name}": place / name for name in READ if (place / name).is_file()}
+
+
+def files_of_encoder(name: str) -> dict[str, Path | None]:
+    """The files of an encoder; None for its weights if it cannot be found."""
+    place = encoders.locate(name)
+    paths = {"encoder": encoders.weights_file(place) if place else None}
+    if place and name not in encoders.of_texts():  # those have checksums
+        paths |= {f"encoder/{part}": place / part for part in READ if (place / part).is_file()}
     return paths
 
 
