@@ -16,6 +16,7 @@ AXE     := .venv/axe-core
 AXE_VERSION := 4.11.0
 AXE_SHA256  := 39bed7d72308f6d620789c169d699bfd7e8da80f65b545821a6b2215c3e83107
 
+.NOTPARALLEL:
 .PHONY: help setup book pdf check test test-core test-oldest links bench gpu classroom serve place deploy wheel clean data \
         mathjax axe notebooks
 
@@ -65,7 +66,7 @@ classroom: .venv/extras  ## make all editions of the assignments, in _build/clas
 serve:  ## show the built pages on http://localhost:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "serve: no pages yet; run make book first" >&2; exit 1; }
 	@echo "serve: http://localhost:$(PORT), until Ctrl-C"
-	@python3 -m http.server --directory _build/html $(PORT)
+	@$(PYTHON) -m http.server --directory _build/html $(PORT)
 
 place: .venv/ready  ## write the place of publication, set in _config.yml, into the files that name it
 	@$(BIN)/python book/_ext/place.py

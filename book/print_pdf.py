@@ -49,9 +49,10 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 def printed_of(html: Path) -> str:
-    """A digest of the pages that are printed and of their styles: what the PDF was made of."""
+    """A digest of the pages that are printed, their styles and what moves in them: what the PDF was made of."""
     content = hashlib.sha256()
-    for path in [*(html / f"{page}.html" for _, page in chapters()), *sorted(html.glob("_static/**/*.css"))]:
+    beside = [path for pattern in ("**/*.css", "move/*.js") for path in sorted(html.glob(f"_static/{pattern}"))]
+    for path in [*(html / f"{page}.html" for _, page in chapters()), *beside]:
         content.update(CHANGING.sub(b"", path.read_bytes()))
     return content.hexdigest()
 

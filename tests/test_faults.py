@@ -26,6 +26,7 @@ from advtransfer.datasets.store import Arrays
 from advtransfer.notebooks import execute, find
 from advtransfer.notebooks.read import read
 from advtransfer.records import weights
+from advtransfer.records.find import find as records_find
 from advtransfer.records.published import check_place, published
 from advtransfer.records.record import Record
 from advtransfer.records.runs import place
@@ -169,6 +170,22 @@ def test_a_page_whose_record_is_lost_is_executed_anew(trial, cache):
     assert not execute.run(trial, whole=True).executed
     shutil.rmtree(first.path.with_suffix(".record"))
     assert execute.run(trial, whole=True).executed
+
+
+def test_a_page_beside_is_never_older_than_the_notebook(trial):
+    run = execute.run(trial, whole=True)
+    page = run.path.with_suffix(".html")
+    trial.write_text(trial.read_text() + "\nA new sentence.\n")
+    execute.run(trial)  # as `make book` does, without the page
+    assert not page.exists()
+    execute.run(trial, whole=True)
+    assert "A new sentence." in page.read_text("utf-8")
+
+
+def test_in_the_folder_of_the_notebooks_a_bare_name_will_do(trial, monkeypatch):
+    monkeypatch.chdir(trial.parent)
+    assert command("run", "trials.md").returncode == 0
+    assert trial.with_suffix(".ipynb").is_file()
 
 
 def test_relative_places_mean_those_of_the_caller(trial, monkeypatch):
@@ -485,13 +502,14 @@ def test_of_all_notebooks_one_that_fails_stops_no_other_and_no_run_is_computed_t
     assert trials.log(toys, "end") == ["0 0.5 well"]
 
 
-def test_of_all_notebooks_those_of_a_killed_process_are_named(trial):
+def test_of_all_notebooks_the_one_whose_process_is_killed_is_named_and_no_other_fails(trial):
     trials.variant(trial, "kills", mood="kills")
+    trials.variant(trial, "slow", seconds=5, seed=1)
     told = command("run", "--all", "--workers", "2")
     assert told.returncode == 1
-    assert "error: notebooks/kills.md failed: a process was killed; is there enough memory?" in told.stderr
-    trial.with_stem("kills").unlink()
-    assert command("run", "--all", "--workers", "2").returncode == 0
+    (line,) = (line for line in told.stderr.splitlines() if line.startswith("error: "))
+    assert line == "error: notebooks/kills.md failed: a process was killed; is there enough memory?"
+    assert {line.partition(":")[0] for line in told.stdout.splitlines()} == {"notebooks/trials.md", "notebooks/slow.md"}
 
 
 def until(true, seconds):
@@ -668,6 +686,24 @@ def test_a_name_that_cannot_be_published_is_refused_before_anything_is_computed(
     check_place("trained-seed0", "vision", stored)
     with pytest.raises(ValueError, match="trained-seed0 is published with profile = paper"):
         check_place("trained-seed0", "vision", {**stored, "profile": "smoke"})
+
+
+def test_no_stays_no_when_nobody_reads_on(trial):
+    execute.run(trial)
+    execute.run(trial, {"seed": 1}, out=Path("other"))
+    runs = ["notebooks/trials.ipynb", next(map(str, Path("other").glob("*.ipynb")))]
+    with subprocess.Popen([*ADVTRANSFER, "diff", *runs], stdout=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.wait() == 1
+
+
+def test_of_two_keys_that_begin_alike_either_can_be_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path))
+    for key in ("abcd1", "abcd2"):
+        (tmp_path / "records" / "trial" / "ab" / key).mkdir(parents=True)
+    with pytest.raises(ValueError, match="'abcd' may be abcd1, abcd2; expected one of them"):
+        records_find("abcd")
+    assert records_find("abcd1").name == "abcd1"
 
 
 def test_verify_tells_no_from_cannot(trial):

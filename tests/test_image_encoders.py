@@ -234,6 +234,7 @@ def test_each_image_encoder_has_an_architecture_and_each_package_a_file_name():
 
 def test_encoders_of_texts_and_of_images_are_told_apart_and_a_missing_one_says_how_to_fetch_it(tmp_path):
     assert encoders.locate("squeezenet") is None  # nothing for an experiment with texts
+    assert encoders.locate("") is None
     with pytest.raises(ValueError, match="unknown image encoder 'minilm-l6'; expected one of mobilenet-v2, "):
         image_encoders.load("minilm-l6")
     with pytest.raises(ValueError, match="did you mean 'efficientnet-lite1'"):

@@ -231,12 +231,16 @@ def test_the_parameters_cell_is_made_from_the_config_and_keeps_what_differs(note
 
 def test_only_the_files_that_an_experiment_reads_are_looked_at(notebook, tmp_path, monkeypatch):
     """A data root with much else in it costs nothing, and a change there changes nothing."""
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "else").mkdir(parents=True)
+    (tmp_path / "cache").mkdir(exist_ok=True)
     (tmp_path / "data" / "numbers.txt").write_text("1")
     key = read(notebook).resolve({}).key
-    (tmp_path / "data" / "other.txt").write_text("2")
+    (tmp_path / "data" / "else" / "other.txt").write_text("2")
     monkeypatch.setattr("advtransfer.notebooks.read.Notebook.config", lambda *_: pytest.fail("asked again"))
     assert read(notebook).resolve({}).key == key
+    (tmp_path / "data" / "beside.txt").write_text("2")  # the experiment may read it, too, so it is asked
+    with pytest.raises(pytest.fail.Exception, match="asked again"):
+        read(notebook).resolve({})
     monkeypatch.undo()
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))

@@ -131,9 +131,20 @@ def test_energy_is_what_the_meters_moved_by(tmp_path, monkeypatch):
     assert "energy" not in cost
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is that since the start of the process")
+def test_the_memory_that_a_parent_has_had_is_not_that_of_a_run():
+    child = "from advtransfer.records import costs\nwith costs.metered() as c: pass\nprint(c['peak_memory'])"
+    held = np.ones(150_000_000)  # 1.2 GB
+    size = held.nbytes
+    del held
+    found = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True).stdout
+    assert int(found) < size / 2
+
+
 def test_a_page_says_what_the_book_would():
     text = "(label)=\n# Title\n{glue:text}`share:.1%` of {glue:text}`lost:d`, {ref}`see <there>`, {py:mod}`~a.b.c`."
     assert export.resolved(text, {"share": 0.1234}) == "# Title\n12.3% of ?, see, c."
+    assert export.resolved("{glue:text}`share:.1%`", {"share": "nan"}) == "nan"
     links = {("ref", "there"): ("A title", "https://a.b/c.html#there"), ("cite:p", "x2020"): ("[X, 2020]", "")}
     text = "{ref}`see <there>`, {ref}`there`, {cite:p}`x2020`, {prf:ref}`thm`."
     said = "[see](https://a.b/c.html#there), [A title](https://a.b/c.html#there), [X, 2020], thm."

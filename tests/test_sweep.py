@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -133,6 +134,10 @@ def test_a_lock_is_let_go_by_a_kill_and_what_was_half_written_removed(tmp_path):
     with storage.locked(path, wait=False):
         assert not list(tmp_path.glob(".writing-*"))
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".writing-thing-x" / storage.REPLACED).mkdir(parents=True)  # killed between two renames
+    with storage.locked(path):
+        assert path.is_dir()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_dask_cluster_without_a_shared_folder_gives_the_same_records(notebook, toys, cache, tmp_path, monkeypatch):
@@ -192,6 +197,28 @@ def test_a_job_that_is_killed_loses_no_finished_run_and_is_tried_again(notebook,
     assert len(ended) == len(set(ended)) == 6
 
 
+def test_of_a_lost_job_only_the_runs_without_a_record_are_computed_again(notebook, cache):
+    plan, submitted = planned(notebook, "seed=0:6"), []
+
+    class Dies(ThreadPoolExecutor):
+        """The first job computes all but one of its runs, and dies."""
+
+        def submit(self, call, task):
+            first, _ = not submitted, submitted.append([key for key, _ in task.runs])
+
+            def job():
+                if first:
+                    call(replace(task, runs=task.runs[:-1]))
+                    raise BrokenExecutor
+                return call(task)
+
+            return super().submit(job)
+
+    done = compute.sweep(plan, lambda: workers.Engine(lambda: Dies(1), 1, tasks=1))
+    assert (len(done.computed), done.failed) == (6, {})
+    assert submitted == [[run.key for run in plan.runs], [plan.runs[-1].key]]
+
+
 def test_a_sweep_replaces_only_what_is_its_own(notebook, toys, cache, tmp_path):
     kept = tmp_path / "out" / "failed" / "notes.txt"
     kept.parent.mkdir(parents=True)
@@ -229,6 +256,9 @@ def test_a_worker_with_other_data_says_so(notebook, cache):
         (["trials", "--grid", "seed=0:2", "--dask", "tcp://127.0.0.1:9"], "no Dask scheduler answers at tcp://127"),
         (["trials", "--grid", "seed=0:2", "--slurm"], "Slurm cannot be used as asked"),
         (["trials", "--grid", "seed=0:2", "--workers", "0"], "--workers is 0; expected at least 1"),
+        (["trials", "--grid", "seed=0:2", "--slurm", "--workers", "-1"], "--workers is -1; expected at least 1"),
+        (["trials", "--grid", "seed=0:2", "--slurm-option", "a=1"], "--slurm-option is for --slurm"),
+        (["trials", "--grid", "seed=0:2", "--dask", "tcp://h:9", "--workers", "2"], "expected it without --dask"),
         (["trials", "--grid", "seed=0:2", "--out", "file/out"], "cannot write to file/out"),
         ([], "no notebook given"),
     ],

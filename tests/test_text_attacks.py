@@ -135,6 +135,22 @@ def test_what_is_reported_is_so_and_the_model_is_left_alone():
     assert tokenise(TOKENIZER, found.texts, 24).ids.equal(found.ids)
 
 
+def test_models_in_half_precision_are_attacked_in_single_precision():
+    found = attack(model=tiny(dtype=torch.float16))
+    assert found.distance.dtype == torch.float32
+    assert found.distance.isfinite().all()
+    assert found.flipped.sum() >= 3
+    assert found.roundtrip.all()
+
+
+def test_logits_that_cannot_be_attacked_are_refused():
+    model = tiny()
+    model.head.bias.data[0] = torch.nan
+    refuses("the model's logits holds 6 values that are NaN or infinite", lambda: attack(model=model))
+    model.head = torch.nn.Linear(model.head.in_features, 1).double()
+    refuses("expected (6, d) with d at least 2", lambda: attack(model=model))
+
+
 def test_texts_that_do_not_flip_stay_in_changed():
     model = tiny()
     model.head.bias.data = torch.tensor([1e3, 0.0]).double()

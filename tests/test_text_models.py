@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertForPreTraining, BertForSequenceClassification
+from transformers import BertConfig, BertForPreTraining, BertForSequenceClassification, BertTokenizer
 
 from advtransfer.attacks import pgd
 from advtransfer.models.text import TextClassifier, build, logits, with_new_head
@@ -107,6 +107,19 @@ def test_a_folder_gives_its_weights_back_as_safetensors_or_as_plain_tensors(fold
     assert tokenise(load_tokenizer(folder), ["The unable café."], 9).ids.equal(
         tokenise(TOKENIZER, ["The unable café."], 9).ids
     )
+
+
+@pytest.mark.parametrize("told", ["by a config", "by the whole tokenizer", "by its words"])
+def test_capital_letters_are_read_where_the_model_reads_them(told, tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "The", "Film", "film", "good", "."]
+    cased = BertTokenizer(vocab={word: k for k, word in enumerate(words)}, do_lower_case=False)
+    cased.save_pretrained(tmp_path)
+    if told != "by a config":
+        (tmp_path / "tokenizer_config.json").unlink()
+    if told == "by its words":
+        (tmp_path / "tokenizer.json").unlink()
+        (tmp_path / "vocab.txt").write_text("\n".join(words))
+    assert load_tokenizer(tmp_path).tokenize("The Film film") == ["The", "Film", "film"]
 
 
 def test_a_fine_tuned_classifier_keeps_its_head(folder):

@@ -53,6 +53,13 @@ def test_a_step_is_adamw_without_decay_of_biases_and_norms():
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
 
 
+def test_even_a_single_step_learns():
+    model = tiny(dtype=torch.float32)
+    before = model.head.weight.detach().clone()
+    fitted(model, epochs=1, batch_size=200, warmup=1.0)
+    assert not model.head.weight.equal(before)
+
+
 def test_batches_hold_every_text_once_and_little_padding():
     lengths = TOKENS.mask.sum(1)
     first, second = (text_training._batches(lengths, 20, generator) for generator in [seeded(1)] * 2)

@@ -222,6 +222,23 @@ def test_bad_images_are_refused(x, y, error, message):
         fit_classifier(images.build("lenet", width=16), x, y, epochs=1, lr=0.1, batch_size=20)
 
 
+def test_a_label_without_a_logit_is_refused_at_the_first_batch():
+    y = DATA.y_train.clone()
+    y[-1] = 12
+    with pytest.raises(ValueError, match="a label is 12; expected below 10, the number of logits"):
+        fit_classifier(images.build("lenet", width=16), DATA.x_train, y, epochs=1, lr=0.1, batch_size=20)
+
+
+def test_a_setting_of_cudnn_stays_as_it_was(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    seen = []
+    fit_classifier(
+        images.build("lenet", width=16), DATA.x_train, DATA.y_train, epochs=1, lr=0.1, batch_size=150,
+        perturb=lambda model, x, y, g: seen.append(torch.backends.cudnn.allow_tf32) or 0 * x,
+    )  # fmt: skip
+    assert seen == [False, False]
+
+
 WATCH = (DATA.x_test, DATA.y_test)
 CODE = ("advtransfer.training.images", "advtransfer.models.images")
 
@@ -301,7 +318,7 @@ def test_what_training_does_not_know_is_refused(options, message):
     "changed",
     [
         {"lr": 0.05}, {"epochs": 8}, {"seed": 1}, {"batch_size": 30}, {"momentum": 0.5}, {"weight_decay": 0.0},
-        {"schedule": "one_cycle"},
+        {"schedule": "one_cycle"}, {"augment": False}, {"adapt_norm": False}, {"perturb": lambda model, x, y, g: 0 * x},
     ],
 )  # fmt: skip
 def test_no_training_goes_on_from_the_state_of_another(tmp_path, changed):
@@ -310,6 +327,16 @@ def test_no_training_goes_on_from_the_state_of_another(tmp_path, changed):
         fitted(checkpoint=Killed(tmp_path / "state", 1), **given)
     with pytest.raises(ValueError, match=r"the checkpoint is of training with .* expected the same training"):
         fitted(checkpoint=Checkpoint(tmp_path / "state"), **given | changed)
+
+
+def test_training_goes_on_after_torch_has_learnt_another_option(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fitted(checkpoint=Killed(tmp_path / "state", 1), epochs=2)
+    kept = Checkpoint(tmp_path / "state")
+    state = kept.load()
+    del state["asked"]["differentiable"]
+    kept.save(state)
+    assert same(fitted(checkpoint=kept, epochs=2), fitted(epochs=2))
 
 
 def test_on_another_kind_of_device_training_starts_anew(tmp_path):

@@ -36,9 +36,13 @@ EXIT_CODES = (
 )
 
 
+ANSWERING = ("diff", "verify", "data")  # unless they have said yes, the answer is no
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code (see `EXIT_CODES`)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    code = int(bool(words) and words[0] in ANSWERING)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # not every terminal and pipe takes every letter
@@ -49,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (rest or pairs) and not hasattr(parsed, "p"):
             parser.error(f"unrecognized arguments: {' '.join(rest or ['-p'])}")
         parsed.pairs = [*pairs, *parameters.pairs(rest)]
-        code: int = parsed.func(parsed)
+        code = parsed.func(parsed)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader has closed the pipe; the rest of the buffer has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

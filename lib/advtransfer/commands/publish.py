@@ -4,7 +4,7 @@ import argparse
 
 from advtransfer.commands import parameters
 from advtransfer.notebooks.read import read
-from advtransfer.records import published
+from advtransfer.records import published, shipped, storage
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -24,6 +24,9 @@ def publish(arguments: argparse.Namespace) -> int:
         raise ValueError(
             f"{source.path.stem} has no per-sample data to publish; expected an experiment on images or texts"
         )
+    if not shipped.is_checkout():
+        raise ValueError(f"there is no checkout of the book at {shipped.CHECKOUT}; expected `pip install -e .` in one")
     published.check_place(arguments.name, experiment, config.model_dump(mode="json"))
+    storage.check_writable(published.RESULTS / experiment)
     print(published.publish(source.experiment_module.run(config), arguments.name))
     return 0

@@ -44,9 +44,12 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def rank(arguments: argparse.Namespace) -> int:
     """Measure what has no record yet, print the ranking, and write it where it was asked for; return 0."""
-    given = parameters.given(arguments) | {"pool": arguments.pool}
-    if arguments.data is not None:
-        given["data"] = arguments.data
+    given = parameters.given(arguments)
+    for name, value in (("pool", arguments.pool), ("data", arguments.data)):
+        if name in given and value is not None:
+            raise ValueError(f"-p {name} sets {name} a second time; expected it once")
+        if value is not None:
+            given[name] = value
     if "data" not in given:  # no default: a ranking for data that nobody asked for would look like an answer
         raise ValueError(f"no data given; expected --data DATA ({choosing.Config.model_fields['data'].description})")
     for name in ("pool", "data"):  # the page is executed in another folder

@@ -77,19 +77,31 @@ def _at_once(
     if len(groups) == 1 or engine.slots == 1:  # in this process, with a bar for what takes long
         yield from ([_executed(path, given, out)] for group in groups for path in group)
         return
+    lost = []
     pool = engine.start()
     try:
         futures = {pool.submit(_in_turn, group, given, out): group for group in groups}
         for future in as_completed(futures):
             try:
                 yield future.result()
-            except BrokenExecutor:
-                names = ", ".join(map(str, futures[future]))
-                print(f"error: {names} failed: a process was killed; is there enough memory?", file=sys.stderr)
-                yield [""]
+            except BrokenExecutor:  # one was killed, and so all others end, too
+                lost.append(futures[future])
         pool.shutdown()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+    for group in lost:
+        yield from _by_itself(engine, group, given, out)
+
+
+def _by_itself(engine: Any, group: Sequence[Path], given: dict[str, Any], out: Path | None) -> Iterator[list[str]]:
+    """The lines of a group whose process may have been killed; the error names it if its process is killed again."""
+    with engine.start() as pool:
+        try:
+            yield pool.submit(_in_turn, group, given, out).result()
+        except BrokenExecutor:
+            names = ", ".join(map(str, group))
+            print(f"error: {names} failed: a process was killed; is there enough memory?", file=sys.stderr)
+            yield [""]
 
 
 def _in_turn(paths: Sequence[Path], given: dict[str, Any], out: Path | None) -> list[str]:
@@ -105,7 +117,9 @@ def _executed(path: Path, given: dict[str, Any], out: Path | None, *, whole: boo
         print(f"{path} ...", file=sys.stderr)
     try:
         outcome = execute.run(path, given, out=out, whole=whole)
-    except execute.RunError as error:
+    except (execute.RunError, OSError, ValueError) as error:  # another notebook may not have this trouble
+        if isinstance(error, OSError | ValueError) and whole:
+            raise
         print(f"error: {path} failed: {error}", file=sys.stderr)
         return ""
     if outcome.edited:

@@ -63,6 +63,7 @@ def command(arguments: argparse.Namespace) -> int:
         return parameters.print_help(arguments)
     if not arguments.notebook:
         raise ValueError("no notebook given; expected sweep NOTEBOOK --grid NAME=VALUES")
+    _check_engine(arguments)
     path, given = parameters.notebook(arguments), parameters.given(arguments)
     notebook, grid = read(path), plans.axes(arguments.grid)
     plans.check(notebook, given, grid, arguments.table)
@@ -95,6 +96,16 @@ def command(arguments: argparse.Namespace) -> int:
     if files:
         print(f"written: {', '.join(file.name for file in files)} in {out}")
     return 1 if failed else 0
+
+
+def _check_engine(arguments: argparse.Namespace) -> None:
+    """Raise a ValueError for an option that would have no effect, or no worker."""
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ValueError(f"--workers is {arguments.workers}; expected at least 1")
+    if arguments.slurm_option and not arguments.slurm:
+        raise ValueError("--slurm-option is for --slurm; expected both")
+    if arguments.dask and arguments.workers is not None:
+        raise ValueError("--workers is the number of processes here, or of Slurm jobs; expected it without --dask")
 
 
 def computed(

@@ -52,7 +52,9 @@ def download(url: str, path: Path, *, checksum: str, progress: bool = True, paus
         verify(part, checksum)
     except ValueError:
         part.unlink()
-        raise
+        if not size_at_first:
+            raise
+        return download(url, path, checksum=checksum, progress=progress, pause=pause)  # what was there was wrong
     part.replace(path)
 
 

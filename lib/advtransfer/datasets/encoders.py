@@ -18,15 +18,17 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def locate(name: str) -> Path | None:
-    """The folder of an encoder of texts: `name` itself, or in the data root, or in the hub's cache; None if not found.
+    """The folder of an encoder of texts: in the data root, or `name` itself, or in the hub's cache; None if not found.
 
     Nothing is fetched. For the hub's cache a name is ``OWNER/NAME`` or ``NAME``, and may end in ``@REVISION``.
     """
-    if Path(name).is_dir():
-        return Path(name)
     if name in of_texts():
         place = folder(data_root(), name)
         return place if place.is_dir() else None
+    if not name:
+        return None
+    if Path(name).is_dir():
+        return Path(name)
     repository, _, revision = name.partition("@")
     try:
         return Path(snapshot_download(repository, revision=revision or None, local_files_only=True))
@@ -62,17 +64,20 @@ def encoder_path(name: str = "minilm-l6", root: Path | str | None = None) -> Pat
     DataUnavailable
         The encoder is missing or damaged; the message gives the command that fetches it.
     """
-    wanted = source(name, "models")
-    base = data_root(root)
+    return _verified(data_root(root), source(name, "models"))
+
+
+def _verified(root: Path, wanted: Source) -> Path:
+    place = folder(root, wanted.name)
     for member, checksum in wanted.members.items():
-        path = folder(base, name) / member
+        path = place / member
         if not path.is_file():
-            raise DataUnavailable(f"{path} is not there; fetch it with: {FETCH_COMMAND} {name}")
+            raise DataUnavailable(f"{path} is not there; fetch it with: {FETCH_COMMAND} {wanted.name}")
         if (found := sha256(path)) != checksum:
             raise DataUnavailable(
-                f"{path} has sha256 {found}, expected {checksum}; fetch it anew with: {FETCH_COMMAND} {name}"
+                f"{path} has sha256 {found}, expected {checksum}; fetch it anew with: {FETCH_COMMAND} {wanted.name}"
             )
-    return folder(base, name)
+    return place
 
 
 def folder(root: Path, name: str) -> Path:
@@ -82,8 +87,11 @@ def folder(root: Path, name: str) -> Path:
 
 def is_intact(root: Path, wanted: Source) -> bool:
     """Whether every file of the encoder is there and has the right checksum."""
-    paths = {folder(root, wanted.name) / member: checksum for member, checksum in wanted.members.items()}
-    return all(path.is_file() and sha256(path) == checksum for path, checksum in paths.items())
+    try:
+        _verified(root, wanted)
+    except DataUnavailable:
+        return False
+    return True
 
 
 def read_archive(path: Path, origin: Origin, wanted: Source) -> Files:
@@ -124,10 +132,8 @@ def _verify(data: bytes, checksum: str, what: str) -> None:
 def write(root: Path, wanted: Source, files: Files) -> Path:
     """Write the files of an encoder, either all or none, and record their checksums; return the folder."""
     place = folder(root, wanted.name)
-    with replacing(place) as draft:
+    with store.noting(root, *(place / member for member in files)), replacing(place) as draft:
         draft.mkdir()
         for member, data in files.items():
             (draft / member).write_bytes(data)
-    for member in files:
-        store.note_checksum(root, place / member)
     return place

@@ -1,7 +1,10 @@
 """Images in the data root: ``images/<name>.npz``, and ``SHA256SUMS`` for everything that was fetched."""
 
 import hashlib
+import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,9 +71,8 @@ def write(root: Path, source: Source, arrays: Arrays) -> Path:
     gives the members of an archive a fixed date.
     """
     path = image_path(root, source.name)
-    with replacing(path) as draft:
-        np.savez(draft, allow_pickle=False, **arrays._asdict(), classes=np.array(source.classes))
-    note_checksum(root, path)
+    with noting(root, path), replacing(path) as draft:
+        np.savez(draft, **arrays._asdict(), classes=np.array(source.classes))
     return path
 
 
@@ -83,11 +85,18 @@ def read(root: Path, source: Source) -> Arrays:
         The file is missing or damaged; the message gives the command that fetches it.
     """
     path = image_path(root, source.name)
-    check_sum(root, path, source)
+    noted = check_sum(root, path, source)
     try:
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise ValueError("it is no .npz archive")
         with np.load(path, allow_pickle=False) as archive:
             arrays = Arrays(*(archive[name] for name in Arrays._fields))
+            named = archive["classes"].tolist() if "classes" in archive else source.classes
         check(arrays, source)
+        if list(named) != list(source.classes):
+            raise ValueError(f"its classes are {', '.join(map(str, named))}; expected {', '.join(source.classes)}")
+        if not noted and source.content_is_certain and content_digest(arrays) not in source.contents:
+            raise ValueError(f"its content is not that of {source.name}, and SHA256SUMS has no checksum of it")
     except FileNotFoundError:
         raise DataUnavailable(f"{path} is not there; fetch it with: {FETCH_COMMAND} {source.name}") from None
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -110,8 +119,8 @@ def is_intact(root: Path, source: Source) -> bool:
         return False
 
 
-def check_sum(root: Path, path: Path, source: Source) -> None:
-    """Raise unless a file has the checksum that was recorded when it was fetched, if there is one.
+def check_sum(root: Path, path: Path, source: Source) -> bool:
+    """Raise unless a file has the checksum that was recorded when it was fetched; whether there is one.
 
     Raises
     ------
@@ -124,6 +133,7 @@ def check_sum(root: Path, path: Path, source: Source) -> None:
             f"{path} is damaged (its sha256 is {found}, and SHA256SUMS says {noted}); "
             f"fetch it anew with: {FETCH_COMMAND} {source.name}"
         )
+    return noted is not None
 
 
 def checksums(root: Path) -> dict[str, str]:
@@ -131,21 +141,39 @@ def checksums(root: Path) -> dict[str, str]:
 
     Raises
     ------
-    ValueError
+    DataUnavailable
         A line is not ``<64 hexadecimal digits>  <path>``.
     """
     noted: dict[str, str] = {}
     file = root / "SHA256SUMS"
-    for line in file.read_text("utf-8").splitlines() if file.is_file() else ():
-        digest, _, name = line.partition("  ")
-        if len(digest) != 64 or not name:
-            raise ValueError(f"{file} has the line {line!r}; expected sha256sum's format")
-        noted[name.removeprefix("./")] = digest
+    for line in filter(str.strip, file.read_text("utf-8").splitlines() if file.is_file() else ()):
+        if (found := re.fullmatch(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)", line)) is None:
+            raise DataUnavailable(f"{file} has the line {line!r}; expected sha256sum's format")
+        noted[found[2]] = found[1].lower()
     return noted
 
 
-def note_checksum(root: Path, path: Path) -> None:
-    """Record the checksum of a file in the data root's ``SHA256SUMS``, which ``sha256sum --check`` can read."""
-    noted = checksums(root) | {path.relative_to(root).as_posix(): sha256(path)}
+@contextmanager
+def noting(root: Path, *paths: Path) -> Iterator[None]:
+    """Inside the block, files are replaced; afterwards the data root's ``SHA256SUMS`` has their checksums.
+
+    In between it has none of them, so that it never has that of another file than is there.
+    """
+    names = {path.relative_to(root).as_posix(): path for path in paths}
+    before = checksums(root)
+    rest = {name: digest for name, digest in before.items() if name not in names}
+    if rest != before:
+        _write_checksums(root, rest)
+    try:
+        yield
+    except BaseException:
+        kept = {name for name in before.keys() & names.keys() if names[name].is_file()}
+        _write_checksums(root, rest | {name: before[name] for name in kept if sha256(names[name]) == before[name]})
+        raise
+    _write_checksums(root, rest | {name: sha256(path) for name, path in names.items()})
+
+
+def _write_checksums(root: Path, noted: dict[str, str]) -> None:
+    """As ``sha256sum --check`` can read them."""
     with replacing(root / "SHA256SUMS") as draft:
         draft.write_text("".join(f"{noted[name]}  ./{name}\n" for name in sorted(noted)), "utf-8")

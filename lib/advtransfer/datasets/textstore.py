@@ -63,13 +63,7 @@ def _notes(root: Path) -> dict[str, dict]:
 
 def write(root: Path, source: Source, corpus: Corpus) -> Path:
     """Write a corpus, either all of it or nothing, and record its checksums and its description; return its folder."""
-    noted, place = _notes(root), folder(root, source.name)
-    with replacing(place) as draft:
-        draft.mkdir()
-        for split, texts, y in (("train", corpus.train, corpus.y_train), ("test", corpus.test, corpus.y_test)):
-            table = pa.table({"text": pa.array(texts, pa.large_string()), "label": pa.array(y, pa.int64())})
-            pq.write_table(table, draft / f"{split}.parquet", compression="zstd")
-    info = root / "text" / "INFO.json"
+    noted, place, info = _notes(root), folder(root, source.name), root / "text" / "INFO.json"
     noted[source.name] = {
         "train": len(corpus.train),
         "test": len(corpus.test),
@@ -77,10 +71,14 @@ def write(root: Path, source: Source, corpus: Corpus) -> Path:
         "source": corpus.note,
         "licence": source.licence,
     }
-    with replacing(info) as draft:
-        draft.write_text(json.dumps(noted, indent=1, ensure_ascii=False), "utf-8")
-    for path in (info, *(place / f"{split}.parquet" for split in SPLITS)):
-        store.note_checksum(root, path)
+    with store.noting(root, info, *(place / f"{split}.parquet" for split in SPLITS)):
+        with replacing(place) as draft:
+            draft.mkdir()
+            for split, texts, y in (("train", corpus.train, corpus.y_train), ("test", corpus.test, corpus.y_test)):
+                table = pa.table({"text": pa.array(texts, pa.large_string()), "label": pa.array(y, pa.int64())})
+                pq.write_table(table, draft / f"{split}.parquet", compression="zstd")
+        with replacing(info) as draft:
+            draft.write_text(json.dumps(noted, indent=1, ensure_ascii=False), "utf-8")
     return place
 
 

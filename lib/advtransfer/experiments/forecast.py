@@ -40,7 +40,6 @@ ASKED = {"texts": ("run", "other corpora", "given accuracy"), "similar domains":
 """The scopes of what is not images."""
 OF_IMAGES = tuple(scope for scope in SCOPES if scope != "other corpora")
 
-SHOWN = ("coverage.json", "schedules.json")  # beside the records: a page made from others is out of date
 EXPERIMENTS = ("vision", "similarity", "selection_texts")
 ROWS_AT_LEAST = 5  # architectures, or what else is drawn as a whole
 
@@ -75,7 +74,7 @@ def files(config: Config, results: Path = RESULTS) -> dict[str, Path]:
         for experiment in EXPERIMENTS
         for name in published(experiment, results)
     }
-    return records | {name: path for name in SHOWN if (path := results / name).is_file()}
+    return records
 
 
 @recorded

@@ -68,7 +68,7 @@ def build(
     Returns
     -------
     ImageModel
-        The model, in float32 on the CPU, in train mode.
+        The model, in torch's default dtype on the CPU, in train mode.
 
     Raises
     ------

@@ -52,7 +52,7 @@ class OneHiddenLayer(NamedTuple):
 
         Training is full-batch gradient descent with momentum on the mean squared error.
         """
-        parameters = [w.clone().requires_grad_() for w in self]
+        parameters = [w.detach().clone().requires_grad_() for w in self]
         optimiser = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
         with torch.enable_grad():
             for _ in range(steps):

@@ -135,7 +135,7 @@ def build(
     Returns
     -------
     TextClassifier
-        The classifier, in float32 on the CPU, in train mode.
+        The classifier, in torch's default dtype on the CPU, in train mode.
 
     Raises
     ------

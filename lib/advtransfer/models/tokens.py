@@ -4,9 +4,10 @@ from advtransfer.extras import require
 
 require("experiments", "transformers")
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,27 @@ def load_tokenizer(folder: Path) -> BertTokenizer:
     """
     if not any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
         raise ValueError(f"{folder} has no vocabulary; expected vocab.txt or tokenizer.json in it")
-    return BertTokenizer.from_pretrained(folder, local_files_only=True)
+    return BertTokenizer.from_pretrained(folder, local_files_only=True, **case(folder))
+
+
+def case(folder: Path) -> dict[str, Any]:
+    """``do_lower_case`` of a BERT's tokenizer, for ``from_pretrained``; empty if the folder's config says it itself.
+
+    If nothing in the folder says it, a vocabulary with hardly any capital letter is one of texts in lower case.
+    """
+    parts = {}
+    for name in ("tokenizer_config", "tokenizer"):
+        path = folder / f"{name}.json"
+        parts[name] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if "do_lower_case" in parts["tokenizer_config"]:
+        return {}
+    whole = parts["tokenizer"]
+    normaliser = whole.get("normalizer") or {}
+    if "lowercase" in normaliser:
+        return {"do_lower_case": bool(normaliser["lowercase"])}
+    words = list(whole["model"]["vocab"]) if whole else (folder / "vocab.txt").read_text("utf-8").split("\n")
+    capital = sum(word != word.lower() for word in words if not word.startswith("["))
+    return {"do_lower_case": capital < 0.05 * len(words)}
 
 
 def tiny_tokenizer(words: Sequence[str]) -> BertTokenizer:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advtransfer.models.initialisation import check_positive
+
 TEMPERATURE = 0.1  # of the soft choice of words through which gradients flow
 
 Tree = tuple[Sequence[int], Sequence[int], Sequence[int]]
@@ -171,8 +173,7 @@ class TreeAutoencoder(nn.Module):
     ) -> None:  # fmt: skip
         sizes = {"n_words": n_words, "n_relations": n_relations, "hidden": hidden, "layers": layers}
         for name, size in (sizes | {"word_size": word_size, "relation_size": relation_size}).items():
-            if size < 1:
-                raise ValueError(f"{name} is {size}; expected at least 1")
+            check_positive(name, size)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; expected at least 0 and below 1")
         super().__init__()

@@ -118,6 +118,7 @@ def run(
             os.replace(target, edited)
         with storage.locked(target.with_stem(notebook.stem)):  # another run may have taken the name by now
             target = _target(notebook, resolved, out)
+            target.with_suffix(".html").unlink(missing_ok=True)  # of what was there before
             with storage.replacing(target) as draft:
                 nbformat.write(node, draft)
         failed.unlink(missing_ok=True)
@@ -137,7 +138,7 @@ def is_fresh(notebook: Path, resolved: Resolved, out: Path | None = None) -> boo
 
 def _target(notebook: Path, resolved: Resolved, out: Path | None) -> Path:
     """Where a run is written: ``NAME.ipynb``, or with its parameters in the name (see `run`)."""
-    folder, book = out or notebook.parent, out is None and (notebook.parents[1] / "_toc.yml").is_file()
+    folder, book = out or notebook.parent, out is None and (notebook.absolute().parents[1] / "_toc.yml").is_file()
     plain = folder / f"{notebook.stem}.ipynb"
     if not (resolved.differs if book else is_another_run(plain, resolved)):
         return plain
@@ -174,7 +175,7 @@ def _beside(target: Path, *, made: bool) -> bool:
         kept = executed.record_of(target)
         write_html(target, page)
         if kept != record:
-            with storage.replacing(record) as draft:
+            with storage.locked(record), storage.replacing(record) as draft:
                 shutil.copytree(kept, draft)
     return there
 

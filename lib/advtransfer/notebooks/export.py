@@ -123,10 +123,17 @@ def resolved(text: str, values: Mapping[str, Any], links: Mapping[tuple[str, str
     return re.sub(r"\{([\w:]+)\}`([^`]*)`", lambda role: _role(role[1], role[2], values, links), text)
 
 
+def _formatted(value: Any, form: str) -> str:
+    try:
+        return format(value, form)
+    except ValueError:  # a NaN is glued as a word
+        return str(value)
+
+
 def _role(name: str, content: str, values: Mapping[str, Any], links: Mapping[tuple[str, str], tuple[str, str]]) -> str:
     if name == "glue:text":
         key, _, form = content.partition(":")
-        return format(values[key], form) if key in values else "?"
+        return _formatted(values[key], form) if key in values else "?"
     link = LINK.fullmatch(content)
     title, address = links.get((name, link[2] if link else content), ("", ""))
     plain = content.removeprefix("~").rpartition(".")[2] if name.startswith("py:") else content

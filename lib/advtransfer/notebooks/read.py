@@ -131,7 +131,9 @@ class Notebook:
         """
         answer = self._answer(given)
         name = self.experiment.rpartition(".")[2]
-        shown = [*sorted(shipped.folder().glob("paper/*.csv")), *sorted((shipped.results() / name).rglob("*.json"))]
+        shown = [path for pattern in ("*.csv", "paper/*.csv") for path in sorted(shipped.folder().glob(pattern))]
+        patterns = ("*.csv", "*.json", f"{name}/**/*.json")
+        shown += [path for pattern in patterns for path in sorted(shipped.results().glob(pattern))]
         depends = [self.text, self.without, answer["parameters"], self._source, answer["inputs"]]
         key = digest([*depends, [storage.sha256(path) for path in shown]])
         from advtransfer.records.runs import place  # imported here, because it is slow
@@ -196,7 +198,7 @@ class Notebook:
             "inputs": origin["inputs"],
             "record": key,
             "differs": {name: values[name] for name in given if values[name] != usual[name]},
-            "files": {str(path): _stamp(str(path)) for path in read},
+            "files": {str(path): _stamp(str(path)) for path in _with_folders(read)},
         }
         if None not in read:  # a file whose location is not known may appear anywhere
             with suppress(OSError), storage.replacing(memo) as draft:  # a cache may be read-only
@@ -220,8 +222,13 @@ class Resolved(NamedTuple):
     """The given parameters that differ from the notebook's defaults in their profile, and a profile that differs."""
 
 
+def _with_folders(files: Iterable[Path | None]) -> set[Path]:
+    """Files and the two folders above each, which change when a file is added beside them."""
+    return {each for path in files if path for each in (path, *path.absolute().parents[:2])}
+
+
 def _stamp(path: str) -> list[int] | None:
-    return list(storage.stamp(Path(path))) if Path(path).is_file() else None
+    return list(storage.stamp(Path(path))) if Path(path).exists() else None
 
 
 def read(path: Path, without: str = "") -> Notebook:

@@ -28,7 +28,7 @@ def load(config: vision.Config) -> Runs:
     return page_runs.load(vision, config, summary)
 
 
-SERIES = ("trained", "trained-shift", "stl10")
+SERIES = ("trained", "trained-shift", "released", "released-shift", "stl10")
 """The stored series of Table 1, a column each; the first is the one that other pages quote."""
 
 
@@ -73,9 +73,25 @@ def _domains(runs: Runs) -> dict[str, str]:
     return {series: f"stored, {protocol.SHORT[part['target'].iloc[0]]}" for series, part in heads.items() if len(part)}
 
 
-def _settings(runs: Runs) -> Record:
-    """The first record of the first series, whose parameters all of its records share."""
-    return next(iter(runs.series(SERIES[0]).values()))
+def _settings(runs: Runs, series: str = SERIES[0]) -> Record:
+    """The first record of a series, whose parameters all of its records share."""
+    return next(iter(runs.series(series).values()))
+
+
+def _alike(runs: Runs) -> list[list[str]]:
+    """The stored series, those together that differ only in the target."""
+    groups: list[list[str]] = []
+    for series in _domains(runs):
+        rest = [
+            {name: value for name, value in _settings(runs, each).config.items() if name not in ("target", "seed")}
+            for each in (series, *(group[0] for group in groups))
+        ]
+        same = [group for group, other in zip(groups, rest[1:], strict=True) if other == rest[0]]
+        if same:
+            same[0].append(series)
+        else:
+            groups.append([series])
+    return groups
 
 
 def _sources(runs: Runs) -> pd.DataFrame:
@@ -104,18 +120,29 @@ def about_published(runs: Runs) -> str:
     rows = _published(runs)
     if rows.empty:
         return f"{NO_RUNS} So there is no **stored** column."
-    settings, made, seeds = _settings(runs).config, _settings(runs).provenance, rows["seed"].nunique()
-    domains = sizes.targets(_published(runs, series)["target"].iloc[0] for series in _domains(runs))
+    told = " ".join(_about_series(runs, group) for group in _alike(runs))
     return (
-        f"The **stored** columns rest on n = {seeds} seeds of everything: the target model, the sources, the "
-        f"images drawn. The target domains are **{domains}**; both have the same sources. The three plain networks "
-        f"have {_share(settings['plain_width'])} and the two ResNets {_share(settings['width'])}. They learn from the "
-        f"images of CIFAR-10 except those that the shifted target needs: the ResNets for {settings['epochs']} epochs, "
-        f"the others for {settings['plain_epochs']}, to the end of a one-cycle schedule {{cite:p}}`smith2019`. "
-        f"The released schedule takes 100 epochs at a falling learning rate. Per target {settings['samples']:,} images "
-        f"are attacked, on {made['device']}. The target models were trained on the target's images alone. They "
-        f"classify these shares of the test images correctly: {_beside(runs)}. The tests recompute every stored "
-        "table from its samples."
+        f"Each **stored** run draws everything anew: the target model, the sources, the images. {told} "
+        "The released schedule takes 100 epochs at a falling learning rate. The target models were trained on the "
+        f"target's images alone. They classify these shares of the test images correctly: {_beside(runs)}. The tests "
+        "recompute every stored table from its samples."
+    )
+
+
+def _about_series(runs: Runs, group: list[str]) -> str:
+    """A few sentences on stored series that share their sources."""
+    first = _settings(runs, group[0])
+    settings, seeds = first.config, _published(runs, group[0])["seed"].nunique()
+    targets = [_published(runs, series)["target"].iloc[0] for series in group]
+    several = len(targets) > 1
+    words = f"target domain{'s are' if several else ' is'} **{sizes.targets(targets)}**"
+    schedule = "one-cycle schedule {cite:p}`smith2019`" if settings["schedule"] == "one_cycle" else "cosine schedule"
+    return (
+        f"In n = {seeds} runs{' each' * several}, the {words}{', with the same sources' * several}. The three plain "
+        f"networks have {_share(settings['plain_width'])} and the two ResNets {_share(settings['width'])}. They learn "
+        f"from the images of CIFAR-10{' except those that the shifted target needs' * settings['hold_out']}: the ResNets for "
+        f"{settings['epochs']} epochs, the others for {settings['plain_epochs']}, to the end of a {schedule}. Per "
+        f"target {settings['samples']:,} images are attacked, on {first.provenance['device']}."
     )
 
 
@@ -139,7 +166,9 @@ def _share(width: int) -> str:
 
 def departures(runs: Runs) -> pd.DataFrame:
     """The parameters in which the stored runs and this one differ from the released protocol."""
-    made = {STORED: vision.Config(**_settings(runs).config)} if len(_published(runs)) else {}
+    groups = _alike(runs)
+    heads = [STORED] if len(groups) == 1 else [f"{STORED}, {', '.join(group)}" for group in groups]
+    made = {head: vision.Config(**_settings(runs, group[0]).config) for head, group in zip(heads, groups, strict=True)}
     return tables.departures({**made, HERE: runs.config})
 
 

@@ -50,11 +50,14 @@ def text_model(folder: Path) -> tuple[nn.Module, Any]:
     require("experiments", "transformers")
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
+    from advtransfer.models.tokens import case
+
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise EncoderError(f"{folder} has no tokenizer; expected one that its save_pretrained wrote beside the model")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        own = case(folder) if config.model_type == "bert" else {}
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **own)
         saved = " ".join(config.architectures or ())
         kind: Any = AutoModelForSequenceClassification if HEAD in saved else AutoModel
         with quiet():

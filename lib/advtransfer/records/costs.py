@@ -37,11 +37,19 @@ def metered() -> Iterator[dict[str, Any]]:
         cost["peak_gpu_memory"] = torch.cuda.max_memory_allocated(gpu)
     after = _meters(gpu)
     cost["seconds"] = round(time.perf_counter() - start, 3)
-    unit = 1 if sys.platform == "darwin" else 1024
-    cost["peak_memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    cost["peak_memory"] = _peak_memory()
     spent = {name: (after[name][0] - since) % full for name, (since, full) in before.items() if name in after}
     if spent:
         cost["energy"] = {name: round(joules, 3) for name, joules in spent.items()}
+
+
+def _peak_memory() -> int:
+    """In bytes. On Linux since ``clear_refs``; `getrusage` would also count what the parent had before this process."""
+    with suppress(OSError, LookupError, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _meters(gpu: Any) -> dict[str, tuple[float, float]]:

@@ -30,7 +30,7 @@ def find(name: str, results: Path = RESULTS) -> Path:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        several = ", ".join(f"{folder.parents[0].name}/{folder.name}" for folder in matches)
+        several = ", ".join(f.name if f not in published else f"{f.parent.name}/{f.name}" for f in matches)
         raise ValueError(f"{name!r} may be {several}; expected one of them")
     names = [f"{folder.parent.name}/{folder.name}" for folder in published]
     others = "a notebook's .ipynb, a record's folder, or at least the first 4 digits of its key"

@@ -9,22 +9,29 @@ PACKAGE = Path(__file__).parents[1]
 CHECKOUT = PACKAGE.parents[1]
 
 
+def is_checkout() -> bool:
+    """Whether the package is imported from a checkout, as after ``pip install -e .``."""
+    return (CHECKOUT / "data" / "sources.toml").is_file()
+
+
+def _place(installed: str, in_checkout: str) -> Path:
+    shipped = PACKAGE / "shipped" / installed
+    return shipped if shipped.exists() else CHECKOUT / in_checkout
+
+
 def folder() -> Path:
     """The folder that has ``sources.toml``, ``known_accuracies.csv`` and ``paper``."""
-    installed = PACKAGE / "shipped"
-    return installed if installed.is_dir() else CHECKOUT / "data"
+    return _place(".", "data")
 
 
 def assignments() -> Path:
     """The folder of the instructor's sources of the assignments."""
-    installed = PACKAGE / "shipped" / "assignments"
-    return installed if installed.is_dir() else CHECKOUT / "notebooks" / "assignments"
+    return _place("assignments", "notebooks/assignments")
 
 
 def notebook(name: str) -> Path:
     """The source of a notebook that commands execute."""
-    installed = PACKAGE / "shipped" / f"{name}.md"
-    return installed if installed.is_file() else CHECKOUT / "notebooks" / f"{name}.md"
+    return _place(f"{name}.md", f"notebooks/{name}.md")
 
 
 def results() -> Path:

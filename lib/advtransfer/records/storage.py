@@ -20,6 +20,9 @@ from filelock import FileLock, Timeout
 NOTES = "ADVTRANSFER_NOTES"  # names the file in which a kernel notes what it made, and what its caller should know
 
 
+REPLACED = ".replaced"  # the name of an old folder, in the scratch folder of its replacement
+
+
 class Busy(RuntimeError):
     """Another process is computing the same thing."""
 
@@ -93,16 +96,17 @@ def check_writable(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a scratch path beside `path` that takes its place when the block ends without an error.
 
-    The scratch path (it ends like `path` and does not exist yet) may be written as a file or made as a
-    folder. A reader sees either the old content or the new, never a part of it; after an error nothing is left.
+    The scratch path (it ends like `path` and does not exist yet) may be written as a file or made as a folder. A
+    reader sees either the old content or the new, never a part of it; after an error nothing is left. A folder cannot
+    be replaced in one step: for a moment it is not there, and two processes must not replace it at once (see `locked`).
     """
     writable_folder(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".writing-{path.name}-") as scratch:
         draft = Path(scratch) / path.name
         try:
             yield draft
-            if draft.is_dir() and path.is_dir():  # a folder cannot be replaced in one step: move the old one away first
-                path.rename(Path(scratch) / "replaced")
+            if draft.is_dir() and path.is_dir():
+                path.rename(Path(scratch) / REPLACED)
             draft.replace(path)
         except OSError as error:
             if error.errno is None or error.filename is not None:
@@ -114,8 +118,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Inside the block, be the only process that makes `path`, among all that see its folder.
 
-    The lock belongs to the operating system, which releases it if the process is killed. Files that a killed process
-    left unfinished are removed.
+    The lock belongs to the operating system, which releases it if the process is killed. What a killed process left
+    unfinished is removed, and what it was about to replace is put back.
 
     Raises
     ------
@@ -131,10 +135,13 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         raise Busy(f"{path} is being computed by another process") from None
     try:
         for left in path.parent.glob(f".writing-{path.name}-*"):
+            if (left / REPLACED).exists() and not path.exists():  # killed between two renames
+                (left / REPLACED).rename(path)
             shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
-        file.unlink(missing_ok=True)  # while it is held: a waiting process notices this, and makes a new one
+        if os.name == "posix":  # elsewhere the file cannot be removed while it is open
+            file.unlink(missing_ok=True)  # while it is held: a waiting process notices this, and makes a new one
         lock.release()
 
 

@@ -143,6 +143,9 @@ def _results(plan: Plan, missing: Sequence[Run], engine: Engine) -> Iterator[Res
                 lost.append(run)
             else:
                 yield result
+        stored = kept(plan) if lost else set()  # by a job that died later
+        yield from (Result(run.key) for run in lost if run.key in stored)
+        lost = [run for run in lost if run.key not in stored]
         for attempt in range(ATTEMPTS):
             again, lost = lost, []
             for run, result in _perform(plan, [(run,) for run in again], pool, 1, wait=True):

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from advtransfer.pages import tables
 from advtransfer.pages.plots import COLOURS, MARKERS
 
 PANELS, LINES = 6, 7  # a reader cannot tell more of them apart
@@ -30,7 +31,7 @@ def heading(
 
 def failures(failed: Sequence[str]) -> str | None:
     """A list of the runs that failed, if there are any."""
-    return "## What failed\n\n" + "".join(f"- {line}\n" for line in failed) if failed else None
+    return "## What failed\n\n" + "".join(f"- {tables.escaped(line)}\n" for line in failed) if failed else None
 
 
 def files(stem: str, means: pd.DataFrame, axes: Sequence[str]) -> str:

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from advtransfer.checks import check_batch
 from advtransfer.models.tree_autoencoder import Forest, TreeAutoencoder, straight_through
 from advtransfer.modes import evaluating
+from advtransfer.text.victim import check_logits, margin
+from advtransfer.training.text import check_labels
 
 Victim = Callable[[Tensor, Tensor], Tensor]
 """A function of embeddings (N, L, k) and a mask (N, L), True where there is a token; it returns logits (N, d)."""
@@ -110,7 +111,9 @@ def attack_root(
 
     with evaluating(model, victim):  # type: ignore[arg-type]
         clean = logits_of(table[forest.words])
-        _check_logits(clean, labels, n=len(forest.sizes))
+        check_logits(clean, len(forest.sizes))
+        if labels is not None:
+            check_labels(labels, len(forest.sizes), clean.shape[1])
         label = clean.argmax(dim=1) if labels is None else labels.to(clean.device).clone()
         root = model.encode(forest)  # (N, H)
         z = torch.zeros_like(root)
@@ -163,14 +166,6 @@ def lay_out(embedded: Tensor, forest: Forest, ends: Ends = None) -> tuple[Tensor
     return laid, torch.arange(length, device=sizes.device) < lengths[:, None]
 
 
-def margin(logits: Tensor, label: Tensor) -> Tensor:
-    """The logit of `label` (N,) less the largest other one, (N, d) -> (N,)."""
-    real = logits.gather(1, label[:, None])  # (N, 1)
-    own = F.one_hot(label, logits.shape[1]).bool()
-    other = logits.masked_fill(own, -math.inf).amax(dim=1, keepdim=True)
-    return (real - other).squeeze(1)
-
-
 class _Best:
     """For each text, the nearest words that flipped it, or else the last words."""
 
@@ -205,15 +200,3 @@ def _check(model: TreeAutoencoder, table: Tensor, vocabulary: Sequence[str], end
         if not 0 <= value < math.inf or (value == 0 and name != "kappa"):
             expected = "at least 0" if name == "kappa" else "above 0"
             raise ValueError(f"{name} is {value}; expected a finite number {expected}")
-
-
-def _check_logits(logits: Tensor, labels: Tensor | None, n: int) -> None:
-    check_batch("the victim's logits", logits, ndim=2)
-    if len(logits) != n or logits.shape[1] < 2:
-        raise ValueError(f"the victim's logits have shape {tuple(logits.shape)}; expected ({n}, d) with d at least 2")
-    if labels is None:
-        return
-    if labels.dtype != torch.int64 or labels.shape != (n,):
-        raise TypeError(f"labels are {labels.dtype} of shape {tuple(labels.shape)}; expected int64 labels ({n},)")
-    if not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
-        raise ValueError(f"labels span [{int(labels.min())}, {int(labels.max())}]; expected [0, {logits.shape[1] - 1}]")

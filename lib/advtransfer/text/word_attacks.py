@@ -16,6 +16,7 @@ from advtransfer.models.text import OnTexts, TextClassifier, check_classifier
 from advtransfer.models.tokens import Tokens, by_length, check_vocabulary, untokenise
 from advtransfer.modes import Model, evaluating
 from advtransfer.text.nearest import NearestSentence, reads_back
+from advtransfer.text.victim import check_logits, margin
 from advtransfer.training.loop import Precision, check_choice
 
 
@@ -54,13 +55,13 @@ class Objective(NamedTuple):
         e = self.model.embed(ids).detach().requires_grad_()
         with torch.autocast(e.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             logits = self.model(e, mask).to(x0.dtype)
+        if real is None:
+            check_logits(logits, len(ids))
         predicted = logits.argmax(1)
-        label = (predicted if real is None else real)[:, None]  # (n, 1)
-        other = logits.scatter(1, label, -torch.inf).amax(1)
         square = (e - x0).square().sum((1, 2))
-        value = self.c * (logits.gather(1, label).squeeze(1) - other + self.kappa).clamp_min(0) + square
+        value = self.c * (margin(logits, predicted if real is None else real) + self.kappa).clamp_min(0) + square
         (grad,) = torch.autograd.grad(value.sum(), e)
-        return predicted, square.detach(), value.detach(), grad
+        return predicted, square.detach(), value.detach(), grad.to(x0.dtype)
 
 
 def word_attack(
@@ -116,7 +117,8 @@ def word_attack(
     Raises
     ------
     ValueError
-        A number is out of range, `keep` has the wrong shape, or the tokenizer has another vocabulary than the model.
+        A number is out of range, `keep` has the wrong shape, or the tokenizer has another vocabulary than the model;
+        or the logits are not finite, or of one class alone.
 
     References
     ----------
@@ -132,13 +134,11 @@ def word_attack(
     most = _budget(free, max_changed)
     ids = tokens.ids.clone()
     flipped = torch.zeros(len(ids), dtype=torch.bool)
-    distance = torch.zeros(len(ids), dtype=model.word_embeddings.dtype)
+    words = _wide(model.word_embeddings.detach())
+    distance = torch.zeros(len(ids), dtype=words.dtype)
     used = torch.zeros(len(ids), dtype=torch.int64)
     with evaluating(model, gradients=True):
-        snap, objective = (
-            NearestSentence(model.word_embeddings.detach(), tokenizer),
-            Objective(model, c, kappa, precision),
-        )
+        snap, objective = NearestSentence(words, tokenizer), Objective(model, c, kappa, precision)
         for batch in by_length(tokens.mask, batch_size):
             rows = batch[free[batch].any(1)]
             if len(rows) == 0:
@@ -196,7 +196,7 @@ def _descend(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Attack one batch: the ids (n, L) of the kept sentences, flipped (n,), distance (n,), gradients used (n,)."""
     clean = tokens.ids
-    x0 = objective.model.embed(clean).detach()  # (n, L, h)
+    x0 = _wide(objective.model.embed(clean).detach())  # (n, L, h)
     z = torch.zeros_like(x0)
     adam = torch.optim.Adam([z], lr=lr)
     n = len(clean)
@@ -231,11 +231,16 @@ def _descend(
     return kept, flipped, square.sqrt(), used
 
 
+def _wide(values: Tensor) -> Tensor:
+    """In single precision at least, since in half precision Adam would divide zero by zero."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def _budget(free: Tensor, max_changed: float | None) -> Tensor:
     """How many tokens of each text may change, (N,) int64."""
     available = free.sum(1)
     if isinstance(max_changed, float):
-        return (available * max_changed).long().clamp_min(1)
+        return (available.double() * max_changed + 1e-9).long().clamp_min(1)  # 0.84 of 75 is 63, whatever the rounding
     return available if max_changed is None else torch.full_like(available, max_changed)
 
 

@@ -94,7 +94,8 @@ def fit_classifier(
     Raises
     ------
     TypeError, ValueError
-        Images or labels are not as described, or there is not even one batch of images.
+        Images or labels are not as described, or there is not even one batch of images; or, at the first batch, a label
+        is not below the number of logits.
     TrainingError
         The loss is no longer finite; this is checked at the end of each epoch.
     """
@@ -113,6 +114,7 @@ def fit_classifier(
     model.to(memory_format=memory_format)  # type: ignore[call-overload]
     forward: nn.Module = _Mixed(model, device.type, precision)
     batches = len(x) // batch_size
+    largest = max(int(labels.max()) for labels in (y, *([watch[1]] if watch else [])))
 
     def losses(generator: torch.Generator) -> Iterator[Tensor]:
         order = torch.randperm(len(x), generator=generator).to(device)
@@ -122,7 +124,10 @@ def fit_classifier(
             pixels = (images.float() / 255).contiguous(memory_format=memory_format)
             if perturb:
                 pixels = pixels + perturb(model, pixels, y[index], generator)
-            yield F.cross_entropy(forward(pixels), y[index])
+            logits = forward(pixels)
+            if largest >= logits.shape[1]:
+                raise ValueError(f"a label is {largest}; expected below {logits.shape[1]}, the number of logits")
+            yield F.cross_entropy(logits, y[index])
 
     with trained_alone(model, parameters, adapt_norm, seed) as trained:
         if device.type == "cuda" if captured is None else captured:
@@ -139,6 +144,9 @@ def fit_classifier(
         return descend(
             model, losses, optimiser, scheduler, epochs=epochs, batches=batches, lr=lr, seed=seed, label=label,
             measure=partial(_accuracy, model, *seen, precision, memory_format) if seen else None, checkpoint=checkpoint,
+            settings={
+                "augment": augment, "perturb": perturb is not None, "adapt_norm": adapt_norm, "precision": precision,
+            },
         )  # fmt: skip
 
 

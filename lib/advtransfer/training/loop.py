@@ -1,7 +1,7 @@
 """The training loop: a step for each loss, a state from which to resume, a progress bar, and the model's modes."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
@@ -52,6 +52,7 @@ def descend(
     label: str,
     measure: Callable[[], float] | None = None,
     checkpoint: Checkpoint | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Fit:
     """Take a gradient step for each loss, epoch after epoch.
 
@@ -78,17 +79,20 @@ def descend(
     checkpoint : Checkpoint, optional
         Keeps the state after each epoch. If it already has one, training continues from there, to the same result; but
         from the start if it was made on another kind of device, whose random numbers cannot be continued.
+    settings : mapping, optional
+        Whatever else the losses depend on, to know a checkpoint of other training.
 
     Raises
     ------
     ValueError
         The checkpoint is of training with another number of epochs or batches, seed, optimiser or schedule, or with
-        other parameters of the optimiser.
+        other parameters of the optimiser, or other `settings`.
     TrainingError
         The losses of an epoch have no finite sum; this is checked at the end of each epoch.
     """
     device = next(model.parameters()).device
     asked = {"epochs": epochs, "batches": batches, "lr": lr, "seed": seed, **_settings(optimiser, schedule)}
+    asked |= dict(settings or {})
     generator = torch.Generator().manual_seed(seed)  # on the CPU, so that it is the same for every device
     parts: dict[str, Any] = {"model": model, "optimiser": optimiser, **({"schedule": schedule} if schedule else {})}
     with progress(epochs * batches, label) as bar:
@@ -155,10 +159,12 @@ def _resumed(
     state = checkpoint.load() if checkpoint else None
     if state is None or state.get("device") != device.type:
         return {}, []
-    if differing := [name for name, value in asked.items() if state["asked"].get(name) != value]:
+    made = state["asked"]
+    common = asked.keys() & made.keys()  # another version of torch may have other parameters
+    if differing := sorted(name for name in common if made[name] != asked[name]):
         name = differing[0]
         raise ValueError(
-            f"the checkpoint is of training with {name} = {state['asked'][name]}, and now {name} = {asked[name]}; "
+            f"the checkpoint is of training with {name} = {made[name]}, and now {name} = {asked[name]}; "
             "expected the same training, or another checkpoint"
         )
     for name, part in parts.items():
@@ -212,9 +218,10 @@ def trained_alone(
             parameter.requires_grad_(id(parameter) in chosen)
         for module in model.modules():
             module.training = adapt_norm or not isinstance(module, nn.modules.batchnorm._BatchNorm)
+        tf32 = torch.backends.cudnn.allow_tf32  # as it was set: `flags` would allow it
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
-            torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False),
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=tf32),
             torch.inference_mode(False),
             torch.enable_grad(),
         ):

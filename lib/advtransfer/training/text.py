@@ -80,7 +80,9 @@ def fit_text(
         raise ValueError(f"{given}; expected at least 1 for the first two and a share in [0, 1]")
     check_choice("precision", precision, Precision)
     classes = model.head.out_features
-    _check_labels(len(tokens.ids), labels, classes)
+    if not len(tokens.ids):
+        raise ValueError("tokens holds no texts; expected at least one")
+    check_labels(labels, len(tokens.ids), classes)
     device = model.word_embeddings.device
     labels = labels.to(device)
     lengths = tokens.mask.sum(1).cpu()
@@ -100,10 +102,11 @@ def fit_text(
             {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, lr=lr, fused=True)
-        schedule = get_linear_schedule_with_warmup(optimiser, round(warmup * steps), steps)
+        rising = min(round(warmup * steps), steps - 1)  # the first step has the learning rate 0
+        schedule = get_linear_schedule_with_warmup(optimiser, rising, steps)
         return descend(
             model, losses, optimiser, schedule, epochs=epochs, batches=batches, lr=lr, seed=seed, label=label,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint, settings={"warmup": warmup, "precision": precision},
         )  # fmt: skip
 
 
@@ -128,9 +131,8 @@ def _batches(lengths: Tensor, batch_size: int, generator: torch.Generator) -> li
     return [batches[k] for k in torch.randperm(len(batches), generator=generator)]
 
 
-def _check_labels(n: int, labels: Tensor, classes: int) -> None:
-    if n == 0:
-        raise ValueError("tokens holds no texts; expected at least one")
+def check_labels(labels: Tensor, n: int, classes: int) -> None:
+    """Raise a TypeError or a ValueError unless these are the labels (n,) of n texts, int64 from 0 to `classes` - 1."""
     if labels.dtype != torch.int64 or labels.shape != (n,):
         given = f"{labels.dtype} of shape {tuple(labels.shape)}"
         raise TypeError(f"the labels are {given}; expected int64 labels ({n},)")
