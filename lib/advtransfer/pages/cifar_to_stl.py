@@ -137,12 +137,13 @@ def _about_series(runs: Runs, group: list[str]) -> str:
     several = len(targets) > 1
     words = f"target domain{'s are' if several else ' is'} **{sizes.targets(targets)}**"
     schedule = "one-cycle schedule {cite:p}`smith2019`" if settings["schedule"] == "one_cycle" else "cosine schedule"
+    without = " except those that the shifted target needs" * settings["hold_out"]
     return (
         f"In n = {seeds} runs{' each' * several}, the {words}{', with the same sources' * several}. The three plain "
         f"networks have {_share(settings['plain_width'])} and the two ResNets {_share(settings['width'])}. They learn "
-        f"from the images of CIFAR-10{' except those that the shifted target needs' * settings['hold_out']}: the ResNets for "
-        f"{settings['epochs']} epochs, the others for {settings['plain_epochs']}, to the end of a {schedule}. Per "
-        f"target {settings['samples']:,} images are attacked, on {first.provenance['device']}."
+        f"from the images of CIFAR-10{without}: the ResNets for {settings['epochs']} epochs, the others for "
+        f"{settings['plain_epochs']}, to the end of a {schedule}. Per target {settings['samples']:,} images are attacked, "
+        f"on {first.provenance['device']}."
     )
 
 
