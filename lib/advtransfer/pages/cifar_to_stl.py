@@ -142,8 +142,8 @@ def _about_series(runs: Runs, group: list[str]) -> str:
         f"In n = {seeds} runs{' each' * several}, the {words}{', with the same sources' * several}. The three plain "
         f"networks have {_share(settings['plain_width'])} and the two ResNets {_share(settings['width'])}. They learn "
         f"from the images of CIFAR-10{without}: the ResNets for {settings['epochs']} epochs, the others for "
-        f"{settings['plain_epochs']}, to the end of a {schedule}. Per target {settings['samples']:,} images are attacked, "
-        f"on {first.provenance['device']}."
+        f"{settings['plain_epochs']}, to the end of a {schedule}. Per target {settings['samples']:,} images are "
+        f"attacked, on {first.provenance['device']}."
     )
 
 
