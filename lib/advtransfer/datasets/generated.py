@@ -16,7 +16,7 @@ def generated(*, seed: int, n_train: int, n_test: int, shift: bool = False, clas
     Parameters
     ----------
     seed : int
-        Determines everything. The images are the same on every machine.
+        With the numbers of images it determines everything. The images are the same on every machine.
     n_train, n_test : int
         Numbers of images, divided evenly among the classes, in a random order.
     shift : bool
