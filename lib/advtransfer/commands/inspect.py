@@ -1,9 +1,12 @@
 """``python -m advtransfer list | show | diff | verify``: what there is to run, and what was run."""
 
 import argparse
+import importlib
+import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from advtransfer.commands.output import add_json, print_json, print_table
 from advtransfer.notebooks import executed
 from advtransfer.notebooks import find as notebooks
 from advtransfer.notebooks.read import Notebook, read
-from advtransfer.records import compare, find
+from advtransfer.records import compare, find, storage
 from advtransfer.records.published import NO_RUNS, RESULTS
 from advtransfer.records.record import Record
 
@@ -66,17 +69,34 @@ def list_runs(arguments: argparse.Namespace) -> int:
 def _cached(notebook: Notebook) -> pd.DataFrame:
     """The runs of a notebook in the cache, latest first; a broken record is named as such."""
     rows = []
-    for folder, head in find.cached(notebook.experiment.rpartition(".")[2]):
+    for folder, head in _heads(notebook.experiment.rpartition(".")[2]):
         made = datetime.fromtimestamp((folder / "record.json").stat().st_mtime).isoformat(" ", "minutes")
         try:
             config, about = head["config"], head["provenance"]
-            changed = find.set_by_hand(config, about["module"])
+            changed = _set_by_hand(config, about["module"])
             given = ", ".join(f"{name}={value}" for name, value in changed.items() if name != "profile")
             told = (config["profile"], given, made, f"{about['seconds']:.1f}", about["device"])
         except (LookupError, TypeError, AttributeError, ValueError, ImportError):  # it may hold anything
             told = ("", f"broken record {folder}", made, "", "")
         rows.append((folder.name[:12], *told))
     return pd.DataFrame(rows, columns=["run", "profile", "set", "made", "seconds", "device"])
+
+
+def _heads(experiment: str) -> Iterator[tuple[Path, Any]]:
+    """The folder and the head of every record of an experiment in the cache, latest first; None if it is no JSON."""
+    heads = (storage.cache_root() / "records" / experiment).glob("??/[0-9a-f]*/record.json")
+    for path in sorted(heads, key=lambda head: head.stat().st_mtime, reverse=True):
+        head = None
+        with suppress(OSError, ValueError):
+            head = json.loads(path.read_text(encoding="utf-8"))
+        yield path.parent, head
+
+
+def _set_by_hand(config: dict[str, Any], module: str) -> dict[str, Any]:
+    """The parameters of a run that differ from its profile."""
+    kind = importlib.import_module(module).Config
+    usual = kind.from_profile(config["profile"]).model_dump(mode="json")
+    return {name: value for name, value in config.items() if name not in usual or usual[name] != value}
 
 
 def found(name: str) -> Path:

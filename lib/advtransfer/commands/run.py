@@ -55,8 +55,8 @@ def _all(given: dict[str, Any], out: Path | None, asked: int | None) -> int:
     stale = dict[Path, list[Notebook]]()
     for notebook in map(read, find.in_toc_order()):
         resolved = notebook.resolve(given)
-        if execute.is_fresh(notebook.path, resolved, out):
-            print(_executed(notebook.path, given, out), end="", flush=True)
+        if target := execute.up_to_date(notebook.path, resolved, out):
+            print(f"{notebook.path}: fresh in {target}", flush=True)
         else:
             stale.setdefault(resolved.record, []).append(notebook)
     longest_first = sorted(stale.values(), key=lambda group: -group[0].minutes)

@@ -129,11 +129,12 @@ def run(
     return Outcome(target, not fresh, tuple(files), edited)
 
 
-def is_fresh(notebook: Path, resolved: Resolved, out: Path | None = None) -> bool:
-    """Whether `run` has nothing to do for a notebook with these parameters, without `whole`."""
+def up_to_date(notebook: Path, resolved: Resolved, out: Path | None = None) -> Path | None:
+    """The executed notebook with these parameters, if `run` has nothing to do for it (without `whole`)."""
+    target = _target(notebook, resolved, out)
     with suppress(NotebookError):
-        return executed.about(_target(notebook, resolved, out))["key"] == resolved.key
-    return False
+        return target if executed.about(target)["key"] == resolved.key else None
+    return None
 
 
 def _target(notebook: Path, resolved: Resolved, out: Path | None) -> Path:

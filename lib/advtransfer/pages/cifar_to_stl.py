@@ -379,8 +379,7 @@ def over_models(runs: Runs, metric: str, method: Method = "pearson") -> Finding:
 def in_print(runs: Runs, metric: str = "alpha1") -> Finding:
     """What the paper's own five rows say of its claim."""
     score = conclusions.row(_correlations(runs)["paper"], outcome="transfer_accuracy", metric=metric, method="pearson")
-    verdict = Verdict.of(CLAIM.format(metric), score, "paper")
-    return Finding(f"r = {verdict.correlation}, {verdict.said}", (verdict,), "STL-10, as printed")
+    return verdicts.in_print(CLAIM.format(metric), score)
 
 
 def answer(runs: Runs) -> str:

@@ -92,8 +92,7 @@ def paper(runs: Runs) -> Finding:
     score = conclusions.row(
         _correlations(runs)["paper"], outcome="transfer_accuracy", metric="alpha1", method="pearson"
     )
-    verdict = Verdict.of("accuracy after transfer rises with α1", score, "paper")
-    return Finding(f"r = {verdict.correlation}, {verdict.said}", (verdict,), "STL-10, as printed")
+    return verdicts.in_print("accuracy after transfer rises with α1", score)
 
 
 def _along(runs: Runs, place: str, outcome: str) -> Verdict | None:

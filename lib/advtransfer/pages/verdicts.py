@@ -154,6 +154,12 @@ class Finding:
         }
 
 
+def in_print(claim: str, score: Correlation) -> Finding:
+    """What the paper's own rows of images say of its claim."""
+    verdict = Verdict.of(claim, score, "paper")
+    return Finding(f"r = {verdict.correlation}, {verdict.said}", (verdict,), "STL-10, as printed")
+
+
 def quoted(judged: Iterable[Verdict]) -> tuple[Verdict, ...]:
     """The verdicts that other pages quote: of stored runs, if there are any, so that a reader's seed moves no count."""
     every = tuple(judged)

@@ -1,11 +1,6 @@
-"""Find a run by the name that a user types, and list the runs of an experiment."""
+"""Find a run by the name that a user types."""
 
-import importlib
-import json
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from advtransfer.names import unknown
 from advtransfer.records import storage
@@ -38,20 +33,3 @@ def find(name: str, results: Path = RESULTS) -> Path:
         raise ValueError(f"unknown run {name!r}; expected {others}. {NO_RUNS}")
     expected = f"one of the {len(names)} stored runs that `list` prints"
     raise ValueError(f"{unknown('run', name, names, expected)} (or {others})")
-
-
-def cached(experiment: str) -> Iterator[tuple[Path, Any]]:
-    """The folder and the head of every record of an experiment in the cache, latest first; None if it is no JSON."""
-    heads = (storage.cache_root() / "records" / experiment).glob("??/[0-9a-f]*/record.json")
-    for path in sorted(heads, key=lambda head: head.stat().st_mtime, reverse=True):
-        head = None
-        with suppress(OSError, ValueError):
-            head = json.loads(path.read_text(encoding="utf-8"))
-        yield path.parent, head
-
-
-def set_by_hand(config: dict[str, Any], module: str) -> dict[str, Any]:
-    """The parameters of a run that differ from its profile."""
-    kind = importlib.import_module(module).Config
-    usual = kind.from_profile(config["profile"]).model_dump(mode="json")
-    return {name: value for name, value in config.items() if name not in usual or usual[name] != value}
