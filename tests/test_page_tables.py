@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -32,7 +33,7 @@ from advtransfer.pages import (
 )
 from advtransfer.pages.verdicts import Finding
 from advtransfer.records.published import RESULTS, Published, published
-from advtransfer.records.record import RecordError
+from advtransfer.records.record import Record, RecordError
 from advtransfer.statistics import cochran_q
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +88,20 @@ def test_without_data_and_published_runs_a_page_shows_the_paper_and_says_what_is
     for key, value in module.findings(none).items():
         runs_of = {verdict.run for verdict in value.verdicts} if isinstance(value, Finding) else set()
         assert runs_of <= {"paper"}, f"{key} has a verdict without a run"
+
+
+def test_two_stored_series_with_one_target_have_a_column_each(tmp_path):
+    record = Record.load(RESULTS / "vision" / "trained-seed0")
+    for series, width in (("trained", 32), ("released", 64)):
+        config = record.config | {"width": width, "target_width": width}
+        replace(record, config=config).save(tmp_path / "vision" / f"{series}-seed0")
+    known = stored("cifar_to_stl", published("vision", tmp_path))
+    heads = ["stored, Tiny ImageNet (trained)", "stored, Tiny ImageNet (released)"]
+    assert set(heads) < set(page.table1(known).columns)
+    said = page.about_published(known)
+    assert "the two ResNets half the released width" in said
+    assert "the two ResNets the released width" in said
+    assert {"stored (trained)", "stored (released)"} < set(page.departures(known).columns)
 
 
 @pytest.mark.parametrize("bare", ["nlp"], indirect=True)

@@ -117,7 +117,7 @@ if __name__ == "__main__":
     assert len(whole(plan, cache)) == 10
 
 
-def test_a_lock_is_let_go_by_a_kill_and_what_was_half_written_removed(tmp_path):
+def test_a_lock_is_let_go_by_a_kill_and_what_was_half_written_removed(tmp_path, monkeypatch):
     path = tmp_path / "thing"
     script = "import os, sys, pathlib; from advtransfer.records import storage\np = pathlib.Path(sys.argv[1])\n"
     script += "with storage.locked(p), storage.replacing(p) as d:\n d.write_text('half'); print('held', flush=True)\n"
@@ -134,10 +134,16 @@ def test_a_lock_is_let_go_by_a_kill_and_what_was_half_written_removed(tmp_path):
     with storage.locked(path, wait=False):
         assert not list(tmp_path.glob(".writing-*"))
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / ".writing-thing-x" / storage.REPLACED).mkdir(parents=True)  # killed between two renames
+    for name in ("thing-12345678", "thing-2-12345678"):  # killed between two renames
+        (tmp_path / f".writing-{name}" / storage.REPLACED).mkdir(parents=True)
+    (tmp_path / ".writing-thing-12345678" / storage.REPLACED / "own").touch()
     with storage.locked(path):
-        assert path.is_dir()
-    assert list(tmp_path.iterdir()) == [path]
+        assert (path / "own").is_file()
+    assert (tmp_path / ".writing-thing-2-12345678").is_dir()  # of something else
+    monkeypatch.setattr(Path, "replace", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt), storage.replacing(path) as draft:
+        draft.mkdir()
+    assert (path / "own").is_file()
 
 
 def test_a_dask_cluster_without_a_shared_folder_gives_the_same_records(notebook, toys, cache, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from transformers import BertConfig, BertForPreTraining, BertForSequenceClassifi
 
 from advtransfer.attacks import pgd
 from advtransfer.models.text import TextClassifier, build, logits, with_new_head
-from advtransfer.models.tokens import load_tokenizer, tiny_tokenizer, tokenise, untokenise
+from advtransfer.models.tokens import case, load_tokenizer, tiny_tokenizer, tokenise, untokenise
 from advtransfer.spectral import jacobian
 from advtransfer.text.word_attacks import word_attack
 from cases import assert_no_trace, normal, refuses, seeded, trace
@@ -120,6 +120,13 @@ def test_capital_letters_are_read_where_the_model_reads_them(told, tmp_path):
         (tmp_path / "tokenizer.json").unlink()
         (tmp_path / "vocab.txt").write_text("\n".join(words))
     assert load_tokenizer(tmp_path).tokenize("The Film film") == ["The", "Film", "film"]
+
+
+def test_the_case_of_another_kind_of_tokenizer_is_its_own(tmp_path):
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"normalizer": None, "model": {"vocab": [["<s>", 0.0]]}}))
+    assert case(tmp_path) == {}
+    (tmp_path / "tokenizer.json").rename(tmp_path / "spiece.model")
+    assert case(tmp_path) == {}
 
 
 def test_a_fine_tuned_classifier_keeps_its_head(folder):

@@ -295,8 +295,16 @@ def test_wrong_parameters_are_refused(given, message):
 
 @pytest.mark.parametrize("given", [{"norm": "l2", "eps": 5}, {"attack": "mi_fgsm"}])
 def test_ablations_vary_the_attack_themselves(given):
+
     with pytest.raises(ConfigError, match=f"{next(iter(given))}: got '{next(iter(given.values()))}'"):
         ablations.Config.from_profile("smoke", **given)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "deviation"])
+def test_every_setting_of_the_ablations_attacks(loss):
+    x, model = datasets.generated(seed=0, n_train=10, n_test=10).x_test[:2] / 255, images.build("lenet", width=8).eval()
+    for setting in ablations.settings(ablations.Config.from_profile("smoke", attack_loss=loss)):
+        assert setting.attack(model, x).abs().sum() > 0, setting.label
 
 
 def test_deviations_beyond_half_precision_are_kept():

@@ -36,13 +36,10 @@ EXIT_CODES = (
 )
 
 
-ANSWERING = ("diff", "verify", "data")  # unless they have said yes, the answer is no
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code (see `EXIT_CODES`)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    code = int(bool(words) and words[0] in ANSWERING)
+    code = int(words[:1] in (["diff"], ["verify"]) or words[:2] == ["data", "verify"])  # no, unless they say yes
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # not every terminal and pipe takes every letter

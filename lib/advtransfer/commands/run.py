@@ -95,13 +95,15 @@ def _at_once(
 
 def _by_itself(engine: Any, group: Sequence[Path], given: dict[str, Any], out: Path | None) -> Iterator[list[str]]:
     """The lines of a group whose process may have been killed; the error names it if its process is killed again."""
-    with engine.start() as pool:
-        try:
-            yield pool.submit(_in_turn, group, given, out).result()
-        except BrokenExecutor:
-            names = ", ".join(map(str, group))
-            print(f"error: {names} failed: a process was killed; is there enough memory?", file=sys.stderr)
-            yield [""]
+    pool = engine.start()
+    try:
+        yield pool.submit(_in_turn, group, given, out).result()
+    except BrokenExecutor:
+        names = ", ".join(map(str, group))
+        print(f"error: {names} failed: a process was killed; is there enough memory?", file=sys.stderr)
+        yield [""]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _in_turn(paths: Sequence[Path], given: dict[str, Any], out: Path | None) -> list[str]:
@@ -117,10 +119,13 @@ def _executed(path: Path, given: dict[str, Any], out: Path | None, *, whole: boo
         print(f"{path} ...", file=sys.stderr)
     try:
         outcome = execute.run(path, given, out=out, whole=whole)
-    except (execute.RunError, OSError, ValueError) as error:  # another notebook may not have this trouble
-        if isinstance(error, OSError | ValueError) and whole:
-            raise
+    except execute.RunError as error:
         print(f"error: {path} failed: {error}", file=sys.stderr)
+        return ""
+    except (OSError, ValueError) as error:
+        if whole:
+            raise
+        print(f"error: {path} failed: {error}", file=sys.stderr)  # another notebook may not have this trouble
         return ""
     if outcome.edited:
         print(f"note: {outcome.path} was edited; the edited notebook is now {outcome.edited}", file=sys.stderr)

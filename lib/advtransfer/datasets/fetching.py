@@ -68,6 +68,7 @@ def fetch_source(
 ) -> Path:
     """Do what `fetch` does, for a given `Source`."""
     kind = KINDS[wanted.kind]
+    store.checksums(root)  # if they cannot be read, nothing can be noted
     if not anew and _is_complete(wanted, root):
         say(f"{wanted.name} is in {root} already, and intact")
         return kind.place(root, wanted.name)

@@ -4,7 +4,7 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,8 +167,10 @@ def noting(root: Path, *paths: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        kept = {name for name in before.keys() & names.keys() if names[name].is_file()}
-        _write_checksums(root, rest | {name: before[name] for name in kept if sha256(names[name]) == before[name]})
+        there = {name: before[name] for name in before.keys() & names.keys() if names[name].is_file()}
+        if still := {name: digest for name, digest in there.items() if sha256(names[name]) == digest}:
+            with suppress(OSError):
+                _write_checksums(root, rest | still)
         raise
     _write_checksums(root, rest | {name: sha256(path) for name, path in names.items()})
 

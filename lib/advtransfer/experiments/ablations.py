@@ -83,16 +83,13 @@ class Setting(NamedTuple):
 def settings(config: Config) -> list[Setting]:
     """Every way to attack that the studies of `config` ask for, in their order."""
     start = config.attack_loss == "deviation"  # which has no gradient at the image itself
-    climbing = partial(protocol.climbing, config, loss=config.attack_loss, random_start=start)
-    climbing_pgd = partial(climbing, attacks.pgd, random_start=True)
-    usual = partial(climbing_pgd, steps=config.attack_steps)
-    pgd = partial(usual, step_size=config.step_size * config.eps, eps=config.eps)
-    mi = climbing(attacks.mi_fgsm, eps=config.eps, steps=config.attack_steps)
-    fgsm = climbing(attacks.fgsm, eps=config.eps)
-    l2 = usual(eps=1.0, norm="l2")
+    other = partial(protocol.climbing, config, eps=config.eps, loss=config.attack_loss, random_start=start)
+    pgd = partial(protocol.attack_of, config)
+    mi, fgsm = other(attacks.mi_fgsm, steps=config.attack_steps), other(attacks.fgsm)
+    l2 = pgd(eps=1.0, norm="l2", step_size=None)
 
     def radius(eps: float) -> metrics.Attack:
-        return usual(eps=eps, step_size=config.step_size * eps)
+        return pgd(eps=eps, step_size=config.step_size * eps)
 
     table: dict[Study, list[tuple[str, float, metrics.Attack]]] = {
         "table5": [
@@ -109,8 +106,11 @@ def settings(config: Config) -> list[Setting]:
             ("singular vector, ℓ2", 4, partial(spectral.first_attack, eps=1.0)),
         ],
         "eps": [(f"{255 * eps:g}/255", 255 * eps, radius(eps)) for eps in config.radii],
-        "steps": [(str(n), n, climbing_pgd(eps=config.eps, steps=n)) for n in config.counts],
-        "start": [("random", 0, pgd()), ("the image", 1, pgd(random_start=False))],
+        "steps": [(str(n), n, pgd(steps=n, step_size=None)) for n in config.counts],
+        "start": [
+            ("random", 0, pgd(loss="cross_entropy")),
+            ("the image", 1, pgd(loss="cross_entropy", random_start=False)),
+        ],
         "loss": [("cross-entropy", 0, pgd(loss="cross_entropy")), ("deviation", 1, pgd(loss="deviation"))],
         "temperature": [(f"{t:g}", t, _tempered(pgd(), t)) for t in config.temperatures],
     }

@@ -173,7 +173,7 @@ def deviations(
     attack: metrics.Attack,
     pairs: Collection[tuple[int, int]] | None = None,
 ) -> np.ndarray:
-    """f_j(x + δ_i) − f_j(x) of K models at uint8 images, in half precision (K, K, N, d).
+    """f_j(x + δ_i) − f_j(x) of K models at uint8 images (K, K, N, d), as `filled` keeps them.
 
     Narrower outputs are padded with zeros, which change no norm. Pairs that were not asked for are zero. The tables are
     computed from these rounded numbers.
@@ -185,7 +185,7 @@ def deviations(
 def filled(found: dict[tuple[int, int], Tensor], models: int) -> np.ndarray:
     """Deviations of pairs, (K, K, N, d); zero where a pair is missing or has narrower outputs.
 
-    They are in half precision, if it reaches over all of them, and else in single precision.
+    They are in half precision if that can hold all of them, and else in single precision.
     """
     largest = max(float(d.abs().max()) for d in found.values())
     kind = np.float16 if largest <= float(np.finfo(np.float16).max) else np.float32

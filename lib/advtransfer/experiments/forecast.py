@@ -68,7 +68,7 @@ class Config(BaseConfig):
 
 
 def files(config: Config, results: Path = RESULTS) -> dict[str, Path]:
-    """The head of each published record that is read, with the digests of the rest; and what else the page shows."""
+    """The head of each published record that is read, with the digests of the rest."""
     records = {
         f"{experiment}/{name}": results / experiment / name / "record.json"
         for experiment in EXPERIMENTS

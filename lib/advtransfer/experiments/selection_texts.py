@@ -20,6 +20,7 @@ from advtransfer.experiments import protocol, text, text_protocol
 from advtransfer.experiments.evaluation import filled, size
 from advtransfer.experiments.selection import SCORES, reduced, scored
 from advtransfer.experiments.text_protocol import TINY, Language
+from advtransfer.extras import require
 from advtransfer.models.text import logits
 from advtransfer.ranking.measure import Settings, measure
 from advtransfer.ranking.text_encoder import TextEncoder
@@ -109,6 +110,7 @@ def files(config: Config) -> dict[str, Path | None]:
 @recorded
 def run(config: Config) -> tuple[Tables, Arrays]:
     """Train the sources and the target model, and measure. `derive` computes the table from the arrays."""
+    require("rank", "sklearn")  # of some scores, which come last
     settings = Settings(
         labels=config.labels, samples=config.samples, gradients=config.gradients, eps=config.eps, steps=config.steps,
         target_epochs=config.target_epochs, seed=config.seed,

@@ -1,5 +1,6 @@
 """The theory checks: every statement on random networks, every counterexample, and the small-ε theory as ε grows."""
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import ClassVar, Literal
@@ -82,7 +83,7 @@ def _statements(config: Config) -> pd.DataFrame:
         cases += 1
         for statement in STATEMENTS:
             value = statement.measure(case)
-            if not value <= worst[statement.key]:  # NaN is the worst of all, and stays
+            if math.isnan(value) or value > worst[statement.key]:  # NaN is the worst of all, and stays
                 worst[statement.key] = value
     return pd.DataFrame(
         {

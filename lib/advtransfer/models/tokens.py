@@ -60,7 +60,8 @@ def load_tokenizer(folder: Path) -> BertTokenizer:
 def case(folder: Path) -> dict[str, Any]:
     """``do_lower_case`` of a BERT's tokenizer, for ``from_pretrained``; empty if the folder's config says it itself.
 
-    If nothing in the folder says it, a vocabulary with hardly any capital letter is one of texts in lower case.
+    If nothing in the folder says it, a vocabulary with hardly any capital letter is one of texts in lower case. Empty,
+    too, if the tokenizer is of another kind.
     """
     parts = {}
     for name in ("tokenizer_config", "tokenizer"):
@@ -72,7 +73,11 @@ def case(folder: Path) -> dict[str, Any]:
     normaliser = whole.get("normalizer") or {}
     if "lowercase" in normaliser:
         return {"do_lower_case": bool(normaliser["lowercase"])}
-    words = list(whole["model"]["vocab"]) if whole else (folder / "vocab.txt").read_text("utf-8").split("\n")
+    words, path = whole.get("model", {}).get("vocab"), folder / "vocab.txt"
+    if not whole and path.is_file():
+        words = dict.fromkeys(path.read_text("utf-8").split("\n"))
+    if not isinstance(words, dict):
+        return {}
     capital = sum(word != word.lower() for word in words if not word.startswith("["))
     return {"do_lower_case": capital < 0.05 * len(words)}
 

@@ -1,5 +1,7 @@
 """The page of Table 1: five source models, transferred from CIFAR-10 and forecast by attacks."""
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any, Literal
@@ -68,9 +70,14 @@ def _published(runs: Runs, series: str = SERIES[0]) -> pd.DataFrame:
 
 
 def _domains(runs: Runs) -> dict[str, str]:
-    """The stored series, and the heads of their columns."""
-    heads = {series: _published(runs, series) for series in SERIES}
-    return {series: f"stored, {protocol.SHORT[part['target'].iloc[0]]}" for series, part in heads.items() if len(part)}
+    """The stored series, and the heads of their columns; where two have one target, the head names the series."""
+    parts = {series: _published(runs, series) for series in SERIES}
+    targets = {series: part["target"].iloc[0] for series, part in parts.items() if len(part)}
+    several = Counter(targets.values())
+    return {
+        series: f"{STORED}, {protocol.SHORT[target]}{f' ({series})' * (several[target] > 1)}"
+        for series, target in targets.items()
+    }
 
 
 def _settings(runs: Runs, series: str = SERIES[0]) -> Record:
@@ -80,18 +87,11 @@ def _settings(runs: Runs, series: str = SERIES[0]) -> Record:
 
 def _alike(runs: Runs) -> list[list[str]]:
     """The stored series, those together that differ only in the target."""
-    groups: list[list[str]] = []
+    groups: dict[str, list[str]] = {}
     for series in _domains(runs):
-        rest = [
-            {name: value for name, value in _settings(runs, each).config.items() if name not in ("target", "seed")}
-            for each in (series, *(group[0] for group in groups))
-        ]
-        same = [group for group, other in zip(groups, rest[1:], strict=True) if other == rest[0]]
-        if same:
-            same[0].append(series)
-        else:
-            groups.append([series])
-    return groups
+        rest = {name: v for name, v in _settings(runs, series).config.items() if name not in ("target", "seed")}
+        groups.setdefault(json.dumps(rest, sort_keys=True), []).append(series)
+    return list(groups.values())
 
 
 def _sources(runs: Runs) -> pd.DataFrame:
@@ -132,14 +132,14 @@ def about_published(runs: Runs) -> str:
 def _about_series(runs: Runs, group: list[str]) -> str:
     """A few sentences on stored series that share their sources."""
     first = _settings(runs, group[0])
-    settings, seeds = first.config, _published(runs, group[0])["seed"].nunique()
+    settings, seeds = first.config, min(_published(runs, series)["seed"].nunique() for series in group)
     targets = [_published(runs, series)["target"].iloc[0] for series in group]
     several = len(targets) > 1
     words = f"target domain{'s are' if several else ' is'} **{sizes.targets(targets)}**"
     schedule = "one-cycle schedule {cite:p}`smith2019`" if settings["schedule"] == "one_cycle" else "cosine schedule"
     without = " except those that the shifted target needs" * settings["hold_out"]
     return (
-        f"In n = {seeds} runs{' each' * several}, the {words}{', with the same sources' * several}. The three plain "
+        f"The {words}{', with the same sources' * several} (n = {seeds} seeds). The three plain "
         f"networks have {_share(settings['plain_width'])} and the two ResNets {_share(settings['width'])}. They learn "
         f"from the images of CIFAR-10{without}: the ResNets for {settings['epochs']} epochs, the others for "
         f"{settings['plain_epochs']}, to the end of a {schedule}. Per target {settings['samples']:,} images are "
@@ -168,7 +168,7 @@ def _share(width: int) -> str:
 def departures(runs: Runs) -> pd.DataFrame:
     """The parameters in which the stored runs and this one differ from the released protocol."""
     groups = _alike(runs)
-    heads = [STORED] if len(groups) == 1 else [f"{STORED}, {', '.join(group)}" for group in groups]
+    heads = [STORED] if len(groups) == 1 else [f"{STORED} ({', '.join(group)})" for group in groups]
     made = {head: vision.Config(**_settings(runs, group[0]).config) for head, group in zip(heads, groups, strict=True)}
     return tables.departures({**made, HERE: runs.config})
 

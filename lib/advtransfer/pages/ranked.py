@@ -18,7 +18,7 @@ NAMES = {
     "probe": "cross-validated probe", "parameters": "number of weights", "elsewhere": "mean rank on the other targets",
 }  # fmt: skip
 """Scores as a reader meets them; every other one has its own name."""
-OWN_DEVIATION = r"$\|\Delta_{SS}\|$"
+OWN_DEVIATION = r"$\lVert\Delta_{SS}\rVert$"  # in the head of a table a bar would need to be escaped
 COLUMNS = 3  # panels side by side
 
 

@@ -46,8 +46,8 @@ def metered() -> Iterator[dict[str, Any]]:
 def _peak_memory() -> int:
     """In bytes. On Linux since ``clear_refs``; `getrusage` would also count what the parent had before this process."""
     with suppress(OSError, LookupError, ValueError):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
+        about = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return 1024 * int(about["VmHWM"].split()[0])
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -3,6 +3,7 @@
 The data root holds what was fetched; the cache root holds what was computed.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -102,12 +103,17 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     writable_folder(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".writing-{path.name}-") as scratch:
-        draft = Path(scratch) / path.name
+        draft, old = Path(scratch) / path.name, Path(scratch) / REPLACED
         try:
             yield draft
             if draft.is_dir() and path.is_dir():
-                path.rename(Path(scratch) / REPLACED)
-            draft.replace(path)
+                path.rename(old)
+            try:
+                draft.replace(path)
+            except BaseException:
+                if old.exists() and not path.exists():
+                    old.rename(path)
+                raise
         except OSError as error:
             if error.errno is None or error.filename is not None:
                 raise
@@ -134,7 +140,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     except Timeout:
         raise Busy(f"{path} is being computed by another process") from None
     try:
-        for left in path.parent.glob(f".writing-{path.name}-*"):
+        for left in path.parent.glob(f".writing-{glob.escape(path.name)}-????????"):  # as tempfile names them
             if (left / REPLACED).exists() and not path.exists():  # killed between two renames
                 (left / REPLACED).rename(path)
             shutil.rmtree(left, ignore_errors=True)

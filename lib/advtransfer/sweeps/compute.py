@@ -62,7 +62,7 @@ def sweep(plan: Plan, start: Callable[[], Engine], anew: Collection[str] = ()) -
     computed, failed = set[str](), dict[str, str]()
     try:
         with _bar(len(plan.runs), len(found)) as bar:
-            for result in _results(plan, missing, engine):
+            for result in _results(plan, missing, engine, set(anew)):
                 if trouble := result.trouble or _keep(plan, result):
                     failed[result.key] = trouble
                 else:
@@ -125,7 +125,7 @@ class _Pool:
         self._executor = None
 
 
-def _results(plan: Plan, missing: Sequence[Run], engine: Engine) -> Iterator[Result]:
+def _results(plan: Plan, missing: Sequence[Run], engine: Engine, anew: set[str]) -> Iterator[Result]:
     """The results as they arrive: of all runs at once, then of the busy ones, then of the lost ones one by one."""
     pool = _Pool(engine)
     try:
@@ -143,7 +143,7 @@ def _results(plan: Plan, missing: Sequence[Run], engine: Engine) -> Iterator[Res
                 lost.append(run)
             else:
                 yield result
-        stored = kept(plan) if lost else set()  # by a job that died later
+        stored = kept(plan) - anew if lost else set()  # by a job that died later
         yield from (Result(run.key) for run in lost if run.key in stored)
         lost = [run for run in lost if run.key not in stored]
         for attempt in range(ATTEMPTS):
