@@ -1,4 +1,4 @@
-"""Grade forty submissions in one go: perfect, partial, wrong in known ways, broken, hanging, and harmful.
+"""Grade sixty submissions in one go: perfect, partial, wrong in known ways, broken, hanging, and harmful.
 
     python benchmarks/classroom.py [JOBS]
 
@@ -20,12 +20,12 @@ from classroom_hostile import known  # noqa: E402
 from classroom_wrong import WRONG  # noqa: E402
 from test_classroom_checks import run_tests  # noqa: E402
 
-SIZE = 40
+SIZE = 60
 SHEET = "1-pgd"
 
 
-def forty() -> dict[str, tuple[str | bytes, float]]:
-    """Content and points due of forty submissions to the first assignment, four of which hang.
+def submissions() -> dict[str, tuple[str | bytes, float]]:
+    """Content and points due of `SIZE` submissions to the first assignment, four of which hang.
 
     What a wrong one is due, the tests say in this process, without a sandbox.
     """
@@ -41,9 +41,9 @@ def forty() -> dict[str, tuple[str | bytes, float]]:
     return found
 
 
-def main(jobs: int) -> None:
-    """Grade them as the command does, with its limits."""
-    cases = forty()
+def main(jobs: int) -> int:
+    """Grade them as the command does, with its limits; return 1 if one gets other points than it is due."""
+    cases, wrong = submissions(), 0
     with tempfile.TemporaryDirectory() as folder:
         submitted = Path(folder) / "submitted"
         submitted.mkdir()
@@ -56,9 +56,11 @@ def main(jobs: int) -> None:
     for student, (_, due) in cases.items():
         points = sum(mark["points"] for mark in found[student]["exercises"].values())
         if points != due:
+            wrong += 1
             print(f"{student}: {points:g} points, due are {due:g}")
     print(f"{len(found)} submissions in {seconds:.0f} s, {jobs} at a time")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 2))

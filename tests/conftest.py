@@ -17,6 +17,7 @@ from advtransfer.modes import one_thread
 from advtransfer.notebooks import execute
 from advtransfer.records import provenance
 from browser import CHROMIUM, Browser
+from cases import settings  # noqa: F401 - of Hypothesis, for all tests
 
 ROOT = Path(__file__).parents[1]
 BUILT = (

@@ -250,6 +250,15 @@ class Calls(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def test_the_steps_of_mi_fgsm_together_just_reach_the_edge():
+    model, x = random_net(), pixels(seed=3)
+    found, same, longer = (
+        mi_fgsm(model, x, eps=5.0, steps=3, bounds=None, step_size=step) for step in (None, 5 / 3, 2.5 * 5 / 3)
+    )
+    torch.testing.assert_close(found, same)
+    assert not found.equal(longer)
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", ["pgd", "mi_fgsm"])
 def test_no_step_waits_for_the_device_or_computes_the_gradient_of_a_parameter(name, norm):
@@ -394,6 +403,7 @@ def test_what_is_refused_is_said_in_one_line(error, message, changed):
 
 
 def test_labels_of_every_whole_type_are_those_labels():
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 3))
     x, y = torch.rand(6, 3, 8, 8), torch.arange(6) % 3
     found = [attacks.fgsm(net, x, y=y.to(kind), eps=0.1) for kind in (torch.int64, torch.uint16, torch.uint8)]

@@ -117,7 +117,7 @@ def test_hostile_no_network(box):
 
 def test_hostile_unprivileged_and_the_limits_cannot_be_raised(box):
     uids = evaluated(box, "import os; found = list(os.getresuid()) + list(os.getresgid()) + os.getgroups()")
-    assert os.getuid() not in uids or os.getuid() != 0
+    assert 0 not in uids
     for code in ("import os; os.setuid(0)", "import resource as r; r.setrlimit(r.RLIMIT_AS, (1 << 50, 1 << 50))"):
         with pytest.raises(SubmissionError, match=r"not permitted|not allowed"):
             box.run(code, "probe")

@@ -3,6 +3,7 @@
 import pytest
 
 from advtransfer.classroom import classes, jail
+from advtransfer.classroom.limits import Limits
 from classroom_cases import original, solved, write
 from classroom_hostile import honest, known, most, own
 
@@ -29,7 +30,7 @@ def test_nobody_gains_or_loses_a_point_by_what_another_hands_in(sheet, tmp_path)
     for student, case in cases.items():
         content = case.content.encode("utf-8", "surrogatepass") if isinstance(case.content, str) else case.content
         (tmp_path / "submitted" / f"{student}.ipynb").write_bytes(content)
-    found = classes.grade_class(tmp_path, original(sheet), jobs=2)
+    found = classes.grade_class(tmp_path, original(sheet), jobs=2, limits=Limits(seconds=8))
     due = {student: case.due if isinstance(case.due, tuple) else (case.due,) for student, case in cases.items()}
     due |= dict.fromkeys(beside, (most(sheet),))
     wrong = [
@@ -48,8 +49,8 @@ TOLD = {
     "uint8 of 64 MiB": "returned 67108864 numbers; expected at most 1048576",
     "5000 tensors": "there are 5000 arrays; expected at most 1000",
     "wide counterexample": "expected at most 300 outputs",
-    "spinning": "the time was up after 20 s",
-    "a byte each second": "the time was up after 20 s",
+    "spinning": "the time was up after 8 s",
+    "a byte each second": "the time was up after 8 s",
     "answers ahead": "wrote into the grader's pipe",
     "a thread that writes": "wrote into the grader's pipe",
     "mended below": "for what a later cell of your own defines",

@@ -168,6 +168,16 @@ def test_rows_keep_what_tells_them_apart_and_a_table_that_no_parameter_changes_h
     assert figures.figure(same, ("scales",)).axes
 
 
+def test_a_line_of_a_sweep_is_the_mean_and_its_band_the_interval():
+    table = pd.DataFrame({"eps": [0.1, 0.2] * 3, "seed": [0, 0, 1, 1, 2, 2], "value": [1.0, 4.0, 2.0, 6.0, 3.0, 11.0]})
+    means = summarise(table, ("eps", "seed"))
+    (panel, *_) = figures.figure(means, ("eps", "seed")).axes
+    assert panel.lines[0].get_ydata().tolist() == [2, 7]
+    heights = panel.collections[0].get_paths()[0].vertices[:, 1]
+    assert heights.min() == pytest.approx(min(means["low"]))
+    assert heights.max() == pytest.approx(max(means["high"]))
+
+
 def test_one_seed_has_no_interval_and_a_share_is_a_mean():
     table = pd.DataFrame({"eps": [0.1, 0.2], "value": [1.0, 2.0], "n": [5, 5]})
     found = summarise(table, ("eps",))

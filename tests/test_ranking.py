@@ -394,6 +394,45 @@ def test_agreement_is_that_of_scipy_and_the_regret_is_that_of_the_pick():
     assert tied["regret"] == pytest.approx(0.8 - accuracy.mean())
 
 
+def test_ranks_are_those_of_the_values_and_their_intervals_those_of_the_draws():
+    values = {"LogME": {"a": 3.0, "b": 2.0, "c": 1.0}, "distance": {"a": 3.0, "b": 2.0, "c": 1.0}}
+    scores = pd.DataFrame([(c, s, v) for s, row in values.items() for c, v in row.items()],
+                          columns=["candidate", "score", "value"])  # fmt: skip
+    orders = [(3, 2, 1)] * 30 + [(2, 3, 1)] * 9 + [(1, 2, 3)]  # the values of a, b and c in forty draws
+    draws = pd.DataFrame([(d, c, s, float(v)) for s in values for d, order in enumerate(orders)
+                          for c, v in zip("abc", order, strict=True)],
+                         columns=["draw", "candidate", "score", "value"])  # fmt: skip
+    candidates = pd.DataFrame({"candidate": list("abc"), "accuracy": [0.1, 0.2, 0.3]})
+    made = ranking.Ranking(candidates, scores, draws, pd.DataFrame(), {})
+    found = ranking.ranks(made).set_index(["score", "candidate"])
+    assert found.loc["LogME", "rank"].to_dict() == {"a": 1, "b": 2, "c": 3}
+    assert found.loc["LogME", "best"].to_dict() == {"a": 30 / 40, "b": 9 / 40, "c": 1 / 40}
+    assert found.loc[("LogME", "a"), ["rank_low", "rank_high"]].tolist() == [1, 2.025]
+    assert found.loc["distance", "rank"].to_dict() == {"a": 3, "b": 2, "c": 1}  # smaller is better
+    assert found.loc["distance", "best"].to_dict() == {"a": 1 / 40, "b": 0, "c": 39 / 40}
+    first = replace(made, scores=scores[scores["score"] == "LogME"])
+    assert first.wide()["candidate"].tolist() == ["a", "b", "c"]
+    last = replace(made, scores=scores[scores["score"] == "distance"])
+    assert last.wide()["candidate"].tolist() == ["c", "b", "a"]
+
+
+def test_fine_tuning_of_all_weights_learns_what_a_probe_cannot_see():
+    generator = seeded(0)
+    x = torch.rand(400, 3, 8, 8, generator=generator)
+    y = (x[:, 0, 0, 0] > 0.5).long()  # in one pixel
+    data = ranking.from_tensors(x, y)
+    torch.manual_seed(0)
+    deaf = nn.Sequential(nn.Flatten(), nn.Linear(192, 2, bias=False), nn.Tanh(), nn.Linear(2, 2))
+    with torch.no_grad():
+        deaf[1].weight[:, 0] = 0
+    pool = {"deaf": ranking.Encoder(deaf)}
+    told = {
+        truth: ranking.score(pool, data, only=["1-NN"], truth=truth, full_epochs=60).wide()["accuracy"].item()
+        for truth in ("probe", "full")
+    }
+    assert told["full"] > told["probe"] + 0.1
+
+
 def test_groups_hold_candidates_that_the_draws_do_not_separate():
     rng = np.random.default_rng(0)
     common = rng.normal(size=(200, 1))  # noise that all candidates share cancels in their differences

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -90,7 +91,8 @@ def test_verified_to_the_last_bit_here_and_within_intervals_elsewhere(trial, cap
     assert main(["verify", record.key]) == 0
     told = capsys.readouterr()
     assert "verified: compared to the last bit" in told.out
-    assert f"runs trial again; it took 0:00:00 (hours:minutes:seconds) on {record.provenance['device']}" in told.err
+    assert "runs trial again; it took 0:0" in told.err
+    assert f"(hours:minutes:seconds) on {record.provenance['device']}" in told.err
     own = record.tables["rows"]["value"].tolist()
     monkeypatch.setattr(trial, "run", lambda config, cache: changed(record, own))
     nearly = [float(np.nextafter(own[0], 9)), own[1]]
@@ -101,6 +103,12 @@ def test_verified_to_the_last_bit_here_and_within_intervals_elsewhere(trial, cap
     monkeypatch.setattr(trial, "run", lambda config, cache: changed(record, [2.0, own[1]]))
     outside = compare.verify(changed(record, own, platform="another", source="older"))
     assert not outside.holds
+    plain = replace(record, tables=record.tables | {"other": pd.DataFrame({"n": [1.0]})})  # without an interval
+    monkeypatch.setattr(trial, "run", lambda config, cache: plain)
+    for n, holds in ((1.00001, True), (1.001, False)):
+        other = replace(plain, tables=plain.tables | {"other": pd.DataFrame({"n": [n]})})
+        elsewhere = replace(other, provenance=other.provenance | {"platform": "another"})
+        assert compare.verify(elsewhere).holds == holds
 
 
 def test_help_tells_a_notebooks_parameters(trial, capsys):

@@ -1,11 +1,9 @@
 """Sweeps on real processes: everything there in the end, nothing twice, nothing broken, whoever is killed."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -73,14 +71,15 @@ def command(*words: str) -> list[str]:
 def test_a_sweep_killed_at_any_moment_goes_on(notebook, toys, cache, tmp_path):
     grid = ["--grid", "seed=0:12", "--grid", "seconds=0.15"]
     typed = command("sweep", "trials", "--profile", "smoke", "--workers", "2", *grid)
-    moments = random.Random(0)
-    for _ in range(int(os.environ.get("SWEEP_KILLS", "3"))):
+    for started in (2, 5, 9):
         process = subprocess.Popen(typed, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(moments.uniform(1, 9))
+        trials.until(lambda started=started: len(trials.log(toys, "start")) >= started, 300)
         there = {path.name for path in cache.glob("records/trial/??/[0-9a-f]*")}
+        assert process.poll() is None
         process.kill()
         process.wait()
         assert there <= {path.name for path in cache.glob("records/trial/??/[0-9a-f]*")}
+        trials.until(lambda: not trials.running(cache), 60)  # its workers end with it
     ended = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     plan = planned(notebook, "seed=0:12", "seconds=0.15")
@@ -89,10 +88,6 @@ def test_a_sweep_killed_at_any_moment_goes_on(notebook, toys, cache, tmp_path):
     assert table["seed"].tolist() == [seed for seed in range(12) for _ in range(2)]
     names = {"trials-sweep", "trials-sweep-runs"}
     assert {path.stem for path in (tmp_path / "trials-sweep").iterdir()} == names
-    time.sleep(0.5)
-    started = len(trials.log(toys, "start"))
-    time.sleep(0.7)
-    assert len(trials.log(toys, "start")) == started, "the workers of a killed sweep end with it"
 
 
 def test_two_sweeps_at_once_compute_no_run_twice(notebook, toys, cache, tmp_path):
@@ -168,8 +163,8 @@ def test_a_dask_cluster_without_a_shared_folder_gives_the_same_records(notebook,
             victim = next(iter(client.run(os.getpid).values()))
         with ThreadPoolExecutor(1) as beside:
             under_way = beside.submit(compute.sweep, plan, lambda: workers.dask(address))
-            while len(trials.log(toys, "end")) < 4:
-                time.sleep(0.05)
+            trials.until(lambda: len(trials.log(toys, "end")) >= 4 or under_way.done(), 300)
+            assert not under_way.done()
             os.kill(victim, signal.SIGKILL)
             done = under_way.result(timeout=120)
         assert (len(done.computed), done.failed) == (24, {})
@@ -223,6 +218,21 @@ def test_of_a_lost_job_only_the_runs_without_a_record_are_computed_again(noteboo
     done = compute.sweep(plan, lambda: workers.Engine(lambda: Dies(1), 1, tasks=1))
     assert (len(done.computed), done.failed) == (6, {})
     assert submitted == [[run.key for run in plan.runs], [plan.runs[-1].key]]
+
+
+def test_a_dry_run_computes_nothing_and_another_table_can_be_collected(
+    notebook, toys, cache, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    typed = ["sweep", "trials", "--profile", "smoke", "--grid", "seed=0:3", "--workers", "1"]
+    assert main([*typed, "--dry-run"]) == 0
+    assert capsys.readouterr().out == "trials: 3 runs, 3 of them missing\n"
+    assert not trials.log(toys, "start")
+    assert main([*typed, "--table", "other"]) == 0
+    table = pd.read_parquet(tmp_path / "trials-sweep" / "trials-sweep-runs.parquet")
+    assert table["n"].tolist() == [1, 1, 1]
+    assert main([*typed, "--dry-run"]) == 0
+    assert "3 runs, 0 of them missing" in capsys.readouterr().out
 
 
 def test_a_sweep_replaces_only_what_is_its_own(notebook, toys, cache, tmp_path):

@@ -93,20 +93,6 @@ def test_fine_tuning_changes_the_head_and_batchnorm_only_if_it_adapts(adapts):
     assert changed == {"head.weight", "head.bias"} | (statistics if adapts else set())
 
 
-def test_the_learning_rate_ends_at_zero(monkeypatch):
-    rates = []
-
-    class Watched(torch.optim.SGD):
-        def step(self):
-            rates.append(self.param_groups[0]["lr"])
-            return super().step()
-
-    monkeypatch.setattr(torch.optim, "SGD", Watched)
-    fitted("lenet", 16, epochs=3, lr=0.01, batch_size=64)  # 300 images: 4 whole batches
-    steps = np.arange(12)
-    np.testing.assert_allclose(rates, 0.01 * (1 + np.cos(np.pi * steps / 12)) / 2, rtol=1e-9)
-
-
 def test_crop_and_flip_shift_and_mirror_and_do_nothing_else():
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (40, 3, 6, 5), dtype=torch.uint8, generator=generator)
@@ -314,6 +300,15 @@ def test_what_training_does_not_know_is_refused(options, message):
         fitted("lenet", 16, **options)
 
 
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """Training that was stopped after an epoch, and its state."""
+    given, state = {"epochs": 4, "lr": 0.1, "batch_size": 20, "seed": 0}, tmp_path_factory.mktemp("stopped") / "state"
+    with pytest.raises(KeyboardInterrupt):
+        fitted(checkpoint=Killed(state, 1), **given)
+    return given, state
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -321,12 +316,10 @@ def test_what_training_does_not_know_is_refused(options, message):
         {"schedule": "one_cycle"}, {"augment": False}, {"adapt_norm": False}, {"perturb": lambda model, x, y, g: 0 * x},
     ],
 )  # fmt: skip
-def test_no_training_goes_on_from_the_state_of_another(tmp_path, changed):
-    given = {"epochs": 4, "lr": 0.1, "batch_size": 20, "seed": 0}
-    with pytest.raises(KeyboardInterrupt):
-        fitted(checkpoint=Killed(tmp_path / "state", 1), **given)
+def test_no_training_goes_on_from_the_state_of_another(stopped, changed):
+    given, state = stopped
     with pytest.raises(ValueError, match=r"the checkpoint is of training with .* expected the same training"):
-        fitted(checkpoint=Checkpoint(tmp_path / "state"), **given | changed)
+        fitted(checkpoint=Checkpoint(state), **given | changed)
 
 
 def test_training_goes_on_after_torch_has_learnt_another_option(tmp_path):

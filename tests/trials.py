@@ -1,5 +1,8 @@
 """A toy experiment for sweeps, its notebook, and what its runs wrote down of themselves."""
 
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PARAMETERS = """profile: str = "quick"  # size of the run: smoke, quick or paper
@@ -109,6 +112,23 @@ def variant(notebook: Path, name: str, **defaults: object) -> Path:
     path = notebook.with_stem(name)
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
+
+
+def running(mark: object) -> list[int]:
+    """The processes that were started with `mark` somewhere in their environment, such as the path of a cache."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            found += [int(path.parent.name)] * (str(mark).encode() in path.read_bytes())
+    return found
+
+
+def until(true: Callable[[], object], seconds: float) -> None:
+    """Wait until something is true, and fail if it does not become so."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def log(toys: Path, word: str) -> list[str]:
