@@ -69,12 +69,11 @@ class Config(BaseConfig):
 
 def files(config: Config, results: Path = RESULTS) -> dict[str, Path]:
     """The head of each published record that is read, with the digests of the rest."""
-    records = {
+    return {
         f"{experiment}/{name}": results / experiment / name / "record.json"
         for experiment in EXPERIMENTS
         for name in published(experiment, results)
     }
-    return records
 
 
 @recorded

@@ -19,8 +19,6 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 NOTES = "ADVTRANSFER_NOTES"  # names the file in which a kernel notes what it made, and what its caller should know
-
-
 REPLACED = ".replaced"  # the name of an old folder, in the scratch folder of its replacement
 
 

@@ -91,8 +91,8 @@ def descend(
         The losses of an epoch have no finite sum; this is checked at the end of each epoch.
     """
     device = next(model.parameters()).device
-    asked = {"epochs": epochs, "batches": batches, "lr": lr, "seed": seed, **_settings(optimiser, schedule)}
-    asked |= dict(settings or {})
+    own = _settings(optimiser, schedule) | dict(settings or {})
+    asked = {"epochs": epochs, "batches": batches, "lr": lr, "seed": seed, **own}
     generator = torch.Generator().manual_seed(seed)  # on the CPU, so that it is the same for every device
     parts: dict[str, Any] = {"model": model, "optimiser": optimiser, **({"schedule": schedule} if schedule else {})}
     with progress(epochs * batches, label) as bar:
