@@ -1,23 +1,35 @@
 """The published runs, and how to make them again: each series with its parameters, one run per seed.
 
-    python benchmarks/evidence.py [SERIES ...] [--seed 0] [--models target resnet50 ...] [--list]
+    python benchmarks/evidence.py [SERIES ...] [--seed 0] [--models NAME ...] [--list]
 
 A run that is published already is left alone; `--list` says which are. `--models` only trains these models of the
-runs, so that several processes can share the work. A run that was stopped goes on from the last epoch of the model that
-it was training, as long as the cache is there. On a CPU it takes hours: start it with `nice`.
+runs (of images: target, resnet50, ...; of texts: imdb, mr, ...), so that several processes can share the work. A run
+that was stopped goes on from the last epoch of the model that it was training, as long as the cache is there. On a CPU
+it takes hours: start it with `nice`.
 """
 
 import argparse
 import sys
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from advtransfer.datasets.variants import VARIANTS
-from advtransfer.experiments import ablations, protocol, selection, selection_texts, similarity, synthetic, text, vision
+from advtransfer.experiments import (
+    ablations,
+    protocol,
+    selection,
+    selection_texts,
+    similarity,
+    synthetic,
+    text,
+    text_protocol,
+    vision,
+)
 from advtransfer.models.images import ARCHITECTURES
 from advtransfer.records import published
 
@@ -119,16 +131,47 @@ def config_of(name: str, seed: int, smoke: bool) -> Any:
     return SERIES[name].experiment.Config.from_profile(**given, seed=seed, precision=arithmetic)
 
 
+def models_of(name: str) -> tuple[str, ...]:
+    """The models of a series that can be trained before its run."""
+    experiment, parameters, _ = SERIES[name]
+    if experiment is text:
+        return (text_protocol.TARGET, *parameters["sources"])
+    return ("target", *ARCHITECTURES) if experiment in (vision, ablations) else ()
+
+
 def train(name: str, config: Any, models: list[str]) -> None:
     """Train these models of a run, and keep their weights in the cache."""
-    data = vision.loaded(config)
+    one = _texts(config) if SERIES[name].experiment is text else _images(config)
     for model in models:
         start = time.perf_counter()
-        if model == "target":
-            protocol.trained(config, protocol.target_recipe(config), data.target)
-        else:
-            protocol.trained(config, protocol.source_recipe(config, model), data.source)  # type: ignore[arg-type]
+        one(model)
         print(f"{name}, seed {config.seed}, {model}: trained, {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def _images(config: Any) -> Callable[[Any], object]:
+    data = vision.loaded(config)
+
+    def one(model: Any) -> object:
+        if model == "target":
+            return protocol.trained(config, protocol.target_recipe(config), data.target)
+        return protocol.trained(config, protocol.source_recipe(config, model), data.source)
+
+    return one
+
+
+def _texts(config: Any) -> Callable[[Any], object]:
+    """Sources are transferred, too."""
+    spoken = text_protocol.language(config)
+    target = text_protocol.corpus(config, text_protocol.TARGET)
+
+    def one(model: Any) -> object:
+        data = text_protocol.corpus(config, model)
+        trained = text_protocol.trained(config, spoken, data, text_protocol.read(config, spoken, data))
+        if model == text_protocol.TARGET:
+            return trained
+        return text_protocol.transferred(config, trained, model, target, text_protocol.read(config, spoken, target))
+
+    return one
 
 
 def publish(name: str, config: Any, results: Path) -> None:
@@ -154,7 +197,7 @@ def main() -> None:
     names = [[], *SERIES]  # the default, [], is compared with the choices, too
     parser.add_argument("series", nargs="*", choices=names, help=", ".join(SERIES), metavar="SERIES")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--models", nargs="+", choices=("target", *ARCHITECTURES), help="only train these")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="only train these")
     parser.add_argument("--results", type=Path, default=published.RESULTS, help="folder of the published records")
     parser.add_argument("--smoke", action="store_true", help="made-up images and tiny models, to try the course")
     parser.add_argument("--list", action="store_true", help="say which runs are published, and stop")
@@ -162,6 +205,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.released:
         return compare_with_released(options.results)
+    for name in (options.series or SERIES) if options.models else ():
+        if unknown := sorted({*options.models} - {*models_of(name)}):
+            known = ", ".join(models_of(name)) or "no --models, for they are trained in its run"
+            parser.error(f"--models: {name} does not have {', '.join(unknown)}; expected {known}")
     for name in options.series or SERIES:
         config = config_of(name, options.seed, options.smoke)
         if options.list:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from advtransfer.experiments import protocol, text_protocol
 from advtransfer.records.published import RESULTS, published
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +41,32 @@ def test_a_series_at_smoke_size_takes_the_same_course(load):
     assert (config.profile, config.target, config.seed) == ("smoke", "generated", 3)
     assert config.robust_eps == pytest.approx(2 / 255)
     assert config.schedule == "one_cycle"
+
+
+@pytest.mark.parametrize(
+    ("name", "fit"), [("vision/slim", (protocol, "fit_classifier")), ("text/whole", (text_protocol, "fit_text"))]
+)
+def test_a_run_trains_nothing_again_that_was_trained_ahead(load, monkeypatch, name, fit):
+    evidence = load("evidence")
+    config = evidence.config_of(name, 17, smoke=True)
+    evidence.train(name, config, list(evidence.models_of(name)))
+    module, function = fit
+    original = getattr(module, function)
+
+    def only_heads(*given, **options):
+        assert "parameters" in options, "a model was trained again"  # the new heads of images follow in the run
+        return original(*given, **options)
+
+    monkeypatch.setattr(module, function, only_heads)
+    assert evidence.SERIES[name].experiment.run(config).config["seed"] == 17
+
+
+def test_models_of_a_series_that_has_none_are_refused(load, monkeypatch, capsys):
+    for series, models in (("similarity/trained", "resnet50"), ("text/whole", "resnet50"), ("vision/slim", "imdb")):
+        monkeypatch.setattr(sys, "argv", ["evidence.py", series, "--models", models])
+        with pytest.raises(SystemExit):
+            load("evidence").main()
+        assert f"{series} does not have {models}; expected" in capsys.readouterr().err
 
 
 def test_models_are_trained_before_their_run_and_each_target_once(load):
