@@ -1,6 +1,7 @@
 """Submissions for the tests of the classroom: solved sheets, and what can be wrong with them."""
 
 import copy
+import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -55,7 +56,9 @@ def graded_as(monkeypatch, made: dict) -> None:
     """Let every submission get the result `made`, without being run."""
 
     def made_up(self, path, sheet, **options):
-        return made | {"versions": answers.versions(answers.read(path, sheet), sheet, made["sha256"])}
+        checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+        versions = answers.versions(answers.read(path, sheet), sheet, made["sha256"])
+        return made | {"versions": versions, "sha256": checksum}
 
     monkeypatch.setattr(Grader, "grade", made_up)
 

@@ -271,6 +271,11 @@ def honest() -> dict[str, Case]:
         "magics": with_cell(17, "%load_ext autoreload\n%matplotlib inline\n!pip list\nprices = !ls\n?print\n", place=3),
         "a timed cell": answers(17, project="%%time\n" + PROJECT),
         "a timed line": answers(17, pgd_l2=solved_cell("pgd-l2") + "\n%time answer = pgd_l2 and 1\nassert answer == 1"),
+        "options of magics": with_cell(17, place=4, source=(
+            "%timeit -n 10 -r 3 1 + 1\n%timeit -q 1\n%prun -s cumulative len('')\nx = %time 2 + 3\nassert x == 5\n"
+            "%time y = 4\nassert y == 4\n" + PROJECT)),
+        "a cell that is timed after a line": with_cell(17, "%%timeit -n 1 z = 5\nassert z + 1 == 6\n", place=4),
+        "a captured cell": with_cell(17, "%%capture out\nprint(1)\n", place=4),
         "a magic in a function": answers(17, project="def project(x, delta, eps):\n    %time delta.clamp(-eps, eps)"
                                          "\n    return (x + delta.clamp(-eps, eps)).clamp(0, 1) - x"),
         "a shell cell": with_cell(17, "%%bash\nrm -rf /", place=4),

@@ -119,6 +119,20 @@ def test_a_line_of_an_answer_that_stays_in_the_open_stops_a_release(tmp_path):
         sheets.edition(path, "student", install="")
 
 
+@pytest.mark.parametrize(("old", "new", "told"), [
+    ("withheld: [attacks, balls]", "withheld: [attacks, boxes]", "withheld names boxes; expected modules"),
+    ("builds_on: [test-", "builds_on: [tests-", "expected some of test-"),
+    ("check.ball(", "check.ball((", "is not Python"),
+])  # fmt: skip
+def test_a_sheet_that_cannot_be_graded_is_refused_when_it_is_read(tmp_path, old, new, told):
+    text = (SOURCES / "1-pgd.md").read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "odd.md"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ValueError, match=told):
+        sheets.read(path)
+
+
 def test_cells_are_put_back_and_locked_ones_replaced():
     sheet = original("1-pgd")
     cells = [
@@ -236,6 +250,7 @@ def test_the_overview_puts_the_hardest_first_and_counts_mistakes():
     (["grade", "unheard", "--class", "."], "there is no assignment 'unheard'"),
     (["grade", "1-pgd", "--class", "{tmp}"], "nothing is in"),
     (["grade", "1-pgd", "--class", "{tmp}", "--jobs", "0"], "expected both above zero"),
+    (["grade", "1-pgd", "--class", "{tmp}", "--seed", str(2**64)], "expected a whole number from 0 to 4294967295"),
     (["feedback", "1-pgd", "--class", "{tmp}"], "expected `advtransfer classroom grade` to have run"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_told_in_a_line(arguments, told, tmp_path, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advtransfer.classroom import sheets
-from advtransfer.classroom.checks import Mistake
-from advtransfer.classroom.checks.answers import equal
+from advtransfer.classroom.checks import Mistake, theorem, two_metrics
+from advtransfer.classroom.checks.answers import called, equal
+from advtransfer.classroom.limits import SandboxError, Stopped, SubmissionError
 from classroom_cases import NAMES, functions, original, solved
 from classroom_mutants import mutants
-from classroom_wrong import RIGHT, WRONG
+from classroom_wrong import RIGHT, WRONG, function, l2, linf
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # numpy's, of tensors
 
@@ -110,6 +112,46 @@ def _fails(name, cell, answer):
     except Exception:  # the cell itself stops
         return True
     return bool(run_tests(name, names | {"seed": 3}, cell))
+
+
+def with_own(answer, eps, step_size):
+    return answer.replace("    delta = torch", f"    eps, step_size = {eps}, {step_size}\n    delta = torch", 1)
+
+
+@pytest.mark.parametrize(("name", "cell", "answer"), [
+    ("1-pgd", "pgd", with_own(linf(), 0.1, 0.04)),
+    ("1-pgd", "pgd_l2", with_own(l2(), 0.3, 0.12)),
+    ("4-reproduction", "permutation_p", function("permutation_p(x, y)", (
+        "o = [rank_correlation(np.array(p), y) for p in itertools.permutations(x.tolist())]\n"
+        "return (np.abs(o) >= abs(rank_correlation(x, y)) - 1e-9).sum() / 120"))),
+])  # fmt: skip
+def test_an_answer_that_has_numbers_of_its_own_in_place_of_those_given_fails(name, cell, answer):
+    for seed in (3, 4):
+        assert run_tests(name, functions(name, **{cell: answer}) | {"seed": seed}, cell)
+
+
+def test_a_failure_of_the_machine_or_the_end_of_the_time_is_no_mistake():
+    for error in (OSError(24, "Too many open files"), MemoryError(), Stopped("time"), SandboxError("none")):
+        with pytest.raises(type(error)):
+            called("hint", "f", Mock(side_effect=error))
+    with pytest.raises(Mistake, match="f stopped"):
+        called("hint", "f", Mock(side_effect=SubmissionError("no")))
+
+
+def test_a_counterexample_with_a_sample_that_cannot_be_moved_is_taken():
+    b = torch.cat([torch.eye(4), torch.zeros(4, 4)], 1).repeat(2, 1, 1).double()
+    a = b[:, :1].clone()
+    a[1], b[1] = 0, 0
+    theorem.broken(lambda: (a, b))  # R is 1, and the printed form 1/4
+
+
+@pytest.mark.parametrize("small", [1e-8, 1e-12])
+def test_a_small_number_in_the_denominator_passes_whatever_the_seed(small):
+    def alpha1(d_ab, d_bb):
+        return (d_ab.norm(dim=1) / (d_bb.norm(dim=1) + small)).mean()
+
+    for seed in range(100):
+        two_metrics.first(alpha1, seed=seed)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e3))

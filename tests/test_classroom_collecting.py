@@ -216,7 +216,7 @@ def test_zips_of_info_zip_with_a_password_and_with_links(tmp_path, folder):
 
 @pytest.mark.parametrize(("content", "told"), [
     (b"no zip", "is not a zip file; expected one, or a folder"),
-    (None, "is not a zip file"),
+    (None, "there is no file"),
     ({"x.pdf": b"%PDF"}, "holds no submitted notebook; expected .ipynb files (there are: 'x.pdf')"),
 ])  # fmt: skip
 def test_what_cannot_be_collected_is_told_in_a_line_and_writes_nothing(tmp_path, content, told, capsys):
@@ -244,6 +244,37 @@ def test_the_command_says_what_it_took_and_fails_where_something_was_refused(tmp
     assert cli.main(asked) == 1
     assert "NOT TAKEN: '../x.ipynb' leads out of the archive" in capsys.readouterr().err
     assert cli.main(["classroom", "collect", "unheard", *asked[3:]]) == 2
+
+
+def test_one_file_named_as_a_system_does_says_nothing_about_the_others(tmp_path, folder):
+    plain = {f"class/{who}/1-pgd.ipynb": notebook(who) for who in ("ada", "eve")}
+    plain["class/bob/doejane_123_4567_1-pgd.ipynb"] = notebook("bob")
+    done = collecting.collect(folder, archive(tmp_path / "plain.zip", plain), NAME)
+    assert (done.system, taken(folder)) == ("plain", {"ada": "ada", "bob": "bob", "eve": "eve"})
+
+
+def test_a_notebook_that_is_passed_over_counts_as_not_taken(tmp_path, folder):
+    canvas = {f"{who}_{i}_{i}_1-pgd.ipynb": notebook(who) for i, who in enumerate(("ada", "bob"), 1)}
+    done = collecting.collect(folder, archive(tmp_path / "canvas.zip", {**canvas, "eve.ipynb": notebook("eve")}), NAME)
+    assert set(taken(folder)) == {"ada", "bob"}
+    assert done.refused == ["'eve.ipynb' was passed over: it is not a student's notebook by its path"]
+
+
+def test_of_two_notebooks_of_one_time_that_with_the_name_of_the_sheet_is_taken(tmp_path, folder):
+    files = {
+        f"Ada_1_assignsubmission_file/{name}.ipynb": notebook(name) for name in ("1-pgd", "1-pgd_old", "1-pgd (1)")
+    }
+    collecting.collect(folder, archive(tmp_path / "moodle.zip", files), NAME)
+    assert taken(folder) == {"Ada": "1-pgd"}
+
+
+def test_a_name_of_many_bytes_is_cut_so_that_every_file_of_it_can_be_written(tmp_path, folder):
+    name = "น" * 78  # three bytes each
+    done = collecting.collect(folder, archive(tmp_path / "z.zip", {f"{name}_1_2_1-pgd.ipynb": notebook("x")}), NAME)
+    ((student, _),) = taken(folder).items()
+    assert done.new == [student]
+    assert len(student.encode()) <= handed_in.LONGEST_BYTES
+    assert not handed_in.is_proper(name)
 
 
 def test_names_of_files_are_recognised_in_both_layouts():

@@ -117,7 +117,8 @@ def test_nearly_every_formula_of_the_book_is_typeset():
 def test_signs_that_are_not_seen_are_shown_by_name():
     assert "␛[31m red ⟨U+202E⟩ turned" in shown("\x1b[31m red \u202e turned")
     assert "x" * 5000 in shown("x" * 5000)
-    assert "cut after 100,000 of 100,001" in shown("x" * 100_001)
+    assert "cut after 20,000 of 20,001" in shown("x" * 20_001)
+    assert "⟨U+200F⟩a⟨U+061C⟩" in shown("\u200fa\u061c")
     assert rendered(Answer("half \ud800", {}, []))
 
 
@@ -177,6 +178,18 @@ def test_what_is_written_below_an_answer_belongs_to_it_up_to_the_next_cell_of_th
     assert answers.read(write(notebook, tmp_path / "a.ipynb"), SHEET)[QUESTION].text == "first\n\nsecond\n\nthird"
     answer.update(cell_type="code", outputs=[], execution_count=None)  # turned into one by mistake
     assert answers.read(write(notebook, tmp_path / "a.ipynb"), SHEET)[QUESTION].text.startswith("first")
+
+
+def test_what_is_written_above_an_answer_belongs_to_it_and_so_does_changed_text_of_the_sheet(tmp_path):
+    notebook = solved(NAME)
+    at = next(i for i, c in enumerate(notebook.cells) if c.metadata.get("nbgrader", {}).get("grade_id") == QUESTION)
+    notebook.cells[at].source = "YOUR ANSWER HERE"
+    notebook.cells.insert(at, nbformat.v4.new_markdown_cell("My answer."))
+    assert answers.read(write(notebook, tmp_path / "a.ipynb"), SHEET)[QUESTION].text == "My answer.\n\nYOUR ANSWER HERE"
+    task = next(c for c in notebook.cells[at::-1] if "nbgrader" not in c.metadata and c.source != "My answer.")
+    task.source += "\nMore of it."  # in the text of the sheet
+    text = answers.read(write(notebook, tmp_path / "a.ipynb"), SHEET)[QUESTION].text
+    assert "More of it.\n\nMy answer.\n\nYOUR ANSWER HERE" in text
 
 
 @pytest.mark.parametrize("content", [
@@ -393,6 +406,8 @@ def test_what_was_typed_and_not_saved_is_there_again(browser, page, tmp_path):
     assert browser.run("document.querySelector('[name=points]').value") == "2"
     assert browser.run("document.getElementById('told').textContent").startswith("What you had typed and not saved")
     saved(browser, tmp_path / "downloads", lambda: browser.run("document.getElementById('save').click()"))
+    browser.open(page)  # the download may have been cancelled
+    assert browser.run("document.querySelector('[name=points]').value") == "2"
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="no axe-core here (make test fetches it where there is npm)")

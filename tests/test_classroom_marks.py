@@ -282,6 +282,16 @@ def test_what_root_has_written_belongs_to_the_owner_of_the_folder(folder, capsys
     assert outside.stat().st_uid == 0  # neither by a link nor by its other name
 
 
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give files away")
+def test_the_folders_that_root_has_made_for_a_class_are_given_away_too(tmp_path):
+    home = tmp_path / "home"
+    inside = home / "spring" / "1-pgd"
+    inside.mkdir(parents=True)
+    os.chown(home, 1234, 1234)
+    gradebook.hand_over(inside)
+    assert [path.stat().st_uid for path in (inside, inside.parent, home, tmp_path)] == [1234, 1234, 1234, 0]
+
+
 def test_results_without_versions_from_an_earlier_release_are_read(folder):
     results = gradebook.results(folder)
     for result in results.values():

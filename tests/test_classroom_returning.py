@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 import zipfile
 
@@ -188,6 +189,32 @@ def test_students_get_a_zip_each_with_their_page_and_notebook(tmp_path, monkeypa
     assert "ada: was not collected from Moodle" in capsys.readouterr().err
     assert cli.main([*asked, "--table", "x.csv"]) == 2
     assert "expected --for moodle or --for canvas" in capsys.readouterr().err
+
+
+def test_who_has_handed_in_again_or_was_never_graded_gets_nothing_and_is_named(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / NAME
+    plain = {f"{who}.ipynb": NOTEBOOK for who in ("ada", "bob", "eve", "old")}
+    graded(folder, archive(tmp_path / "p.zip", plain), monkeypatch)
+    (folder / "submitted" / "ada.ipynb").write_bytes(NOTEBOOK + b" ")
+    (folder / "submitted" / "bob.ipynb").unlink()
+    (folder / "submitted" / "zoe.ipynb").write_bytes(NOTEBOOK)
+    os.utime(folder / "submitted" / "old.ipynb", (0, 0))  # zip files know no year before 1980
+    assert cli.main(["classroom", "return", NAME, "--class", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "LEFT OUT: ada: handed in again after grading\n" in said
+    assert "LEFT OUT: zoe: not graded yet\n" in said
+    assert {path.stem for path in (folder / "returned").iterdir()} == {"bob", "eve", "old"}
+    for action in ("mark", "feedback"):
+        assert cli.main(["classroom", action, NAME, "--class", str(tmp_path)]) == 0
+        said = capsys.readouterr().err.splitlines()
+        assert said[0] == "not graded yet: zoe"
+        assert said[1] == "handed in again after grading; grade again: ada"
+        assert said[2] == "graded, but no longer in submitted; the result is kept: bob"
+
+
+def test_a_name_is_no_formula_in_the_points_for_moodle():
+    cells, _ = uploads.moodle({"1": 3.0}, {"1": "=1+1"}, 20, None)
+    assert cells[1][:2] == ["Participant 1", "1+1"]
 
 
 def test_a_table_that_is_none_is_told(tmp_path):

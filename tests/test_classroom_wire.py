@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from advtransfer.classroom import wire
+from advtransfer.classroom.checks.answers import tensor
 from advtransfer.classroom.texts import in_one_line, visible
 
 
@@ -21,6 +24,14 @@ def test_the_wire_keeps_values_and_models():
     assert got[3].equal(sent[3])
     assert got["empty"].shape == (0, 3)
     assert got["model"](x).equal(model(x))
+
+
+@pytest.mark.parametrize("value", [
+    torch.tensor([1, -2], dtype=torch.int16), torch.tensor([0.5, 3], dtype=torch.bfloat16), range(3),
+    np.array([1, 2], np.uint16), pd.Series([0.25, 1.0], index=[4, 7]), np.float32(0.5), [np.int8(3)], True,
+], ids=lambda value: type(value).__name__)  # fmt: skip
+def test_what_passes_in_the_notebook_passes_in_the_grader(value):
+    assert tensor("f", wire.decode(reader(wire.encode(value)))).equal(tensor("f", value))
 
 
 def reader(data):
@@ -45,6 +56,7 @@ def reader(data):
     b'{"value": [{"array": 0}, {"array": 0}], "arrays": [["uint8", [0]]]}',
     b'{"value": {"array": 1}, "arrays": [["uint8", [0]]]}', b'{"value": {"array": -1}, "arrays": [["uint8", [0]]]}',
     b'{"value": {"array": true}, "arrays": [["uint8", [0]], ["uint8", [0]]]}',
+    b'{"value": [{"array": 0}, {"array": 1}, {"tensor": true}], "arrays": [["uint8", [0]], ["uint8", [0]]]}',
     b'{"value": 1, "arrays": [["uint8", [0]]]}',
     b'{"value": ' + b"[" * 100 + b"1" + b"]" * 100 + b', "arrays": []}', b'{"value": {}, "arrays": []}',
     b'{"value": {"dict": [[[], 1]]}, "arrays": []}', b'{"value": {"dict": 1}, "arrays": []}', b"\xff\xfe", b"NaN",

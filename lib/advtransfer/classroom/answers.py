@@ -37,7 +37,7 @@ def written(notebook: bytes, original: NotebookNode) -> dict[str, Answer]:
     """The written answers of a notebook, by name, given what is in its file; none if it is not a notebook.
 
     Of two cells with one name the first counts. A Markdown cell of the student's own below an answer belongs to it, up
-    to the next cell that has a name from the sheet.
+    to the next cell that has a name from the sheet; elsewhere it belongs to the next answer.
     """
     try:
         cells = json.loads(notebook)["cells"]
@@ -48,6 +48,7 @@ def written(notebook: bytes, original: NotebookNode) -> dict[str, Answer]:
     names = {cell.metadata.nbgrader.grade_id for cell in original.cells if "nbgrader" in cell.metadata}
     asked = {exercise.key for exercise in exercises(original) if exercise.written}
     given, last = texts_of(original), None
+    before = Answer("", {}, [])  # what stands above an answer
     for cell in _dicts(cells):
         key = _dict(_dict(cell.get("metadata")).get("nbgrader")).get("grade_id")
         source = _text(cell.get("source"))
@@ -63,12 +64,24 @@ def written(notebook: bytes, original: NotebookNode) -> dict[str, Answer]:
         pictures = {name: picture for name, picture in pasted.items() if picture}
         if named:
             if key in asked:
-                found[key], last = Answer(source, pictures, figures), key
+                found[key], last = _joined(before, Answer(source, pictures, figures)), key
+                before = Answer("", {}, [])
             figures = []
-        elif last is not None and source.strip() not in given | {""}:
-            text, before, drawn = found[last]
-            found[last] = Answer(f"{text}\n\n{source}", before | pictures, drawn)
+        elif source.strip() not in given | {""}:
+            own = Answer(source, pictures, [])
+            if last is None:
+                before = _joined(before, own)
+            else:
+                found[last] = _joined(found[last], own)
     return found
+
+
+def _joined(first: Answer, second: Answer) -> Answer:
+    return Answer(
+        "\n\n".join(filter(None, (first.text, second.text))),
+        first.attachments | second.attachments,
+        first.figures + second.figures,
+    )
 
 
 def versions(answers: Mapping[str, Answer], original: NotebookNode, sha256: str) -> dict[str, str]:

@@ -52,6 +52,8 @@ def opened(path: Path) -> Iterator[Archive]:
     if path.is_dir():
         yield _checked(_in_folder(path))
         return
+    if not path.exists():
+        raise ValueError(f"there is no file {path}; expected a zip file, or a folder")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a zip file; expected one, or a folder")
     try:

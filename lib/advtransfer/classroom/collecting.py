@@ -66,7 +66,9 @@ def collect(folder: Path, archive: Path, assignment: str) -> Collected:
             )
         roster = read_roster(folder)
         done = Collected(layout.system, [], [], [], [], [], list(refused))
-        done.told.extend(f"{path!r} was passed over: it is not a student's notebook" for path in layout.passed_over)
+        for path in layout.passed_over:
+            lines = done.refused if layouts.is_notebook(path) else done.told
+            lines.append(f"{path!r} was passed over: it is not a student's notebook by its path")
         done.refused.extend(f"{name!r} handed in no notebook" for name in layout.without)
         here, room = handed_in.found(folder).notebooks, TOTAL
         for student, versions in _by_student(layout.notebooks, layout.system, roster, done.told).items():
@@ -126,7 +128,7 @@ def _by_student(
 
 
 def tidy(name: str) -> str:
-    """A name with single spaces, and a hyphen for each letter that a name may not have here.
+    """A name with single spaces, and a hyphen for each letter that a name may not have here; a long one is cut.
 
     Examples
     --------
@@ -134,12 +136,14 @@ def tidy(name: str) -> str:
     'Jane -Doe--x'
     """
     name = SPACE.sub(" ", handed_in.normal(name))[: handed_in.LONGEST - 20]
+    name = name.encode(errors="replace")[: handed_in.LONGEST_BYTES - 20].decode(errors="ignore")
     name = "".join(letter if handed_in.is_proper_letter(letter) else "-" for letter in name)
     return "".join(dropwhile(lambda letter: not letter.isalnum(), name)).strip(" .")
 
 
-def _order(one: HandedIn, assignment: str) -> tuple[bool, int, float, str]:
-    return one.file.startswith(assignment), one.number, one.member.time, one.file
+def _order(one: HandedIn, assignment: str) -> tuple[bool, int, float, bool, str]:
+    exact = one.file == f"{assignment}.ipynb"
+    return one.file.startswith(assignment), one.number, one.member.time, exact, one.file
 
 
 def _than(other: HandedIn, best: HandedIn) -> str:

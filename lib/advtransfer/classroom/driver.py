@@ -5,6 +5,7 @@ everything that this process knows, so it is given no test, no solution and no r
 """
 
 import ctypes
+import getopt
 import json
 import os
 import resource
@@ -14,7 +15,7 @@ import time
 import traceback
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from advtransfer.classroom import wire
 
@@ -104,21 +105,44 @@ def _compiled(source: str, label: str) -> types.CodeType:
 class Notebook:
     """What is left of IPython: it runs what a magic is asked to time or to capture, and nothing else."""
 
-    RUN = ("time", "timeit", "prun", "capture")
+    OPTIONS: ClassVar = {
+        "time": "",
+        "timeit": "n:r:p:tcqov",
+        "prun": "l:s:T:D:rqy",
+        "capture": "",
+    }  # as getopt has them
 
     def __init__(self, names: dict[str, Any]) -> None:
         self._names = names
 
-    def run_line_magic(self, name: str, line: str, *_: Any, **options: Any) -> None:
-        """``%name line``."""
-        if name in self.RUN:
-            caller = sys._getframe(1)
-            exec(compile(line, "cell", "exec"), self._names, caller.f_locals)
+    def run_line_magic(self, name: str, line: str, *_: Any, **options: Any) -> Any:
+        """``%name line``; the value of the line for ``%time``."""
+        if name not in self.OPTIONS:
+            return None
+        local, code = sys._getframe(1).f_locals, self._without_options(name, line)
+        try:
+            value = eval(compile(code, "cell", "eval"), self._names, local)
+        except SyntaxError:  # a statement
+            return exec(compile(code, "cell", "exec"), self._names, local)
+        return value if name == "time" else None
 
     def run_cell_magic(self, name: str, line: str, cell: str) -> None:
-        """``%%name line``, and the rest of the cell."""
-        if name in self.RUN:
-            exec(_compiled(cell, "cell"), self._names)
+        """``%%name line``, and the rest of the cell; the line is what ``%%timeit`` runs first."""
+        if name not in self.OPTIONS:
+            return
+        rest = self._without_options(name, line)
+        if name == "timeit":
+            exec(compile(rest, "cell", "exec"), self._names)
+        exec(_compiled(cell, "cell"), self._names)
+        if name == "capture" and rest.isidentifier():
+            self._names[rest] = types.SimpleNamespace(show=lambda: None, stdout="", stderr="", outputs=[])
+
+    def _without_options(self, name: str, line: str) -> str:
+        try:
+            _, words = getopt.getopt(line.split(), self.OPTIONS[name], ["no-stderr", "no-stdout", "no-display"])
+        except getopt.GetoptError:
+            return line
+        return line.split(maxsplit=len(line.split()) - len(words))[-1] if words else ""
 
     def system(self, command: str) -> None:
         """``!command``."""

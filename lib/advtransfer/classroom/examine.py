@@ -99,11 +99,13 @@ def examine(
     """
     marks = dict(done or {})
     tested = {exercise.key: exercise for exercise in sheets.exercises(original) if not exercise.written}
+    checksum = ""
     try:
         notebook = content(path)
+        checksum = hashlib.sha256(notebook).hexdigest()
         submitted = read(notebook)
     except ValueError as error:
-        yield {"about": {"sha256": "", "answers": {}, "versions": {}}}
+        yield {"about": {"sha256": checksum, "answers": {}, "versions": {}}}
         for key, exercise in tested.items():
             yield {"mark": [key, mark(0, exercise, "There was no notebook to grade.")], "used": 0}
         yield {"notes": [f"The file could not be read: {error}."]}
@@ -111,7 +113,7 @@ def examine(
     except OSError as error:
         raise SandboxError(f"the file could not be read: {error.strerror}") from None
     planned = plan(original, submitted)
-    checksum, given = hashlib.sha256(notebook).hexdigest(), answers.written(notebook, original)
+    given = answers.written(notebook, original)
     written = {key: visible(answer.text)[:ANSWER] for key, answer in given.items()}
     versions = answers.versions(given, original, checksum)
     yield {"about": {"sha256": checksum, "answers": written, "versions": versions}}
@@ -184,8 +186,10 @@ class Runner:
 
     def _start(self) -> None:
         rest = self._limits.total_seconds - self._used
-        if rest <= 1 or self._starts == STARTS:
+        if rest <= 1:
             raise Stopped("the time limit of the submission was used up before this test")
+        if self._starts == STARTS:
+            raise Stopped(f"the submission had ended its process {STARTS} times before this test")
         self._starts += 1
         self._ran = 0
         self._submission = Submission(self._limits._replace(total_seconds=rest), **self._options)

@@ -5,10 +5,12 @@ has given by hand. Results and marks are kept apart, so that grading again chang
 """
 
 import csv
+import hashlib
 import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from nbformat import NotebookNode
 
 from advtransfer.classroom import handed_in, marks
 from advtransfer.classroom.marks import Mark
+from advtransfer.classroom.plan import FILE_BYTES
 from advtransfer.classroom.sheets import Exercise, exercises
 from advtransfer.records.storage import replacing
 
@@ -47,6 +50,30 @@ def check_graded(folder: Path) -> None:
     """Raise a `ValueError` if nothing was graded."""
     if not results(folder):
         raise ValueError(f"{folder} has no results; expected `advtransfer classroom grade` to have run")
+
+
+class Apart(NamedTuple):
+    """Students whose result is not that of what lies in ``submitted`` now."""
+
+    ungraded: list[str]
+    """Who has no result."""
+    changed: list[str]
+    """Who has handed in another file since the result."""
+    gone: list[str]
+    """Who has a result, but no file any more."""
+
+
+def apart(folder: Path) -> Apart:
+    """Compare the checksum of every submission with that of its result."""
+    known, there = results(folder), handed_in.found(folder).notebooks
+    changed = [
+        student
+        for student, path in there.items()
+        if (graded := known.get(student, {}).get("sha256"))  # empty for a file that could not be read
+        and path.stat().st_size <= FILE_BYTES
+        and hashlib.sha256(path.read_bytes()).hexdigest() != graded
+    ]  # fmt: skip
+    return Apart([student for student in there if student not in known], changed, sorted(set(known) - set(there)))
 
 
 def marked(folder: Path, original: NotebookNode) -> dict[tuple[str, str], Mark]:
@@ -123,15 +150,17 @@ def write_grades(folder: Path, original: NotebookNode) -> Path:
 def hand_over(folder: Path) -> None:
     """Give what root has written into `folder` to the owner of the folder, who can then change and save it.
 
-    If root has made the folder as well, the owner is that of the nearest folder above that belongs to another user.
-    Does nothing for other users. Links are not followed.
+    If root has made the folder as well, the owner is that of the nearest folder above that belongs to another user, and
+    the folders between them go to that user, too. Does nothing for other users. Links are not followed.
     """
     if os.name != "posix" or os.geteuid() != 0 or not folder.is_dir():
         return
-    places = (place.stat() for place in (folder, *folder.resolve().parents))
-    owner = next((about for about in places if about.st_uid != 0), folder.stat())
+    above = list(takewhile(lambda place: place.stat().st_uid == 0, (folder.resolve(), *folder.resolve().parents)))
+    if len(above) > len(folder.resolve().parents):  # all of it is root's
+        return
+    owner = (above[-1].parent if above else folder).stat()
     inside = [Path(place, name) for place, folders, files in os.walk(folder) for name in [*folders, *files]]
-    for path in [folder, *inside]:
+    for path in [*above, *inside]:
         about = path.lstat()
         if about.st_uid == 0 and (stat.S_ISDIR(about.st_mode) or about.st_nlink == 1):  # in no other place, too
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

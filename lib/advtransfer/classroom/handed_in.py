@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 PUNCTUATION = frozenset(" .,'’()@+-_\u200c\u200d")  # the last two join letters in names of several scripts
-LONGEST = 100  # characters of a name: with three bytes each they still fit into the name of a file
+LONGEST = 100  # characters of a name
+LONGEST_BYTES = 220  # of a name in UTF-8: with an ending and a mark for a draft, the name of a file has at most 255
 LITTER = ("__macosx", "thumbs.db", "desktop.ini")  # what file managers leave behind
 
 
@@ -50,7 +51,10 @@ def found(folder: Path) -> Found:
     return Found(notebooks, refused, passed_over)
 
 
-PROPER = f"at most {LONGEST} characters: a letter or digit first, then letters, digits, spaces and . , ' ( ) @ + - _"
+PROPER = (
+    f"at most {LONGEST} characters and {LONGEST_BYTES} bytes: a letter or digit first, then letters, digits, spaces "
+    "and . , ' ( ) @ + - _"
+)
 
 
 def is_proper(name: str) -> bool:
@@ -68,6 +72,7 @@ def is_proper(name: str) -> bool:
     """
     return (
         0 < len(name) <= LONGEST
+        and len(name.encode(errors="replace")) <= LONGEST_BYTES
         and name[0].isalnum()
         and name == normal(name).strip(" .")
         and all(map(is_proper_letter, name))

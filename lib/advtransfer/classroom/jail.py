@@ -46,6 +46,13 @@ def visible() -> list[Path]:
     return [Path(path) for path in SYSTEM if Path(path).exists()] + sorted(prefixes)
 
 
+def python() -> str:
+    """The path of this Python without links to its environment, because only what they lead to is visible."""
+    place = Path(sys.executable)
+    inside = place.is_relative_to(sys.prefix)
+    return str(Path(sys.prefix).resolve() / place.relative_to(sys.prefix) if inside else place)
+
+
 def refusal(*private: Path) -> str | None:
     """Why submissions cannot be run safely here, in one line; None if they can.
 
@@ -69,11 +76,15 @@ def refusal(*private: Path) -> str | None:
         with system_calls() as rules:
             command, _ = arguments(disk=2**20, rules=rules)
             tried = subprocess.run(
-                [*command, "true"], capture_output=True, text=True, timeout=30, pass_fds=[rules.fileno()]
+                [*command, python(), "-c", ""], capture_output=True, text=True, timeout=30, pass_fds=[rules.fileno()]
             )
     except OSError as error:
         return f"the filter of system calls cannot be made: {error}"
-    return None if tried.returncode == 0 else f"bwrap does not work here: {tried.stderr.strip() or tried.returncode}"
+    return (
+        None
+        if tried.returncode == 0
+        else f"Python does not start in bwrap here: {tried.stderr.strip() or tried.returncode}"
+    )
 
 
 def arguments(*, disk: int, rules: IO[bytes], withheld: Sequence[str] = ()) -> tuple[list[str], int | None]:

@@ -47,18 +47,20 @@ class Layout(NamedTuple):
 
 def recognised(members: Sequence[Member]) -> Layout:
     """The notebooks in an archive, by the layout that its names follow."""
+    notebooks = sum(is_notebook(member.parts[-1]) for member in members)
     for system, read in (("moodle", _moodle), ("canvas", _canvas)):
         found = [read(member) for member in members]
-        if any(one and _is_notebook(one.file) for one in found):
+        follow = sum(one is not None and is_notebook(one.file) for one in found)
+        if follow and 2 * follow >= notebooks:  # one student's name for a file says nothing about the others
             return _layout(system, members, found)
     return _layout("plain", members, _plain(members))
 
 
 def _layout(system: str, members: Sequence[Member], found: Sequence[HandedIn | None]) -> Layout:
-    notebooks = [one for one in found if one and _is_notebook(one.file)]
+    notebooks = [one for one in found if one and is_notebook(one.file)]
     there = {one.identifier for one in notebooks}
     without = {one.identifier: one.name for one in found if one and one.identifier not in there}
-    others = [member for member, one in zip(members, found, strict=True) if not (one and _is_notebook(one.file))]
+    others = [member for member, one in zip(members, found, strict=True) if not (one and is_notebook(one.file))]
     return Layout(system, notebooks, list(without.values()), ["/".join(member.parts) for member in others])
 
 
@@ -84,18 +86,19 @@ def _canvas(member: Member) -> HandedIn | None:
 
 def _plain(members: Sequence[Member]) -> list[HandedIn | None]:
     """One folder around everything does not count, unless it holds a single notebook: then it is a student's."""
-    notebooks = [member.parts for member in members if _is_notebook(member.parts[-1])]
+    notebooks = [member.parts for member in members if is_notebook(member.parts[-1])]
     tops = Counter(parts[0] for parts in notebooks if len(parts) > 1)
     skip = int(len(tops) == 1 and tops.total() == len(notebooks) > 1)
     return [_of_student(member, member.parts[skip:]) for member in members]
 
 
 def _of_student(member: Member, parts: tuple[str, ...]) -> HandedIn | None:
-    if len(parts) not in (1, 2) or not _is_notebook(parts[-1]):
+    if len(parts) not in (1, 2) or not is_notebook(parts[-1]):
         return None
     name = parts[0] if len(parts) == 2 else parts[0].rpartition(".")[0]
     return HandedIn(name, "", parts[-1], 0, False, "", member)
 
 
-def _is_notebook(name: str) -> bool:
+def is_notebook(name: str) -> bool:
+    """Whether a file is a notebook by its name."""
     return name.lower().endswith(".ipynb")

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 START_SECONDS = 120.0
 LONGER = 10  # times its limit may an answer take on a busy machine
-STARTS = 6  # of one submission: the first one, and those after it has killed its process
+STARTS = 12  # of one submission: the first one, and those after it has ended its process
 
 
 class Limits(NamedTuple):

@@ -11,15 +11,16 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from advtransfer.classroom.answers import PICTURES, Answer
+from advtransfer.classroom.texts import DIRECTIONS
 
-LONGEST = 100_000  # characters of a text that are shown
+LONGEST = 20_000  # characters of a text that are shown
 FORMULA = 4_000  # characters of a formula that is typeset
 PICTURE_BYTES = 8 * 2**20  # of one answer, all pictures together, in base64
 BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 INLINE = re.compile(r"data:(image/[a-z+]+);base64,([A-Za-z0-9+/=]{64,})")  # a picture within the text
 IMG = re.compile(r"""\s*<img\b[^<>]*?\bsrc\s*=\s*["']([^"'<>]+)["'][^<>]*>\s*""", re.I)
 # Signs that are not seen, or that turn the text after them around, are shown by their names.
-HIDDEN = {code: f"⟨U+{code:04X}⟩" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x7F)}
+HIDDEN = {ord(sign): f"⟨U+{ord(sign):04X}⟩" for sign in (*DIRECTIONS, "\x7f")}
 HIDDEN |= {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t\r"}
 XMLNS = ' xmlns="http://www.w3.org/1998/Math/MathML"'  # which a page does not need
 LIMITS = ("∑", "∏", "⋃", "⋂", "max", "min", "sup", "inf", "lim")  # of these an index stays below

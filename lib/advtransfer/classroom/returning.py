@@ -37,7 +37,10 @@ def give_back(
     table: Path | None = None,
     column: str | None = None,
 ) -> Returned:
-    """Write what goes back to the students; a student with an answer that is not marked yet is left out.
+    """Write what goes back to the students.
+
+    A student with an answer that is not marked yet is left out, and so is one who has handed in a file that is not
+    graded yet.
 
     Without a system, ``returned/STUDENT.zip`` holds the page of feedback and the notebook. For Moodle,
     ``return-moodle.zip`` holds the pages in folders by which Moodle knows the students. Canvas gives a returned file
@@ -67,11 +70,14 @@ def give_back(
     """
     gradebook.check_graded(folder)
     earned, roster = gradebook.rows(folder, original), collecting.read_roster(folder)
-    ready, left_out = {}, []
+    apart = gradebook.apart(folder)
+    ready, left_out = {}, [f"{student}: not graded yet" for student in apart.ungraded]
     for student, rows in earned.items():
         unmarked = [row.exercise.key for row in rows if row.points is None]
         about = roster.get(student, {})
-        if unmarked:
+        if student in apart.changed:
+            left_out.append(f"{student}: handed in again after grading")
+        elif unmarked:
             left_out.append(f"{student}: no mark for {', '.join(unmarked)}")
         elif system and about.get("system") != system:
             left_out.append(f"{student}: was not collected from {system.capitalize()}")
@@ -89,7 +95,7 @@ def give_back(
     else:
         cells, strangers = uploads.canvas(points, names, most, table, column or assignment)
     grades = uploads.write(folder / f"grades-{system}.csv", cells)
-    with replacing(folder / f"return-{system}.zip") as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as zip_:
+    with replacing(folder / f"return-{system}.zip") as draft, _zip(draft) as zip_:
         for student, rows in ready.items():
             page = folder / "feedback" / f"{student}.html"
             content = page.read_bytes() if system == "moodle" else _as_notebook(assignment, student, rows)
@@ -102,13 +108,17 @@ def give_back(
     return Returned([folder / f"return-{system}.zip", grades], list(ready), left_out)
 
 
+def _zip(path: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False)  # some files are dated before 1980
+
+
 def _for_students(folder: Path, ready: Mapping[str, list[Row]], assignment: str) -> Path:
     """A folder with a zip file for each student."""
     notebooks = handed_in.found(folder).notebooks
     with replacing(folder / "returned") as draft:
         draft.mkdir()
         for student in ready:
-            with zipfile.ZipFile(draft / f"{student}.zip", "w", zipfile.ZIP_DEFLATED) as zip_:
+            with _zip(draft / f"{student}.zip") as zip_:
                 zip_.write(folder / "feedback" / f"{student}.html", f"{assignment}/{PAGE}")
                 if student in notebooks:
                     zip_.write(notebooks[student], f"{assignment}/{assignment}.ipynb")

@@ -5,7 +5,6 @@ import os
 import secrets
 import select
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -43,8 +42,9 @@ class _Turn:
 
     def used(self) -> float:
         """Seconds that it has taken, without those in which others had the processor."""
-        waited = clock.spent(self._pid).waiting - self._before.waiting
-        return max(0.0, time.monotonic() - self._start - max(0.0, waited))
+        spent = clock.spent(self._pid)
+        waited = max(0.0, spent.waiting - self._before.waiting)
+        return max(spent.computing - self._before.computing, time.monotonic() - self._start - waited)
 
     def goes_on(self) -> bool:
         """Whether there is time left after all: it was kept waiting, and has not computed for all of its time."""
@@ -100,7 +100,7 @@ class Submission(AbstractContextManager["Submission"]):
                 command, uid = jail.arguments(disk=self._limits.disk, rules=rules[0], withheld=withheld)
             settings = json.dumps(self._limits._asdict() | {"uid": uid})
             return subprocess.Popen(
-                [*command, sys.executable, "-m", "advtransfer.classroom.driver", settings],
+                [*command, jail.python(), "-m", "advtransfer.classroom.driver", settings],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -206,5 +206,5 @@ class Submission(AbstractContextManager["Submission"]):
                 continue
             self._process.kill()
             if self.used + self._limits.seconds > self._limits.total_seconds:
-                raise Stopped(f"the {self._limits.total_seconds:g} s of the whole submission were used up")
+                raise Stopped("the time of the whole submission was used up")
             raise Stopped(f"the time was up after {self._limits.seconds:g} s (an endless loop?)")

@@ -1,5 +1,6 @@
 """Assignments: their sources, and the editions that are made from them."""
 
+import ast
 import re
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,6 +13,7 @@ from advtransfer.extras import require
 from advtransfer.records import shipped
 
 SOURCES = shipped.assignments()
+LIBRARY = Path(__file__).parents[1]
 EDITIONS = ("student", "instructor", "solutions")
 Role = Literal["locked", "answer", "test", "written"]
 HIDDEN = re.compile(r"^[ \t]*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS[^\n]*\n?", re.S | re.M)
@@ -62,7 +64,8 @@ def read(path: Path) -> NotebookNode:
     Raises
     ------
     ValueError
-        A graded cell without points, title or what a full answer shows; or a `grade_id` that is used twice.
+        A graded cell without points, title or what a full answer shows; a `grade_id` that is used twice; a test that
+        is not Python; or an exercise or a module of the library that is named and does not exist.
     """
     notebook = jupytext.read(path)
     keys = [cell.metadata.nbgrader.grade_id for cell in notebook.cells if "nbgrader" in cell.metadata]
@@ -76,6 +79,17 @@ def read(path: Path) -> NotebookNode:
             raise ValueError(
                 f"{path}: {cell.metadata.nbgrader.grade_id} lacks `title` or `shows` in its exercise; expected both"
             )
+    tested = [exercise for exercise in exercises(notebook) if not exercise.written]
+    for exercise in tested:
+        try:
+            ast.parse(exercise.tests)
+        except SyntaxError as error:
+            raise ValueError(f"{path}: the test {exercise.key} is not Python ({error})") from None
+        if unknown := set(exercise.builds_on) - {other.key for other in tested}:
+            known = ", ".join(other.key for other in tested)
+            raise ValueError(f"{path}: {exercise.key} builds on {', '.join(sorted(unknown))}; expected some of {known}")
+    if missing := [name for name in withheld(notebook) if not (LIBRARY / f"{name}.py").is_file()]:
+        raise ValueError(f"{path}: withheld names {', '.join(missing)}; expected modules of the library")
     return notebook
 
 

@@ -16,6 +16,7 @@ from advtransfer.records.storage import replacing
 MOODLE = ("Identifier", "Full name", "Grade", "Maximum Grade", "Last modified (grade)")
 CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 POSSIBLE = "Points Possible"
+FORMULA = "=+-@ \t"  # with which a name would be a formula in a spreadsheet
 
 Cells = list[list[str]]
 
@@ -43,7 +44,10 @@ def moodle(
         The table is not a worksheet, or Moodle's maximum is different.
     """
     if table is None:
-        rows = [[f"Participant {number}", names[number], f"{points[number]:g}", f"{most:g}", "-"] for number in points]
+        rows = [
+            [f"Participant {number}", names[number].lstrip(FORMULA), f"{points[number]:g}", f"{most:g}", "-"]
+            for number in points
+        ]
         return [list(MOODLE), *rows], set()
     cells = _read(table)
     identifier, grade = (_place(table, cells[0], name) for name in ("Identifier", "Grade"))

@@ -18,7 +18,9 @@ ARRAY_BYTES = 2**26  # of all arrays of a frame together
 ARRAYS = 1000  # of a frame
 DEPTH = 32  # of lists in lists
 AXES = 8  # of an array
-DTYPES = {name: np.dtype(name) for name in ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")}
+DTYPES = {name: np.dtype(name) for name in (
+    "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64",
+)}  # fmt: skip
 LAYERS: dict[str, type[nn.Module]] = {layer.__name__: layer for layer in (nn.Flatten, nn.ReLU, nn.Sigmoid, nn.Tanh)}
 
 
@@ -122,14 +124,18 @@ def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
         return value
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | range):
         return [_pack(item, arrays) for item in value]
     if isinstance(value, dict):
         return {"dict": [[_pack(key, arrays), _pack(item, arrays)] for key, item in value.items()]}
     if isinstance(value, nn.Sequential):
         return {"model": [_pack_layer(layer, arrays) for layer in value]}
     tensor = isinstance(value, Tensor)
-    array = value.detach().cpu().resolve_conj().numpy() if tensor and value.dtype != torch.bfloat16 else value
+    if isinstance(value, Tensor):
+        exact = value.float() if value.dtype == torch.bfloat16 else value  # which numpy does not know
+        array = exact.detach().cpu().resolve_conj().numpy()
+    else:
+        array = value.to_numpy() if hasattr(value, "to_numpy") else value  # a column of pandas
     if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES:
         given = f"{type(value).__name__}" + (f" of {value.dtype}" if hasattr(value, "dtype") else "")
         raise WireError(f"the value is a {given}; expected numbers, text, lists, arrays or tensors")
@@ -153,6 +159,8 @@ def _unpack(value: Any, arrays: list[np.ndarray], models: bool) -> Any:
     ((kind, content),) = value.items()
     if kind == "dict":
         return {_unpack(key, arrays, models): _unpack(item, arrays, models) for key, item in content}
+    if kind in ("array", "tensor") and type(content) is not int:  # such as true, which is an index, too
+        raise WireError(f"an array is called {content!r}")
     if kind == "array":
         return arrays[content]
     if kind == "tensor":

@@ -57,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     grade.add_argument(
         "--jobs", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="submissions graded at the same time"
     )
-    grade.add_argument("--seed", type=int, default=None, help="seed of the tests' inputs (default: that of the class)")
+    grade.add_argument("--seed", type=int, metavar="N", help="seed of the tests' inputs (default: that of the class)")
     grade.add_argument("--seconds", type=float, default=20.0, help="time limit for one cell or call (default: 20)")
     grade.add_argument("--unsafe", action="store_true", help="run without a sandbox; for code that you have read")
     grade.set_defaults(func=_grade)
@@ -107,7 +107,7 @@ def _release(arguments: argparse.Namespace) -> int:
 def _opened(arguments: argparse.Namespace) -> Iterator[tuple[nbformat.NotebookNode, Path]]:
     """The instructor edition and the folder of an assignment; at the end its files go to the owner of the folder.
 
-    If all went well, the marks are named that were given for an answer that has changed since.
+    If all went well, the students are named whose result or mark is that of another answer than they have handed in.
     """
     original = sheets.read(sheets.source(arguments.name))
     folder = arguments.folder / arguments.name
@@ -115,6 +115,14 @@ def _opened(arguments: argparse.Namespace) -> Iterator[tuple[nbformat.NotebookNo
         yield original, folder
     finally:
         gradebook.hand_over(folder)
+    apart = gradebook.apart(folder)
+    for students, what in (
+        (apart.ungraded, "not graded yet"),
+        (apart.changed, "handed in again after grading; grade again"),
+        (apart.gone, "graded, but no longer in submitted; the result is kept"),
+    ):
+        if students:
+            print(f"{what}: {', '.join(students)}", file=sys.stderr)
     for student, rows in gradebook.rows(folder, original).items():
         for row in rows:
             if row.changed:
@@ -152,6 +160,8 @@ def _collect(arguments: argparse.Namespace) -> int:
 
 
 def _grade(arguments: argparse.Namespace) -> int:
+    if arguments.seed is not None and not 0 <= arguments.seed < 2**32:
+        raise ValueError(f"--seed {arguments.seed}; expected a whole number from 0 to {2**32 - 1}")
     if arguments.jobs < 1 or arguments.seconds <= 0:
         raise ValueError(f"--jobs {arguments.jobs} --seconds {arguments.seconds:g}; expected both above zero")
     if arguments.unsafe:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from advtransfer.classroom.limits import SandboxError, Stopped
 from advtransfer.models.mlp import tanh_network
 
 Wrong = Tensor | float | Sequence[Tensor | float]
@@ -85,6 +86,7 @@ def tensor(name: str, found: Any) -> Tensor:
     """
     if found is None:
         raise Mistake(f"{name} returned None; is the `return` missing?")
+    found = found.to_numpy() if hasattr(found, "to_numpy") else found  # a column of pandas
     if (count := _count(found)) > NUMBERS:  # before anything is converted
         raise Mistake(f"{name} returned {count} numbers; expected at most {NUMBERS}.")
     try:
@@ -123,9 +125,13 @@ def called(hint: str, name: str, function: Callable[..., Any], *args: Any) -> An
     ------
     Mistake
         It stopped with an error. The message ends with the hint, which says what is special about the arguments.
+    Stopped, OSError, MemoryError
+        Its time was up, or the machine has failed; neither is a mistake of this kind.
     """
     try:
         return function(*args)
+    except (Stopped, SandboxError, OSError, MemoryError):
+        raise
     except Exception as error:
         raise Mistake(f"{name} stopped ({str(error)[:120] or type(error).__name__}): {hint}") from None
 

@@ -32,7 +32,12 @@ def box(project: Function, *, seed: int) -> None:
 
 
 def _radius(generator: torch.Generator) -> float:
-    return 0.2 + 0.2 * torch.rand((), generator=generator).item()
+    return _between(0.2, 0.4, generator)
+
+
+def _between(low: float, high: float, generator: torch.Generator) -> float:
+    """A number that no answer can know."""
+    return low + (high - low) * torch.rand((), generator=generator).item()
 
 
 def _project(project: Function, x: Tensor, delta: Tensor, eps: float) -> None:
@@ -86,17 +91,18 @@ def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 @without_source
 def linf(pgd: Function, *, seed: int, steps: int = 5) -> None:
     """`pgd` from δ = 0 in the ℓ∞ ball."""
-    _attack("pgd", pgd, "linf", seed, steps, eps=0.1, step_size=0.04)
+    _attack("pgd", pgd, "linf", seed, steps, eps=0.1)
 
 
 @without_source
 def l2(pgd_l2: Function, *, seed: int, steps: int = 5) -> None:
     """`pgd_l2` from δ = 0 in the ℓ2 ball."""
-    _attack("pgd_l2", pgd_l2, "l2", seed, steps, eps=0.3, step_size=0.12)
+    _attack("pgd_l2", pgd_l2, "l2", seed, steps, eps=0.3)
 
 
-def _attack(name: str, function: Function, norm: str, seed: int, steps: int, eps: float, step_size: float) -> None:
+def _attack(name: str, function: Function, norm: str, seed: int, steps: int, eps: float) -> None:
     generator = random(seed)
+    eps, step_size = (eps * factor * _between(0.9, 1.1, generator) for factor in (1.0, 0.4))
     model, x = classifier(generator), torch.rand(32, 6, generator=generator, dtype=torch.float64)
     x[:8] = x[:8].round()  # on the border of the box, so that a step without a clamp leaves it
     y = torch.randint(3, (32,), generator=generator)
@@ -165,10 +171,10 @@ def _attack(name: str, function: Function, norm: str, seed: int, steps: int, eps
 def curve(success_curve: Function, *, seed: int) -> None:
     """`success_curve` is, for each ε, the share of the images read rightly at first that the attack makes misread."""
     generator = random(seed)
-    model, x = classifier(generator), torch.rand(300, 6, generator=generator, dtype=torch.float64)
+    model, x = classifier(generator), torch.rand(1000, 6, generator=generator, dtype=torch.float64)
     y = model(x).argmax(1)
     y[::5] = (y[::5] + 1) % 3  # misread from the start
-    radii = [0.0, 0.05, 0.1, 0.2]
+    radii = [0.0, *(eps * _between(0.9, 1.1, generator) for eps in (0.05, 0.1, 0.2, 0.3))]
     found = tensor("success_curve", success_curve(model, x.clone(), y, radii))
     fooled = torch.stack([_fooled(model, x, y, eps) for eps in radii])
     clean = ~fooled[0]

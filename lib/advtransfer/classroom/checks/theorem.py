@@ -85,7 +85,8 @@ def _parts(
         sigma = torch.ones_like(sigma)
     weighted = left[..., :attacks] * sigma[:, None, :attacks] @ moved[..., :attacks].mT
     if trace_norm:
-        weighted = weighted * (torch.linalg.matrix_norm(b, 2) / torch.linalg.matrix_norm(b))[:, None, None]
+        share = torch.linalg.matrix_norm(b, 2) / torch.linalg.matrix_norm(b)
+        weighted = weighted * share.nan_to_num()[:, None, None]  # where f_b cannot be moved, the term is zero
     if without == "σ_b":
         weighted = weighted / torch.linalg.matrix_norm(b, 2)[:, None, None]
     return weighted.mean(0), (b @ b.mT).mean(0)

@@ -19,7 +19,7 @@ def _deviations(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     d_aa = normal(generator, 12, 3)
     d_ab = d_aa @ normal(generator, 3, 4) + normal(generator, 12, 4)
     d_bb = d_ab + normal(generator, 12, 4)
-    scale = 10 ** (-3 * torch.rand(12, 1, generator=generator, dtype=torch.float64))
+    scale = 10 ** (-torch.rand(12, 1, generator=generator, dtype=torch.float64))
     return d_aa * scale, d_ab * scale, d_bb * scale
 
 

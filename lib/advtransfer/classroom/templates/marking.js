@@ -15,11 +15,11 @@
   const drafts = {
     read() { try { return JSON.parse(localStorage.getItem(data.key) || "{}"); } catch { return {}; } },
     write(kept) { try { localStorage.setItem(data.key, JSON.stringify(kept)); } catch { /* not allowed here */ } },
-    clear() { try { localStorage.removeItem(data.key); } catch { /* not allowed here */ } },
   };
   const article = field => field.closest("article");
   const nameIn = field => nameOf(article(field).dataset.student, article(field).dataset.exercise);
   const draftOf = field => `${nameIn(field)} ${field.name}`;
+  const stored = new Map();  // the value of each field in marks.csv, as this page was written
 
   function rowOf(field) {
     const name = nameIn(field);
@@ -59,7 +59,7 @@
     take(field);
     unsaved = true;
     told.textContent = "";
-    drafts.write({ ...drafts.read(), [draftOf(field)]: field.value });
+    drafts.write({ ...drafts.read(), [draftOf(field)]: [field.value, stored.get(field), article(field).dataset.version] });
     show();
   }
 
@@ -67,8 +67,10 @@
   for (const field of fields) {
     const row = rows.get(nameIn(field));
     field.value = row ? row[column(field.name)] : "";
-    if (draftOf(field) in restored) {
-      field.value = restored[draftOf(field)];
+    stored.set(field, field.value);
+    const [typed, before, version] = restored[draftOf(field)] || [];
+    if (typed !== undefined && typed !== before && before === field.value && version === article(field).dataset.version) {
+      field.value = typed;
       take(field);
       unsaved = true;
     }
@@ -103,8 +105,7 @@
     link.download = "marks.csv";
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-    unsaved = false;
-    drafts.clear();
+    unsaved = false;  // the drafts stay until marks.csv holds them: a download may be cancelled
     told.textContent = "Saved among your downloads.";
   }
 
