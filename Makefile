@@ -66,7 +66,7 @@ classroom: .venv/extras  ## make all editions of the assignments, in _build/clas
 serve:  ## show the built pages on http://localhost:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "serve: no pages yet; run make book first" >&2; exit 1; }
 	@echo "serve: http://localhost:$(PORT), until Ctrl-C"
-	@$(PYTHON) -m http.server --directory _build/html $(PORT)
+	@$(PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
 place: .venv/ready  ## write the place of publication, set in _config.yml, into the files that name it
 	@$(BIN)/python book/_ext/place.py
@@ -125,11 +125,12 @@ define npm  # name, version, sha256, folder, files
 	rm -rf _build/npm && mkdir -p _build/npm/files $(dir $(4)) && cd _build/npm && \
 	npm pack --silent $(1)@$(2) >/dev/null && echo "$(3)  $(1)-$(2).tgz" > sum && \
 	{ sha256sum -c sum || shasum -a 256 -c sum; } >/dev/null 2>&1 && \
-	tar xzf $(1)-$(2).tgz -C files --strip-components=1 $(addprefix package/,$(5)) && mv files ../../$(4)
+	tar xzf $(1)-$(2).tgz -C files --strip-components=1 $(addprefix package/,$(5)) && touch files/version-$(2) && \
+	cd ../.. && rm -rf $(4) && mv _build/npm/files $(4)
 endef
 
 mathjax:
-	@if test -f $(MATHJAX)/es5/tex-mml-chtml.js; then :; \
+	@if test -f $(MATHJAX)/version-$(MATHJAX_VERSION); then :; \
 	elif ! command -v npm >/dev/null; then echo "book: no npm here, so the pages will load MathJax from the network"; \
 	else echo "book: fetching MathJax $(MATHJAX_VERSION)"; $(call npm,mathjax,$(MATHJAX_VERSION),$(MATHJAX_SHA256),$(MATHJAX),\
 	    LICENSE es5/tex-mml-chtml.js es5/input/tex/extensions es5/output/chtml/fonts/woff-v2) || \
@@ -137,7 +138,7 @@ mathjax:
 	fi
 
 axe:
-	@if test -f $(AXE)/axe.min.js; then :; \
+	@if test -f $(AXE)/version-$(AXE_VERSION); then :; \
 	elif ! command -v npm >/dev/null; then echo "test: no npm here, so accessibility is not checked"; \
 	else echo "test: fetching axe-core $(AXE_VERSION)"; \
 	    $(call npm,axe-core,$(AXE_VERSION),$(AXE_SHA256),$(AXE),LICENSE axe.min.js) || \

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from bs4 import BeautifulSoup
 from pypdf import PdfReader, PdfWriter
-from pypdf.generic import ArrayObject, DictionaryObject, NameObject
+from pypdf.generic import ArrayObject, DictionaryObject, NameObject, TextStringObject
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
@@ -52,7 +52,7 @@ def printed_of(html: Path) -> str:
     """A digest of the pages that are printed, their styles and what moves in them: what the PDF was made of."""
     content = hashlib.sha256()
     beside = [path for pattern in ("**/*.css", "move/*.js") for path in sorted(html.glob(f"_static/{pattern}"))]
-    for path in [*(html / f"{page}.html" for _, page in chapters()), *beside]:
+    for path in [Path(__file__), *(html / f"{page}.html" for _, page in chapters()), *beside]:
         content.update(CHANGING.sub(b"", path.read_bytes()))
     return content.hexdigest()
 
@@ -69,10 +69,12 @@ def whole(browser: str, html: Path) -> PdfWriter:
     """Print every page, put them together, and make links between pages lead from one to the other."""
     book, starts, parts = PdfWriter(), {}, {}
     with serving(html) as address, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        for part, page in chapters():
-            printed = Path(scratch) / "page.pdf"
+        for number, (part, page) in enumerate(chapters()):
+            printed = Path(scratch) / f"{number}.pdf"
             command = [browser, *FLAGS, f"--user-data-dir={scratch}/profile", f"--print-to-pdf={printed}"]
-            subprocess.run([*command, f"{address}/{page}.html"], check=True, capture_output=True, timeout=120)
+            done = subprocess.run([*command, f"{address}/{page}.html"], capture_output=True, text=True, timeout=120)
+            if done.returncode or not printed.is_file():
+                raise RuntimeError(f"{browser} did not print {page}: {done.stderr.strip()}")
             starts[f"{address}/{page}.html"] = first = len(book.pages)
             book.append(PdfReader(printed), import_outline=False)
             if part and part not in parts:
@@ -84,6 +86,7 @@ def whole(browser: str, html: Path) -> PdfWriter:
         _lead(book, address, starts)
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     book.add_metadata({"/Title": config["title"], "/Author": config["author"]})
+    book.root_object[NameObject("/Lang")] = TextStringObject("en")
     return book
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from markdown_it import MarkdownIt
 
 from advtransfer.experiments import vision
 from advtransfer.notebooks import execute
@@ -48,6 +49,14 @@ def test_a_page_reads_as_a_lesson(path: Path) -> None:
             assert hidden or max(map(len, cell.source.splitlines())) <= 83, cell.source
             lines[hidden] += own
     assert lines[False] >= sum(lines.values()) / 3, lines
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "README.md"], ids=lambda path: path.stem)
+def test_code_beside_prose_is_as_wide_as_its_column(path: Path) -> None:
+    for token in MarkdownIt().parse(path.read_text("utf-8")):
+        if token.type == "fence" and not token.info.startswith("{"):
+            widest = max(token.content.splitlines(), key=len, default="")
+            assert len(widest) <= (105 if path.name == "README.md" else 83), widest
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -103,6 +103,21 @@ def test_a_page_fits_is_typeset_and_can_be_read_by_all(page: str, site: str, boo
         pytest.skip("no axe-core here (make test fetches it where there is npm): checked in all but accessibility")
 
 
+def test_paper_is_light_and_formulas_are_no_stops_of_the_tab_key(site: str, browser: Browser) -> None:
+    browser.size(WIDTHS[0], 900)
+    browser.open(f"{site}/book/derivations/two-metrics.html")
+    browser.run(TYPESET)
+    browser.run("document.documentElement.dataset.theme = 'dark'")
+    shown = []
+    for event in ("beforeprint", "afterprint"):
+        browser.run(f"dispatchEvent(new Event('{event}')), null")
+        shown.append(browser.run("document.documentElement.dataset.theme"))
+    assert shown == ["light", "dark"]
+    assert browser.run("document.querySelectorAll('mjx-container[tabindex]').length") == 0
+    ids = browser.run("[...document.querySelectorAll('[id]')].map(element => element.id)")
+    assert len(set(ids)) == len(ids)
+
+
 def test_a_search_needs_no_network(site: str, browser: Browser) -> None:
     browser.open(f"{site}/search.html?q=matching")
     found = browser.run(

@@ -40,10 +40,12 @@ def test_a_record_is_what_the_page_shows(bench, speeds, tmp_path, monkeypatch, c
     assert "sample by sample" in capsys.readouterr().out
     record = speeds.read(speeds.place("cpu", "one-pair", tmp_path))
     assert [row["ratio"] for row in record["rows"] if row["name"] == record["baseline"]] == [1.0]
-    text = " ".join(part.astext() for part in speeds.parts(record))
+    text = speeds.parts(record)
     assert record["machine"]["device"] in text
     assert "3 interleaved repeats" in text
-    assert speeds.growth_figure(speeds.read(speeds.place("cpu", "growth", tmp_path))["growth"]).startswith("<svg")
+    wide, narrow = speeds.drawn(speeds.read(speeds.place("cpu", "growth", tmp_path))["growth"])
+    assert all("</svg>" in drawing for drawing in (wide, narrow))
+    assert wide != narrow
     assert speeds.read(speeds.place("cuda", "one-pair", tmp_path)) is None
     assert not list(tmp_path.glob(".*"))
 
@@ -75,7 +77,7 @@ def test_what_a_machine_emulates_is_left_out_and_the_page_says_so(bench, speeds,
     record = speeds.read(speeds.place("cpu", "lenet-4", tmp_path))
     assert [row["name"] for row in record["rows"]] == kept[:2]
     assert [share["of"] for share in record["shares"]] == ["convolution, float32"]
-    text = " ".join(part.astext() for part in speeds.parts(record))
+    text = speeds.parts(record)
     assert "bfloat16: not measured, for the machine computes in bfloat16 at 0.25 of its rate in float32." in text
 
 

@@ -14,11 +14,11 @@ from pypdf import PdfWriter
 from browser import CHROMIUM
 
 
-def test_the_pdf_is_linked_to_where_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pdf_is_linked_to_where_it_is_made() -> None:
     def shown(pdf: str) -> list[str]:
-        monkeypatch.setenv("COMPANION_PDF", pdf)
+        app = SimpleNamespace(confdir=Path(__file__).parents[1], config=SimpleNamespace(companion_pdf=pdf))
         context = {"header_buttons": [], "pathto": lambda name, resource: f"../{name}"}
-        output.add_buttons(SimpleNamespace(confdir=Path(__file__).parents[1]), "book/a", "page.html", context, None)
+        output.add_buttons(app, "book/a", "page.html", context, None)
         return [button["url"] for button in context["header_buttons"]]
 
     assert shown("") == []  # what make sets where there is no browser
@@ -33,12 +33,21 @@ def test_the_pdf_has_every_page_an_outline_and_links_that_stay_inside(tmp_path, 
     monkeypatch.setattr(print_pdf, "chapters", lambda: iter([(None, "first"), ("Part", "second")]))
     book: PdfWriter = print_pdf.whole(CHROMIUM, tmp_path)
     assert len(book.pages) == 2
+    assert book.root_object["/Lang"] == "en"
     assert [entry["/Title"] for entry in book.outline if not isinstance(entry, list)] == ["The first", "Part"]
     assert book.outline[-1][0]["/Title"] == "The second"
     for own, other in ((0, 1), (1, 0)):
         inside, out = (link.get_object()["/A"] for link in book.pages[own]["/Annots"])
         assert inside["/D"][0] == book.pages[other].indirect_reference
         assert out["/URI"] == "https://there.org/"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to print the pages")
+def test_a_page_that_is_not_printed_ends_the_pdf(tmp_path, monkeypatch) -> None:
+    (tmp_path / "first.html").write_text("<html><body><h1>The first</h1></body></html>")
+    monkeypatch.setattr(print_pdf, "chapters", lambda: iter([(None, "first")]))
+    with pytest.raises(RuntimeError, match="true did not print first"):
+        print_pdf.whole("true", tmp_path)
 
 
 def test_binder_opens_sources_as_notebooks(tmp_path) -> None:

@@ -79,9 +79,9 @@ class LedgerSummary(SphinxDirective):
 
 
 def counts(env: BuildEnvironment) -> dict[str, int]:
-    """How often each verdict is in the ledger, in the order of `PROVED` and `RULED`."""
+    """How often each verdict is in the ledger, in the order of `PROVED` and `RULED`; others follow."""
     words = Counter(env.metadata[LEDGER].get("verdicts", ()))
-    return {word: words[word] for word in (*PROVED, *RULED) if words[word]}
+    return {word: words[word] for word in dict.fromkeys((*PROVED, *RULED, *words)) if words[word]}
 
 
 def write_summaries(app: Sphinx, doctree: nodes.document, page: str) -> None:

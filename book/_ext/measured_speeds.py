@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
 from docutils import nodes
 from docutils.parsers.rst import directives
 from matplotlib.figure import Figure
+from narrow_figures import image
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from advtransfer.pages import plots
+from advtransfer.pages import layout, plots, tables
 
 SHORT = {"adversarial-robustness-toolbox": "ART"}
 """What the tables call a library, where it is not its name."""
 RESULTS = Path(__file__).parents[2] / "data" / "results" / "bench"
+NOT_MEASURED = "**Not measured.**"
+SIZES = ["samples", "peak memory"]
 
 
 def place(kind: str, workload: str, results: Path | None = None) -> Path:
@@ -53,50 +58,44 @@ def ratio(row: dict[str, Any]) -> str:
     return f"{row['ratio']:.3g} ({row['least']:.3g} to {row['most']:.3g})"
 
 
-def table(rows: list[list[str]]) -> nodes.table:
-    """A table whose first row is its head."""
-    width = len(rows[0])
-    group = nodes.tgroup(cols=width)
-    group += [nodes.colspec(colwidth=1) for _ in range(width)]
-    head, body = nodes.thead(), nodes.tbody()
-    for number, row in enumerate(rows):
-        line = nodes.row()
-        line += [nodes.entry("", nodes.paragraph("", text)) for text in row]
-        (body if number else head).append(line)
-    group += [head, body]
-    found = nodes.table()
-    found += group
-    return found
-
-
-def parts(record: dict[str, Any]) -> list[nodes.Node]:
-    """The tables and sentences of one workload."""
-    rows = [["", "seconds", f"ratio to {record['baseline']}"]]
-    rows += [[row["name"], f"{row['seconds']:.3g}", ratio(row)] for row in record["rows"]]
-    found: list[nodes.Node] = [nodes.paragraph("", circumstances(record)), table(rows)]
-    said = [
+def parts(record: dict[str, Any]) -> str:
+    """The table and sentences of one workload, in Markdown."""
+    rows = [[row["name"], f"{row['seconds']:.3g}", ratio(row)] for row in record["rows"]]
+    said = [circumstances(record), written(rows, ["library", "seconds", f"ratio to {record['baseline']}"])]
+    said += [
         f"{s['name']}: {s['rate'] / 1e9:.0f} GFLOP/s, {s['share']:.0%} of the fastest {s['of']}."
         for s in record.get("shares", [])
     ]
     said += [f"Peak memory, {name}: {held / 2**20:.0f} MiB." for name, held in record.get("peak_memory", {}).items()]
     said += [f"{name}: not measured, for {reason}." for name, reason in record.get("left_out", {}).items()]
-    return [*found, *(nodes.paragraph("", sentence) for sentence in said)]
+    return "\n\n".join(said)
 
 
-def growth_figure(growth: list[dict[str, Any]]) -> str:
-    """Seconds against each size, both logarithmic, as SVG."""
+def written(rows: list[list[str]], columns: list[str]) -> str:
+    """A table in Markdown."""
+    return tables.show(pd.DataFrame(rows, columns=columns)).data
+
+
+@layout.two_widths
+def growth_figure(growth: list[dict[str, Any]]) -> Figure:
+    """Seconds against each size, both logarithmic."""
+    figure, ((axis,),) = layout.panels(size=(7.8, 3.6))
+    for line, marker, colour in zip(growth, plots.MARKERS, plots.COLOURS.values(), strict=False):
+        start = [value / line["values"][0] for value in line["values"]]
+        axis.loglog(start, line["seconds"], marker=marker, color=colour, label=line["axis"])
+    axis.set(xlabel="size, in units of the smallest", ylabel="seconds")
+    layout.legend(figure, *axis.get_legend_handles_labels(), loc="outside upper center", columns=3)
+    return figure
+
+
+def drawn(growth: list[dict[str, Any]]) -> tuple[str, str]:
+    """The figure as SVG, wide and narrow."""
     with mpl.rc_context():
         plots.use_style()
-        figure = Figure(figsize=(8, 3.6))
-        axes = figure.subplots()
-        for line, marker, colour in zip(growth, plots.MARKERS, plots.COLOURS.values(), strict=False):
-            start = [value / line["values"][0] for value in line["values"]]
-            axes.loglog(start, line["seconds"], marker=marker, color=colour, label=line["axis"])
-        axes.set(xlabel="size, in units of the smallest", ylabel="seconds")
-        figure.legend(loc="outside right upper")
-        drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue()[drawn.getvalue().index("<svg") :]
+        figure, wide = growth_figure(growth), io.StringIO()
+        figure.savefig(wide, format="svg", bbox_inches="tight", metadata={"Date": None})
+        plt.close(figure)
+        return wide.getvalue(), layout.narrow(figure)
 
 
 class Speed(SphinxDirective):
@@ -110,7 +109,7 @@ class Speed(SphinxDirective):
         path = place(*self.arguments, RESULTS / self.options.get("machine", ""))
         self.env.note_dependency(str(path))
         record = read(path)
-        return parts(record) if record else [nodes.paragraph("", "", nodes.strong("", "Not measured."))]
+        return self.parse_text_to_nodes(parts(record) if record else NOT_MEASURED)
 
 
 class SpeedGrowth(SphinxDirective):
@@ -124,17 +123,18 @@ class SpeedGrowth(SphinxDirective):
         self.env.note_dependency(str(path))
         record = read(path)
         if record is None:
-            return [nodes.paragraph("", "", nodes.strong("", "Not measured."))]
-        rows = [["size", "from", "to", "slope at the end"]]
-        rows += [[g["axis"], str(g["values"][0]), str(g["values"][-1]), f"{g['slope']:.2f}"] for g in record["growth"]]
-        label = "Lines of seconds against size, both logarithmic; the table below has their slopes."
-        drawn = f'<div role="img" aria-label="{label}">{growth_figure(record["growth"])}</div>'
-        found = [nodes.paragraph("", circumstances(record)), nodes.raw("", drawn, format="html"), table(rows)]
+            return self.parse_text_to_nodes(NOT_MEASURED)
+        rows = [[g["axis"], str(g["values"][0]), str(g["values"][-1]), f"{g['slope']:.2f}"] for g in record["growth"]]
+        below = [written(rows, ["size", "from", "to", "slope at the end"])]
         if held := record.get("memory"):
-            sizes = [["samples", "peak memory"]]
-            sizes += [[f"{n:,}", f"{b / 2**20:.1f} MiB"] for n, b in zip(held["values"], held["bytes"], strict=True)]
-            found += [nodes.paragraph("", "Memory of the metrics when samples come in batches of 256:"), table(sizes)]
-        return found
+            sizes = [[f"{n:,}", f"{b / 2**20:.1f} MiB"] for n, b in zip(held["values"], held["bytes"], strict=True)]
+            below += ["Memory of the metrics when samples come in batches of 256:", written(sizes, SIZES)]
+        label = "Lines of seconds against size, both logarithmic; the table below has their slopes."
+        caption = nodes.caption("", "How the time grows with each size.")
+        figure = nodes.figure("", image(self.env, *drawn(record["growth"]), alt=label), caption)
+        self.state.document.note_implicit_target(figure)
+        above = self.parse_text_to_nodes(circumstances(record))
+        return [*above, figure, *self.parse_text_to_nodes("\n\n".join(below))]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -14,7 +14,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 from advtransfer.experiments.pool import IMAGES, PREDICTORS
 from advtransfer.pages import plots
-from advtransfer.records.published import RESULTS, published, rows_of, series_of
+from advtransfer.records.published import published, rows_of, series_of
 
 SCRIPTS = {
     "two-models": ("dom", "jacobians", "two-models"),
@@ -51,8 +51,8 @@ class MovingFigure(SphinxDirective):
         name = self.arguments[0]
         if name not in SCRIPTS:
             raise self.error(f"moving-figure {name!r}; expected one of {', '.join(SCRIPTS)}")
-        for head in RESULTS.glob("vision/*/record.json"):
-            self.env.note_dependency(str(head))
+        if name == "sources":
+            self.env.note_reread()  # there may be a new run
         node = moving("", name=name, data=sources() if name == "sources" else None)
         node += self.parse_content_to_nodes()
         return [node]
@@ -73,10 +73,6 @@ def depart(translator: HTML5Translator, node: moving) -> None:
     translator.body.append("</div>\n")
 
 
-def passed(translator: Any, node: moving) -> None:
-    """In other formats only the text remains."""
-
-
 def add_files(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """Give a page the scripts of its figures, and no other page."""
     found = [node["name"] for node in doctree.findall(moving)] if doctree else []
@@ -88,7 +84,7 @@ def add_files(app: Sphinx, page: str, template: str, context: dict[str, Any], do
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
-    app.add_node(moving, html=(visit, depart), latex=(passed, passed), text=(passed, passed))
+    app.add_node(moving, html=(visit, depart))
     app.add_directive("moving-figure", MovingFigure)
     app.connect("html-page-context", add_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

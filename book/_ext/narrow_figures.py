@@ -6,12 +6,14 @@ paper it is the wide one.
 
 import hashlib
 import json
+import os
 import posixpath
 from pathlib import Path
 from urllib.parse import quote
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.writers.html5 import HTML5Translator
 
 from advtransfer.pages import layout
@@ -32,6 +34,20 @@ class narrow(nodes.image):
 def wrapped(image: nodes.image, uri: str) -> picture:
     """An image with the address of its narrow drawing."""
     return picture("", narrow(uri=uri), image)
+
+
+def image(env: BuildEnvironment, wide: str, narrow: str | None, **options: str) -> nodes.Node:
+    """An image of an SVG; also of the narrow drawing, if there is one."""
+    made = nodes.image(uri=kept(env, wide), **options)
+    return wrapped(made, kept(env, narrow)) if narrow else made
+
+
+def kept(env: BuildEnvironment, svg: str) -> str:
+    """Write an SVG to where myst-nb writes its own, and give its address for a page."""
+    path = Path(env.app.outdir).parent / "jupyter_execute" / f"{_name(svg)}.svg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(svg, encoding="utf-8")
+    return "/" + os.path.relpath(path, env.srcdir).replace(os.sep, "/")
 
 
 def take_drawings(app: Sphinx, page: str, source: list[str]) -> None:

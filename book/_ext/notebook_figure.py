@@ -3,13 +3,12 @@
 The figure comes from the executed notebook when the book is built, so it has no second copy.
 """
 
-import base64
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from docutils import nodes
-from narrow_figures import wrapped
+from narrow_figures import kept, wrapped
 from sphinx.application import Sphinx
 from sphinx.directives.patches import Figure
 
@@ -31,17 +30,12 @@ class NotebookFigure(Figure):
         if key not in known:
             raise self.error(f"{page} glues no picture {key!r}; expected one of: {', '.join(known) or 'none'}")
         env.note_dependency(str(path))
-        self.arguments[0] = _address(known[key])
+        self.arguments[0] = kept(env, known[key])
         made = super().run()
         if key in narrow:
             for image in (image for node in made for image in node.findall(nodes.image)):
-                image.replace_self(wrapped(image.deepcopy(), _address(narrow[key])))
+                image.replace_self(wrapped(image.deepcopy(), kept(env, narrow[key])))
         return made
-
-
-def _address(svg: str) -> str:
-    """An SVG as the address of itself."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode('utf-8')).decode('ascii')}"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

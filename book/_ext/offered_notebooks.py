@@ -66,7 +66,7 @@ def _links(app: Sphinx) -> dict[tuple[str, str], tuple[str, str]]:
         links["doc", os.path.relpath(page, "notebooks")] = title.astext(), address(page, "")
     for file in app.config.bibtex_bibfiles:
         for name, entry in parse_file(str(Path(app.confdir, file))).entries.items():
-            who = [str(person.last_names[-1]) for person in entry.persons["author"]]
+            who = [str(person.rich_last_names[-1]) for person in entry.persons["author"]]
             authors = f"{who[0]} et al." if len(who) > 2 else " and ".join(who)
             links["cite:p", name] = f"[{authors}, {entry.fields['year']}]", ""
             links["cite:t", name] = f"{authors} [{entry.fields['year']}]", ""

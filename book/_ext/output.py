@@ -5,6 +5,7 @@ role that ARIA deprecates; Thebe's scripts, which Jupyter Book adds whether or n
 the header offers to run a notebook elsewhere or to print the book, where this build can stand for it.
 """
 
+import hashlib
 import html
 import os
 import re
@@ -48,12 +49,22 @@ def depart_citation(self: HTML5Translator, node: nodes.citation) -> None:
     self.body.append("</div>\n")
 
 
-def leave_thebe_out(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Take Thebe's scripts and styles from what a page loads."""
-    for kind in ("script_files", "css_files"):
-        context[kind] = [
-            file for file in context[kind] if "thebe" not in f"{file.filename} {file.attributes.get('body', '')}"
-        ]
+def leave_thebe_out(app: Sphinx, config: Config) -> None:
+    """Keep Thebe from adding scripts to the pages."""
+    for listeners in app.events.listeners.values():
+        for listener in list(listeners):
+            if listener.handler.__module__ == "sphinx_thebe":
+                app.disconnect(listener.id)
+
+
+def code_of_pages(root: Path) -> str:
+    """A digest of the code that writes into pages, after a change of which all are read again."""
+    content = hashlib.sha256()
+    library = root / "lib" / "advtransfer"
+    for folder in (root / "book" / "_ext", *(library / name for name in ("notebooks", "pages", "records"))):
+        for path in sorted(folder.glob("*.py")):
+            content.update(path.read_bytes())
+    return content.hexdigest()
 
 
 def add_buttons(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
@@ -62,7 +73,7 @@ def add_buttons(app: Sphinx, page: str, template: str, context: dict[str, Any], 
     The first ones lead to the place of publication (see `place`). The PDF is linked to where the build goes on to make
     it (``COMPANION_PDF``, its name).
     """
-    published, pdf = place.repository(Path(app.confdir)), os.environ.get("COMPANION_PDF")
+    published, pdf = place.repository(Path(app.confdir)), app.config.companion_pdf
     ways = []
     if published and page.startswith("notebooks/"):
         ways.append(("Run on Colab", "fas fa-rocket", place.colab(published, page)))
@@ -105,11 +116,13 @@ def write_place(app: Sphinx, page: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension with Sphinx."""
     app.add_node(nodes.citation, override=True, html=(visit_citation, depart_citation))
+    app.add_config_value("companion_pdf", os.environ.get("COMPANION_PDF", ""), "html", [str])
+    app.add_config_value("companion_code", code_of_pages(place.ROOT), "env", [str])
     app.connect("config-inited", check_place)
+    app.connect("config-inited", leave_thebe_out)
     app.connect("config-inited", use_local_mathjax)
     app.connect("source-read", note_notebooks)
     app.connect("source-read", write_place)
     app.connect("html-page-context", add_buttons, priority=800)
     app.connect("html-page-context", add_card)
-    app.connect("html-page-context", leave_thebe_out, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

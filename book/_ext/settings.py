@@ -2,22 +2,23 @@
 
 import importlib
 
+import pandas as pd
 from docutils import nodes
-from measured_speeds import table
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from advtransfer.pages import tables
 from advtransfer.records import configs
 
 
-def rows(kind: type[configs.Config]) -> list[list[str]]:
-    """The head of the table, and a row per parameter; the last but one column is empty where the profiles agree."""
+def rows(kind: type[configs.Config]) -> pd.DataFrame:
+    """A row per parameter; the last but one column is empty where the profiles agree."""
     quick, paper = configs.meaning(kind), configs.meaning(kind, "paper")
-    found = [["setting", "default", "in profile paper", "meaning"]]
+    found = []
     for (name, values, default, meaning), (_, _, larger, _) in zip(quick, paper, strict=True):
         shown = default.replace(",", ", ") or "none"
-        found.append([name, shown, larger if larger != default else "", f"{meaning} ({values})"])
-    return found
+        found.append([f"`{name}`", shown, larger if larger != default else "", f"{meaning} ({values})"])
+    return pd.DataFrame(found, columns=["setting", "default", "in profile paper", "meaning"])
 
 
 class Settings(SphinxDirective):
@@ -26,15 +27,10 @@ class Settings(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Its table, with the names as code."""
+        """Its table."""
         module = importlib.import_module(f"advtransfer.experiments.{self.arguments[0]}")
         self.env.note_dependency(str(module.__file__))
-        found = table(rows(module.Config))
-        found["classes"].append("colwidths-auto")  # meanings are longer than names
-        for row in list(found.findall(nodes.row))[1:]:
-            (name,) = row.children[0].findall(nodes.paragraph)
-            name.replace_self(nodes.paragraph("", "", nodes.literal("", name.astext())))
-        return [found]
+        return self.parse_text_to_nodes(tables.show(rows(module.Config)).data)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

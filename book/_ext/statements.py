@@ -36,7 +36,12 @@ def name_statements(app: Sphinx, doctree: nodes.document) -> None:
         app.env.proof_list[node["label"]]["name"] = name
         new = nodes.admonition("", nodes.title("", shown), *node.children[1:])
         new.update_all_atts(node)
+        new[1]["ids"] = [f"{node['label']}-content"]  # which is the same for all, too
         node.replace_self(new)
+    for node in doctree.findall(nodes.admonition):
+        if node["ids"] == ["proof"]:  # which every proof has
+            node["ids"] = []
+            node["classes"].append("proof-text")
 
 
 class NameLinks(SphinxPostTransform):

@@ -138,12 +138,15 @@ def narrow(figure: Figure) -> str | None:
 
 
 def offer() -> None:
-    """Let this notebook add the narrow drawing to the output of a figure; nothing happens elsewhere."""
+    """Let this notebook show a figure as SVG, with the narrow drawing beside it; nothing happens elsewhere."""
     try:
         from IPython import get_ipython
     except ModuleNotFoundError:
         return
     if (shell := get_ipython()) is not None:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg", bbox_inches="tight", metadata={"Date": None})
         shell.display_formatter.mimebundle_formatter.for_type(Figure, _bundle)
 
 

@@ -45,6 +45,7 @@ def use_style() -> None:
             "figure.figsize": (8, 3.6),
             "figure.constrained_layout.use": True,
             "figure.facecolor": "white",
+            "figure.dpi": 200,  # of points that are drawn as a picture within an SVG
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
@@ -62,11 +63,6 @@ def use_style() -> None:
         },
     )
     layout.offer()
-    try:
-        from matplotlib_inline.backend_inline import set_matplotlib_formats
-    except ModuleNotFoundError:  # no notebook, no inline figures
-        return
-    set_matplotlib_formats("svg", bbox_inches="tight", metadata={"Date": None})
 
 
 @two_widths
