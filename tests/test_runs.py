@@ -156,6 +156,7 @@ def test_a_page_says_what_the_book_would():
     assert export.resolved("{glue:text}`share:.1%`", {"share": "nan"}) == "nan"
     links = {("ref", "there"): ("A title", "https://a.b/c.html#there"), ("cite:p", "x2020"): ("[X, 2020]", "")}
     text = "{ref}`see <there>`, {ref}`there`, {cite:p}`x2020`, {prf:ref}`thm`."
+    assert export.resolved("{cite:p}`doe2020,roe2021`, by {cite:t}`doe2020`", {}) == "[Doe 2020, Roe 2021], by Doe 2020"
     said = "[see](https://a.b/c.html#there), [A title](https://a.b/c.html#there), [X, 2020], thm."
     assert export.resolved(text, {}, links) == said
 

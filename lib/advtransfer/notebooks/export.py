@@ -16,6 +16,7 @@ from advtransfer.records import storage
 
 HIDDEN = {"remove-input", "hide-input", "hide-cell", "remove-cell"}
 UNSEEN = "application/papermill.record/"  # prefix that myst-nb gives to values that are glued but not displayed
+KEY = re.compile(r"\s*([a-z]+)([0-9]{4}[a-z]?)\s*")
 LINK = re.compile(r"(.*?)\s*<([^>]*)>")
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
 
@@ -137,6 +138,9 @@ def _role(name: str, content: str, values: Mapping[str, Any], links: Mapping[tup
     link = LINK.fullmatch(content)
     title, address = links.get((name, link[2] if link else content), ("", ""))
     plain = content.removeprefix("~").rpartition(".")[2] if name.startswith("py:") else content
+    if name.startswith("cite:"):  # by keys such as doe2020
+        works = ", ".join(KEY.sub(lambda key: f"{key[1].capitalize()} {key[2]}", key) for key in content.split(","))
+        plain = f"[{works}]" if name == "cite:p" else works
     shown = link[1] if link else title or plain
     return f"[{shown}]({address})" if address else shown
 
