@@ -13,11 +13,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import yaml
 from bs4 import BeautifulSoup
-from pypdf import PdfReader, PdfWriter
-from pypdf.generic import ArrayObject, DictionaryObject, NameObject, TextStringObject
+from bs4.element import Tag
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
@@ -28,8 +28,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-extensions",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-pdf-header-footer",
-    "--virtual-time-budget=20000",
+    "--generate-pdf-document-outline", "--virtual-time-budget=120000",
 )  # fmt: skip
+NAMING = {"id", "for", "aria-labelledby", "aria-describedby", "aria-controls"}  # attributes that hold identifiers
+PAPER = """
+    #jb-print-docs-body { display: none !important; }
+    article + article { break-before: page; }
+    article h1 { display: block !important; }
+"""
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -65,48 +71,73 @@ def chapters() -> Iterator[tuple[str | None, str]]:
         yield from ((part["caption"], chapter["file"]) for chapter in part["chapters"])
 
 
-def whole(browser: str, html: Path) -> PdfWriter:
-    """Print every page, put them together, and make links between pages lead from one to the other."""
-    book, starts, parts = PdfWriter(), {}, {}
-    with serving(html) as address, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        for number, (part, page) in enumerate(chapters()):
-            printed = Path(scratch) / f"{number}.pdf"
-            command = [browser, *FLAGS, f"--user-data-dir={scratch}/profile", f"--print-to-pdf={printed}"]
-            done = subprocess.run([*command, f"{address}/{page}.html"], capture_output=True, text=True, timeout=120)
-            if done.returncode or not printed.is_file():
-                raise RuntimeError(f"{browser} did not print {page}: {done.stderr.strip()}")
-            starts[f"{address}/{page}.html"] = first = len(book.pages)
-            book.append(PdfReader(printed), import_outline=False)
-            if part and part not in parts:
-                parts[part] = book.add_outline_item(title=part, page_number=first)
-            heading = BeautifulSoup((html / f"{page}.html").read_text(encoding="utf-8"), "html.parser").h1
-            assert heading is not None  # every page has a title
-            title = heading.get_text().rstrip("#").strip()
-            book.add_outline_item(title=title, page_number=first, parent=parts.get(part))
-        _lead(book, address, starts)
+def whole(html: Path) -> str:
+    """All pages as one, in the order of the table of contents; links between them lead from one to the other.
+
+    The identifiers of a page get its name before them, because two pages may use the same one.
+    """
+    pages = [page for _, page in chapters()]
+    soups = {page: BeautifulSoup((html / f"{page}.html").read_text(encoding="utf-8"), "html.parser") for page in pages}
+    book = soups[pages[0]]
+    articles = [_article(page, soups[page], set(pages)) for page in pages]
+    place = articles[0].parent
+    for article in articles:
+        place.append(article.extract())
+    there = {script["src"] for script in book.find_all("script", src=True)}
+    for page in pages:  # scripts of what moves, which only some pages have
+        for script in soups[page].find_all("script", src=True):
+            if (address := urljoin(f"{page}.html", script["src"])) not in there:
+                there.add(address)
+                book.head.append(book.new_tag("script", src=address, defer=True))
+    book.head.append(book.new_tag("style", string=PAPER))
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    book.add_metadata({"/Title": config["title"], "/Author": config["author"]})
-    book.root_object[NameObject("/Lang")] = TextStringObject("en")
-    return book
+    book.title.string = config["title"]
+    return str(book)
 
 
-def _lead(book: PdfWriter, address: str, starts: dict[str, int]) -> None:
-    """Turn links to printed pages into jumps, and take away those to other local files."""
-    for page in book.pages:
-        kept = ArrayObject()
-        for reference in page.get("/Annots", ArrayObject()):
-            link = reference.get_object()
-            url = str(link.get("/A", {}).get("/URI", ""))
-            place = starts.get(url.partition("#")[0])
-            if place is not None:
-                goal = ArrayObject([book.pages[place].indirect_reference, NameObject("/Fit")])
-                link[NameObject("/A")] = DictionaryObject(
-                    {NameObject("/S"): NameObject("/GoTo"), NameObject("/D"): goal}
-                )
-            if place is not None or not url.startswith(address):
-                kept.append(reference)
-        if "/Annots" in page:
-            page[NameObject("/Annots")] = kept
+def _article(page: str, soup: BeautifulSoup, pages: set[str]) -> Tag:
+    """What is read of a page, with addresses that are right for a page at the top."""
+    article = soup.select_one("article")
+    for element in article.find_all(True):
+        for name in NAMING & element.attrs.keys():
+            words = element[name] if isinstance(element[name], list) else element[name].split()
+            element[name] = " ".join(_own(page, word) for word in words)
+        for name in ("src", "srcset"):
+            if name in element.attrs:
+                element[name] = urljoin(f"{page}.html", element[name])
+        if "href" not in element.attrs:
+            continue
+        path, _, anchor = urljoin(f"{page}.html", element["href"]).partition("#")
+        if path.removesuffix(".html") in pages:
+            element["href"] = f"#{_own(path.removesuffix('.html'), anchor)}"
+        elif not urlsplit(path).scheme:  # a file beside the pages
+            del element["href"]
+    article["id"] = _own(page, "")
+    return article
+
+
+def _own(page: str, name: str) -> str:
+    return "--".join(filter(None, (page.replace("/", "-"), name)))
+
+
+def printed(browser: str, html: Path, target: Path) -> None:
+    """Print all pages into one file, with an outline, and tags for those who do not see it.
+
+    Raises
+    ------
+    RuntimeError
+        The browser has not printed them.
+    """
+    together = html / "whole.html"
+    together.write_text(whole(html), encoding="utf-8")
+    try:
+        with serving(html) as address, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+            command = [browser, *FLAGS, f"--user-data-dir={scratch}", f"--print-to-pdf={target}"]
+            done = subprocess.run([*command, f"{address}/{together.name}"], capture_output=True, text=True, timeout=600)
+    finally:
+        together.unlink()
+    if done.returncode or not target.is_file():
+        raise RuntimeError(f"{browser} did not print the pages: {done.stderr.strip()}")
 
 
 def main() -> int:
@@ -122,12 +153,12 @@ def main() -> int:
     if TARGET.is_file() and MADE_OF.is_file() and MADE_OF.read_text(encoding="utf-8") == pages:
         print("pdf: no page has changed")
         return 0
-    book = whole(browser, HTML)
     draft = TARGET.with_suffix(".part")
-    book.write(draft)
+    draft.unlink(missing_ok=True)
+    printed(browser, HTML, draft)
     draft.replace(TARGET)
     MADE_OF.write_text(pages, encoding="utf-8")
-    print(f"pdf: {TARGET.relative_to(ROOT)}, {len(book.pages)} pages")
+    print(f"pdf: {TARGET.relative_to(ROOT)}")
     return 0
 
 

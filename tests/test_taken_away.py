@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import output
 import print_pdf
 import pytest
-from pypdf import PdfWriter
+from bs4 import BeautifulSoup
+from pypdf import PdfReader
 
 from browser import CHROMIUM
 
@@ -25,29 +26,55 @@ def test_the_pdf_is_linked_to_where_it_is_made() -> None:
     assert shown("companion.pdf") == ["../companion.pdf"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to print the pages")
-def test_the_pdf_has_every_page_an_outline_and_links_that_stay_inside(tmp_path, monkeypatch) -> None:
-    page = "<html><body><h1>{title}<a>#</a></h1><a href='{other}.html#x'>on</a> <a href='https://there.org/'>out</a></body></html>"
-    for name, other in (("first", "second"), ("second", "first")):
-        (tmp_path / f"{name}.html").write_text(page.format(title=f"The {name}", other=other))
-    monkeypatch.setattr(print_pdf, "chapters", lambda: iter([(None, "first"), ("Part", "second")]))
-    book: PdfWriter = print_pdf.whole(CHROMIUM, tmp_path)
-    assert len(book.pages) == 2
-    assert book.root_object["/Lang"] == "en"
-    assert [entry["/Title"] for entry in book.outline if not isinstance(entry, list)] == ["The first", "Part"]
-    assert book.outline[-1][0]["/Title"] == "The second"
-    for own, other in ((0, 1), (1, 0)):
-        inside, out = (link.get_object()["/A"] for link in book.pages[own]["/Annots"])
-        assert inside["/D"][0] == book.pages[other].indirect_reference
-        assert out["/URI"] == "https://there.org/"
+PAGE = """<html lang="en"><head><title>A page</title></head><body><article class="bd-article"><h1>{title}</h1>
+<h2 id="x">Part of {title}</h2><p><a href="{other}#x">there</a> <a href="#x">here</a> <a href="{other}">on</a>
+<a href="https://there.org/">out</a> <a href="data.csv">a file</a> <img src="a.svg" alt="a picture"></p>
+</article></body></html>"""
+
+
+@pytest.fixture
+def pages(tmp_path, monkeypatch) -> Path:
+    """Two pages in different folders that use the same identifier."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "first.html").write_text(PAGE.format(title="One", other="deep/second.html"))
+    (tmp_path / "deep" / "second.html").write_text(PAGE.format(title="Two", other="../first.html"))
+    monkeypatch.setattr(print_pdf, "chapters", lambda: iter([(None, "first"), ("Part", "deep/second")]))
+    return tmp_path
+
+
+def test_all_pages_as_one_keep_their_links_apart(pages) -> None:
+    book = BeautifulSoup(print_pdf.whole(pages), "html.parser")
+    assert [article["id"] for article in book.select("article")] == ["first", "deep-second"]
+    for article, own, other in zip(
+        book.select("article"), ("first", "deep-second"), ("deep-second", "first"), strict=True
+    ):
+        there, here, on, out, file = article.select("a")
+        assert article.h2["id"] == f"{own}--x"
+        assert (there["href"], here["href"], on["href"]) == (f"#{other}--x", f"#{own}--x", f"#{other}")
+        assert out["href"] == "https://there.org/"
+        assert "href" not in file.attrs
+    assert [image["src"] for image in book.select("img")] == ["a.svg", "deep/a.svg"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to print the pages")
-def test_a_page_that_is_not_printed_ends_the_pdf(tmp_path, monkeypatch) -> None:
-    (tmp_path / "first.html").write_text("<html><body><h1>The first</h1></body></html>")
-    monkeypatch.setattr(print_pdf, "chapters", lambda: iter([(None, "first")]))
-    with pytest.raises(RuntimeError, match="true did not print first"):
-        print_pdf.whole("true", tmp_path)
+def test_the_pdf_has_an_outline_links_that_stay_inside_and_tags(pages) -> None:
+    print_pdf.printed(CHROMIUM, pages, pages / "book.pdf")
+    book = PdfReader(pages / "book.pdf")
+    titles = [entry["/Title"] for entry in book.outline if not isinstance(entry, list)]
+    assert titles == ["One", "Two"]
+    assert [
+        book.get_destination_page_number(book.named_destinations[f"/{name}--x"]) for name in ("first", "deep-second")
+    ] == [0, 1]
+    root = book.trailer["/Root"]
+    assert root["/Lang"] == "en"
+    assert root["/MarkInfo"]["/Marked"]
+    assert not (pages / "whole.html").exists()
+
+
+def test_pages_that_are_not_printed_are_told(pages) -> None:
+    with pytest.raises(RuntimeError, match="true did not print the pages"):
+        print_pdf.printed("true", pages, pages / "book.pdf")
+    assert not (pages / "whole.html").exists()
 
 
 def test_binder_opens_sources_as_notebooks(tmp_path) -> None:
