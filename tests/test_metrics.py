@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from dataclasses import FrozenInstanceError
 from functools import partial
 
@@ -424,3 +425,16 @@ def test_robust_forms_of_alpha1_do_not_follow_one_small_denominator():
     assert found.alpha1_median == pytest.approx(np.median(carried / own), rel=1e-12)
     assert found.alpha1_ratio == pytest.approx(carried.sum() / own.sum(), rel=1e-12)
     assert found.alpha1 > 1e6 > 10 > max(found.alpha1_median, found.alpha1_ratio)
+
+
+def test_an_attack_that_gives_the_attacked_input_is_told_and_one_that_is_no_model_is_refused():
+    x = torch.rand(6, 5, dtype=torch.float64)
+    model = torch.nn.Linear(5, 3).double()
+    with pytest.warns(UserWarning, match="expected the perturbation δ, not x \\+ δ"):
+        metrics.transferability(model, model, x, lambda model, x: x + 0.03 * x.sign())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics.transferability(model, model, x, lambda model, x: 0.3 * x.roll(1, 0))
+        metrics.transferability(model, model, 0 * x, lambda model, x: x + 1)
+    with pytest.raises(TypeError, match="a model is a list; expected a module or a function"):
+        metrics.transferability([model], model, x, lambda model, x: x)

@@ -182,6 +182,8 @@ def test_a_folder_of_class_folders_is_read_and_what_is_broken_is_named(tmp_path)
     (tmp_path / "pets" / "empty").mkdir()
     written(tmp_path / "pets" / ".hidden" / "x.png")
     written(tmp_path / "pets" / "chat noir" / "._x.png")
+    written(tmp_path / "pets" / "loose.png")
+    (tmp_path / "pets" / "labels.csv").touch()
     data = ranking.load(tmp_path / "pets", size=8)
     assert data.classes == ("Hündchen", "chat noir")
     assert data.x_train.shape == (4, 3, 8, 8)
@@ -190,6 +192,7 @@ def test_a_folder_of_class_folders_is_read_and_what_is_broken_is_named(tmp_path)
     reasons = dict(line.split(": ", 1) for line in data.left_out)
     assert reasons.pop("chat noir/notes.txt") == "not a picture"
     assert reasons.pop("empty") == "a class without a picture"
+    assert reasons.pop("loose.png") == "a picture outside the folders of the classes"
     assert list(reasons) == ["chat noir/cut.png"]
 
 
@@ -225,6 +228,8 @@ X, Y = pictures(6)
         ("labels are torch.float32 of shape (6,)", lambda: ranking.from_tensors(X, Y.float())),
         ("the class 2 has 1 image; expected at least two", lambda: ranking.from_tensors(X[:5], Y[:5])),
         ("the test images have the labels [5, 6, 7]", lambda: ranking.from_tensors(X, Y, X, Y + 5)),
+        ("2 labels are negative; expected 0 or more", lambda: ranking.from_tensors(X, Y - 1)),
+        ("6 of 6 images hold NaN or infinite values", lambda: ranking.from_tensors(X * float("nan"), Y)),
         (
             "no/where does not exist; expected a folder, an .npz archive, a table of texts",
             lambda: ranking.load("no/where"),
@@ -791,7 +796,7 @@ def test_help_and_book_list_every_setting_from_the_config(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["rank", "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    listed = {name: row for name, *row in settings.rows(choosing.Config)[1:]}
+    listed = {name.strip("`"): row for name, *row in settings.rows(choosing.Config).itertuples(index=False)}
     assert set(listed) == set(choosing.Config.model_fields)
     for name, field in choosing.Config.model_fields.items():
         assert name in ("pool",) or f"--{name.replace('_', '-')}" in told
@@ -818,6 +823,7 @@ def test_the_identity_of_a_candidate_is_that_of_its_weights_and_inputs():
 
 def test_the_answer_warns_of_a_best_candidate_at_the_floor_and_ranks_no_single_one():
     record = choosing.run(choosing.Config.from_profile("smoke", only=("probe", "alpha1")))
+    record.tables["target"]["accuracy"] = 0.9
     scores, places = record.tables["scores"], record.tables["ranks"]
     best = places[places["score"] == "alpha1"].sort_values("rank")["candidate"].iloc[0]
     for low, warned in ((0.9, False), (0.4, True)):  # the floor is 0.5, and the value above it
@@ -835,9 +841,36 @@ def test_the_answer_warns_of_a_best_candidate_at_the_floor_and_ranks_no_single_o
     for accuracy, warned in ((0.15, True), (0.9, False)):
         record.tables["target"]["accuracy"] = accuracy
         assert ("Beware: this may be no better than a guess" in page.about(record)) == warned
+        assert ("By α1" in page.answer(record)) != warned  # a poor target model gives no advice
     record.tables["candidates"] = record.tables["candidates"].iloc[:1]
     assert page.answer(record).endswith("could be used, so there is nothing to rank.")
     assert "There is 1 candidate. An attack is made once on it, and once" in page.about(record)
+
+
+def test_accuracies_whose_intervals_overlap_are_not_called_better():
+    record = choosing.run(choosing.Config.from_profile("smoke", only=("probe",)))
+    candidates = record.tables["candidates"]
+    for last, said in ((0.93, "but their intervals overlap with the interval of"), (0.5, "and better than all others")):
+        for column, off in (("accuracy", 0), ("accuracy_low", -0.1), ("accuracy_high", 0.05)):
+            candidates[column] = [1 + off, *[1 + off] * (len(candidates) - 2), last + off]
+        assert f"are equally good, {said}" in page.answer(record)
+
+
+def test_alpha_from_a_part_of_the_samples_says_so():
+    d = np.random.default_rng(0).standard_normal((4, 12, 3))
+    d[2, :5] = 0  # a candidate that its own attack does not move there
+    arrays = {"d00": d[0], "d01": d[1], "d11": d[2], "noise1": d[3], "seconds_attack": np.array(1.0)}
+    row, _ = scoring._alpha("alpha1", arrays, measure.Settings())
+    assert row["note"] == "from 7 of 12 samples: at the others an attack of its own moves nothing"
+    d[2] += 1
+    assert scoring._alpha("alpha1", arrays, measure.Settings())[0]["note"] == ""
+
+
+def test_a_size_is_only_for_pictures_in_folders(a_task, tmp_path, capsys):
+    x, y = pictures()
+    np.savez(tmp_path / "x.npz", x=x.movedim(1, 3).numpy(), y=y.numpy())
+    assert main([*a_task[:3], str(tmp_path / "x.npz"), "--size", "32"]) == 2
+    assert "size is 32; expected it only with a folder of pictures" in capsys.readouterr().err
 
 
 def test_own_accuracies_of_a_pool_file_are_shown_and_judged_beside_the_scores(a_task, capsys):
@@ -873,6 +906,12 @@ def test_own_accuracies_of_a_pool_file_are_shown_and_judged_beside_the_scores(a_
     Path(a_task[1]).write_text(text.replace("0.9", "90"))
     with pytest.raises(ranking.PoolError, match="a: own_accuracy: got 90; expected"):
         ranking.read(a_task[1])
+
+
+def test_truths_in_two_units_are_refused():
+    table = pd.DataFrame({"candidate": list("abc"), "LEEP": [0.3, 0.2, 0.1]})
+    with pytest.raises(ValueError, match="the truths are from 0[.]5 to 95; expected all in one unit"):
+        ranking.compare(table, {"a": 0.5, "b": 0.6, "c": 95})
 
 
 def test_regret_is_against_the_best_candidate_even_if_it_lacks_the_score():

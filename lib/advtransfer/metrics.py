@@ -12,6 +12,7 @@ None of them is squared. Where model 2's own attack does not move model 2, α1(x
 out, and their number is reported.
 """
 
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -198,10 +199,11 @@ def transferability(
         Inputs (N, ...); or an iterable of batches, such as a `DataLoader`, of which only one is in memory at a time.
         Of a batch that is a tuple or a list, such as (inputs, labels), the first member is taken.
     attack
-        ``attack(model, x)`` is called with the model in eval mode and a copy of the inputs. It returns perturbations
-        with the shape and dtype of x, e.g. ``partial(attacks.pgd, eps=8 / 255)``.
+        ``attack(model, x)`` is called with the model in eval mode and a copy of the inputs. It returns perturbations δ
+        with the shape and dtype of x, and not x + δ, e.g. ``partial(attacks.pgd, eps=8 / 255)``.
     batch_size
-        Number of samples per pass if `x` is one tensor.
+        Number of samples per pass if `x` is one tensor. The attack is called for each pass, so one that starts at
+        random may give other perturbations with another `batch_size`.
 
     Raises
     ------
@@ -301,6 +303,8 @@ def deviations(
     if not models or batch_size < 1:
         raise ValueError(f"{len(models)} models and batch_size = {batch_size} were given; expected at least 1 of each")
     check_batch("x", x)
+    if strange := next((type(model).__name__ for model in models if not callable(model)), None):
+        raise TypeError(f"a model is a {strange}; expected a module or a function of a batch")
     wanted = sorted({(i, j) for i in range(len(models)) for j in range(len(models))} if pairs is None else set(pairs))
     if not wanted:
         raise ValueError("no pairs were given; expected at least one")
@@ -364,4 +368,6 @@ def _perturbation(delta: Tensor, x: Tensor) -> Tensor:
         given = f"{delta.dtype} of shape {tuple(delta.shape)}" if isinstance(delta, Tensor) else type(delta).__name__
         raise ValueError(f"the attack gave {given}; expected a perturbation like x, {x.dtype} of {tuple(x.shape)}")
     check_batch("the attack's perturbation", delta)
+    if (delta - x).norm() < 0.5 * delta.norm():  # no small change of an image looks like the image
+        warnings.warn("the attack gave almost x itself; expected the perturbation δ, not x + δ", stacklevel=2)
     return delta

@@ -57,6 +57,10 @@ def rank(arguments: argparse.Namespace) -> int:
         if given.get(name) not in ("", None, choosing.BOOK) and path.exists():  # the repository has a folder "book"
             given[name] = str(path.absolute())
     config = choosing.Config.from_profile(**given)
+    if "size" in given and not _is_cut(config):
+        raise ValueError(
+            f"size is {config.size}; expected it only with a folder of pictures, and not with {config.data}"
+        )
     if arguments.out:
         check_out(arguments.out, given)
     print(wrapped(announced(config)), file=sys.stderr if arguments.json else sys.stdout, flush=True)
@@ -73,9 +77,9 @@ def rank(arguments: argparse.Namespace) -> int:
         print_table(block, title)
     print("* cannot be told apart from the best candidate by this score; larger is better, except for distance")
     print(wrapped(page.answer(record)))
-    unknown = tables["scores"][~np.isfinite(tables["scores"]["value"])]
-    for (name, why), part in unknown.groupby(["candidate", "note"], sort=False):
-        print(f"{name}: {', '.join(part['score'])}: {why}", file=sys.stderr)
+    noted = tables["scores"][tables["scores"]["note"] != ""]
+    for (who, why), part in noted.groupby(["candidate", "note"], sort=False):
+        print(f"{who}: {', '.join(part['score'])}: {why}", file=sys.stderr)
     if arguments.out:  # the ranking is printed before, for the page takes a while
         sys.stdout.flush()
         files = write(record, given, arguments.out)
@@ -99,15 +103,20 @@ def wrapped(text: str) -> str:
 
 def announced(config: choosing.Config) -> str:
     """Which data, which target model and which settings a ranking has, in one line."""
-    place = Path(config.data).expanduser()
     idle = {"full_epochs"} if config.truth != "full" else set()
-    idle |= set() if place.is_dir() and not texts.here(place) else {"size"}
+    idle |= set() if _is_cut(config) else {"size"}
     idle |= {"target_epochs"} if config.target else set()
     model = f"the candidate {config.target}" if config.target else "trained on these data"
     settings = config.model_dump(exclude={"profile", "pool", "data", "target", *idle})
     settings["only"] = "all" if config.only == ranking.NAMES else ",".join(config.only)
     told = ", ".join(f"{name} {value}" for name, value in settings.items())
     return f"data: {config.data}; target model: {model}; settings: {told}"
+
+
+def _is_cut(config: choosing.Config) -> bool:
+    """Whether the data are pictures in folders, which are cut to a size."""
+    place = Path(config.data).expanduser()
+    return place.is_dir() and not texts.here(place)
 
 
 def wide(record: Record) -> pd.DataFrame:

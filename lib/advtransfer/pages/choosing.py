@@ -62,19 +62,19 @@ def about(record: Record) -> str:
         given = record.config["target"]
         said += (
             f"The target model, {given or 'trained on the target alone'}, classifies {100 * target['accuracy']:.0f}% "
-            f"of the test {kind(record)} correctly. {_guessing(target)}"
+            f"of the test {kind(record)} correctly. {_guessing(target, kind(record))}"
         )
     return said.strip() + (_attacked_texts(record) if kind(record) == "texts" else "") + _left_out(record)
 
 
-def _guessing(target: "pd.Series[Any]") -> str:
+def _guessing(target: "pd.Series[Any]", what: str) -> str:
     """A warning if the target model is not certainly better than a guess."""
     right, tests, guess = round(target["accuracy"] * target["test"]), int(target["test"]), 1 / target["classes"]
     if stats.binomtest(right, tests).proportion_ci(method="wilson").low > guess:
         return ""
     return (
         f"Beware: this may be no better than a guess, which is right in {100 * guess:.0f}% of cases with "
-        f"{target['classes']} classes. Then the scores that need this model say nothing. More images or a larger "
+        f"{target['classes']} classes. Then the scores that need this model say nothing. More {what} or a larger "
         "target_epochs may help."
     )
 
@@ -108,11 +108,13 @@ def answer(record: Record) -> str:
     """What the ranking says, in three sentences of plain words."""
     if len(record.tables["candidates"]) == 1:
         return f"Only {record.tables['candidates']['candidate'][0]} could be used, so there is nothing to rank."
-    known = set(record.tables["ranks"]["score"])
+    target, known = record.tables["target"].iloc[0], set(record.tables["ranks"]["score"])
+    if np.isfinite(target["accuracy"]) and _guessing(target, kind(record)):
+        known -= {"alpha1"}  # it says nothing, and no sentence about it is advice
     said = [_by_own_accuracy(record), *(_by_score(record, score) for score in ("probe", "alpha1") if score in known)]
     if "accuracy" in record.tables["candidates"]:
         said.append(_after_transfer(record))
-    return " ".join([*filter(None, said), *_no_more_than_noise(record)])
+    return " ".join([*filter(None, said), *(_no_more_than_noise(record) if "alpha1" in known else ())])
 
 
 def _by_own_accuracy(record: Record) -> str:
@@ -124,7 +126,7 @@ def _by_own_accuracy(record: Record) -> str:
     if len(known) < len(candidates):
         return f"The pool file gives the own accuracy of {len(known)} of {len(candidates)} candidates."
     best = str(known.idxmax())
-    first = _equal(known, best) or f"the best is {best}"
+    first = _equal(known, best, "and better than all others") or f"the best is {best}"
     return f"By own accuracy, which compares only models that were trained on the same data, {first}."
 
 
@@ -138,7 +140,10 @@ def _by_score(record: Record, score: str) -> str:
         if len(others)
         else ", which can be told apart from all others"
     )
-    first = _equal(scores.set_index("candidate")["value"], best) or f"the best is {best}{tied}"
+    values = scores.set_index("candidate")["value"]
+    apart = others[values[others].to_numpy() != values[best]]
+    more = f"and cannot be told apart from {_listed(apart)}" if len(apart) else "and better than all others"
+    first = _equal(values, best, more) or f"the best is {best}{tied}"
     return f"By {'the ' if score == 'probe' else ''}{label(score)}, {first}{_at_the_floor(record, score, best)}."
 
 
@@ -146,19 +151,22 @@ def _after_transfer(record: Record) -> str:
     """Which candidate has the largest accuracy after transfer, and whose interval meets its own."""
     known = record.tables["candidates"].sort_values("accuracy", ascending=False)
     first = known.iloc[0]
-    near = known[known["accuracy_high"] >= first["accuracy_low"]]["candidate"].iloc[1:]
-    tied = f", but its interval overlaps with the interval of {_listed(near)}" if len(near) else ""
-    equal = _equal(known.set_index("candidate")["accuracy"], first["candidate"])
-    best = f"{equal} after transfer" if equal else f"{first['candidate']} is the best after transfer{tied}"
-    return f"On the test {kind(record)} {best}."
+    near = known[known["accuracy_high"] >= first["accuracy_low"]].iloc[1:]
+    tied = f", but its interval overlaps with the interval of {_listed(near['candidate'])}" if len(near) else ""
+    other = near[near["accuracy"] < first["accuracy"]]["candidate"]
+    more = f"but their intervals overlap with the interval of {_listed(other)}" if len(other) else (
+        "and better than all others"
+    )  # fmt: skip
+    equal = _equal(known.set_index("candidate")["accuracy"], first["candidate"], more)
+    return f"On the test {kind(record)} {equal or f'the best is {first.candidate}{tied}'}."
 
 
-def _equal(values: "pd.Series[float]", best: str) -> str:
+def _equal(values: "pd.Series[float]", best: str, others: str) -> str:
     """Words for candidates that are as good as the best to the last digit; empty if there is none."""
     alike = values.index[values == values[best]].to_series()
     if len(alike) == 1:
         return ""
-    return f"{_listed(alike)} are equally good" + (", and better than all others" if len(alike) < len(values) else "")
+    return f"{_listed(alike)} are equally good" + (f", {others}" if len(alike) < len(values) else "")
 
 
 def _at_the_floor(record: Record, score: str, candidate: str) -> str:

@@ -98,6 +98,10 @@ def compare(table: pd.DataFrame, truth: Mapping[str, float]) -> pd.DataFrame:
     if len(table) < 3:
         raise ValueError(f"there are {len(table)} candidates; expected at least 3 to order")
     accuracy = np.array([truth[name] for name in table.index], float)
+    if np.nanmax(accuracy) > 1 and np.nanmin(accuracy) < 1:
+        raise ValueError(
+            f"the truths are from {np.nanmin(accuracy):g} to {np.nanmax(accuracy):g}; expected all in one unit"
+        )
     rows = []
     for name in table.select_dtypes("number").columns.drop(["accuracy"], errors="ignore"):
         values = table[name].to_numpy(float)

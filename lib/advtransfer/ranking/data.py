@@ -107,6 +107,8 @@ def from_tensors(
     """
     x, y = _pixels(x), _labels(x, y)
     known = y.unique()
+    if int(known[0]) < 0:
+        raise DataError(f"{int((y < 0).sum())} labels are negative; expected 0 or more, and no images without a label")
     if len(known) < 2:
         raise DataError(f"all {len(y)} labels are {known.tolist()}; expected at least two classes to tell apart")
     names = tuple(classes) if classes is not None else tuple(str(k) for k in known.tolist())
@@ -140,6 +142,8 @@ def _pixels(x: Tensor) -> Tensor:
         if not x.is_floating_point():
             raise DataError(f"images are {x.dtype}; expected uint8, or floats in [0, 1]")
         if not bool(x.isfinite().all()) or float(x.min()) < 0 or float(x.max()) > 1:
+            if bad := int((~x.isfinite()).flatten(1).any(1).sum()):
+                raise DataError(f"{bad} of {len(x)} images hold NaN or infinite values; expected floats in [0, 1]")
             raise DataError(f"images span [{float(x.min()):.4g}, {float(x.max()):.4g}]; expected floats in [0, 1]")
         x = (x * 255).round().to(torch.uint8)
     x = x.detach().cpu()
@@ -246,6 +250,8 @@ def _folder(path: Path, size: int, seed: int) -> Labelled:
         found = f"one folder, {next(iter(folders))}" if folders else "no folder"
         raise DataError(f"{path} holds {found}; expected a folder of pictures per class, at least two")
     x, y, broken = _pictures(path, list(folders), size, path)
+    loose = [file.name for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGES and file.name[0] != "."]
+    broken += [f"{name}: a picture outside the folders of the classes" for name in loose]
     return replace(from_tensors(x, y, classes=list(folders), name=path.name, seed=seed), left_out=tuple(broken))
 
 

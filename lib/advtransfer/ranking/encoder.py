@@ -160,7 +160,9 @@ class Encoder(nn.Module):
             reason = one_line(error)
             height, width = x.shape[-2:] if self.size is None else (self.size, self.size)
             hint = ""
-            if isinstance(error, RuntimeError):
+            if "to have 1 channels" in reason:
+                hint = "; expected a model of images with 3 channels"
+            elif isinstance(error, RuntimeError):
                 told = "" if self.size is None else f", not {self.size}"
                 hint = f"; expected size, the pixels that the model takes{told}"
             raise EncoderError(f"the model cannot be used at {height} × {width} pixels: {reason}{hint}") from error

@@ -37,7 +37,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("labels", 4), ("samples", 2), ("gradients", 1), ("outputs", 1), ("steps", 1)):
+        for name, least in (("labels", 4), ("samples", 2), ("gradients", 1), ("outputs", 1), ("steps", 1), ("seed", 0)):
             if not isinstance(getattr(self, name), Integral):
                 raise TypeError(f"{name} is {getattr(self, name)!r}; expected an integer")
             if getattr(self, name) < least:

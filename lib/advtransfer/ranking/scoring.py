@@ -329,8 +329,10 @@ def _alpha(name: str, arrays: Arrays, settings: Settings) -> Scored:
         lengths, directions = d12.norm(dim=1, keepdim=True), functional.normalize(d12)
         shuffled = [value(lengths * directions[torch.randperm(len(d12), generator=generator)]) for _ in range(20)]
         floor, floor_high = float(np.mean(shuffled)), float(np.quantile(shuffled, 0.975))
+    moved = int((d22 != 0).any(1).sum())
+    note = f"from {moved} of {len(d22)} samples: at the others an attack of its own moves nothing"
     row = _row(name, found, low=low, high=high, floor=floor, floor_high=floor_high,
-               seconds=float(arrays["seconds_attack"]))  # fmt: skip
+               seconds=float(arrays["seconds_attack"]), note=note if moved < len(d22) else "")  # fmt: skip
     return row, drawn
 
 
