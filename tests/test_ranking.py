@@ -910,7 +910,7 @@ def test_own_accuracies_of_a_pool_file_are_shown_and_judged_beside_the_scores(a_
 
 def test_truths_in_two_units_are_refused():
     table = pd.DataFrame({"candidate": list("abc"), "LEEP": [0.3, 0.2, 0.1]})
-    with pytest.raises(ValueError, match="the truths are from 0[.]5 to 95; expected all in one unit"):
+    with pytest.raises(ValueError, match=r"the truths are from 0\.5 to 95; expected all in one unit"):
         ranking.compare(table, {"a": 0.5, "b": 0.6, "c": 95})
 
 

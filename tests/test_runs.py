@@ -150,6 +150,17 @@ def test_the_memory_that_a_parent_has_had_is_not_that_of_a_run(monkeypatch):
     assert int(found) < size / 2
 
 
+def test_the_page_of_a_run_says_which_parameters_are_not_the_defaults(tmp_path):
+    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title")])
+    for differs, said in (({}, []), ({"profile": "smoke", "seed": 1}, ["profile = smoke", "seed = 1", "for tests"])):
+        node.metadata["advtransfer"] = {"differs": differs}
+        nbformat.write(node, tmp_path / "a.ipynb")
+        export.write_html(tmp_path / "a.ipynb", tmp_path / "a.html")
+        page = (tmp_path / "a.html").read_text(encoding="utf-8")
+        assert ("Run with" in page) == bool(said)
+        assert all(words in page for words in said)
+
+
 def test_a_page_says_what_the_book_would():
     text = "(label)=\n# Title\n{glue:text}`share:.1%` of {glue:text}`lost:d`, {ref}`see <there>`, {py:mod}`~a.b.c`."
     assert export.resolved(text, {"share": 0.1234}) == "# Title\n12.3% of ?, see, c."

@@ -41,6 +41,8 @@ def write_html(notebook: Path, target: Path) -> None:
             cell.outputs = [_described(output, _about(cell)) for output in cell.outputs if not _glue_name(output)]
         cell.metadata["tags"] = sorted(tags | ({"remove-input"} if tags & hidden else set()))
     node.cells = [shown for cell, below in zip(node.cells, captions, strict=True) for shown in (cell, *below)]
+    if said := _settings(node.metadata.get("advtransfer", {}).get("differs", {})):
+        node.cells.insert(1, nbformat.v4.new_markdown_cell(said))
     options = {
         "TagRemovePreprocessor": {"remove_input_tags": {"remove-input"}, "enabled": True},
         "HTMLExporter": {"exclude_input_prompt": True, "exclude_output_prompt": True},
@@ -48,6 +50,15 @@ def write_html(notebook: Path, target: Path) -> None:
     body, _ = HTMLExporter(config=Config(options)).from_notebook_node(node, {"metadata": {"name": notebook.stem}})
     with storage.replacing(target) as draft:
         draft.write_text(body, encoding="utf-8")
+
+
+def _settings(differs: Mapping[str, Any]) -> str:
+    """Which parameters of a run are not the defaults, in Markdown; its text is written for the defaults."""
+    if not differs:
+        return ""
+    shown = ", ".join(f"`{name} = {value}`" for name, value in differs.items())
+    small = " This size is for tests; its numbers say nothing about the claims." * (differs.get("profile") == "smoke")
+    return f"*Run with {shown}; the other parameters have their defaults.*{small}"
 
 
 def resolve(node: nbformat.NotebookNode, links: Mapping[tuple[str, str], tuple[str, str]] = {}) -> None:
