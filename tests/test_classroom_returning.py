@@ -9,7 +9,7 @@ import zipfile
 import nbformat
 import pytest
 
-from advtransfer.classroom import classes, collecting, feedback, marks, returning, uploads
+from advtransfer.classroom import classes, collecting, feedback, gradebook, marks, returning, uploads
 from advtransfer.commands import main as cli
 from classroom_cases import graded_as, original, solved
 from zipped import archive
@@ -34,6 +34,17 @@ def graded(folder, zipped, monkeypatch, *, unmarked=()):
             row[table.header.index("points")] = f"{float(table.cell(row, 'of')) - 1:g}"
     marks.write_table(folder / "marks.csv", table)
     feedback.write_pages(folder, SHEET, "Project")
+
+
+def denied(read, who):
+    """`read`, but for the file of one student."""
+
+    def opened(path):
+        if path.stem == who:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    return opened
 
 
 def cells(path):
@@ -210,6 +221,27 @@ def test_who_has_handed_in_again_or_was_never_graded_gets_nothing_and_is_named(t
         assert said[0] == "not graded yet: zoe"
         assert said[1] == "handed in again after grading; grade again: ada"
         assert said[2] == "graded, but no longer in submitted; the result is kept: bob"
+
+
+def test_a_file_that_cannot_be_read_any_more_is_named_and_the_others_go_back(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / NAME
+    graded(folder, archive(tmp_path / "p.zip", {f"{who}.ipynb": NOTEBOOK for who in ("ada", "bob")}), monkeypatch)
+    monkeypatch.setattr(gradebook, "content", denied(gradebook.content, "ada"))
+    assert cli.main(["classroom", "return", NAME, "--class", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "LEFT OUT: ada: the file handed in cannot be read\n" in said
+    assert "cannot be read: ada\n" in said
+    assert [path.stem for path in (folder / "returned").iterdir()] == ["bob"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b'{"s": 3}'])
+@pytest.mark.parametrize("name", ["results.json", "collected.json"])
+def test_a_damaged_file_of_the_library_is_named(tmp_path, monkeypatch, capsys, name, content):
+    folder = tmp_path / NAME
+    graded(folder, archive(tmp_path / "p.zip", {"ada.ipynb": NOTEBOOK}), monkeypatch)
+    (folder / name).write_bytes(content)
+    assert cli.main(["classroom", "return", NAME, "--class", str(tmp_path)]) == 2
+    assert f"{folder / name} is damaged" in capsys.readouterr().err
 
 
 def test_a_name_is_no_formula_in_the_points_for_moodle():

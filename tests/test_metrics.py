@@ -359,7 +359,7 @@ def updated_twice(first=2, second=1):
             "pairs are [(0, -1)]; expected numbers of models",
             lambda: metrics.deviations([NET], X, Recorded(), pairs=[(0, -1)]),
         ),
-        ("batch_size = 0; expected at least 1 sample", lambda: transfer_matrix([NET], X, Recorded(), batch_size=0)),
+        ("batch_size = 0; expected at least 1", lambda: transfer_matrix([NET], X, Recorded(), batch_size=0)),
         ("no models were given; expected at least one", lambda: transfer_matrix([], X, Recorded())),
         ("level = 3; expected 0 to 2", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 4), level=3)),
         ("level = -1; expected 0 to 2", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 4), level=-1)),

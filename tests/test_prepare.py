@@ -172,8 +172,22 @@ def test_hooks_stay_with_the_model():
 def test_tracing_leaves_nothing_behind():
     """A forward pass that keeps what it sees does not keep a trace's stand-ins."""
     model = Calls(lambda m, x: setattr(m, "seen", m.conv(x)) or m.norm(m.seen), conv=conv(), norm=norm())
-    assert not hasattr(prepare(model), "seen")
+    ready = prepare(model)
+    assert ready.preparation.folded == 1
+    assert not hasattr(ready, "seen")
     assert not hasattr(model, "seen")
+
+
+def test_a_feature_that_forward_stores_is_that_after_the_relu_in_place():
+    """As the docstring says of an output that forward stores."""
+    model = Calls(lambda m, x: setattr(m, "seen", m.norm(m.conv(x))) or m.relu(m.seen), conv=conv(), norm=norm(),
+                  relu=nn.ReLU())  # fmt: skip
+    model.eval()
+    ready = prepare(model)
+    assert (ready.preparation.folded, ready.preparation.in_place) == (1, 1)
+    x = images(torch.float32)
+    torch.testing.assert_close(ready(x), model(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ready.seen, model.seen.relu(), rtol=1e-4, atol=1e-5)
 
 
 def test_dtype_and_memory_format():

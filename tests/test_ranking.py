@@ -196,6 +196,13 @@ def test_a_folder_of_class_folders_is_read_and_what_is_broken_is_named(tmp_path)
     assert list(reasons) == ["chat noir/cut.png"]
 
 
+def test_pixels_outside_the_box_by_rounding_are_taken():
+    x, y = pictures()
+    x[0, 0, 0, 0], x[0, 0, 0, 1] = -2.98e-8, 1 + 1.19e-7
+    data = ranking.from_tensors(x, y, x, y)
+    assert data.x_train[0, 0, 0, :2].tolist() == [0, 255]
+
+
 def test_train_and_validation_folders_stay_apart(tmp_path):
     for split, count in (("train", 3), ("val", 2)):
         for name in ("a", "b"):

@@ -100,6 +100,9 @@ def damage_head(path: Path):
         damage_head,
         lambda path: (path / "record.json").write_text("{"),
         lambda path: (path / "record.json").write_text("[]"),
+        lambda path: (path / "record.json").write_text(
+            json.dumps(json.loads((path / "record.json").read_text()) | {"provenance": []})
+        ),
         lambda path: (path / "tables" / "table.csv").unlink(),
         lambda path: (path / "arrays.npz").write_bytes((path / "arrays.npz").read_bytes()[:-30]),
         lambda path: np.savez(path / "arrays.npz", a=np.array([{}], dtype=object)),

@@ -1,7 +1,10 @@
 """The attack at the root: equal to a loop written out for one text, every text for itself, and all of them told."""
 
 import math
+from fractions import Fraction
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -130,6 +133,14 @@ def test_the_result_is_what_the_victim_and_the_decoder_say():
         assert found.flipped[found.flipped_unperturbed].all()
 
 
+def test_a_victim_that_returns_an_object_with_logits_and_numbers_of_any_kind_are_taken():
+    victim = Victim(1).eval()
+    plain = attack(victim=victim, c=0.5, steps=5)
+    other = attack(victim=lambda e, m: SimpleNamespace(logits=victim(e, m)), c=Fraction(1, 2), steps=np.int64(5))
+    assert other.words.equal(plain.words)
+    assert other.distance.equal(plain.distance)
+
+
 def test_a_victim_that_cannot_be_moved_is_told_with_every_text():
     found = attack(victim=lambda embedded, mask: embedded.sum((1, 2))[:, None] * 0 + torch.tensor([1.0, 0.0]))
     assert not found.flipped.any()
@@ -196,8 +207,11 @@ def test_leaves_no_trace():
         ({"vocabulary": ["a"]}, ValueError, "table has 11 rows and vocabulary 1 words; expected 11"),
         ({"table": TABLE * math.nan}, ValueError, "table holds 44 values that are NaN"),
         ({"ends": (TABLE[0], TABLE)}, ValueError, r"ends have the shapes \(4,\) and \(11, 4\); expected \(4,\)"),
-        ({"steps": 0}, ValueError, "steps is 0; expected a finite number above 0"),
-        ({"kappa": -1.0}, ValueError, "kappa is -1.0; expected a finite number at least 0"),
+        ({"steps": 0}, ValueError, "steps = 0; expected at least 1"),
+        ({"steps": 2.5}, TypeError, "steps is 2.5; expected a whole number"),
+        ({"c": "1"}, TypeError, "c is '1'; expected a number"),
+        ({"lr": 0}, ValueError, "lr is 0; expected a finite number above 0"),
+        ({"kappa": -1.0}, ValueError, "kappa is -1; expected a finite number, at least 0"),
         (
             {"labels": torch.zeros(3)},
             TypeError,

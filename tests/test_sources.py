@@ -15,7 +15,7 @@ import requests
 import image_archives as archives
 from advtransfer import datasets
 from advtransfer.commands.main import main
-from advtransfer.datasets import fetching, formats, sources, store, textformats, weights
+from advtransfer.datasets import DataUnavailable, fetching, formats, sources, store, textformats, weights
 from advtransfer.datasets.download import download
 
 BODY = np.random.default_rng(0).bytes(1_000_000)
@@ -205,6 +205,10 @@ def test_checksums_are_of_the_files_that_are_there(tmp_path):
     with store.noting(tmp_path, *paths):
         for path in paths:
             path.write_bytes(b"old")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "SHA256SUMS").write_bytes(b"\xff")
+    with pytest.raises(DataUnavailable, match="broken/SHA256SUMS is damaged: it is not UTF-8"):
+        store.checksums(tmp_path / "broken")
     known = store.checksums(tmp_path)
     assert known == {"text/c": other, **{f"images/{p.name}": hashlib.sha256(b"old").hexdigest() for p in paths}}
 

@@ -203,7 +203,7 @@ ASYMMETRIC = torch.tensor([[1.0, 2, 0], [0, 1, 0], [0, 0, 1]])
         ("x is an empty batch", lambda: jacobian(torch.tanh, normal(0, 3))),
         ("x holds 1 values that are NaN", lambda: jacobian(lambda x: x.flatten(1), NAN)),
         ("model outputs have shape (2, 3, 4); expected (N, d) with N = 2", lambda: jacobian(torch.tanh, JAC)),
-        ("chunk_size = 0; expected at least 1 sample", lambda: jacobian(torch.tanh, normal(2, 3), chunk_size=0)),
+        ("chunk_size = 0; expected at least 1", lambda: jacobian(torch.tanh, normal(2, 3), chunk_size=0)),
         ("jac has shape (2, 3); expected 3 axes", lambda: singular_attacks(normal(2, 3))),
         ("jac holds 1 values that are NaN", lambda: singular_attacks(NAN)),
         ("k = 0; expected 1 to min(d, n) = 3", lambda: singular_attacks(JAC, k=0)),
@@ -255,3 +255,10 @@ def test_it_stays_in_the_ball_and_in_the_box(seed, eps):
 @pytest.mark.parametrize("eps", [-0.1, float("nan"), float("inf")])
 def test_a_radius_that_is_none_is_refused(eps):
     refuses(f"eps is {eps}", lambda: first_attack(ConvNet(torch.float64), pixels(), eps=eps))
+
+
+def test_a_chunk_size_is_a_whole_number_of_any_kind():
+    x = normal(3, 4)
+    assert jacobian(torch.tanh, x, chunk_size=np.int64(2)).equal(jacobian(torch.tanh, x))
+    with pytest.raises(TypeError, match=r"chunk_size is 2\.5; expected a whole number"):
+        jacobian(torch.tanh, x, chunk_size=2.5)

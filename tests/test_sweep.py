@@ -295,6 +295,33 @@ def test_what_cannot_be_done_is_told_at_once(notebook, tmp_path, monkeypatch, ca
     assert not (tmp_path / "toys" / "log.txt").exists()
 
 
+def test_a_sweep_without_its_data_is_refused_before_any_worker_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(workers, "local", lambda *given: pytest.fail("workers were started"))
+    assert main(["sweep", "cifar_to_stl", "--grid", "seed=0:2", "--out", str(tmp_path / "out")]) == 2
+    assert "cifar_to_stl cannot run without its data:" in (told := capsys.readouterr().err)
+    assert "data fetch cifar10" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_record_is_replaced_by_one_that_a_worker_sends(notebook, toys, cache):
+    plan = planned(notebook, "seed=0:1")
+    compute.sweep(plan, pool)
+    (run,) = plan.runs
+    folder = place(plan.experiment, run.key)
+    sent = Record.load(folder)
+    (folder / "record.json").write_text("{")
+    assert compute._keep(plan, workers.Result(run.key, sent.digest, sent)) == ""
+    assert Record.load(folder).digest == sent.digest
+
+
+def test_a_cache_with_an_empty_name_gets_one(cache):
+    cache.mkdir(exist_ok=True)
+    (cache / "id").touch()
+    assert len(workers.cache_id(make=True)) == 32
+
+
 @pytest.mark.parametrize("extra", ["dask", "slurm"])
 def test_a_missing_extra_is_named(monkeypatch, extra):
     monkeypatch.setitem(sys.modules, {"dask": "distributed", "slurm": "submitit"}[extra], None)

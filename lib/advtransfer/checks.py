@@ -2,7 +2,7 @@
 
 import math
 from decimal import Decimal
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,23 @@ def as_number(name: str, value: Any) -> float:
     if not 0 <= length < math.inf:
         raise ValueError(f"{name} is {length:g}; expected a finite number, at least 0")
     return length
+
+
+def as_count(name: str, value: Any) -> int:
+    """A number of samples or steps, from a whole number of any kind.
+
+    Raises
+    ------
+    TypeError
+        `value` is not a whole number.
+    ValueError
+        It is less than one.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; expected a whole number")
+    if value < 1:
+        raise ValueError(f"{name} = {int(value)}; expected at least 1")
+    return int(value)
 
 
 def check_box(x: Tensor, bounds: Bounds, eps: float, norm: str) -> tuple[float, float]:

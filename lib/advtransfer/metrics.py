@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from advtransfer.checks import check_batch
+from advtransfer.checks import as_count, check_batch
 from advtransfer.intervals import directions, signed_root, unbiased_square
 from advtransfer.modes import Model, evaluating, outputs_of
 from advtransfer.spectral import SingularAttacks, singular_attacks
@@ -300,8 +300,9 @@ def deviations(
         No model, no pair, a pair of a model that is not there, an empty batch, or outputs or perturbations that are not
         as described.
     """
-    if not models or batch_size < 1:
-        raise ValueError(f"{len(models)} models and batch_size = {batch_size} were given; expected at least 1 of each")
+    if not models:
+        raise ValueError("no models were given; expected at least one")
+    batch_size = as_count("batch_size", batch_size)
     check_batch("x", x)
     if strange := next((type(model).__name__ for model in models if not callable(model)), None):
         raise TypeError(f"a model is a {strange}; expected a module or a function of a batch")
@@ -329,8 +330,7 @@ def _accumulate(
     pairs: list[tuple[int, int]],
 ) -> dict[tuple[int, int], Transferability]:
     """The metrics of some ordered pairs (attacked, evaluated); each model is attacked once per batch."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size = {batch_size}; expected at least 1 sample")
+    batch_size = as_count("batch_size", batch_size)
     # A pair (i, j) needs model j under the attacks on i and on j, and model i under its own.
     forwards = {*pairs, *((i, i) for pair in pairs for i in pair)}
     totals = {pair: Accumulator() for pair in pairs}

@@ -147,6 +147,7 @@ class _TensorProxy(Proxy):
     """A traced value that counts as a tensor, so that a branch on ``isinstance(x, Tensor)`` goes as it does for one."""
 
     __class__ = property(lambda self: Tensor)
+    _is_param = _is_buffer = False  # which torch asks of a tensor that forward stores
 
 
 class _Tracer(Tracer):

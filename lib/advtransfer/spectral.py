@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from advtransfer.balls import fitted
-from advtransfer.checks import Bounds, as_number, check_batch, check_box
+from advtransfer.checks import Bounds, as_count, as_number, check_batch, check_box
 from advtransfer.modes import Model, evaluating, outputs_of
 
 # A singular value below this fraction of the sample's largest one is numerical noise of the eigensolver.
@@ -52,10 +52,9 @@ def jacobian(model: Model, x: Tensor, *, chunk_size: int | None = None) -> Tenso
         An empty batch, a NaN or infinite input, or outputs that are not of shape (N, d).
     """
     check_batch("x", x)
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size = {chunk_size}; expected at least 1 sample")
+    size = len(x) if chunk_size is None else as_count("chunk_size", chunk_size)
     with evaluating(model, gradients=True):
-        return torch.cat([_jacobian(model, part) for part in x.split(chunk_size or len(x))])
+        return torch.cat([_jacobian(model, part) for part in x.split(size)])
 
 
 def _jacobian(model: Model, x: Tensor) -> Tensor:

@@ -139,7 +139,10 @@ def seed_of(folder: Path) -> int:
     """The seed of a class, known to nobody: made once and kept in ``seed.txt``, so that grading again is fair."""
     path = folder / "seed.txt"
     if path.is_file():
-        return int(path.read_text(encoding="ascii"))
+        try:
+            return int(path.read_bytes())
+        except ValueError:
+            raise ValueError(f"{path} is damaged; expected the number that the library wrote") from None
     seed = secrets.randbits(32)
     with replacing(path) as draft:
         draft.write_text(f"{seed}\n", encoding="ascii")

@@ -11,7 +11,7 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from advtransfer.classroom import archives, handed_in, layouts
+from advtransfer.classroom import archives, gradebook, handed_in, layouts
 from advtransfer.classroom.layouts import HandedIn
 from advtransfer.records.storage import replacing
 
@@ -101,8 +101,7 @@ def collect(folder: Path, archive: Path, assignment: str) -> Collected:
 
 def read_roster(folder: Path) -> dict[str, dict[str, Any]]:
     """What the system says about each student whose submission was collected, such as the path for feedback."""
-    path = folder / "collected.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return gradebook.noted(folder / "collected.json")
 
 
 def _by_student(

@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 from advtransfer.classroom import handed_in, marks
 from advtransfer.classroom.marks import Mark
-from advtransfer.classroom.plan import FILE_BYTES
+from advtransfer.classroom.plan import content
 from advtransfer.classroom.sheets import Exercise, exercises
 from advtransfer.records.storage import replacing
 
@@ -42,8 +42,24 @@ class Row(NamedTuple):
 
 def results(folder: Path) -> dict[str, Any]:
     """The results of the tests, by student; empty if nothing was graded."""
-    path = folder / "results.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return noted(folder / "results.json")
+
+
+def noted(path: Path) -> dict[str, Any]:
+    """What this library has noted by student in a file of JSON; empty if there is no such file.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged; the message names it.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); expected it as the library wrote it") from None
+    if not isinstance(found, dict) or not all(isinstance(about, dict) for about in found.values()):
+        raise ValueError(f"{path} is damaged; expected an entry for each student")
+    return found
 
 
 def check_graded(folder: Path) -> None:
@@ -61,19 +77,25 @@ class Apart(NamedTuple):
     """Who has handed in another file since the result."""
     gone: list[str]
     """Who has a result, but no file any more."""
+    unread: list[str]
+    """Whose file cannot be read."""
 
 
 def apart(folder: Path) -> Apart:
     """Compare the checksum of every submission with that of its result."""
     known, there = results(folder), handed_in.found(folder).notebooks
-    changed = [
-        student
-        for student, path in there.items()
-        if (graded := known.get(student, {}).get("sha256"))  # empty for a file that could not be read
-        and path.stat().st_size <= FILE_BYTES
-        and hashlib.sha256(path.read_bytes()).hexdigest() != graded
-    ]  # fmt: skip
-    return Apart([student for student in there if student not in known], changed, sorted(set(known) - set(there)))
+    found: dict[str, str] = {}
+    unread = []
+    for student, path in there.items():
+        try:
+            found[student] = hashlib.sha256(content(path)).hexdigest()
+        except ValueError:  # too large, which its result says
+            continue
+        except OSError:
+            unread.append(student)
+    changed = [name for name, now in found.items() if (was := known.get(name, {}).get("sha256")) and was != now]
+    ungraded = [student for student in there if student not in known]
+    return Apart(ungraded, changed, sorted(set(known) - set(there)), unread)
 
 
 def marked(folder: Path, original: NotebookNode) -> dict[tuple[str, str], Mark]:

@@ -77,6 +77,8 @@ def give_back(
         about = roster.get(student, {})
         if student in apart.changed:
             left_out.append(f"{student}: handed in again after grading")
+        elif student in apart.unread:
+            left_out.append(f"{student}: the file handed in cannot be read")
         elif unmarked:
             left_out.append(f"{student}: no mark for {', '.join(unmarked)}")
         elif system and about.get("system") != system:

@@ -119,6 +119,7 @@ def _opened(arguments: argparse.Namespace) -> Iterator[tuple[nbformat.NotebookNo
     for students, what in (
         (apart.ungraded, "not graded yet"),
         (apart.changed, "handed in again after grading; grade again"),
+        (apart.unread, "cannot be read"),
         (apart.gone, "graded, but no longer in submitted; the result is kept"),
     ):
         if students:

@@ -77,6 +77,7 @@ def command(arguments: argparse.Namespace) -> int:
         else:
             print(f"{path.stem}: {len(plan.runs):,} runs, {missing:,} of them missing")
         return 0
+    _check_data(plan, notebook)
     storage.writable_folder(out)
     start = time.perf_counter()
     outcome, rows = computed(plan, _engine(arguments), arguments.table)
@@ -96,6 +97,16 @@ def command(arguments: argparse.Namespace) -> int:
     if files:
         print(f"written: {', '.join(file.name for file in files)} in {out}")
     return 1 if failed else 0
+
+
+def _check_data(plan: Plan, notebook: Notebook) -> None:
+    """Raise `DataUnavailable` if the first run without a record needs data that are not here."""
+    kept = plans.kept(plan)
+    first = next((run for run in plan.runs if run.key not in kept), None)
+    if first and (lacking := notebook.missing_data(plan.fixed | first.set)):
+        from advtransfer.datasets import DataUnavailable  # imported here, because it is slow
+
+        raise DataUnavailable(f"{plan.name} cannot run without its data:\n" + "\n".join(lacking))
 
 
 def _check_engine(arguments: argparse.Namespace) -> None:

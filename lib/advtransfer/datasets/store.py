@@ -146,7 +146,11 @@ def checksums(root: Path) -> dict[str, str]:
     """
     noted: dict[str, str] = {}
     file = root / "SHA256SUMS"
-    for line in filter(str.strip, file.read_text("utf-8").splitlines() if file.is_file() else ()):
+    try:
+        lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    except UnicodeDecodeError:
+        raise DataUnavailable(f"{file} is damaged: it is not UTF-8; expected sha256sum's format") from None
+    for line in filter(str.strip, lines):
         if (found := re.fullmatch(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)", line)) is None:
             raise DataUnavailable(f"{file} has the line {line!r}; expected sha256sum's format")
         noted[found[2]] = found[1].lower()

@@ -20,6 +20,7 @@ from advtransfer.ranking.texts import LabelledTexts
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLITS = (("train", "training"), ("test", "val", "valid", "validation"))
+ROUNDING = 1e-6  # how far pixels that were normalised and brought back may lie outside [0, 1]
 LARGEST = 50_000_000  # pixels of one image, before it is made smaller
 
 
@@ -141,11 +142,11 @@ def _pixels(x: Tensor) -> Tensor:
     if x.dtype != torch.uint8:
         if not x.is_floating_point():
             raise DataError(f"images are {x.dtype}; expected uint8, or floats in [0, 1]")
-        if not bool(x.isfinite().all()) or float(x.min()) < 0 or float(x.max()) > 1:
+        if not bool(x.isfinite().all()) or float(x.min()) < -ROUNDING or float(x.max()) > 1 + ROUNDING:
             if bad := int((~x.isfinite()).flatten(1).any(1).sum()):
                 raise DataError(f"{bad} of {len(x)} images hold NaN or infinite values; expected floats in [0, 1]")
             raise DataError(f"images span [{float(x.min()):.4g}, {float(x.max()):.4g}]; expected floats in [0, 1]")
-        x = (x * 255).round().to(torch.uint8)
+        x = (x.clamp(0, 1) * 255).round().to(torch.uint8)
     x = x.detach().cpu()
     return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
 

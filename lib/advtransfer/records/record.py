@@ -105,6 +105,8 @@ class Record:
             tables = {n: from_csv(path / "tables" / f"{n}.csv", kinds) for n, kinds in head["tables"].items()}
             with np.load(path / "arrays.npz", allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
+            if not isinstance(head["provenance"], dict):
+                raise ValueError("its provenance is not a table of names and values")
             record = cls(head["experiment"], head["config"], tables, arrays, head["provenance"])
             if record.digest != head["digest"]:
                 raise ValueError("its content does not match its digest")

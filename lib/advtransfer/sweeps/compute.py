@@ -15,6 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from advtransfer.records import storage
+from advtransfer.records.record import Record, RecordError
 from advtransfer.records.runs import place
 from advtransfer.sweeps import collect
 from advtransfer.sweeps.plan import Plan, Run, kept
@@ -215,9 +216,17 @@ def _keep(plan: Plan, result: Result) -> str:
         return f"its record changed on the way here: the digest is {result.record.digest}; expected {result.digest}"
     folder = place(plan.experiment, result.key)
     with storage.locked(folder):
-        if not folder.exists():
+        if not _is_whole(folder):
             result.record.save(folder)
     return ""
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether there is a record that can be read."""
+    try:
+        return bool(Record.load(folder).digest)
+    except RecordError:
+        return False
 
 
 def _bar(total: int, found: int) -> tqdm:

@@ -92,7 +92,7 @@ def _one(experiment: Any, key: str, given: dict[str, Any], shared: bool, wait: b
 def cache_id(*, make: bool = False) -> str:
     """The random name of this cache; empty if it has none and `make` is False."""
     path = storage.cache_root() / "id"
-    if make and not path.exists():
+    if make and not (path.exists() and path.stat().st_size):
         with storage.locked(path), storage.replacing(path) as draft:
             draft.write_text(uuid.uuid4().hex, encoding="utf-8")
     return path.read_text(encoding="utf-8") if path.exists() else ""

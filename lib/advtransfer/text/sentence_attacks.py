@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from advtransfer.checks import check_batch
+from advtransfer.checks import as_count, as_number, check_batch
 from advtransfer.models.tree_autoencoder import Forest, TreeAutoencoder, straight_through
 from advtransfer.modes import evaluating
 from advtransfer.text.victim import check_logits, margin
@@ -104,10 +104,13 @@ def attack_root(
     ----------
     Wang et al. (2020), "T3: Tree-autoencoder constrained adversarial text generation for targeted attack".
     """
-    _check(model, table, vocabulary, ends, c=c, kappa=kappa, steps=steps, lr=lr)
+    c, kappa, lr = (as_number(name, value) for name, value in (("c", c), ("kappa", kappa), ("lr", lr)))
+    steps = as_count("steps", steps)
+    _check(model, table, vocabulary, ends, c=c, lr=lr)
 
     def logits_of(embedded: Tensor) -> Tensor:  # (M, k) -> (N, d)
-        return victim(*lay_out(embedded, forest, ends))
+        found = victim(*lay_out(embedded, forest, ends))
+        return getattr(found, "logits", found)
 
     with evaluating(model, victim):  # type: ignore[arg-type]
         clean = logits_of(table[forest.words])
@@ -197,6 +200,5 @@ def _check(model: TreeAutoencoder, table: Tensor, vocabulary: Sequence[str], end
         shapes = " and ".join(str(tuple(end.shape)) for end in ends)
         raise ValueError(f"ends have the shapes {shapes}; expected ({width},), like the rows of table")
     for name, value in numbers.items():
-        if not 0 <= value < math.inf or (value == 0 and name != "kappa"):
-            expected = "at least 0" if name == "kappa" else "above 0"
-            raise ValueError(f"{name} is {value}; expected a finite number {expected}")
+        if value == 0:
+            raise ValueError(f"{name} is 0; expected a finite number above 0")
