@@ -427,6 +427,15 @@ def test_robust_forms_of_alpha1_do_not_follow_one_small_denominator():
     assert found.alpha1 > 1e6 > 10 > max(found.alpha1_median, found.alpha1_ratio)
 
 
+def test_one_batch_of_a_loader_is_not_taken_for_two():
+    pair = [torch.rand(4, 5), torch.arange(4)]
+    for labels in (pair[1], pair[1].float()):
+        with pytest.raises(TypeError, match="x is a list of inputs and labels; expected the inputs"):
+            transferability(NET, NET, [pair[0], labels], Recorded())
+    with pytest.raises(TypeError, match=r"x is list; .* \(of a batch such as \(inputs, labels\), pass the first"):
+        pgd(NET, pair, eps=0.1)
+
+
 def test_an_attack_that_gives_the_attacked_input_is_told_and_one_that_is_no_model_is_refused():
     x = torch.rand(6, 5, dtype=torch.float64)
     model = torch.nn.Linear(5, 3).double()

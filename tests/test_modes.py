@@ -188,3 +188,10 @@ def test_a_model_that_fails_for_another_reason_than_its_type_says_its_own_reason
     ready = prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 3)), dtype=torch.bfloat16)
     with pytest.raises(RuntimeError, match="channels"):
         outputs_of(ready, torch.rand(2, 1, 8, 8))
+
+
+def test_a_method_of_a_prepared_module_is_told_to_pass_the_module():
+    half = prepare(nn.Linear(3, 2), dtype=torch.bfloat16)
+    with pytest.raises(TypeError, match=r"or attack the module itself, and not its method$"):
+        outputs_of(half.forward, torch.rand(4, 3))
+    assert outputs_of(half, torch.rand(4, 3)).shape == (4, 2)

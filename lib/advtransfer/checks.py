@@ -24,7 +24,8 @@ def check_batch(name: str, x: Tensor, *, ndim: int | None = None) -> None:
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         given = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{name} is {given}; expected a floating-point tensor")
+        first = " (of a batch such as (inputs, labels), pass the first member)" if isinstance(x, list | tuple) else ""
+        raise TypeError(f"{name} is {given}; expected a floating-point tensor{first}")
     if x.ndim == 0 or (ndim is not None and x.ndim != ndim):
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {ndim or 'at least 1'} axes, samples first")
     if len(x) == 0:

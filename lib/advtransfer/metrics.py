@@ -344,6 +344,11 @@ def _accumulate(
 
 def _batches(x: Batches) -> Batches:
     """`x`, if it gives batches."""
+    given = [part.ndim if isinstance(part, Tensor) else 0 for part in x] if isinstance(x, list | tuple) else []
+    if len(given) == 2 and given[1] == 1 < given[0]:
+        raise TypeError(
+            f"x is a {type(x).__name__} of inputs and labels; expected the inputs, or an iterable of batches"
+        )
     if isinstance(x, Dataset) and not isinstance(x, IterableDataset):
         raise TypeError(f"x is {type(x).__name__}, which gives single samples; expected batches: pass DataLoader(x)")
     if not isinstance(x, Iterable):

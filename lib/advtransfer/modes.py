@@ -105,10 +105,13 @@ def outputs_of(model: Model, x: Tensor) -> Tensor:
     except RuntimeError as error:
         module = _module_of(model)
         own = {p.dtype for p in module.parameters() if p.is_floating_point()} if module is not None else set()
-        if not own or x.dtype in own or "type" not in str(error):  # it fails for another reason
+        if not own or x.dtype in own or "type" not in str(error).lower():  # it fails for another reason
             raise
         names = ", ".join(sorted(map(str, own)))
-        converting = ", or attack the copy that prepare.prepare makes" if len(own) == 1 and own <= HALF else ""
+        converting = ""
+        if len(own) == 1 and own <= HALF:  # which a prepared module converts to, when it is called itself
+            whole = "the module itself, and not its method" if hasattr(module, "preparation") else ""
+            converting = f", or attack {whole or 'the copy that prepare.prepare makes'}"
         raise TypeError(
             f"x is {x.dtype}, and the model's parameters are {names}; expected the same dtype: convert one of them"
             f"{converting}"

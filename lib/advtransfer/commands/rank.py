@@ -17,6 +17,7 @@ from advtransfer.notebooks import execute
 from advtransfer.notebooks.read import read
 from advtransfer.pages import choosing as page
 from advtransfer.ranking import pools, texts
+from advtransfer.ranking.scoring import SHARES
 from advtransfer.records import shipped, storage
 from advtransfer.records.record import Record
 
@@ -135,13 +136,16 @@ def wide(record: Record) -> pd.DataFrame:
             row["own, %"] = "–" if np.isnan(candidate["own_accuracy"]) else f"{100 * candidate['own_accuracy']:.1f}"
         for _, found in scores[scores["candidate"] == name].iterrows():
             star = "*" if places.get((name, found["score"])) == 1 else ""
-            row[found["score"]] = f"{written(found)}{star}" if np.isfinite(found["value"]) else "–"
+            head = f"{found['score']}, %" if found["score"] in SHARES else found["score"]
+            row[head] = f"{written(found)}{star}" if np.isfinite(found["value"]) else "–"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def written(score: pd.Series) -> str:
     """The value of a score: three digits, four where most values are close to 1, and all those before the point."""
+    if score["score"] in SHARES:
+        return f"{100 * score['value']:.1f}"
     value, digits = float(score["value"]), 4 if score["score"] == "distance" else 3
     value = 0.0 if abs(value) < ZERO else value
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"

@@ -158,7 +158,7 @@ def _after_transfer(record: Record) -> str:
         "and better than all others"
     )  # fmt: skip
     equal = _equal(known.set_index("candidate")["accuracy"], first["candidate"], more)
-    return f"On the test {kind(record)} {equal or f'the best is {first.candidate}{tied}'}."
+    return f"On the test {kind(record)} {equal or f'{first.candidate} is the best after transfer{tied}'}."
 
 
 def _equal(values: "pd.Series[float]", best: str, others: str) -> str:
