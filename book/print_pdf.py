@@ -83,7 +83,7 @@ def whole(html: Path) -> str:
     place = articles[0].parent
     for article in articles:
         place.append(article.extract())
-    there = {script["src"] for script in book.find_all("script", src=True)}
+    there = {urljoin(f"{pages[0]}.html", script["src"]) for script in book.find_all("script", src=True)}
     for page in pages:  # scripts of what moves, which only some pages have
         for script in soups[page].find_all("script", src=True):
             if (address := urljoin(f"{page}.html", script["src"])) not in there:

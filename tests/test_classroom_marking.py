@@ -186,6 +186,15 @@ def test_what_is_written_above_an_answer_belongs_to_it_and_so_does_changed_text_
     notebook.cells[at].source = "YOUR ANSWER HERE"
     notebook.cells.insert(at, nbformat.v4.new_markdown_cell("My answer."))
     assert answers.read(write(notebook, tmp_path / "a.ipynb"), SHEET)[QUESTION].text == "My answer.\n\nYOUR ANSWER HERE"
+    for place, size in ((at, 5), (at + 1, 6)):
+        notebook.cells[place].source = "![x](attachment:image.png)"
+        notebook.cells[place]["attachments"] = {"image.png": {"image/png": png(size, size)}}
+    found = answers.read(write(notebook, tmp_path / "a.ipynb"), SHEET)[QUESTION]
+    assert found.text == "![x](attachment:image.png)\n\n![x](attachment:1-image.png)"
+    assert {name: data for name, (_, data) in found.attachments.items()} == {
+        "image.png": png(5, 5), "1-image.png": png(6, 6),
+    }  # fmt: skip
+    notebook.cells[at].source, notebook.cells[at + 1].source = "My answer.", "YOUR ANSWER HERE"
     task = next(c for c in notebook.cells[at::-1] if "nbgrader" not in c.metadata and c.source != "My answer.")
     task.source += "\nMore of it."  # in the text of the sheet
     text = answers.read(write(notebook, tmp_path / "a.ipynb"), SHEET)[QUESTION].text
@@ -404,7 +413,7 @@ def test_what_was_typed_and_not_saved_is_there_again(browser, page, tmp_path):
     browser.call("Page.handleJavaScriptDialog", accept=True)
     browser.wait("Page.loadEventFired")
     assert browser.run("document.querySelector('[name=points]').value") == "2"
-    assert browser.run("document.getElementById('told').textContent").startswith("What you had typed and not saved")
+    assert browser.run("document.getElementById('told').textContent").startswith("What you had typed, and marks.csv")
     saved(browser, tmp_path / "downloads", lambda: browser.run("document.getElementById('save').click()"))
     browser.open(page)  # the download may have been cancelled
     assert browser.run("document.querySelector('[name=points]').value") == "2"

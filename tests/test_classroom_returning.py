@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import re
 import zipfile
@@ -221,6 +222,17 @@ def test_who_has_handed_in_again_or_was_never_graded_gets_nothing_and_is_named(t
         assert said[0] == "not graded yet: zoe"
         assert said[1] == "handed in again after grading; grade again: ada"
         assert said[2] == "graded, but no longer in submitted; the result is kept: bob"
+
+
+def test_a_file_that_could_not_be_read_when_it_was_graded_counts_as_another_one(tmp_path, monkeypatch):
+    folder = tmp_path / NAME
+    graded(folder, archive(tmp_path / "p.zip", {f"{who}.ipynb": NOTEBOOK for who in ("ada", "bob")}), monkeypatch)
+    known = gradebook.results(folder)
+    known["ada"]["sha256"] = ""
+    (folder / "results.json").write_text(json.dumps(known))
+    (folder / "submitted" / "bob").mkdir()
+    (folder / "submitted" / "bob" / "x.ipynb").write_bytes(NOTEBOOK)  # two for one student
+    assert gradebook.apart(folder) == ([], ["ada"], [], ["bob"])
 
 
 def test_a_file_that_cannot_be_read_any_more_is_named_and_the_others_go_back(tmp_path, monkeypatch, capsys):

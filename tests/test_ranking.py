@@ -208,7 +208,9 @@ def test_train_and_validation_folders_stay_apart(tmp_path):
         for name in ("a", "b"):
             for k in range(count):
                 written(tmp_path / split / name / f"{k}.png")
+    written(tmp_path / "val" / "loose.png")
     data = ranking.load(tmp_path, size=8)
+    assert data.left_out == ("val/loose.png: a picture outside the folders of the classes",)
     assert (len(data.y_train), len(data.y_test), data.classes) == (6, 4, ("a", "b"))
 
 
@@ -878,6 +880,8 @@ def test_a_size_is_only_for_pictures_in_folders(a_task, tmp_path, capsys):
     np.savez(tmp_path / "x.npz", x=x.movedim(1, 3).numpy(), y=y.numpy())
     assert main([*a_task[:3], str(tmp_path / "x.npz"), "--size", "32"]) == 2
     assert "size is 32; expected it only with a folder of pictures" in capsys.readouterr().err
+    assert main([*a_task[:3], "phtos", "--size", "32"]) == 2
+    assert "phtos does not exist; expected a folder" in capsys.readouterr().err
 
 
 def test_own_accuracies_of_a_pool_file_are_shown_and_judged_beside_the_scores(a_task, capsys):
@@ -917,8 +921,9 @@ def test_own_accuracies_of_a_pool_file_are_shown_and_judged_beside_the_scores(a_
 
 def test_truths_in_two_units_are_refused():
     table = pd.DataFrame({"candidate": list("abc"), "LEEP": [0.3, 0.2, 0.1]})
-    with pytest.raises(ValueError, match=r"the truths are from 0\.5 to 95; expected all in one unit"):
+    with pytest.raises(ValueError, match=r"2 truths are at most 1, and 1 above it; expected all in one unit"):
         ranking.compare(table, {"a": 0.5, "b": 0.6, "c": 95})
+    assert ranking.compare(table, {"a": 0.5, "b": 40, "c": 60})["regret"].tolist() == [59.5]
 
 
 def test_regret_is_against_the_best_candidate_even_if_it_lacks_the_score():

@@ -26,7 +26,8 @@ def test_the_pdf_is_linked_to_where_it_is_made() -> None:
     assert shown("companion.pdf") == ["../companion.pdf"]
 
 
-PAGE = """<html lang="en"><head><title>A page</title></head><body><article class="bd-article"><h1>{title}</h1>
+PAGE = """<html lang="en"><head><title>A page</title><script src="{root}all.js"></script>
+<script src="{own}.js"></script></head><body><article class="bd-article"><h1>{title}</h1>
 <h2 id="x">Part of {title}</h2><p><a href="{other}#x">there</a> <a href="#x">here</a> <a href="{other}">on</a>
 <a href="https://there.org/">out</a> <a href="data.csv">a file</a> <img src="a.svg" alt="a picture"></p>
 </article></body></html>"""
@@ -36,8 +37,10 @@ PAGE = """<html lang="en"><head><title>A page</title></head><body><article class
 def pages(tmp_path, monkeypatch) -> Path:
     """Two pages in different folders that use the same identifier."""
     (tmp_path / "deep").mkdir()
-    (tmp_path / "first.html").write_text(PAGE.format(title="One", other="deep/second.html"))
-    (tmp_path / "deep" / "second.html").write_text(PAGE.format(title="Two", other="../first.html"))
+    (tmp_path / "first.html").write_text(PAGE.format(title="One", other="deep/second.html", root="", own="one"))
+    (tmp_path / "deep" / "second.html").write_text(
+        PAGE.format(title="Two", other="../first.html", root="../", own="two")
+    )
     monkeypatch.setattr(print_pdf, "chapters", lambda: iter([(None, "first"), ("Part", "deep/second")]))
     return tmp_path
 
@@ -53,6 +56,7 @@ def test_all_pages_as_one_keep_their_links_apart(pages) -> None:
         assert (there["href"], here["href"], on["href"]) == (f"#{other}--x", f"#{own}--x", f"#{other}")
         assert out["href"] == "https://there.org/"
         assert "href" not in file.attrs
+    assert [script["src"] for script in book.select("script")] == ["all.js", "one.js", "deep/two.js"]
     assert [image["src"] for image in book.select("img")] == ["a.svg", "deep/a.svg"]
 
 

@@ -374,5 +374,5 @@ def _perturbation(delta: Tensor, x: Tensor) -> Tensor:
         raise ValueError(f"the attack gave {given}; expected a perturbation like x, {x.dtype} of {tuple(x.shape)}")
     check_batch("the attack's perturbation", delta)
     if (delta - x).norm() < 0.5 * delta.norm():  # no small change of an image looks like the image
-        warnings.warn("the attack gave almost x itself; expected the perturbation δ, not x + δ", stacklevel=2)
+        warnings.warn("the attack may have given x + δ, for it is close to x; expected δ", stacklevel=4)
     return delta

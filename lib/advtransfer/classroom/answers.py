@@ -77,11 +77,14 @@ def written(notebook: bytes, original: NotebookNode) -> dict[str, Answer]:
 
 
 def _joined(first: Answer, second: Answer) -> Answer:
-    return Answer(
-        "\n\n".join(filter(None, (first.text, second.text))),
-        first.attachments | second.attachments,
-        first.figures + second.figures,
-    )
+    """Two cells as one; of two pictures with one name, that of the second gets another."""
+    text, pictures = second.text, dict(second.attachments)
+    for name in set(pictures) & set(first.attachments):
+        new = f"{len(first.attachments)}-{name}"
+        pictures[new] = pictures.pop(name)
+        text = text.replace(f"attachment:{name}", f"attachment:{new}")
+    both = "\n\n".join(filter(None, (first.text, text)))
+    return Answer(both, first.attachments | pictures, first.figures + second.figures)
 
 
 def versions(answers: Mapping[str, Answer], original: NotebookNode, sha256: str) -> dict[str, str]:

@@ -78,24 +78,28 @@ class Apart(NamedTuple):
     gone: list[str]
     """Who has a result, but no file any more."""
     unread: list[str]
-    """Whose file cannot be read."""
+    """Whose file cannot be read or graded as it is."""
 
 
 def apart(folder: Path) -> Apart:
     """Compare the checksum of every submission with that of its result."""
     known, there = results(folder), handed_in.found(folder).notebooks
-    found: dict[str, str] = {}
-    unread = []
+    everything = (folder / "submitted").glob("*")
+    names = {handed_in.normal(path.name if path.is_dir() else path.stem) for path in everything}
+    changed, unread = [], sorted((set(known) & names) - set(there))
     for student, path in there.items():
+        was = known.get(student, {})
         try:
-            found[student] = hashlib.sha256(content(path)).hexdigest()
-        except ValueError:  # too large, which its result says
-            continue
+            now = hashlib.sha256(content(path)).hexdigest()
+        except ValueError:  # too large, or a link
+            now = ""
         except OSError:
             unread.append(student)
-    changed = [name for name, now in found.items() if (was := known.get(name, {}).get("sha256")) and was != now]
-    ungraded = [student for student in there if student not in known]
-    return Apart(ungraded, changed, sorted(set(known) - set(there)), unread)
+            continue
+        if was.get("exercises") and was.get("sha256", now) != now:
+            changed.append(student)
+    ungraded = [student for student in there if not known.get(student, {}).get("exercises")]
+    return Apart(ungraded, changed, sorted(set(known) - names), unread)
 
 
 def marked(folder: Path, original: NotebookNode) -> dict[tuple[str, str], Mark]:

@@ -58,7 +58,7 @@ def rank(arguments: argparse.Namespace) -> int:
         if given.get(name) not in ("", None, choosing.BOOK) and path.exists():  # the repository has a folder "book"
             given[name] = str(path.absolute())
     config = choosing.Config.from_profile(**given)
-    if "size" in given and not _is_cut(config):
+    if "size" in given and Path(config.data).expanduser().exists() and not _is_cut(config):
         raise ValueError(
             f"size is {config.size}; expected it only with a folder of pictures, and not with {config.data}"
         )

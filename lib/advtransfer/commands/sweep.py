@@ -100,10 +100,13 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def _check_data(plan: Plan, notebook: Notebook) -> None:
-    """Raise `DataUnavailable` if the first run without a record needs data that are not here."""
+    """Raise `DataUnavailable` if no run that is to be computed has its data here."""
     kept = plans.kept(plan)
-    first = next((run for run in plan.runs if run.key not in kept), None)
-    if first and (lacking := notebook.missing_data(plan.fixed | first.set)):
+    lacking: list[str] = []
+    for run in (run for run in plan.runs if run.key not in kept):
+        if not (lacking := notebook.missing_data(plan.fixed | run.set)):
+            return
+    if lacking:
         from advtransfer.datasets import DataUnavailable  # imported here, because it is slow
 
         raise DataUnavailable(f"{plan.name} cannot run without its data:\n" + "\n".join(lacking))

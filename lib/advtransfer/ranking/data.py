@@ -86,7 +86,7 @@ def from_tensors(
     x
         Images (N, C, height, width), uint8 or floats in [0, 1]; grey ones (C = 1) are repeated in three channels.
     y
-        Labels (N,), whole numbers; they are renumbered from 0 in increasing order.
+        Labels (N,), whole numbers from 0; they are renumbered from 0 in increasing order.
     x_test, y_test
         Images and labels to judge by. Without them half the images of each class are taken from `x`.
     classes
@@ -116,7 +116,7 @@ def from_tensors(
     if len(names) < len(known):
         raise DataError(f"classes has {len(names)} names; expected a name for each of {len(known)} labels")
     if classes is not None and len(names) > len(known):
-        if int(known.min()) < 0 or int(known.max()) >= len(names):
+        if int(known.max()) >= len(names):
             raise DataError(f"the labels are {known.tolist()}; expected 0 to {len(names) - 1}, as classes names them")
         names = tuple(names[k] for k in known.tolist())
     y = torch.searchsorted(known, y)
@@ -246,14 +246,20 @@ def _folder(path: Path, size: int, seed: int) -> Labelled:
         parts = [_pictures(half, classes, size, path) for half in splits if half]
         (x, y, broken), (x_test, y_test, more) = parts
         data = from_tensors(x, y, x_test, y_test, classes=classes, name=path.name)
-        return replace(data, left_out=(*broken, *more))
+        loose = [line for folder in (path, *splits) if folder for line in _loose(folder, path)]
+        return replace(data, left_out=(*broken, *more, *loose))
     if len(folders) < 2:
         found = f"one folder, {next(iter(folders))}" if folders else "no folder"
         raise DataError(f"{path} holds {found}; expected a folder of pictures per class, at least two")
     x, y, broken = _pictures(path, list(folders), size, path)
-    loose = [file.name for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGES and file.name[0] != "."]
-    broken += [f"{name}: a picture outside the folders of the classes" for name in loose]
-    return replace(from_tensors(x, y, classes=list(folders), name=path.name, seed=seed), left_out=tuple(broken))
+    data = from_tensors(x, y, classes=list(folders), name=path.name, seed=seed)
+    return replace(data, left_out=(*broken, *_loose(path, path)))
+
+
+def _loose(folder: Path, root: Path) -> list[str]:
+    """A line for each picture beside the folders of the classes."""
+    files = (file for file in sorted(folder.iterdir()) if file.suffix.lower() in IMAGES and file.name[0] != ".")
+    return [f"{file.relative_to(root)}: a picture outside the folders of the classes" for file in files]
 
 
 def _pictures(path: Path, classes: list[str], size: int, root: Path) -> tuple[Tensor, Tensor, list[str]]:

@@ -59,7 +59,8 @@
     take(field);
     unsaved = true;
     told.textContent = "";
-    drafts.write({ ...drafts.read(), [draftOf(field)]: [field.value, stored.get(field), article(field).dataset.version] });
+    const draft = [field.value, stored.get(field), article(field).dataset.version];
+    drafts.write({ ...drafts.read(), [draftOf(field)]: draft });
     show();
   }
 
@@ -69,7 +70,9 @@
     field.value = row ? row[column(field.name)] : "";
     stored.set(field, field.value);
     const [typed, before, version] = restored[draftOf(field)] || [];
-    if (typed !== undefined && typed !== before && before === field.value && version === article(field).dataset.version) {
+    if (before !== field.value || version !== article(field).dataset.version) {
+      delete restored[draftOf(field)];  // of another mark or another answer
+    } else if (typed !== before) {
       field.value = typed;
       take(field);
       unsaved = true;
@@ -77,7 +80,8 @@
     check(field);
     field.addEventListener("input", () => edited(field));
   }
-  if (unsaved) told.textContent = "What you had typed and not saved is here again.";
+  drafts.write(restored);
+  if (unsaved) told.textContent = "What you had typed, and marks.csv does not hold yet, is here again.";
   for (const box of document.querySelectorAll("[name=stands]")) {
     box.addEventListener("change", () => {
       const field = article(box).querySelector("[name=points]");
