@@ -200,7 +200,8 @@ def test_all_that_names_the_place_follows_from_it_and_goes_again() -> None:
 def test_launch_buttons_lead_to_the_place_of_publication(page: str, published: Callable[[str], Path]) -> None:
     def shown(url: str) -> list[str]:
         context: dict[str, Any] = {"header_buttons": []}
-        output.add_buttons(SimpleNamespace(confdir=published(url)), page, "page.html", context, None)
+        app = SimpleNamespace(confdir=published(url), config=SimpleNamespace(companion_pdf=""))
+        output.add_buttons(app, page, "page.html", context, None)
         return [button["url"] for button in context["header_buttons"]]
 
     assert shown("") == []

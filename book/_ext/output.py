@@ -50,7 +50,8 @@ def depart_citation(self: HTML5Translator, node: nodes.citation) -> None:
 
 
 def leave_thebe_out(app: Sphinx, config: Config) -> None:
-    """Keep Thebe from adding scripts to the pages."""
+    """Keep Thebe from adding scripts and styles to the pages."""
+    app.registry.css_files = [(name, about) for name, about in app.registry.css_files if "thebe" not in name]
     for listeners in app.events.listeners.values():
         for listener in list(listeners):
             if listener.handler.__module__ == "sphinx_thebe":

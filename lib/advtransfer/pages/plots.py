@@ -45,7 +45,6 @@ def use_style() -> None:
             "figure.figsize": (8, 3.6),
             "figure.constrained_layout.use": True,
             "figure.facecolor": "white",
-            "figure.dpi": 200,  # of points that are drawn as a picture within an SVG
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
