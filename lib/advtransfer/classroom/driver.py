@@ -105,12 +105,7 @@ def _compiled(source: str, label: str) -> types.CodeType:
 class Notebook:
     """What is left of IPython: it runs what a magic is asked to time or to capture, and nothing else."""
 
-    OPTIONS: ClassVar = {
-        "time": "",
-        "timeit": "n:r:p:tcqov",
-        "prun": "l:s:T:D:rqy",
-        "capture": "",
-    }  # as getopt has them
+    OPTIONS: ClassVar = {"time": "", "timeit": "n:r:p:tcqov", "prun": "l:s:T:D:rqy", "capture": ""}  # as for getopt
 
     def __init__(self, names: dict[str, Any]) -> None:
         self._names = names
@@ -121,9 +116,10 @@ class Notebook:
             return None
         local, code = sys._getframe(1).f_locals, self._without_options(name, line)
         try:
-            value = eval(compile(code, "cell", "eval"), self._names, local)
-        except SyntaxError:  # a statement
-            return exec(compile(code, "cell", "exec"), self._names, local)
+            compiled = compile(code, "cell", "eval")
+        except SyntaxError:
+            compiled = compile(code, "cell", "exec")  # a statement, whose value is None
+        value = eval(compiled, self._names, local)
         return value if name == "time" else None
 
     def run_cell_magic(self, name: str, line: str, cell: str) -> None:
