@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 from dataclasses import replace
 from decimal import Decimal
@@ -323,6 +324,29 @@ def test_a_candidate_that_fails_is_named_and_the_others_are_ranked():
     assert "not finite at 2 of 2 images" in reasons["nan"]
 
 
+def test_scores_that_need_no_target_model_train_none_and_attack_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
+    pool, field = {"a": Encoder(net()), "b": Encoder(net(seed=1))}, ["LogME", "1-NN", "probe"]
+    whole = ranking.score(pool, target(), only=[*field, "alpha1"], **FAST)
+    for module in (image_target.attacks, image_target.spectral):
+        monkeypatch.setattr(module, "pgd" if module is image_target.attacks else "jacobian", None)
+    monkeypatch.setattr(image_target, "fit_classifier", None)
+    part = ranking.score(pool, target(), only=field, **FAST)
+    columns = ["candidate", "score", "value", "low", "high", "floor"]
+    same = whole.scores[whole.scores["score"] != "alpha1"][columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(part.scores[columns], same)
+    assert part.candidates["accuracy"].equals(whole.candidates["accuracy"])
+    assert math.isnan(part.target["accuracy"])
+    unattackable = ranking.score({"a": Encoder(Rounded(), features="")}, target(), only=["1-NN"], **FAST)
+    assert unattackable.left_out.empty
+    (tmp_path / "pool.toml").write_text("[a]\nbuild = 'torchvision.models:resnet18'\nsize = 32")
+    assert main(["rank", str(tmp_path / "pool.toml"), "--data", "made-up", "--only", "1-NN", "--labels", "40"]) == 0
+    said = capsys.readouterr().out
+    assert "target model: not needed" in said
+    assert "eps" not in said
+    assert "These scores need no attack and no target model." in " ".join(said.split())
+
+
 def test_models_and_data_that_cannot_be_used_are_refused_before_the_target_model_is_trained(monkeypatch):
     monkeypatch.setattr(image_target, "fit_classifier", lambda *args, **options: pytest.fail("long work began"))
     column = nn.Sequential(net(), nn.Unflatten(1, (3, 1)))
@@ -515,7 +539,7 @@ def test_candidates_of_every_origin_are_built(tmp_path):
         [vision_transformer]
         transformers = "vit"
         [squeeze]
-        build = "torchvision.models:squeezenet1_1"
+        build = "torchvision.models:resnet18"
         arguments = {{ num_classes = 4 }}
         features = "features"
         size = 32
@@ -699,21 +723,19 @@ def test_a_folder_whose_head_is_missing_is_refused(tmp_path):
 
 def test_a_stopped_run_goes_on_with_the_candidates_that_are_left(tmp_path, monkeypatch):
     monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
-    done, real = [], measure.measure
+    done, real = [], measure._features
 
-    def stopping(encoder, target):
+    def stopping(encoder, drawn):
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(encoder)
-        return real(encoder, target)
-
-    from advtransfer.ranking import scoring
+        return real(encoder, drawn)
 
     config = choosing.Config.from_profile("smoke", only=["1-NN", "alpha1"])
-    monkeypatch.setattr(scoring, "measure", stopping)
+    monkeypatch.setattr(measure, "_features", stopping)
     with pytest.raises(KeyboardInterrupt):
         choosing.run(config)
-    monkeypatch.setattr(scoring, "measure", lambda encoder, target: done.append(encoder) or real(encoder, target))
+    monkeypatch.setattr(measure, "_features", lambda encoder, drawn: done.append(encoder) or real(encoder, drawn))
     record = choosing.run(config)
     assert len(done) == 3  # two before the stop, one after it
     monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "other"))
@@ -797,7 +819,7 @@ def test_too_few_labels_for_the_probe_are_told_by_class_before_the_target_model_
     kept = torch.cat([(data.y_train == 0).nonzero().squeeze(1), rare[:2]])
     data = replace(data, x_train=data.x_train[kept], y_train=data.y_train[kept])
     with pytest.raises(pytest.fail.Exception, match="long work"):
-        ranking.score({"a": Encoder(net())}, data, only=["probe"], progress=True, **FAST)
+        ranking.score({"a": Encoder(net())}, data, only=["probe", "alpha1"], progress=True, **FAST)
     assert "no cross-validated probe: it needs 5 labels of each class; fewer: rare (2)" in capsys.readouterr().err
 
 

@@ -504,7 +504,7 @@ def test_what_was_measured_is_kept_until_the_word_embeddings_of_the_target_model
 
     def kept(pool, name):
         keep = choosing.keeper(pool, data, None, {})
-        keep(name, lambda: computed.append(name) or {"x": np.zeros(1)})
+        keep(name, "attack", lambda: computed.append(name) or {"x": np.zeros(1)})
 
     kept(pool, "a")
     kept(pool, "a")

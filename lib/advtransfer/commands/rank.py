@@ -17,7 +17,7 @@ from advtransfer.notebooks import execute
 from advtransfer.notebooks.read import read
 from advtransfer.pages import choosing as page
 from advtransfer.ranking import pools, texts
-from advtransfer.ranking.scoring import SHARES
+from advtransfer.ranking.scoring import SHARES, WITH_TARGET_MODEL
 from advtransfer.records import shipped, storage
 from advtransfer.records.record import Record
 
@@ -106,8 +106,11 @@ def announced(config: choosing.Config) -> str:
     """Which data, which target model and which settings a ranking has, in one line."""
     idle = {"full_epochs"} if config.truth != "full" else set()
     idle |= set() if _is_cut(config) else {"size"}
-    idle |= {"target_epochs"} if config.target else set()
+    compared = {*config.only} & {*WITH_TARGET_MODEL}
+    idle |= {"target_epochs"} if config.target or not compared else set()
+    idle |= {"samples", "gradients", "outputs", "eps", "steps"} if not compared else set()
     model = f"the candidate {config.target}" if config.target else "trained on these data"
+    model = model if compared else "not needed"
     settings = config.model_dump(exclude={"profile", "pool", "data", "target", *idle})
     settings["only"] = "all" if config.only == ranking.NAMES else ",".join(config.only)
     told = ", ".join(f"{name} {value}" for name, value in settings.items())
@@ -155,7 +158,7 @@ def blocks(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The table, or two by their titles if it does not fit a window: without the target model, and with it."""
     if len(table.columns) <= COLUMNS:
         return {"": table}
-    second = [name for name in table.columns if name in page.WITH_TARGET_MODEL]
+    second = [name for name in table.columns if name in WITH_TARGET_MODEL]
     return {
         "accuracy after transfer, and scores that read features and labels": table.drop(columns=second),
         "scores that compare with the target model": table[["candidate", *second]],

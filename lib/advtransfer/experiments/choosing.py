@@ -1,5 +1,6 @@
 """Rank a pool of candidates for a target: the run behind ``python -m advtransfer rank`` and its page."""
 
+import functools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -209,7 +210,7 @@ def _seen(encoder: Any, data: Labelled | LabelledTexts) -> list[str]:
 
 def keeper(
     pool: dict[str, Any], data: Labelled | LabelledTexts, target: Any, settings: dict[str, Any]
-) -> Callable[[str, Callable[[], Arrays]], Arrays]:
+) -> Callable[[str, str, Callable[[], Arrays]], Arrays]:
     """A function for `ranking.score` that keeps what is measured of each candidate in the cache."""
     parts = ((data.x_train, data.y_train), (data.x_test, data.y_test))
     shared = {
@@ -226,8 +227,10 @@ def keeper(
             able = {name: encoder for name, encoder in pool.items() if name not in useless}
             shared["target"] = text_target.most_shared(able, data).digest() if able else ""
 
-    def keep(name: str, compute: Callable[[], Arrays]) -> Arrays:
-        key = digest({**shared, "candidate": pool[name].digest(), "seen": _seen(pool[name], data)})
+    seen = functools.cache(lambda name: _seen(pool[name], data))
+
+    def keep(name: str, what: str, compute: Callable[[], Arrays]) -> Arrays:
+        key = digest({**shared, "what": what, "candidate": pool[name].digest(), "seen": seen(name)})
         path = storage.cache_root() / "candidates" / key[:2] / f"{key}.npz"
         if path.is_file():
             try:

@@ -12,7 +12,7 @@ from advtransfer.datasets import DataUnavailable
 from advtransfer.experiments import choosing
 from advtransfer.pages import ranked, tables
 from advtransfer.pages.ranked import OWN_DEVIATION, label
-from advtransfer.ranking.scoring import ALPHAS, SCORES, SMALLER_IS_BETTER
+from advtransfer.ranking.scoring import ALPHAS, SCORES, SMALLER_IS_BETTER, WITH_TARGET_MODEL
 from advtransfer.records.record import Record
 
 SHOWN = ("probe", "1-NN", "LogME", "H-score", "alpha1")
@@ -20,8 +20,6 @@ SHOWN = ("probe", "1-NN", "LogME", "H-score", "alpha1")
 DRAWN = ("probe", "1-NN", "LogME", "LEEP", "N-LEEP", "H-score", "alpha1", "back_alpha1", "alpha2")
 WITH_FLOOR = ("probe", "1-NN", "LogME", "LEEP", "H-score", "TransRate", "alpha1", "back_alpha1", "alpha2")
 """The scores of the two figures."""
-WITH_TARGET_MODEL = ("CKA", *ALPHAS, "distance")
-"""The scores that compare a candidate with a model of the target."""
 FEWEST = 3  # candidates, to be in an order
 
 
@@ -48,15 +46,10 @@ def about(record: Record) -> str:
     target, candidates = record.tables["target"].iloc[0], record.tables["candidates"]
     used = int(record.tables["scores"]["labels"].max())
     size = f" of {target['height']} × {target['width']} pixels" if kind(record) == "images" else ""
-    attacked = int(candidates["own_deviation"].notna().sum())
-    number = len(candidates)
-    each = (
-        f"There are {number} candidates. An attack is made once on {'each' if attacked == number else attacked} of them"
-    )
-    each = each if number > 1 else "There is 1 candidate. An attack is made once on it"
     said = (
-        f"The target is {target['name']}: {target['classes']} classes, {kind(record)}{size}. {each}, "
-        f"and once on the target model. The scores read {used:,} labels. "
+        f"The target is {target['name']}: {target['classes']} classes, {kind(record)}{size}. "
+        f"{_attacked(candidates, {*record.tables['scores']['score']})}"
+        f"{f' The scores read {used:,} labels.' if used else ''} "
     )
     if np.isfinite(target["accuracy"]):
         given = record.config["target"]
@@ -65,6 +58,16 @@ def about(record: Record) -> str:
             f"of the test {kind(record)} correctly. {_guessing(target, kind(record))}"
         )
     return said.strip() + (_attacked_texts(record) if kind(record) == "texts" else "") + _left_out(record)
+
+
+def _attacked(candidates: pd.DataFrame, scores: set[str]) -> str:
+    """How many candidates there are, and how many of them are attacked."""
+    number, attacked = len(candidates), int(candidates["own_deviation"].notna().sum())
+    there = f"There are {number} candidates." if number > 1 else "There is 1 candidate."
+    if not scores & {*WITH_TARGET_MODEL}:
+        return f"{there} These scores need no attack and no target model."
+    which = ("each" if attacked == number else str(attacked)) + " of them" if number > 1 else "it"
+    return f"{there} An attack is made once on {which}, and once on the target model."
 
 
 def _guessing(target: "pd.Series[Any]", what: str) -> str:

@@ -75,13 +75,6 @@ class ImageTarget(Target):
             "seconds_attack": np.array(middle - start), "seconds_distance": np.array(end - middle),
         }  # fmt: skip
 
-    def after_tuning(self, encoder: Encoder) -> Tensor:
-        """The labels (N,) that a copy of a candidate gives to the test images after all its weights were trained."""
-        net = fully_tuned(encoder, self.data, self.settings)
-        with evaluating(net):
-            parts = self.data.x_test.split(50)
-            return torch.cat([net(part.to(device()).float() / 255).argmax(1).cpu() for part in parts])
-
     def accuracy(self) -> float:
         """The share of the target's test images that its model classifies correctly; NaN if it has other classes."""
         with evaluating(self.model):
@@ -144,6 +137,14 @@ class _WithHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.encoder.both(x)[1])
+
+
+def tuned(encoder: Encoder, data: Labelled, settings: Settings) -> Tensor:
+    """The labels (N,) that a copy of a candidate gives to the test images after all its weights were trained."""
+    net = fully_tuned(encoder, data, settings)
+    with evaluating(net):
+        parts = data.x_test.split(50)
+        return torch.cat([net(part.to(device()).float() / 255).argmax(1).cpu() for part in parts])
 
 
 def fully_tuned(encoder: Encoder, data: Labelled, settings: Settings) -> nn.Module:

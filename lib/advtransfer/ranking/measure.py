@@ -1,10 +1,11 @@
-"""What is measured once for each candidate: features, outputs, deviations under attack, gradients, and the truth."""
+"""What is measured once for each candidate: features and outputs; deviations under attack and gradients; the truth."""
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from advtransfer.ranking.truth import probe
 from advtransfer.records.provenance import device
 
 Arrays = dict[str, np.ndarray]
+Keep = Callable[[str, Callable[[], Arrays]], Arrays]
 Truth = Literal["probe", "full", "none"]
 
 
@@ -55,8 +57,18 @@ class Settings:
         return int.from_bytes(np.random.default_rng([self.seed, *what.encode()]).bytes(4))
 
 
-class Target(ABC):
-    """What a target of images and one of texts share: which samples are drawn, and what is measured for a candidate."""
+class Drawn:
+    """The samples of a target that are drawn: the few with labels for the scores, and those that are attacked."""
+
+    def __init__(self, data: Any, settings: Settings) -> None:
+        self.data, self.settings = data, settings
+        self.few = stratified(data.y_train, settings.labels, settings.seed_of("labels"))
+        self.labels = data.y_train[self.few]
+        self.chosen = stratified(data.y_test, settings.samples, settings.seed_of("samples"))
+
+
+class Target(Drawn, ABC):
+    """A target with a model of its own, which is attacked: what one of images and one of texts share."""
 
     features: Tensor
     """Features (n, k) of the few labelled samples, by the target model."""
@@ -65,19 +77,9 @@ class Target(ABC):
     seconds: float
     """How long it took to train and attack the target model."""
 
-    def __init__(self, data: Any, settings: Settings) -> None:
-        self.data, self.settings = data, settings
-        self.few = stratified(data.y_train, settings.labels, settings.seed_of("labels"))
-        self.labels = data.y_train[self.few]
-        self.chosen = stratified(data.y_test, settings.samples, settings.seed_of("samples"))
-
     @abstractmethod
     def attacked(self, encoder: Any) -> Arrays:
         """Deviations under the attacks on the target model and on a candidate, under noise, and the Gram matrix."""
-
-    @abstractmethod
-    def after_tuning(self, encoder: Any) -> Tensor:
-        """The labels (N,) that a copy of a candidate gives to the test samples after all its weights were trained."""
 
     @abstractmethod
     def accuracy(self) -> float:
@@ -95,8 +97,17 @@ def placed(model: nn.Module, place: torch.device) -> Iterator[None]:
         model.to(before)
 
 
-def measure(encoder: Any, target: Target) -> Arrays:
-    """Everything that the tables need to know about one candidate; it is attacked once.
+def measure(
+    encoder: Any,
+    drawn: Drawn,
+    *,
+    tuned: Callable[[Any, Any, Settings], Tensor] | None = None,
+    keep: Keep = lambda what, compute: compute(),
+) -> Arrays:
+    """Everything that the tables need to know about one candidate; it is attacked once, if the target has a model.
+
+    `tuned` gives the labels of the test samples after all weights were trained, for the truth "full". `keep` is called
+    as ``keep(what, compute)`` for "features", "attack" and "truth", and may return what was measured before.
 
     Raises
     ------
@@ -104,19 +115,23 @@ def measure(encoder: Any, target: Target) -> Arrays:
         Its outputs or features are not as described.
     """
     with placed(encoder, device()):
-        seconds, start = {}, time.perf_counter()
-        outputs, features = encoder.extract(target.data.inputs("train", target.few))
-        seconds["features"] = time.perf_counter() - start
-        arrays: Arrays = {
-            "features": features.numpy(), "outputs": outputs.numpy(), "classifier": np.array(encoder.classifier),
-            **target.attacked(encoder),
-            "parameters": np.array(sum(weight.numel() for weight in encoder.parameters())),
-        }  # fmt: skip
-        if target.settings.truth != "none":
-            start = time.perf_counter()
-            arrays["right"] = _truth(encoder, target, features)
-            seconds["truth"] = time.perf_counter() - start
-    return arrays | {f"seconds_{what}": np.array(value) for what, value in seconds.items()}
+        arrays = keep("features", partial(_features, encoder, drawn))
+        if isinstance(drawn, Target):
+            arrays = arrays | keep("attack", partial(drawn.attacked, encoder))
+        if drawn.settings.truth != "none":
+            few = torch.from_numpy(arrays["features"])
+            arrays = arrays | keep("truth", partial(_truth, encoder, drawn, few, tuned))
+    return arrays
+
+
+def _features(encoder: Any, drawn: Drawn) -> Arrays:
+    start = time.perf_counter()
+    outputs, features = encoder.extract(drawn.data.inputs("train", drawn.few))
+    return {
+        "seconds_features": np.array(time.perf_counter() - start),
+        "features": features.numpy(), "outputs": outputs.numpy(), "classifier": np.array(encoder.classifier),
+        "parameters": np.array(sum(weight.numel() for weight in encoder.parameters())),
+    }  # fmt: skip
 
 
 def principal(outputs: Tensor, most: int) -> Tensor | None:
@@ -140,12 +155,13 @@ class Projected(nn.Module):
         return self.model(x) if self.basis is None else self.model(x) @ self.basis
 
 
-def _truth(encoder: Any, target: Target, few: Tensor) -> np.ndarray:
+def _truth(encoder: Any, drawn: Drawn, few: Tensor, tuned: Callable[[Any, Any, Settings], Tensor] | None) -> Arrays:
     """Which of the target's test samples are classified correctly after transfer."""
-    y = target.data.y_train
-    if target.settings.truth == "full":
-        found = target.after_tuning(encoder)
+    start, data = time.perf_counter(), drawn.data
+    if drawn.settings.truth == "full":
+        assert tuned is not None
+        found = tuned(encoder, data, drawn.settings)
     else:
-        train = few if len(target.few) == len(y) else encoder.extract(target.data.x_train)[1]
-        found = probe(train, y, encoder.extract(target.data.x_test)[1], seed=target.settings.seed)
-    return (found == target.data.y_test).numpy()
+        train = few if len(drawn.few) == len(data.y_train) else encoder.extract(data.x_train)[1]
+        found = probe(train, data.y_train, encoder.extract(data.x_test)[1], seed=drawn.settings.seed)
+    return {"right": (found == data.y_test).numpy(), "seconds_truth": np.array(time.perf_counter() - start)}

@@ -16,13 +16,12 @@ from tqdm import tqdm
 
 from advtransfer import intervals, matching, metrics, scores
 from advtransfer.names import one_line, unknown
+from advtransfer.ranking import image_target, text_target
 from advtransfer.ranking.data import Labelled
 from advtransfer.ranking.encoder import FAILURES, Encoder, EncoderError
-from advtransfer.ranking.image_target import ImageTarget
 from advtransfer.ranking.labels import scarce, stratified
-from advtransfer.ranking.measure import Arrays, Settings, Target, measure
+from advtransfer.ranking.measure import Arrays, Drawn, Settings, Target, measure
 from advtransfer.ranking.text_encoder import TextEncoder
-from advtransfer.ranking.text_target import TextTarget
 from advtransfer.ranking.texts import LabelledTexts
 from advtransfer.ranking.trial import check_kinds, failing, none_left
 
@@ -57,6 +56,8 @@ cross-validated on the labelled images, and is the honest baseline."""
 ALPHAS = ("alpha1", "alpha2", "alpha12", "back_alpha1", "back_alpha2", "back_alpha12")
 """α of the target model's attack on the candidate (T→S), and of the candidate's attack on the target model (S→T)."""
 NAMES = (*SCORES, *ALPHAS, "distance")
+WITH_TARGET_MODEL = ("CKA", *ALPHAS, "distance")
+"""The scores that compare a candidate with a model of the target."""
 FOLDS = 5  # of the cross-validated probe, each of which needs every class
 SHARES = ("1-NN", "probe")  # shares of samples: their intervals end at 0 and 1
 SMALLER_IS_BETTER = ("distance",)
@@ -85,7 +86,7 @@ class Ranking:
         A row per candidate or file that could not be used: ``name`` and ``reason``.
     target : dict
         The target's name, classes, numbers of images or texts, height and width of the images (0 for texts), and the
-        accuracy of its own model.
+        accuracy of its own model: NaN if that has other classes, or if no score needs it.
     """
 
     candidates: pd.DataFrame
@@ -111,13 +112,14 @@ def score(
     *,
     target: Encoder | TextEncoder | None = None,
     only: Sequence[str] = NAMES,
-    keep: Callable[[str, Callable[[], Arrays]], Arrays] | None = None,
+    keep: Callable[[str, str, Callable[[], Arrays]], Arrays] | None = None,
     progress: bool = False,
     **settings: Any,
 ) -> Ranking:
     """Measure every candidate of a pool on a target, and score it.
 
-    The target model and each candidate are attacked once: a pool of K candidates takes K + 1 attacks.
+    The target model and each candidate are attacked once: a pool of K candidates takes K + 1 attacks. Where `only` has
+    none of `WITH_TARGET_MODEL`, there is no target model and no attack.
 
     Parameters
     ----------
@@ -132,7 +134,8 @@ def score(
     only
         Which of `NAMES` to compute.
     keep
-        Called as ``keep(name, compute)`` for each candidate; may return what ``compute()`` returned before.
+        Called as ``keep(name, what, compute)`` for each candidate and each of "features", "attack" and "truth"; may
+        return what ``compute()`` returned before.
     progress
         Show a progress bar.
     **settings
@@ -164,7 +167,8 @@ def score(
         if name not in Settings.__dataclass_fields__:
             raise ValueError(unknown("setting", name, Settings.__dataclass_fields__))
     chosen = Settings(**settings)
-    useless = failing(pool, data)
+    compared = bool({*only} & {*WITH_TARGET_MODEL})
+    useless = failing(pool, data, attacked=compared)
     if len(useless) == len(pool):
         raise ValueError(none_left(useless))
     for name, why in useless.items() if progress else ():
@@ -174,12 +178,13 @@ def score(
     for line in _too_few(data, only, chosen) if progress else ():
         tqdm.write(line, file=sys.stderr)
     able = {name: encoder for name, encoder in pool.items() if name not in useless}
-    task = _task(able, data, chosen, target)
+    task = _task(able, data, chosen, target) if compared else Drawn(data, chosen)
+    tuned: Any = text_target.tuned if isinstance(data, LabelledTexts) else image_target.tuned
     found: dict[str, Arrays] = {}
     for name, encoder in tqdm(able.items(), "candidates measured", disable=None if progress else True):
         try:
-            compute = _measuring(encoder, task)
-            found[name] = keep(name, compute) if keep else compute()
+            kept = {"keep": partial(keep, name)} if keep else {}
+            found[name] = measure(encoder, task, tuned=tuned, **kept)
         except FAILURES as error:
             useless[name] = one_line(error)
     if not found:
@@ -193,9 +198,12 @@ def score(
             ]
     left_out = [(line.partition(": ")[0], line.partition(": ")[2]) for line in data.left_out] + list(useless.items())
     sizes = (0, 0) if isinstance(data, LabelledTexts) else data.x_train.shape[2:]
+    own = {"accuracy": float("nan"), "seconds": 0.0}
+    if isinstance(task, Target):
+        own = {"accuracy": task.accuracy(), "seconds": task.seconds}
     told = {
         "name": data.name, "classes": len(data.classes), "train": len(data.y_train), "test": len(data.y_test),
-        "height": sizes[0], "width": sizes[1], "accuracy": task.accuracy(), "seconds": task.seconds,
+        "height": sizes[0], "width": sizes[1], **own,
     }  # fmt: skip
     return Ranking(
         pd.DataFrame([{"candidate": name, **_about(pool[name], arrays)} for name, arrays in found.items()]),
@@ -220,12 +228,8 @@ def _too_few(data: Labelled | LabelledTexts, only: Sequence[str], settings: Sett
 
 def _task(pool: Any, data: Any, settings: Settings, model: Any) -> Target:
     if isinstance(data, LabelledTexts):
-        return TextTarget(data, settings, pool, model)
-    return ImageTarget(data, settings, model)
-
-
-def _measuring(encoder: Any, target: Target) -> Callable[[], Arrays]:
-    return lambda: measure(encoder, target)
+        return text_target.TextTarget(data, settings, pool, model)
+    return image_target.ImageTarget(data, settings, model)
 
 
 def _about(encoder: Encoder | TextEncoder, arrays: Arrays) -> dict[str, Any]:
@@ -246,7 +250,7 @@ def _about(encoder: Encoder | TextEncoder, arrays: Arrays) -> dict[str, Any]:
 
 
 def _scored(
-    arrays: Arrays, target: Target, only: Sequence[str], settings: Settings
+    arrays: Arrays, drawn: Drawn, only: Sequence[str], settings: Settings
 ) -> list[tuple[dict[str, Any], Tensor]]:
     """A row and the drawn values of each score of one candidate."""
     found = []
@@ -254,13 +258,13 @@ def _scored(
         if name not in only:
             continue
         if name in SCORES:
-            found.append(_estimated(name, arrays, target, settings))
+            found.append(_estimated(name, arrays, drawn, settings))
         elif "alpha_note" in arrays:
             found.append((_row(name, float("nan"), note=str(arrays["alpha_note"])), torch.empty(0)))
         elif name in ALPHAS:
             found.append(_alpha(name, arrays, settings))
-        else:
-            found.append(_distance(arrays, target))
+        elif isinstance(drawn, Target):
+            found.append(_distance(arrays, drawn.directions))
     return found
 
 
@@ -269,9 +273,9 @@ def _row(name: str, value: float, **more: Any) -> dict[str, Any]:
     return {"score": name, "value": value, **empty, "labels": 0, "note": "", **more}
 
 
-def _estimated(name: str, arrays: Arrays, target: Target, settings: Settings) -> Scored:
+def _estimated(name: str, arrays: Arrays, drawn: Drawn, settings: Settings) -> Scored:
     each, note = SCORES[name], ""
-    beside = target.features if name == "CKA" else target.labels
+    beside = drawn.features if name == "CKA" and isinstance(drawn, Target) else drawn.labels
     estimated = partial(scores.estimate, each.function, permutations=each.permutations, seed=settings.seed)
     try:
         inputs = _inputs(arrays, each.reads)
@@ -281,7 +285,7 @@ def _estimated(name: str, arrays: Arrays, target: Target, settings: Settings) ->
             found, note = estimated(inputs, beside, subsamples=0), f"no interval: {error}"
     except ValueError as error:
         return _row(name, float("nan"), note=str(error)), torch.empty(0)
-    used = 0 if name == "CKA" else len(target.labels)
+    used = 0 if name == "CKA" else len(drawn.labels)
     low, high = (max(found.low, 0), min(found.high, 1)) if name in SHARES else (found.low, found.high)
     row = _row(name, found.value, low=low, high=high, floor=found.floor, floor_high=found.floor_high,
                seconds=found.seconds, labels=used, note=note)  # fmt: skip
@@ -336,10 +340,9 @@ def _alpha(name: str, arrays: Arrays, settings: Settings) -> Scored:
     return row, drawn
 
 
-def _distance(arrays: Arrays, target: Target) -> Scored:
-    """The distance of the target model's gradient from the nearest map of the candidate's, both projected."""
+def _distance(arrays: Arrays, own: int) -> Scored:
+    """The distance of the target model's gradient (`own` rows) from the nearest map of the candidate's."""
     gram = torch.from_numpy(arrays["gram"])
-    own = target.directions
     try:
         value = float(matching.distances(gram, [own, len(gram) - own])[0, 1])
     except ValueError as error:

@@ -120,20 +120,6 @@ class TextTarget(Target):
         same = bool(pairs) and all(torch.allclose(*pair, rtol=1e-3, atol=1e-4) for pair in pairs)
         return "" if same else "not computed: its outputs do not follow from its word embeddings alone"
 
-    def after_tuning(self, encoder: TextEncoder) -> Tensor:
-        """The labels (N,) that a copy of a candidate gives to the test texts after all its weights were trained."""
-        width = encoder.extract(self.data.x_train[:2])[1].shape[1]
-        with initialised_by(torch.Generator().manual_seed(self.settings.seed_of("head"))):
-            net = _WithHead(copy.deepcopy(encoder), width, len(self.data.classes)).to(device())
-        model: Any = net  # a classifier of tokens instead of embeddings, which `fit_text` trains as well
-        fit_text(
-            model, encoder.read(self.data.x_train), self.data.y_train, epochs=self.settings.full_epochs,
-            seed=self.settings.seed_of("full"), batch_size=16, label="all weights",
-        )  # fmt: skip
-        features = net.encoder.extract(self.data.x_test)[1]
-        with evaluating(net.head):
-            return net.head(features.to(device())).argmax(1).cpu()
-
     def accuracy(self) -> float:
         """The share of the target's test texts that its model classifies correctly; NaN if it has other classes."""
         outputs = self.model.extract(self.data.x_test)[0]
@@ -180,6 +166,21 @@ class _WithHead(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         return self.head(self.encoder.both(Tokens(ids, mask, ~mask, ~mask[:, 0]))[1])
+
+
+def tuned(encoder: TextEncoder, data: LabelledTexts, settings: Settings) -> Tensor:
+    """The labels (N,) that a copy of a candidate gives to the test texts after all its weights were trained."""
+    width = encoder.extract(data.x_train[:2])[1].shape[1]
+    with initialised_by(torch.Generator().manual_seed(settings.seed_of("head"))):
+        net = _WithHead(copy.deepcopy(encoder), width, len(data.classes)).to(device())
+    model: Any = net  # a classifier of tokens instead of embeddings, which `fit_text` trains as well
+    fit_text(
+        model, encoder.read(data.x_train), data.y_train, epochs=settings.full_epochs,
+        seed=settings.seed_of("full"), batch_size=16, label="all weights",
+    )  # fmt: skip
+    features = net.encoder.extract(data.x_test)[1]
+    with evaluating(net.head):
+        return net.head(features.to(device())).argmax(1).cpu()
 
 
 # Which models read the same inputs.

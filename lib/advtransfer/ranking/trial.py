@@ -30,13 +30,13 @@ def check_kinds(pool: Mapping[str, Any], data: Any, target: Any) -> None:
         raise ValueError(f"the data {data.name!r} are {are}, and {shown} read {read}; expected models for {are} only")
 
 
-def failing(pool: Mapping[str, Any], data: Any) -> dict[str, str]:
-    """Why candidates cannot be used, tried on two samples before the target model is trained."""
+def failing(pool: Mapping[str, Any], data: Any, *, attacked: bool = True) -> dict[str, str]:
+    """Why candidates cannot be used, or attacked, tried on two samples before the target model is trained."""
     found = {}
     for name, candidate in pool.items():
         try:
             candidate.extract(data.x_train[:2])
-            if isinstance(candidate, Encoder):
+            if attacked and isinstance(candidate, Encoder):
                 check_gradient(candidate, data.x_train[:2])
         except EncoderError as error:
             found[name] = str(error)
