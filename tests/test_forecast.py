@@ -229,6 +229,10 @@ def test_what_is_said_beside_alpha1_follows_from_the_stored_runs(record):
         better += sum(part["transfer_accuracy"] > models["accuracy"]["target"])
     words, numbers = forecast_sources.beside_target(record)
     assert f"In {better or 'none'} of {len(images)} pairs of a source and a target, " in words
+    similar = rows_of(published("similarity"), "targets").rename(columns={"accuracy": "own"})
+    pairs = rows_of(published("similarity")).merge(similar[["series", "seed", "domain", "own"]])
+    beaten = (pairs["transfer_accuracy"] > pairs["own"]).sum()
+    assert f"With the sources of similar domains it is better in {beaten} of {len(pairs)} pairs." in numbers
     assert "% (Tiny ImageNet) and " in numbers
     runs = [
         part for made in published("similarity").values() for _, part in made.tables["sources"].groupby("domain")
@@ -251,7 +255,7 @@ def test_of_one_series_no_choice_is_made_since_its_runs_have_too_few_sources():
 
 
 def test_where_there_is_nothing_to_choose_from_the_record_can_be_read(tmp_path):
-    empty = regret.choices(pd.DataFrame({"domain": ["x"], "recipe": ["a"]}), 5, 9)
+    empty = regret.choices(pd.DataFrame({"domain": ["x"], "recipe": ["a"], **dict.fromkeys(PREDICTORS, 0.5)}), 5, 9)
     made = Record("forecast", {}, {"choices": empty}, {}, {"module": "m", "source": "s", "inputs": {}})
     made.save(tmp_path / "made")
     assert Record.load(tmp_path / "made").tables["choices"].empty

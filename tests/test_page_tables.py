@@ -280,8 +280,8 @@ def test_the_leading_figure_of_the_ablations_shows_what_each_attack_makes_of_the
     always = int((tried.max() < 0).sum()), int((tried.min() > 0).sum())
     each = f"in every one of {len(known.published)} seeds" if len(known.published) > 1 else "in the one seed"
     said = "{} choices of the attack were tried (below). The correlation of accuracy after transfer with α1 is "
-    said += "negative {} under {} of them, and positive {} under {}."
-    assert said.format(len(shown), each, always[0], each, always[1]) in page.answer(known)
+    said += "positive {} under {} of them, and negative {} under {} ("
+    assert said.format(len(shown), each, always[1], each, always[0]) in page.answer(known)
     (radii, *_), _ = page.curves(known).axes, plt.close("all")
     assert [label.get_text() for label in radii.get_xticklabels()] == ["1", "2", "4", "8", "16", "32"]
 

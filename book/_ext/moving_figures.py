@@ -7,14 +7,16 @@ Scripts and data need no server: a page works from a file, too.
 import json
 from typing import Any
 
+import pandas as pd
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
-from advtransfer.experiments.pool import IMAGES, PREDICTORS
+from advtransfer.experiments import pool
+from advtransfer.experiments.pool import PREDICTORS
 from advtransfer.pages import plots
-from advtransfer.records.published import published, rows_of, series_of
+from advtransfer.records.published import published, rows_of
 
 SCRIPTS = {
     "two-models": ("dom", "jacobians", "two-models"),
@@ -28,13 +30,17 @@ class moving(nodes.General, nodes.Element):
 
 
 def sources() -> dict[str, Any] | None:
-    """The published sources of the pool on its first target, their markers, and what may forecast their transfer."""
+    """The sources of the largest published run on the first target in which every predictor is known."""
     records = published("vision")
-    table = rows_of({name: records[name] for name in records if series_of(name) in IMAGES})
-    if table.empty:
+    known = pool.image_sources(records).dropna() if records else pd.DataFrame()
+    if known.empty:
         return None
+    known = known[known["domain"] == known["domain"].iloc[0]]
+    run = known[known["run"] == known["run"].mode()[0]]
+    table = rows_of({name: records[name] for name in dict.fromkeys(run["series"] + "-seed" + run["seed"].astype(str))})
     return {
         "rows": table[SHOWN].to_dict("records"),
+        "target": run["domain"].iloc[0].removeprefix("images, "),
         "markers": dict(zip(dict.fromkeys(table["label"]), plots.MARKERS, strict=False)),
         "predictors": list(PREDICTORS),
     }

@@ -33,8 +33,9 @@ class FirstAttacks(NamedTuple):
 
 
 def first_attacks(jac_a: Tensor, jac_b: Tensor) -> FirstAttacks:
-    """R1, ρ and C_w (Definition `def-rho` of the book), from the strongest attack at each sample.
+    """R1, ρ and C_w, from the strongest attack at each sample.
 
+    The book's page *How much the first attacks say* defines them.
     For an inner product H_a other than the identity, pass the Jacobian of the whitened outputs, H_a^½ J_a.
 
     Parameters

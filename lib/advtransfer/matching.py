@@ -52,9 +52,9 @@ class TheoremRatio(NamedTuple):
     ratio: float
     """R; the relative gradient matching distance is √(1 - R)."""
     ratio_first: float
-    """R1: the same fraction with only the first attack of each sample."""
+    """R1, the same fraction with only the first attack of each sample."""
     rho: float
-    """ρ = E σ⁽¹⁾² / E Σᵢ σ⁽ⁱ⁾² of model a: the share of the first attacks."""
+    """ρ, the share of the first attacks, E σ⁽¹⁾² / E Σᵢ σ⁽ⁱ⁾² of model a."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +73,9 @@ class GeneralizedTransferability:
     other: Tensor
     """(N, k, d_b): the deviations of model b, scaled to unit H_b norm."""
     kernel: Tensor
-    """(d_b, d_b): J† divided by its norm ‖J†‖_H, which defines the second inner product of A2."""
+    """(d_b, d_b): K† divided by its norm ‖K†‖_H, which defines the second inner product of A2; K = E[J_b J_bᵀ]."""
     kernel_norm: float
-    """‖J†‖_H = λmax(H_b^-½ J† H_b^-½)."""
+    """‖K†‖_H = λmax(H_b^-½ K† H_b^-½)."""
 
     def a2(self, first: Tensor | slice, second: Tensor | slice) -> Tensor:
         """A2(x1, x2) for all pairs of samples from two index sets: (N1, N2, k, k). Entries beyond k are all zero."""

@@ -14,7 +14,7 @@ out, and their number is reported.
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -38,8 +38,8 @@ class Transferability:
     alpha1: float
     """Mean of α1(x). A few samples with a small denominator can make it; compare it with the two robust numbers."""
     alpha1_ratio: float
-    """Ratio of the mean deviations, Σ‖Δ₁₂(x)‖ / Σ‖Δ₂₂(x)‖, over the samples where α1(x) is defined: α1 without a small
-    denominator."""
+    """Ratio of the mean deviations, Σ‖Δ₁₂(x)‖ / Σ‖Δ₂₂(x)‖, over the samples where α1(x) is defined, which is α1
+    without a small denominator."""
     alpha2: float
     """Plug-in estimate of α2. When directions are unrelated, it is too large by about 1/√N, the noise floor."""
     alpha12: float
@@ -48,7 +48,7 @@ class Transferability:
     """Signed root of the unbiased estimate of α2²; a negative value means that nothing rises above the noise."""
     alpha12_unbiased: float
     """Signed root of the unbiased estimate of (α1∗α2)²."""
-    alpha1_samples: Tensor
+    alpha1_samples: Tensor = field(repr=False)
     """α1(x), shape (N,), float64; NaN where it is undefined."""
     n: int
     """Number of samples counted, which are those where α1(x) is defined."""
@@ -223,7 +223,7 @@ class TransferMatrix:
     alpha12: Tensor
     alpha2_unbiased: Tensor
     alpha12_unbiased: Tensor
-    alpha1_samples: Tensor
+    alpha1_samples: Tensor = field(repr=False)
     """(K, K, N): α1(x) of each sample; NaN where it is undefined."""
     n: Tensor
     """(K, K): numbers of samples counted."""

@@ -24,7 +24,7 @@ class Correlation(NamedTuple):
     high: float
     """Upper end of that interval."""
     p: float
-    """Two-sided permutation p-value, twice the smaller tail: exact if n! is at most `resamples`, else from a random
+    """Two-sided permutation p-value, twice the smaller tail, exact if n! is at most `resamples`, else from a random
     choice of permutations."""
     n: int
     """Number of pairs."""

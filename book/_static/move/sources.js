@@ -42,8 +42,8 @@
   }
 
   class Sources {
-    constructor(figure, { rows, markers, predictors }) {
-      Object.assign(this, { rows, markers, current: 0 });
+    constructor(figure, { rows, markers, predictors, target }) {
+      Object.assign(this, { rows, markers, target, current: 0 });
       this.radios = predictors.map((key) => {
         const radio = html("input", { type: "radio", name: "predictor", value: key });
         radio.checked = key === "alpha1";
@@ -86,7 +86,7 @@
       const column = (of) => this.rows.map((row) => row[of]);
       const r = held ? Ranks.partial(column(key), column(OUTCOME), column(OWN)) : Ranks.spearman(column(key), column(OUTCOME));
       this.score.textContent =
-        `Spearman’s r of ${name} with accuracy after transfer${held ? ", own accuracy held fixed" : ""}: ${number(r, 2)} (n = ${this.rows.length} source models).`;
+        `Spearman’s correlation of ${name} with accuracy after transfer${held ? ", own accuracy held fixed" : ""}: ${number(r, 2)} (target: ${this.target}; n = ${this.rows.length} source models of one run).`;
       this.picture.setAttribute("aria-label", `Accuracy after transfer against ${name}. Arrow keys go from point to point.`);
       this.place(key, name, held);
     }

@@ -24,6 +24,8 @@ from advtransfer.records.runs import recorded
 __all__ = ["SAMPLE_AXES", "TABLES", "Config", "derive", "files", "required", "run"]
 
 Study = Literal["table5", "attack", "eps", "steps", "start", "loss", "temperature", "protocol"]
+IN_ONE_BALL = ("PGD, ℓ2", "singular vector, ℓ2")
+"""Two attacks in the ℓ2 ball of radius 1."""
 SWITCHES = ("as the run", "BatchNorm", "checkpoint", "attack loss", "samples")
 """The points of the protocol that are switched, one at a time. (Whether α is squared needs no new measurement.)"""
 
@@ -102,8 +104,8 @@ def settings(config: Config) -> list[Setting]:
             ("FGSM", 0, fgsm),
             ("PGD", 1, pgd()),
             ("MI-FGSM", 2, mi),
-            ("PGD, ℓ2", 3, l2),
-            ("singular vector, ℓ2", 4, partial(spectral.first_attack, eps=1.0)),
+            (IN_ONE_BALL[0], 3, l2),
+            (IN_ONE_BALL[1], 4, partial(spectral.first_attack, eps=1.0)),
         ],
         "eps": [(f"{255 * eps:g}/255", 255 * eps, radius(eps)) for eps in config.radii],
         "steps": [(str(n), n, pgd(steps=n, step_size=None)) for n in config.counts],

@@ -110,18 +110,20 @@ def forecasts(config: Config, sources: pd.DataFrame) -> pd.DataFrame:
     Ranks are taken among the sources that are compared, set to a mean of zero and put together. ``n`` counts the
     sources that have another one to be compared with, ``rows`` and ``columns`` what is drawn and permuted as a whole
     (`crossed`), ``runs`` the target models. ``ahead`` is how much larger the correlation of own accuracy is, with an
-    interval from the same draws. A domain with fewer than five rows has none here, nor has a scope in which no source
-    has another one to be compared with.
+    interval from the same draws. Sources for which a predictor is not known are left out for this predictor. A domain
+    with fewer than five rows has none here, nor has a scope in which no source has another one to be compared with.
     """
     found = []
     for domain, part in sources.groupby("domain", sort=False):
         if part["model"].nunique() < ROWS_AT_LEAST:
             continue
-        known = [name for name in PREDICTORS if part[name].notna().all()]
         for scope in ASKED.get(str(domain), OF_IMAGES):
-            compared = _compared(config, part, scope)
-            for predictor in known:
+            for predictor in PREDICTORS:
+                known = part.dropna(subset=predictor)
+                if known["model"].nunique() < ROWS_AT_LEAST:
+                    continue
                 about = {"domain": domain, "scope": scope, "predictor": predictor}
+                compared = _compared(config, known, scope)
                 found.append(about | _score(config, compared, predictor, fixed=scope in FIXED))
     return pd.DataFrame(found).dropna(subset="r", ignore_index=True)
 

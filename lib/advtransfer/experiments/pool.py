@@ -37,10 +37,12 @@ def image_sources(records: Published) -> pd.DataFrame:
     """The sources of image runs. Series on several targets, such as trained and trained-shift, are of one kind.
 
     The newer series of one seed share a target model if it was trained on the same kind of device; each of the older
-    ones has its own.
+    ones has its own. The distance is NaN where it was measured on images of one class alone.
     """
     parts = [rows_of({name: records[name]}).assign(device=_device(records[name])) for name in records]
     table = pd.concat(parts, ignore_index=True)
+    spoilt = {name for name in records if matched_on_one_class(records[name])}
+    table["distance"] = table["distance"].mask((table["series"] + "-seed" + table["seed"].astype(str)).isin(spoilt))
     kind = table["series"].str.removesuffix("-shift")
     run = table["target"] + ", seed " + table["seed"].astype(str) + table["device"]
     return _plain(
@@ -94,6 +96,11 @@ def text_sources(records: Published) -> pd.DataFrame:
         model=table["label"],
         of_target=table["architecture"] == table["target"],
     )
+
+
+def matched_on_one_class(record: Record) -> bool:
+    """Whether all Jacobians are of one class, as in early runs on Tiny ImageNet, which is sorted by class."""
+    return record.config["target"] == "tiny-imagenet-10" and "matched" not in record.arrays
 
 
 def _device(record: Record) -> str:

@@ -13,6 +13,8 @@ from advtransfer.experiments import crossed
 from advtransfer.experiments.pool import PREDICTORS
 from advtransfer.statistics import Floats
 
+OWN, CHANCE = "source_accuracy", "chance"
+
 
 def choices(images: pd.DataFrame, candidates: int, resamples: int, seed: int = 0) -> pd.DataFrame:
     """A row per domain and predictor: what one loses by trusting it, in shares of accuracy, averaged over runs.
@@ -22,28 +24,40 @@ def choices(images: pd.DataFrame, candidates: int, resamples: int, seed: int = 0
     interval, because the best source changes abruptly from draw to draw. ``error`` is the mean absolute error of a
     straight line in the predictor, fitted to the other recipes of the run, at a recipe that it has not seen. ``more``
     is the regret minus that of own accuracy. Intervals (``_low``, ``_high``) draw whole architectures and whole ways
-    of training. "chance" chooses at random, and forecasts the mean. Domains with fewer than twice as many recipes as
-    candidates are left out.
+    of training. "chance" chooses at random, and forecasts the mean. A predictor that is not known for all sources is
+    judged over those for which it is. Domains with fewer than twice as many recipes as candidates are left out.
     """
     found = []
     for domain, part in images.groupby("domain", sort=False):
-        if part["recipe"].nunique() < 2 * candidates:
-            continue
-        design = crossed.design(part, "model", "kind", ["run"])
-        times = np.concatenate([np.ones((1, len(part))), crossed.weights(design, resamples, seed)])
-        runs = [np.flatnonzero(design.run == k) for k in np.unique(design.run)]
-        value = part["transfer_accuracy"].to_numpy()
-        known: dict[str, Floats | None] = {name: sign * part[name].to_numpy() for name, sign in PREDICTORS.items()}
-        known["chance"] = None
-        lost = {name: _mean_over(runs, times, score, value, regret(candidates)) for name, score in known.items()}
-        numbers = {"sources": len(part), "recipes": part["recipe"].nunique(), "runs": len(runs)}
-        for predictor, score in known.items():
-            row: dict[str, Any] = {"domain": domain, "predictor": predictor, **numbers}
-            row |= _drawn("regret", lost[predictor]) | _drawn("more", lost[predictor] - lost["source_accuracy"])
-            row |= _drawn("error", _mean_over(runs, times, score, value, error))
-            every = _mean_over(runs, times[:1], score, value, regret())
-            found.append({**row, "regret_all": every[0]})
+        whole = [name for name in PREDICTORS if part[name].notna().all()]
+        rows = _rows(part, [*whole, CHANCE], candidates, resamples, seed)
+        for name in PREDICTORS:
+            if name not in whole:
+                known = part.dropna(subset=name)
+                rows[name] = _rows(known, [OWN, name], candidates, resamples, seed).get(name, {})
+        found += [{"domain": domain, **rows[name]} for name in (*PREDICTORS, CHANCE) if rows.get(name)]
     return pd.DataFrame(found, columns=None if found else ["domain", "predictor"])
+
+
+def _rows(
+    part: pd.DataFrame, predictors: list[str], candidates: int, resamples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """What is lost by trusting each of these predictors; own accuracy, which all are compared with, is among them."""
+    if part["recipe"].nunique() < 2 * candidates:
+        return {}
+    design = crossed.design(part, "model", "kind", ["run"])
+    times = np.concatenate([np.ones((1, len(part))), crossed.weights(design, resamples, seed)])
+    runs = [np.flatnonzero(design.run == k) for k in np.unique(design.run)]
+    value = part["transfer_accuracy"].to_numpy()
+    scores = {name: PREDICTORS[name] * part[name].to_numpy() if name != CHANCE else None for name in predictors}
+    lost = {name: _mean_over(runs, times, score, value, regret(candidates)) for name, score in scores.items()}
+    rows = {}
+    for name, score in scores.items():
+        row = {"predictor": name, "sources": len(part), "recipes": part["recipe"].nunique(), "runs": len(runs)}
+        row |= _drawn("regret", lost[name]) | _drawn("more", lost[name] - lost[OWN])
+        row |= _drawn("error", _mean_over(runs, times, score, value, error))
+        rows[name] = row | {"regret_all": _mean_over(runs, times[:1], score, value, regret())[0]}
+    return rows
 
 
 Measure = Callable[[Floats, "Floats | None", Floats], float]

@@ -35,7 +35,7 @@ class Config(BaseConfig):
         "paper": {"networks": 50, "samples": 1000, "radii": 21, "attack_steps": 200, "repeats": 1000},
     }
 
-    networks: int = Field(10, ge=1, le=1000, description="random pairs of networks a size and inner product")
+    networks: int = Field(10, ge=1, le=1000, description="random pairs of networks per size and inner product")
     samples: int = Field(200, ge=10, le=100_000, description="points at which each pair is compared")
     inputs: int = Field(12, ge=2, le=1000, description="n, the number of inputs of the wider pairs")
     radii: int = Field(13, ge=2, le=100, description="radii ε in the figure on growing ε")

@@ -17,7 +17,7 @@ from advtransfer.models.initialisation import check_positive
 TEMPERATURE = 0.1  # of the soft choice of words through which gradients flow
 
 Tree = tuple[Sequence[int], Sequence[int], Sequence[int]]
-"""Words, relations to their heads, and heads (-1 for the root): one of each per word."""
+"""Words, relations to their heads, and heads (-1 for the root), one of each per word."""
 
 
 class Forest(NamedTuple):

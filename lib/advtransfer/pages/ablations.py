@@ -122,15 +122,32 @@ def _moved(runs: Runs) -> str:
     if tried.empty:
         return ""
     signs = tried.assign(sign=np.sign(tried["r"])).groupby(["study", "setting"])["sign"].agg(["min", "max"])
-    negative, positive = int((signs["max"] < 0).sum()), int((signs["min"] > 0).sum())
+    positive, negative = int((signs["min"] > 0).sum()), _named(signs.index[signs["max"] < 0])
     seeds = tried["seed"].nunique() if "seed" in tried else 1
     judged = [_judged(line, line["setting"], STORED) for _, line in tried.iterrows()]
     each = f"in every one of {seeds} seeds" if seeds > 1 else "in the one seed"
     return (
         f"**Over {tried['n'].max()} sources**, {len(signs)} choices of the attack were tried (below). The correlation "
-        f"of accuracy after transfer with α1 is negative {each} under {negative} of them, and positive {each} under "
-        f"{positive}. Verdicts "
-        f"over choices and seeds: {verdicts.tally(judged)}. "
+        f"of accuracy after transfer with α1 is positive {each} under {positive} of them, and negative {each} under "
+        f"{negative}. {_one_ball(tried)}Verdicts over choices and seeds: {verdicts.tally(judged)}. "
+    )
+
+
+def _named(choices: pd.Index) -> str:
+    """How many choices of the attack there are, and which."""
+    names = [f"PGD, ε = {setting}" if study == "eps" else setting for study, setting in choices]
+    return f"{len(names)} ({'; '.join(names)})" if names else "none"
+
+
+def _one_ball(tried: pd.DataFrame) -> str:
+    """PGD beside the exact singular vector in one ball, a sentence if their correlations differ in sign."""
+    pgd, exact = (tried.loc[tried["setting"] == name, "r"].mean() for name in ablations.IN_ONE_BALL)
+    if not pgd * exact < 0:
+        return ""
+    return (
+        f"In one and the same ℓ2 ball PGD gives {tables.number(pgd)} and the exact singular vector "
+        f"{tables.number(exact)} (means over seeds), so the "
+        "radius alone does not decide; we cannot say what does. "
     )
 
 

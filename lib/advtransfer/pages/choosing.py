@@ -306,7 +306,7 @@ def judged(record: Record | None) -> pd.DataFrame | None:
         {
             "score": label(row["score"]),
             "candidates": int(row["n"]),
-            "regret, points": tables.number(100 * row["regret"], 1),
+            "points lost": tables.number(100 * row["regret"], 1),
             "Kendall's τ": tables.number(row["kendall"]),
             "seconds": tables.number(row["seconds"], 1),
             "labels": f"{row['labels']:,}" if row["labels"] else "–",

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from advtransfer.experiments import pool
 from advtransfer.models.images import LABELS
 from advtransfer.pages import plots, tables
 from advtransfer.records.published import RESULTS, published, rows_of
@@ -23,21 +24,15 @@ def _stored(name: str) -> list[dict[str, Any]]:
 
 
 def matched_on_one_class() -> str:
-    """How many runs on Tiny ImageNet have the Jacobians of one class alone; empty if none has."""
+    """How many runs on Tiny ImageNet have the Jacobians of one class alone, and are left out; empty if none has."""
     runs = {name: each for name, each in published("vision").items() if each.config["target"] == "tiny-imagenet-10"}
-    again = [f"`{name}`" for name, each in runs.items() if "matched" in each.arrays]
-    if len(again) == len(runs):
+    kept = [f"`{name}`" for name, each in runs.items() if not pool.matched_on_one_class(each)]
+    if len(kept) == len(runs):
         return ""
-    others = (
-        f" In the others ({', '.join(again)}) the distance was measured again on images of every class, with the same "
-        "networks."
-        if again
-        else ""
-    )
     return (
-        f" One thing is wrong in {len(runs) - len(again)} of the {len(runs)} stored runs on Tiny ImageNet: the "
-        "Jacobians were taken at the first attacked images only. This data set is sorted by class, so all of these "
-        f"images are buses.{others} So read the distances on Tiny ImageNet with care."
+        f" The distances of {len(runs) - len(kept)} of the {len(runs)} stored runs on Tiny ImageNet are left out on "
+        "this page: their Jacobians were taken at the first attacked images, and as this data set is sorted by class, "
+        f"all of these are buses. Those that remain ({', '.join(kept)}) were measured on images of every class."
     )
 
 

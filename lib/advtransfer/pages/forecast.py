@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -62,6 +61,7 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_distance_plain": _over_images(record, "run", "distance"),
         "forecast_distance": _over_images(record, "given accuracy", "distance"),
         "forecast_choice": forecast_sources.regret_sentence(record),
+        "forecast_radius": _radii(record),
         "forecast_models": f"{_models(record)} models, {_size(record)}",
         **{f"forecast_said_{name}": " ".join(said) for name, said in sentences(record).items()},
     }
@@ -93,6 +93,13 @@ def _size(record: Record) -> str:
         f"{models} architectures in {ways} ways of training, ResNets of width {low} to {high}, {least} to {most} "
         f"epochs; {targets} targets"
     )
+
+
+def _radii(record: Record) -> str:
+    """The radius of the attacks on image models, for pixels from 0 to 1."""
+    made = forecast_sources.configs(forecast_sources.of_images(record)).values()
+    radii = dict.fromkeys(f"{config['eps']:g}, about {255 * config['eps']:.0f}/255" for config in made)
+    return " or ".join(radii) or "no stored radius"
 
 
 def _size_of_texts(record: Record) -> str:
@@ -146,8 +153,8 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
         said["target"] = beside
     if similar := _verdict(record, "similar domains", "run"):
         said["similar"] = (
-            "Over image models from domains more or less similar to the target's, the verdict on α1 is: "
-            f"{similar.said}.",
+            "Over image models from domains more or less similar to the target's, does α1 order them as they transfer? "
+            f"{_capital(similar.said)}.",
             f"The correlation of α1 is {_counted(record, 'similar domains', 'run')} (T→S; Table 3 attacks the sources "
             "instead). Counting the classes that a source shares with the target needs no attack. In these runs, the "
             "correlation of this number with accuracy after transfer is "
@@ -155,13 +162,18 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
         )
     if texts := _verdict(record, "texts", "other corpora"):
         said["texts"] = (
-            f"Over text models that have not learnt the target's own corpus, the verdict on α1 is: {texts.said}.",
+            "Over text models that have not learnt the target's own corpus, does α1 order them as they transfer? "
+            f"{_capital(texts.said)}.",
             "The attack is on embeddings, not on words, and accuracy after transfer is that of a linear probe. The "
             f"correlation of α1 (T→S) is {_counted(record, 'texts', 'other corpora')}. If the models that "
             f"have learnt the target's corpus are included, the correlation is {_counted(record, 'texts', 'run')}: "
             f"{_one(record, 'texts', 'run', '').verdicts[0].said}.",
         )
     return said
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _counted(record: Record, domain: str, scope: str) -> str:
@@ -241,14 +253,15 @@ def others(record: Record) -> pd.DataFrame:
             row = {"sources": domain.removeprefix("images, "), "predictor": forecast_sources.NAMES[predictor]}
             for scope in ("run", "given accuracy"):
                 if found := _verdict(record, domain, scope, predictor):
-                    row |= {SCOPES[scope]: found.cell, f"verdict, {SCOPES[scope]}": found.said}
+                    about = f"{found.said}, p = {tables.probability(found.p)}"
+                    row |= {SCOPES[scope]: found.cell, f"verdict, {SCOPES[scope]}": about}
             rows.append(row)
     return pd.DataFrame(rows).fillna("–")
 
 
 def about_distance(record: Record) -> str:
     """What the relative distances of the sources say of the theory."""
-    low, middle, high = np.quantile(forecast_sources.of_images(record)["distance"], [0, 0.5, 1])
+    low, middle, high = forecast_sources.of_images(record)["distance"].quantile([0, 0.5, 1])
     explained = 100 * (1 - low**2)
     return (
         f"The relative distances lie between {tables.number(low, 4)} and {tables.number(high, 4)}, half of them above "
@@ -279,7 +292,10 @@ def rule(record: Record) -> str:
 
 def _said(judged: dict[str, Verdict]) -> str:
     """The estimate on each target with its verdict."""
-    return " and ".join(f"{verdict.cell} on {target} ({verdict.said})" for target, verdict in judged.items())
+    return " and ".join(
+        f"{verdict.cell}, p = {tables.probability(verdict.p)}, on {target} ({verdict.said})"
+        for target, verdict in judged.items()
+    )
 
 
 def _pair(judged: dict[str, Verdict]) -> str:

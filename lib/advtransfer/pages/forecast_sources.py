@@ -113,19 +113,34 @@ def beside_target(record: Record) -> tuple[str, str] | None:
     if not pairs:
         return None
     told = [f"{' and '.join(dict.fromkeys(found))}% ({target})" for target, found in own.items()]
+    similar, every = _beside_similar()
     return (
         f"In {better or 'none'} of {pairs} pairs of a source and a target, the source with a new last layer is better "
         "than the target model itself.",
         f"The target models were trained on the target's images alone. They classify {' and '.join(told)} of the test "
-        "images correctly. "
-        "So these runs show how α1 orders sources, not whether transfer pays.",
+        "images correctly. So these runs show how α1 orders sources, not whether transfer pays. "
+        f"{f'With the sources of similar domains it is better in {similar} of {every} pairs.' if every else ''}",
     )
+
+
+def _beside_similar() -> tuple[int, int]:
+    """In how many pairs of Table 3 the source is better than the target model, and how many pairs there are."""
+    made = [record for name, record in published("similarity").items() if _is_subset(name)]
+    pairs = [
+        record.tables["sources"].merge(record.tables["targets"][["domain", "accuracy"]], on="domain") for record in made
+    ]
+    better = [pair["transfer_accuracy"] > pair["accuracy"] for pair in pairs]
+    return sum(int(each.sum()) for each in better), sum(len(each) for each in better)
+
+
+def _is_subset(name: str) -> bool:
+    return series_of(name).removesuffix("-shift") == SUBSETS
 
 
 def of_shared_classes() -> float:
     """Spearman's correlation within the runs of Table 3 of accuracy after transfer with the share of common classes."""
     made = published("similarity")
-    rows = rows_of({name: made[name] for name in made if series_of(name).removesuffix("-shift") == SUBSETS})
+    rows = rows_of({name: made[name] for name in made if _is_subset(name)})
     run = [rows["target"], rows["domain"], rows["seed"]]
     ranks = rows.groupby(run)[["similarity", "transfer_accuracy"]].rank()
     centred = ranks - ranks.groupby(run).transform("mean")
@@ -223,6 +238,10 @@ def about_choices(record: Record) -> str:
     if table.empty:
         return "No run has sources enough to choose from."
     first, few = table.iloc[0], record.config["candidates"]
+    fewest = int(table["runs"].min())
+    fewer = (
+        f", {fewest} where the distances of others are {{ref}}`left out <distances>`" if fewest < first["runs"] else ""
+    )
     return (
         f"*Points lost, choosing among a few* is what a choice among {few} sources costs, averaged over all ways to "
         f"draw {few} of a run: the accuracy of the best of them after transfer, minus that of the one that the "
@@ -233,7 +252,7 @@ def about_choices(record: Record) -> str:
         "different sources remain and less can be lost; this is why chance is near the upper end of its interval. "
         "Intervals draw whole architectures and whole ways of training, but not target models. In simulations the "
         f"intervals of the points lost hold the truth in {evidence.held(LOST, 30)}. "
-        f"Runs: {first['runs']} per target."
+        f"Runs: {first['runs']} per target{fewer}."
     )
 
 

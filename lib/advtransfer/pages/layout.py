@@ -101,12 +101,17 @@ def panels(
     return figure, axes
 
 
+def is_narrow() -> bool:
+    """Whether the figure is being drawn for a phone."""
+    return _grids.get() is not None
+
+
 Outside = Literal["outside upper center", "outside upper right", "outside lower center"]
 
 
 def legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str], *, loc: Outside, columns: int) -> None:
     """A legend outside the panels, in as many columns as fit the figure."""
-    if _grids.get() is not None:
+    if is_narrow():
         longest = max((len(_plain(label)) for label in labels), default=0)
         columns = max(1, min(columns, int((WIDTH - 0.1) / (0.55 + LETTER * longest))))
     figure.legend(handles, labels, loc=loc, ncols=columns)

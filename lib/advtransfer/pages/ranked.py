@@ -84,7 +84,7 @@ def floors(table: pd.DataFrame) -> Figure:
         panel.plot(part["floor"], y, "|", color=COLOURS["distance"], ms=11, mew=2.2, label="floor")
         panel.set_title(label(score), fontsize=10.5)
         panel.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
-        panel.xaxis.set_major_locator(plt.MaxNLocator(4))
+        panel.xaxis.set_major_locator(plt.MaxNLocator(2 if layout.is_narrow() else 4))
         panel.margins(x=0.08)
     layout.legend(figure, *panels[0].get_legend_handles_labels(), loc="outside upper center", columns=2)
     return figure
@@ -101,7 +101,7 @@ def regret(table: pd.DataFrame) -> Figure:
         panels[0].plot(100 * row["regret"], y, "o", color=colour, ms=6)
         panels[1].plot(row["seconds"], y, "o", color=colour, ms=6)
     panels[0].set(yticks=range(len(shown)), yticklabels=[label(name) for name in shown["score"]])
-    panels[0].set(ylim=(len(shown) - 0.5, -0.5), xlabel="regret (points of accuracy)")
+    panels[0].set(ylim=(len(shown) - 0.5, -0.5), xlabel="points of accuracy lost")
     first, last = np.log10(shown["seconds"].agg(["min", "max"]))
     panels[1].set(xscale="log", xlim=(0.8 * 10 ** np.floor(first), 1.25 * 10 ** np.ceil(last)))  # whole decades
     panels[1].xaxis.set_major_formatter("{x:g}")

@@ -205,7 +205,7 @@ def _beside(runs: Runs) -> str:
     return (
         "The target models were trained on the target's images alone. They classify "
         f"{100 * rows['accuracy'].min():.0f} to {100 * rows['accuracy'].max():.0f}% of the test images correctly. "
-        f"Sources that are better after transfer: {better} of {len(rows)}."
+        f"In {better} of {len(rows)} pairs the source is better after transfer than the target model."
     )
 
 

@@ -112,8 +112,9 @@ def place(record: Record) -> str:
         f"Among {len(scores)} scores, over {scores.iloc[0]['recipes']} sources and {scores.iloc[0]['targets']} image "
         f"targets (cut from {_image_sets(record)} sets of images, one target model each), α1 (T→S) has rank "
         f"{_number(scores, 'alpha1')} by mean weighted τ, a rank correlation with accuracy after transfer. "
-        f"Scores that were shown to be better: {_shown(record)[0]}."
-    )
+        f"Scores that were shown to be better, if sources and targets are taken as unrelated: {_shown(record)[0]}. "
+        f"{_alike(record)}"
+    ).strip()
 
 
 def _image_sets(record: Record) -> int:
@@ -185,8 +186,8 @@ def answer(record: Record) -> str:
         f"{scores.iloc[0]['recipes']} recipes and {scores.iloc[0]['targets']} targets. Own accuracy has "
         f"{_tau(known, 'source_accuracy')}.",
         f"**α1 (T→S) has rank {_number(scores, 'alpha1')} of {len(order)}**, with {_tau(known, 'alpha1')}. After "
-        f"Holm's correction, the scores shown to be better than α1 are: {better}; the scores shown to be worse: "
-        f"{worse}. {_alike(record)}",
+        f"Holm's correction, and if recipes are taken as unrelated, the scores shown to be better than α1 are: "
+        f"{better}; the scores shown to be worse: {worse}. {_alike(record)}",
         f"**What a choice costs.** {choice(record)}",
     )
 
@@ -199,8 +200,8 @@ def _alike(record: Record) -> str:
     if not less:
         return ""
     return (
-        "These numbers treat recipes as unrelated. If all recipes of one architecture (or one corpus) are drawn "
-        f"together, the weighted τ of a score minus the weighted τ of α1 is: {', '.join(less)}. "
+        "If architectures (or corpora), ways of training and targets are drawn as wholes, the weighted τ of a score "
+        f"minus that of α1 is: {', '.join(less)}. "
     )
 
 
@@ -225,8 +226,8 @@ def numbers(record: Record, truth: str = "probe_accuracy") -> pd.DataFrame | Non
             "weighted τ": tables.estimate(row, "weighted"),
             "Kendall's τ": tables.number(row["kendall"]),
             "best one found, share of targets": tables.number(row["top"]),
-            "regret among five, points": tables.estimate(row, "regret_few", scale=100, digits=1),
-            "regret among all": tables.number(100 * row["regret"], 1),
+            "points lost, one of five chosen": tables.estimate(row, "regret_few", scale=100, digits=1),
+            "points lost, one of all chosen": tables.number(100 * row["regret"], 1),
         }
         for _, row in scores.sort_values("weighted", ascending=False).iterrows()
     ]

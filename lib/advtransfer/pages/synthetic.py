@@ -161,7 +161,8 @@ def rule(record: Record) -> str:
         f"Spearman's correlation with its 95% interval over n = {record.config['directions']} directions. "
         f"{verdicts.RULE}. The claim is a negative correlation for a metric and a "
         "positive one for the distance. In simulations such an interval from ten pairs holds the truth in "
-        f"{evidence.held('correlation, Spearman: bootstrap', 10)} ({{ref}}`intervals-checked`)."
+        f"{evidence.held('correlation, Spearman: bootstrap', 10)} ({{ref}}`intervals-checked`); the averages over "
+        "scales, which some of these correlations are, were not simulated."
     )
 
 

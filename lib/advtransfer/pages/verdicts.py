@@ -75,7 +75,7 @@ class Verdict:
     p: float = math.nan
     """By permutation, where there is a test."""
     run: str = ""
-    """Whose numbers these are: "paper", "stored" or "rebuilt here"."""
+    """Whose numbers these are, "paper", "stored" or "rebuilt here"."""
     claimed: bool = True
     """Whether the paper claims it."""
     units: int = 0

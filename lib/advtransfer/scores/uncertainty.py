@@ -30,7 +30,7 @@ class Estimate:
     """The permuted score (in order of size) that a score without any connection exceeds with probability 1 - `level`
     at most, if there are at least level / (1 - level) permutations; their maximum for fewer."""
     seconds: float
-    """Seconds that an evaluation of the score takes on all samples: the median over true and permuted labels."""
+    """Seconds that an evaluation of the score takes on all samples, the median over true and permuted labels."""
     labels: int
     """Number of labelled samples, N."""
     draws: tuple[float, ...] = ()
