@@ -177,6 +177,11 @@ def target_data(config: Config) -> Labelled | LabelledTexts:
     return data.fewer(config.truth_samples, config.seed)
 
 
+def small_networks(config: Config) -> ImageConfig:
+    """How the book's small candidates are trained."""
+    return ImageConfig.from_profile("quick", seed=config.seed, target="cifar10-shift", hold_out=True)
+
+
 def candidates(config: Config) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """The candidates, and a row for each that is not there."""
     if config.pool == "made-up":
@@ -192,7 +197,7 @@ def candidates(config: Config) -> tuple[dict[str, Any], list[dict[str, str]]]:
             pool[name] = pools.build(pools.Candidate(encoder=name, size=ENCODER_SIZE), Path())
         except (OSError, RuntimeError) as error:
             missing.append({"name": name, "reason": one_line(error)})
-    training = ImageConfig.from_profile("quick", seed=config.seed, target="cifar10-shift", hold_out=True)
+    training = small_networks(config)
     data = protocol.drawn(training, protocol.domains(training).source, train=training.train_images)
     for name in SMALL:
         model = protocol.trained(training, protocol.source_recipe(training, name), data)

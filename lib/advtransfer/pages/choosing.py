@@ -33,7 +33,20 @@ def load(config: choosing.Config) -> Record | None:
 
 def introduction(record: Record | None) -> str | None:
     """What was ranked for what, and what the ranking says, as Markdown."""
-    return None if record is None else tables.escaped(f"{about(record)}\n\n{answer(record)}")
+    if record is None:
+        return None
+    return tables.escaped(f"{about(record)}{_small_networks(record)}\n\n{answer(record)}")
+
+
+def _small_networks(record: Record) -> str:
+    """How the book's own candidates were trained; empty for the candidates of a pool file."""
+    if record.config["pool"] != choosing.BOOK:
+        return ""
+    made = choosing.small_networks(choosing.Config(**record.config))
+    return (
+        f" The networks named CIFAR-10 are small (ResNet18 of width {made.width}, the others of {made.plain_width}; all "
+        f"were released with 64), and were trained for {made.epochs} epochs on {made.train_images:,} images."
+    )
 
 
 def missing(config: choosing.Config) -> str:
