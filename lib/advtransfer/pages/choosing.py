@@ -44,7 +44,7 @@ def _small_networks(record: Record) -> str:
         return ""
     made = choosing.small_networks(choosing.Config(**record.config))
     return (
-        f" The networks named CIFAR-10 are small (ResNet18 of width {made.width}, the others of {made.plain_width}; all "
+        f" The networks named CIFAR-10 are small (ResNet18 of width {made.width}, the others {made.plain_width}; all "
         f"were released with 64), and were trained for {made.epochs} epochs on {made.train_images:,} images."
     )
 
