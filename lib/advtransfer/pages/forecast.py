@@ -60,6 +60,7 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_alpha2": _over_images(record, "run", "alpha2"),
         "forecast_distance_plain": _over_images(record, "run", "distance"),
         "forecast_distance": _over_images(record, "given accuracy", "distance"),
+        "forecast_among_few": forecast_sources.among_few(record),
         "forecast_choice": forecast_sources.regret_sentence(record),
         "forecast_radius": _radii(record),
         "forecast_models": f"{_models(record)} models, {_size(record)}",

@@ -256,8 +256,8 @@ def about_choices(record: Record) -> str:
     )
 
 
-def regret_sentence(record: Record) -> str:
-    """What trusting α1 loses, beside own accuracy and chance."""
+def among_few(record: Record) -> str:
+    """What a choice among a few loses by α1, by own accuracy and by chance."""
     table, parts = record.tables["choices"], []
     for domain, part in table.groupby("domain", sort=False):
         lost = {row["predictor"]: tables.number(100 * row["regret"], 1) for row in part.to_dict("records")}
@@ -267,14 +267,22 @@ def regret_sentence(record: Record) -> str:
         )
     if not parts:
         return "No run has sources enough to choose from."
-    few, more = record.config["candidates"], table[table["predictor"] == "alpha1"]
+    return f"A choice among {record.config['candidates']} sources costs {'; '.join(parts)}."
+
+
+def regret_sentence(record: Record) -> str:
+    """What trusting α1 loses, beside own accuracy and chance."""
+    table = record.tables["choices"]
+    if table.empty:
+        return among_few(record)
+    more = table[table["predictor"] == "alpha1"]
     apart = " and ".join(tables.estimate(row, "more", scale=100, digits=1) for _, row in more.iterrows())
     every = [
         " and ".join(tables.number(100 * value, 1) for value in table[table["predictor"] == name]["regret_all"])
         for name in ("source_accuracy", "alpha1")
     ]
     return (
-        f"A choice among {few} sources costs {'; '.join(parts)}. A choice by α1 costs {apart} points more than one by "
+        f"{among_few(record)} A choice by α1 costs {apart} points more than one by "
         f"own accuracy (in simulations such intervals hold the truth in {evidence.held(LOST, 30)}). If all sources "
         f"of a run are candidates, own accuracy loses {every[0]} points and α1 {every[1]}; but one pick per run is "
         "mostly luck."

@@ -28,12 +28,14 @@ def findings(record: Record) -> dict[str, Any]:
     texts = of_texts(record)
     return {
         "study_choice": Finding(choice(record)),
-        "study_fine_tuned": Finding(choice(record, "full_accuracy")),
+        "study_among_five": Finding(among_five(record)),
+        "study_fine_tuned": Finding(among_five(record, "full_accuracy")),
         "study_labels": Finding(labels(record)),
         "study_place": Finding(place(record)),
         "study_texts_labels": Finding(labels(texts)),
         "study_backwards": Finding(backwards(record)),
         "study_texts_choice": Finding(choice(texts)),
+        "study_texts_among_five": Finding(among_five(texts)),
     }
 
 
@@ -66,20 +68,31 @@ def about(record: Record, models: str = "architectures") -> str:
 
 
 def choice(record: Record, truth: str = "probe_accuracy") -> str:
-    """Regret of the main predictors in one sentence, with one truth: ``probe_accuracy`` or ``full_accuracy``."""
-    scores = _main(record, "scores", truth)
-    if scores.empty:
+    """What a choice by the main predictors loses, among five sources and among all, with one truth."""
+    known = _main(record, "scores", truth).set_index("predictor")
+    if known.empty:
         return NO_RUNS
-    known = scores.set_index("predictor")
+    every = [f"{label(name)} {tables.number(100 * float(known['regret'][name]), 1)}" for name in _named(known)]
+    return f"{among_five(record, truth)} When one of all is chosen: {', '.join(every)}."
+
+
+def among_five(record: Record, truth: str = "probe_accuracy") -> str:
+    """What a choice among five loses, with one truth: ``probe_accuracy`` or ``full_accuracy``."""
+    known = _main(record, "scores", truth).set_index("predictor")
+    if known.empty:
+        return NO_RUNS
+    lost = known.T
+    parts = [
+        f"{label(name)} {tables.estimate(lost[name], 'regret_few', scale=100, digits=1)}" for name in _named(known)
+    ]
+    size = f"{known.iloc[0]['recipes']} recipes, {known.iloc[0]['targets']} targets"
+    return f"Points lost when one of five sources is chosen ({size}): {', '.join(parts)}."
+
+
+def _named(known: pd.DataFrame) -> list[str]:
+    """The two scores that lose least, the probe, own accuracy and α1."""
     best = known["regret_few"][[name for name in SCORES if name in known.index and name != "probe"]].nsmallest(2).index
-    named = list(dict.fromkeys([*map(str, best), "probe", "source_accuracy", "alpha1"]))
-    parts = [f"{label(name)} {tables.estimate(known.T[name], 'regret_few', scale=100, digits=1)}" for name in named]
-    size = f"{scores.iloc[0]['recipes']} recipes, {scores.iloc[0]['targets']} targets"
-    every = [f"{label(name)} {tables.number(100 * float(known['regret'][name]), 1)}" for name in named]
-    return (
-        f"Points lost when one of five sources is chosen ({size}): {', '.join(parts)}. When one of all is chosen: "
-        f"{', '.join(every)}."
-    )
+    return list(dict.fromkeys([*map(str, best), "probe", "source_accuracy", "alpha1"]))
 
 
 def labels(record: Record) -> str:
