@@ -84,6 +84,37 @@ def test_p_counts_every_permutation_of_rows_and_of_columns():
     assert few.p >= 2 / 144
 
 
+def test_the_interval_is_that_of_all_draws_of_rows_and_of_columns():
+    made = table(rows=3, columns=2)
+    x, y, _ = columns_of(made)
+    found = crossed.correlate(design(made), x, y, resamples=30)  # of 10 × 3 draws that differ
+    row, column = (made[name].map(ord).to_numpy() for name in ("row", "column"))
+    drawn = []
+    for rows, columns in product(product(map(ord, "abc"), repeat=3), product(map(ord, "uv"), repeat=2)):
+        times = np.array([rows.count(r) * columns.count(c) for r, c in zip(row, column, strict=True)], float)
+        drawn.append(crossed.correlations(times[None], design(made), x, y)[0])
+    assert (found.low, found.high) == pytest.approx(np.nanquantile(drawn, [0.025, 0.975], method="inverted_cdf"))
+    assert found == crossed.correlate(design(made), x, y, resamples=5000, seed=9)  # nothing is random
+    times, chances = crossed.every_weight(design(made), 30)
+    assert chances.sum() == pytest.approx(1)
+    assert (chances @ times).tolist() == pytest.approx([1] * len(made))
+    assert crossed.every_weight(design(made), 29) is None
+
+
+def test_p_of_the_rows_alone_keeps_every_column_in_its_place():
+    made = table(rows=4, columns=3)
+    x, y, _ = columns_of(made)
+    grid = made.assign(x=within(made, "x")).set_index(["run", "row", "column"])["x"]
+    drawn = []
+    for rows in permutations("abcd"):
+        to = dict(zip("abcd", rows, strict=True))
+        moved = [grid[(run, to[row], column)] for run, row, column in made[["run", "row", "column"]].to_numpy()]
+        drawn.append(stats.pearsonr(moved, within(made, "y")).statistic)
+    r = stats.pearsonr(within(made, "x"), within(made, "y")).statistic
+    tails = [np.mean(np.array(drawn) >= r - 1e-12), np.mean(np.array(drawn) <= r + 1e-12)]
+    assert crossed.p_of_rows(design(made), x, y) == pytest.approx(min(1, 2 * min(tails)))
+
+
 def test_neither_the_order_of_the_sources_nor_their_names_matter():
     made = table(rows=5, columns=4)
     again = made.sample(frac=1, random_state=3).replace({"row": {"a": "z"}, "column": {"u": "t"}})

@@ -232,14 +232,17 @@ def test_what_is_said_beside_alpha1_follows_from_the_stored_runs(record):
     similar = rows_of(published("similarity"), "targets").rename(columns={"accuracy": "own"})
     pairs = rows_of(published("similarity")).merge(similar[["series", "seed", "domain", "own"]])
     beaten = (pairs["transfer_accuracy"] > pairs["own"]).sum()
-    assert f"With the sources of similar domains it is better in {beaten} of {len(pairs)} pairs." in numbers
+    assert f"With the sources of similar domains it is better in {beaten} of {len(pairs)} pairs" in numbers
+    made = [each for name, each in published("selection_texts").items() if not name.startswith("pretrained")]
+    read = sum((each.tables["sources"]["probe_accuracy"] > each.arrays["target_accuracy"]).sum() for each in made)
+    assert f", with the text models in {read} of {5 * len(made)}." in numbers
     assert "% (Tiny ImageNet) and " in numbers
     runs = [
         part for made in published("similarity").values() for _, part in made.tables["sources"].groupby("domain")
     ]  # of equally many sources without ties, so that the mean is the pooled correlation
     each = [stats.spearmanr(part["similarity"], part["transfer_accuracy"]).statistic for part in runs]
     assert forecast_sources.of_shared_classes() == pytest.approx(np.mean(each))
-    assert f"with accuracy after transfer is {np.mean(each):.2f}." in page.sentences(record)["similar"][1]
+    assert f"with accuracy after transfer is {np.mean(each):.2f};" in page.sentences(record)["similar"][1]
 
 
 def test_a_series_that_is_not_published_is_refused_by_name():

@@ -193,12 +193,14 @@ def test_the_spread_of_the_sources_is_that_of_their_answers():
         (
             [0.01],
             "they differ by more than the choice of test texts explains in the one seed, and over these four models "
-            "Pearson's r of accuracy with α1 is, seed by seed, 0.10 (T→S) and 0.20 (S→T)",
+            "Pearson's r of accuracy with α1, as the ratio of mean deviations, is, seed by seed, "
+            "0.10 (T→S) and 0.20 (S→T)",
         ),
         (
             [0.01, 0.5],
             "they differ by more than the choice of test texts explains in 1 of 2 seeds, and over these four models "
-            "Pearson's r of accuracy with α1 is, seed by seed, 0.10, 0.10 (T→S) and 0.20, 0.20 (S→T)",
+            "Pearson's r of accuracy with α1, as the ratio of mean deviations, is, seed by seed, "
+            "0.10, 0.10 (T→S) and 0.20, 0.20 (S→T)",
         ),
     ],
 )

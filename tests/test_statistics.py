@@ -70,6 +70,18 @@ def test_the_interval_is_that_of_resampled_pairs():
     assert correlate(x, y, level=0.5, resamples=50, seed=7)[1:3] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_the_interval_of_few_pairs_is_that_of_all_resamples(method):
+    x, y = np.random.default_rng(3).normal(size=(2, 4))
+    drawn = []
+    for picks in itertools.product(range(4), repeat=4):
+        a, b = x[list(picks)], y[list(picks)]
+        drawn.append(SCIPY[method](a, b).statistic if np.ptp(a) and np.ptp(b) else np.nan)
+    found = correlate(x, y, method=method, resamples=35)  # of which 35 differ
+    assert (found.low, found.high) == pytest.approx(np.nanquantile(drawn, [0.025, 0.975], method="inverted_cdf"))
+    assert found == correlate(x, y, method=method, resamples=9999, seed=5)
+
+
 def test_resamples_that_are_constant_are_left_out():
     """A third of them; six times 0.1 is not 0.6 in floating point, so their deviations are not quite zero."""
     x, y = np.array([0.1] * 5 + [7.0]), np.array([0.3, 0.1, 0.7, 0.2, 0.5, 0.4])

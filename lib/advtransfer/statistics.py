@@ -3,15 +3,19 @@
 Beside them, a test of whether models are right equally often on the same samples.
 """
 
+import math
+from collections.abc import Sequence
+from itertools import combinations_with_replacement
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 Method = Literal["pearson", "spearman", "kendall"]
 METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall")
 Floats = NDArray[np.float64]
+MOST_LISTED = 10  # pairs of which all resamples may be listed
 
 
 class Correlation(NamedTuple):
@@ -51,7 +55,7 @@ def correlate(
         Coverage of the interval, which comes from resampling pairs. Resamples in which a variable is constant have no
         coefficient and are left out. With few pairs the interval is rough, and the p-value is the better guide.
     resamples
-        Number of bootstrap samples, and of permutations if there are too many to list them all.
+        Number of bootstrap samples, and of permutations, if there are too many to list them all.
     seed
         Seed of the resampling: the same data with the same seed give the same result.
 
@@ -73,12 +77,32 @@ def correlate(
         raise ValueError(f"resamples = {resamples}, level = {level}; expected at least 1, and a level between 0 and 1")
     a, b = np.asarray(x, float), np.asarray(y, float)
     _check({"x": a, "y": b})
-    n, rng, draws = len(a), np.random.default_rng(seed), []
-    for size in _batches(resamples, max(1, 2_000_000 // n)):  # to limit the memory
-        draws.append(_resampled(method, a, b, rng.integers(n, size=(size, n))))
-    low, high = np.nanquantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])
+    n, at = len(a), [(1 - level) / 2, (1 + level) / 2]
+    if n <= MOST_LISTED and math.comb(2 * n - 1, n) <= resamples:
+        picks = np.array(list(combinations_with_replacement(range(n), n)))
+        counts = (picks[:, :, None] == np.arange(n)).sum(1)
+        ways = math.factorial(n) / special.factorial(counts).prod(1)
+        low, high = quantiles(_resampled(method, a, b, picks), ways, at)
+    else:
+        rng, draws = np.random.default_rng(seed), []
+        for size in _batches(resamples, max(1, 2_000_000 // n)):  # to limit the memory
+            draws.append(_resampled(method, a, b, rng.integers(n, size=(size, n))))
+        low, high = np.nanquantile(np.concatenate(draws), at)
     r = float(_resampled(method, a, b, np.arange(n)[None])[0])
     return Correlation(r, float(low), float(high), _permutation_p(method, a, b, resamples, seed), n)
+
+
+def quantiles(values: Floats, weights: Floats, at: Sequence[float]) -> Floats:
+    """The least values (B,) at or below which the shares `at` of all weight lie; NaN are left out.
+
+    >>> quantiles(np.array([3.0, 1.0, 2.0]), np.array([1.0, 2.0, 1.0]), [0.5, 0.75])
+    array([1., 2.])
+    """
+    known = np.isfinite(values)
+    order = np.argsort(values[known])
+    below = np.cumsum(weights[known][order])
+    places = np.searchsorted(below, np.asarray(at) * below[-1] * (1 - 1e-12))
+    return np.asarray(values[known][order][places])
 
 
 def half_width(spread: ArrayLike, n: ArrayLike, level: float = 0.95) -> Floats:

@@ -3,21 +3,23 @@
 Two sources of one architecture are much alike, and so are two that were trained in one way. So neither sources nor
 pairs of architecture and way are independent evidence. The intervals draw whole architectures and whole ways (the
 pigeonhole bootstrap, Owen 2007), and p permutes whole architectures and whole ways. If only one of the two varies,
-that one is drawn and permuted.
+that one is drawn and permuted. With few of both, all draws and all permutations are listed, so nothing is random.
 """
 
 import math
-from itertools import permutations, product
+from collections.abc import Callable
+from itertools import combinations_with_replacement, permutations, product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from advtransfer.statistics import Correlation, Floats
+from advtransfer.statistics import Correlation, Floats, quantiles
 
 Places = NDArray[np.int64]
 LEVEL = 0.95
+BATCH = 10_000  # draws at a time
 
 
 class Design(NamedTuple):
@@ -58,6 +60,32 @@ def weights(made: Design, resamples: int, seed: int) -> Floats:
     return times
 
 
+def every_weight(made: Design, most: int) -> tuple[Floats, Floats] | None:
+    """All of what `weights` can draw, (B, N), with probabilities (B,); None if these are more than `most`."""
+    sizes = [int(places.max()) + 1 for places in (made.row, made.column)]
+    if math.prod(math.comb(2 * size - 1, size) for size in sizes) > most:
+        return None
+    (rows, first), (columns, second) = (_every_count(size) for size in sizes)
+    times = rows[:, None, made.row] * columns[None, :, made.column]
+    return times.reshape(-1, len(made.row)), np.outer(first, second).ravel()
+
+
+def _every_count(size: int) -> tuple[Floats, Floats]:
+    """How often each of `size` things is drawn in `size` draws, a row per outcome, and the outcome's probability."""
+    drawn = list(combinations_with_replacement(range(size), size))
+    counts = np.array([np.bincount(each, minlength=size) for each in drawn], float)
+    ways = [math.factorial(size) / math.prod(map(math.factorial, row)) for row in counts.astype(int).tolist()]
+    return counts, np.array(ways) / size**size
+
+
+def _interval(made: Design, value: Callable[[Floats], Floats], resamples: int, seed: int) -> tuple[float, float]:
+    """The percentile interval of a function of `weights`, exact if there are at most `resamples` of these."""
+    found = every_weight(made, resamples)
+    times, chances = found if found else (weights(made, resamples, seed), None)
+    parts = np.array_split(times, max(1, len(times) // BATCH))  # to limit the memory
+    return ends(np.concatenate([value(part) for part in parts]), chances)
+
+
 def correlations(times: Floats, made: Design, x: Floats, y: Floats, given: Floats | None = None) -> Floats:
     """Pearson's correlation of x and y (N,) or (B, N) within groups, each source as often as `times` (B, N) says.
 
@@ -85,19 +113,38 @@ def correlate(
     r = float(correlations(once, made, x, y, given)[0])
     if math.isnan(r):
         return Correlation(math.nan, math.nan, math.nan, math.nan, len(x))
-    low, high = ends(correlations(weights(made, resamples, seed), made, x, y, given))
+    low, high = _interval(made, lambda times: correlations(times, made, x, y, given), resamples, seed)
+    p = _p(made, x, y, given, r, resamples, seed)
+    return Correlation(r, low, high, p, len(x))
+
+
+def p_of_rows(made: Design, x: Floats, y: Floats, given: Floats | None = None, *, resamples: int = 1999) -> float:
+    """The p of `correlate` if only rows are permuted: the evidence of the architectures alone."""
+    r = float(correlations(np.ones((1, len(x))), made, x, y, given)[0])
+    return math.nan if math.isnan(r) else _p(made, x, y, given, r, resamples, 0, columns=False)
+
+
+def _p(
+    made: Design, x: Floats, y: Floats, given: Floats | None, r: float, resamples: int, seed: int, columns: bool = True
+) -> float:
+    once = np.ones((1, len(x)))
     x = _centred(x, once, made.group)[0]
     fitted = np.zeros_like(x)
     if given is not None:
         z = _centred(given, once, made.group)[0]
         fitted = z * (x @ z / (z @ z))
-    order, every = _orders(made, resamples, seed)
-    permuted = correlations((order >= 0).astype(float), made, (x - fitted)[order] + fitted, y, given)
+    orders, every = _orders(made, resamples, seed, columns)
+    permuted = np.concatenate(
+        [
+            correlations((order >= 0).astype(float), made, (x - fitted)[order] + fitted, y, given)
+            for order in np.array_split(orders, max(1, len(orders) // BATCH))
+        ]
+    )
     permuted = permuted[np.isfinite(permuted)]  # where runs lack pairs, a permutation may leave too few sources
     close = 1e-9  # equal but for rounding
     tails = [int(np.sum(tail)) for tail in (permuted >= r - close, permuted <= r + close)]
     p = min(tails) / len(permuted) if every else (min(tails) + 1) / (len(permuted) + 1)
-    return Correlation(r, low, high, min(1.0, 2 * p), len(x))
+    return min(1.0, 2 * p)
 
 
 class Difference(NamedTuple):
@@ -112,17 +159,22 @@ def difference(made: Design, a: Floats, b: Floats, y: Floats, *, resamples: int 
     """By how much the correlation of a with y is larger than that of b with y; both see the same draws."""
     once = np.ones((1, len(y)))
     value = correlations(once, made, a, y) - correlations(once, made, b, y)
-    times = weights(made, resamples, seed)
-    return Difference(float(value[0]), *ends(correlations(times, made, a, y) - correlations(times, made, b, y)))
+    ahead = _interval(
+        made, lambda times: correlations(times, made, a, y) - correlations(times, made, b, y), resamples, seed
+    )
+    return Difference(float(value[0]), *ahead)
 
 
-def ends(drawn: Floats) -> tuple[float, float]:
-    """The ends of the percentile interval of drawn values (B,); NaN are left out."""
-    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def ends(drawn: Floats, chances: Floats | None = None) -> tuple[float, float]:
+    """The ends of the percentile interval of drawn values (B,), with their probabilities if given; NaN are left out."""
+    if chances is None:
+        low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    else:
+        low, high = quantiles(drawn, chances, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
-def _orders(made: Design, resamples: int, seed: int) -> tuple[Places, bool]:
+def _orders(made: Design, resamples: int, seed: int, columns_too: bool = True) -> tuple[Places, bool]:
     """For each permutation of rows and columns the source that takes each one's place; whether these are all.
 
     Where a run lacks that source, the number is negative.
@@ -131,6 +183,9 @@ def _orders(made: Design, resamples: int, seed: int) -> tuple[Places, bool]:
     at = np.full(sizes, -1)
     at[made.run, made.row, made.column] = np.arange(len(made.run))
     rows, columns = sizes[1:]
+    if not columns_too:
+        listed = [np.array(first) for first in permutations(range(rows))]
+        return np.array([at[made.run, first[made.row], made.column] for first in listed]), True
     every = math.factorial(rows) * math.factorial(columns) <= resamples
     rng = np.random.default_rng(seed)
     drawn = (

@@ -27,15 +27,17 @@ TABLES = ("sources", "forecasts", "series", "choices")
 SCOPES = {
     "run": "all sources of a run",
     "other corpora": "sources of other corpora",
+    "family": "ResNets among themselves, and plain networks",
     "architecture": "sources of one architecture",
     "architectures": "means of the architectures",
     "band": "sources of about the same accuracy",
     "given accuracy": "own accuracy held fixed",
     "given both": "own accuracy and architecture held fixed",
+    "given distance": "gradient matching distance held fixed",
 }
 """Which sources are compared with each other, in words for the page."""
-FIXED = ("given accuracy", "given both")
-"""The scopes in which own accuracy is held fixed, and α1 when own accuracy is the predictor."""
+FIXED = {"given accuracy": "source_accuracy", "given both": "source_accuracy", "given distance": "distance"}
+"""The scopes in which a predictor is held fixed; α1 is, where this is the one that is judged."""
 ASKED = {"texts": ("run", "other corpora", "given accuracy"), "similar domains": ("run",)}
 """The scopes of what is not images."""
 OF_IMAGES = tuple(scope for scope in SCOPES if scope != "other corpora")
@@ -47,14 +49,17 @@ ROWS_AT_LEAST = 5  # architectures, or what else is drawn as a whole
 class Config(BaseConfig):
     """Which published sources to pool, and how to judge the predictors."""
 
-    PROFILES: ClassVar = {"smoke": {"resamples": 99}, "quick": {}, "paper": {"resamples": 9999}}
+    PROFILES: ClassVar = {"smoke": {"resamples": 99, "draws": 99}, "quick": {}, "paper": {"draws": 9999}}
 
     series: tuple[str, ...] = Field(
         pool.IMAGES, min_length=1, description="series of image runs to pool, on all targets"
     )
     candidates: int = Field(5, ge=2, le=100, description="sources among which one is chosen")
     band: float = Field(0.1, gt=0, le=1, description="width of a band of own accuracy")
-    resamples: int = Field(1999, ge=9, le=100_000, description="bootstrap samples and permutations")
+    resamples: int = Field(
+        100_000, ge=9, le=1_000_000, description="bootstrap samples and permutations of a correlation, at most"
+    )
+    draws: int = Field(1999, ge=9, le=100_000, description="bootstrap samples of what a choice loses")
 
     @field_validator("series")
     @classmethod
@@ -99,7 +104,7 @@ def pooled(config: Config, records: Mapping[str, Published]) -> Tables:
         "forecasts": forecasts(config, sources),
         "series": by_series(config, images),
         "choices": choices(
-            sources[sources["domain"].str.startswith("images")], config.candidates, config.resamples, config.seed
+            sources[sources["domain"].str.startswith("images")], config.candidates, config.draws, config.seed
         ),
     }
 
@@ -109,22 +114,23 @@ def forecasts(config: Config, sources: pd.DataFrame) -> pd.DataFrame:
 
     Ranks are taken among the sources that are compared, set to a mean of zero and put together. ``n`` counts the
     sources that have another one to be compared with, ``rows`` and ``columns`` what is drawn and permuted as a whole
-    (`crossed`), ``runs`` the target models. ``ahead`` is how much larger the correlation of own accuracy is, with an
-    interval from the same draws. Sources for which a predictor is not known are left out for this predictor. A domain
-    with fewer than five rows has none here, nor has a scope in which no source has another one to be compared with.
+    (`crossed`), ``runs`` the target models; ``p_of_rows`` is p if only rows are permuted. ``ahead`` is how much larger
+    the correlation of own accuracy is, with an interval from the same draws. Sources for which a predictor is not known
+    are left out for this predictor. A domain with fewer than five rows has none here, nor has a scope in which no
+    source has another one to be compared with.
     """
     found = []
     for domain, part in sources.groupby("domain", sort=False):
         if part["model"].nunique() < ROWS_AT_LEAST:
             continue
         for scope in ASKED.get(str(domain), OF_IMAGES):
-            for predictor in PREDICTORS:
-                known = part.dropna(subset=predictor)
+            for predictor in PREDICTORS if scope != "given distance" else ("alpha1", "distance"):
+                known = part.dropna(subset=[predictor, FIXED.get(scope, predictor)])
                 if known["model"].nunique() < ROWS_AT_LEAST:
                     continue
                 about = {"domain": domain, "scope": scope, "predictor": predictor}
                 compared = _compared(config, known, scope)
-                found.append(about | _score(config, compared, predictor, fixed=scope in FIXED))
+                found.append(about | _score(config, compared, predictor, FIXED.get(scope)))
     return pd.DataFrame(found).dropna(subset="r", ignore_index=True)
 
 
@@ -141,6 +147,8 @@ def _compared(config: Config, part: pd.DataFrame, scope: str) -> Compared:
     if scope == "architectures":
         known = [*PREDICTORS, "transfer_accuracy"]
         part = part.groupby(["run", "model"], as_index=False, sort=False)[known].mean().assign(kind="mean")
+    elif scope == "family":
+        part, by = part.assign(family=part["model"].str.startswith("ResNet")), ["run", "family"]
     elif scope in ("architecture", "given both"):
         by = ["run", "model"]
     elif scope == "other corpora":
@@ -159,15 +167,21 @@ def ranked(part: pd.DataFrame, by: list[str]) -> Compared:
     return Compared(ranks, crossed.design(part, "model", "kind", by))
 
 
-def _score(config: Config, compared: Compared, predictor: str, *, fixed: bool = False) -> dict[str, float]:
+def _score(config: Config, compared: Compared, predictor: str, fixed: str | None = None) -> dict[str, float]:
     ranks, design = compared
     x, y = ranks[predictor].to_numpy(), ranks["transfer_accuracy"].to_numpy()
-    other = "alpha1" if predictor == "source_accuracy" else "source_accuracy"
-    given = ranks[other].to_numpy() if fixed else None
+    given = ranks["alpha1" if predictor == fixed else fixed].to_numpy() if fixed else None
     found = crossed.correlate(design, x, y, given, resamples=config.resamples, seed=config.seed)
+    of_rows = crossed.p_of_rows(design, x, y, given, resamples=config.resamples)
     alone = np.bincount(design.group)[design.group] == 1
     rows, columns, runs = (int(places.max()) + 1 for places in (design.row, design.column, design.run))
-    about = found._asdict() | {"n": int((~alone).sum()), "rows": rows, "columns": columns, "runs": runs}
+    about = found._asdict() | {
+        "p_of_rows": of_rows,
+        "n": int((~alone).sum()),
+        "rows": rows,
+        "columns": columns,
+        "runs": runs,
+    }
     if not fixed and "source_accuracy" in ranks and np.isfinite(found.r):
         own = ranks["source_accuracy"].to_numpy()
         ahead = crossed.difference(design, own, x, y, resamples=config.resamples, seed=config.seed)

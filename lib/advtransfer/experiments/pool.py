@@ -112,5 +112,11 @@ def complete(sources: pd.DataFrame) -> pd.DataFrame:
     return sources[sources.groupby("run")["recipe"].transform("nunique") >= MOST * sources["recipe"].nunique()]
 
 
+def _unbiased(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with unbiased α2 and α1∗α2, where it has them, because numbers of samples differ between series."""
+    names = [name for name in ("alpha2", "alpha12") if f"{name}_unbiased" in table]
+    return table.assign(**{name: table[f"{name}_unbiased"] for name in names})
+
+
 def _plain(table: pd.DataFrame, **about: "str | bool | pd.Series[Any]") -> pd.DataFrame:
-    return table.assign(**{"of_target": False, **about})[list(COLUMNS)]
+    return _unbiased(table).assign(**{"of_target": False, **about})[list(COLUMNS)]

@@ -401,7 +401,7 @@ def _own(runs: Runs) -> str:
         means = over_seeds(_published(runs, series), ["label"], ["transfer_accuracy", "source_accuracy"])
         found = conclusions.correlation(means["source_accuracy"], means["transfer_accuracy"], resamples=499)
         cell = tables.interval(found.r, found.low, found.high, n=found.n)
-        parts.append(f"{cell}, p = {tables.probability(found.p)} ({head.removeprefix(f'{STORED}, ')})")
+        parts.append(f"{cell}, {tables.p_value(found.p)} ({head.removeprefix(f'{STORED}, ')})")
     return f"**Own accuracy**, which needs no attack, has Pearson's r = {' and '.join(parts)}." if parts else ""
 
 

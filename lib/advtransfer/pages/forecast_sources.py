@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from advtransfer.experiments.pool import SUBSETS
+from advtransfer.experiments import crossed
+from advtransfer.experiments.pool import SUBSETS, TEXTS
 from advtransfer.pages import evidence, plots, tables
 from advtransfer.records.published import published, rows_of, series_of
 from advtransfer.records.record import Record
@@ -113,14 +114,23 @@ def beside_target(record: Record) -> tuple[str, str] | None:
     if not pairs:
         return None
     told = [f"{' and '.join(dict.fromkeys(found))}% ({target})" for target, found in own.items()]
-    similar, every = _beside_similar()
+    (similar, every), (read, texts) = _beside_similar(), _beside_texts()
     return (
         f"In {better or 'none'} of {pairs} pairs of a source and a target, the source with a new last layer is better "
         "than the target model itself.",
         f"The target models were trained on the target's images alone. They classify {' and '.join(told)} of the test "
         "images correctly. So these runs show how α1 orders sources, not whether transfer pays. "
-        f"{f'With the sources of similar domains it is better in {similar} of {every} pairs.' if every else ''}",
+        f"{f'With the sources of similar domains it is better in {similar} of {every} pairs' if every else ''}"
+        f"{f', with the text models in {read} of {texts}' if texts else ''}{'.' * bool(every or texts)}",
     )
+
+
+def _beside_texts() -> tuple[int, int]:
+    """In how many pairs of text models the source is better than the target model, and how many pairs there are."""
+    made = published("selection_texts")
+    kept = [record for name, record in made.items() if series_of(name).partition("-")[0] in TEXTS]
+    better = [record.tables["sources"]["probe_accuracy"] > float(record.arrays["target_accuracy"]) for record in kept]
+    return sum(int(each.sum()) for each in better), sum(len(each) for each in better)
 
 
 def _beside_similar() -> tuple[int, int]:
@@ -145,6 +155,28 @@ def of_shared_classes() -> float:
     ranks = rows.groupby(run)[["similarity", "transfer_accuracy"]].rank()
     centred = ranks - ranks.groupby(run).transform("mean")
     return float(centred.corr().to_numpy()[0, 1])
+
+
+def beyond_shared_classes(record: Record) -> str:
+    """The correlation of α1 in the runs of Table 3 with the number of common classes held fixed, with its interval."""
+    sources = record.tables["sources"].query("domain == 'similar domains'")
+    made = published("similarity")
+    rows = rows_of({name: made[name] for name in made if _is_subset(name)})
+    run = rows["target"] + ", " + rows["domain"] + ", seed " + rows["seed"].astype(str)
+    shared = rows.assign(run=run, model=rows["animals"].astype(str) + " animals")[["run", "model", "similarity"]]
+    both = sources.merge(shared, on=["run", "model"])
+    ranks = both.groupby("run")[["alpha1", "transfer_accuracy", "similarity"]].rank()
+    made_of = crossed.design(both, "model", "kind", ["run"])
+    x, y, given = (ranks[name].to_numpy() for name in ("alpha1", "transfer_accuracy", "similarity"))
+    found = crossed.correlate(made_of, x, y, given)
+    return f"{tables.interval(found.r, found.low, found.high, n=5)}, {tables.p_value(found.p)}"
+
+
+def networks_of_subsets() -> int:
+    """How many networks the runs of Table 3 have, on all targets and domains together."""
+    made = published("similarity")
+    rows = rows_of({name: made[name] for name in made if _is_subset(name)})
+    return len(rows[["seed", "animals"]].drop_duplicates())
 
 
 def spread(record: Record) -> str:
@@ -187,14 +219,23 @@ def about_series(record: Record) -> str:
     table = record.tables["series"].query("predictor == 'alpha1'").set_index("series")
     rows = [row for name in TOGETHER for row in table.loc[[name]].to_dict("records")]
     said = [_cell(row) for row in rows]
+    kinds = of_images(record)["kind"].unique()
+    steps = {name: each.config["attack_steps"] for name, each in published("vision").items()}
+    new = sorted({count for name, count in steps.items() if series_of(name).removesuffix("-shift") in kinds})
+    old = sorted({count for name, count in steps.items() if series_of(name).removesuffix("-shift") not in kinds})
+    attacks = f", and their attacks have {_or(old)} steps instead of {_or(new)}" if old and old != new else ""
     return (
         f"Over all {rows[0]['n']} pairs of a stored source and a target, each within its run, the correlation with α1 "
         f"is {said[0]}. The older "
-        "series are not only less trained. Their target models are weaker, too, and fewer images were attacked; so "
+        f"series are not only less trained. Their target models are weaker, too{attacks}; so "
         "we cannot say which of these lowers the correlation there. If all sources are ranked together, whatever "
         f"their target model is, it is {said[1]}; over the newer series alone, whose target models are alike, it is "
         f"{said[2]}. So compare sources within a run."
     )
+
+
+def _or(numbers: list[int]) -> str:
+    return " or ".join(map(str, numbers))
 
 
 def limits(record: Record) -> str:
@@ -282,8 +323,8 @@ def regret_sentence(record: Record) -> str:
         for name in ("source_accuracy", "alpha1")
     ]
     return (
-        f"{among_few(record)} A choice by α1 costs {apart} points more than one by "
-        f"own accuracy (in simulations such intervals hold the truth in {evidence.held(LOST, 30)}). If all sources "
+        f"{among_few(record)} A choice by α1 costs {apart} points more than one by own accuracy (such intervals were "
+        "not simulated). If all sources "
         f"of a run are candidates, own accuracy loses {every[0]} points and α1 {every[1]}; but one pick per run is "
         "mostly luck."
     )

@@ -376,18 +376,21 @@ def _orders(runs: Runs) -> list[str]:
         accuracy, alpha1 = (
             ", ".join(four.sort_values(name, ascending=False).index) for name in ("transfer_accuracy", "alpha1_ratio")
         )
-        lines.append(f"{direction}: the order by accuracy after transfer is {accuracy}; the order by α1 is {alpha1}")
+        lines.append(
+            f"{direction}: the order by accuracy after transfer is {accuracy}; the order by α1, as the ratio of mean "
+            f"deviations, is {alpha1}"
+        )
         if {"AG", "AG, two classes"} <= set(seeds.index):
             ratios = seeds["alpha1_ratio"]
             whole, cut = (
                 ", ".join(tables.number(float(value)) for value in ratios[name]) for name in ("AG", "AG, two classes")
             )
             each = "by seed, " if len(ratios["AG"]) > 1 else ""
-            lines[-1] += f"; {each}α1 of AG is {whole} with four classes and {cut} with two"
+            lines[-1] += f"; {each}this ratio of AG is {whole} with four classes and {cut} with two"
             less = four["alpha1_ratio"].drop("AG")
             less["AG with two classes"] = np.mean(ratios["AG, two classes"])
             lines[-1] += (
-                "; if AG with two classes takes the place of AG, the order by α1 is "
+                "; if AG with two classes takes the place of AG, the order by the ratio is "
                 f"{', '.join(less.sort_values(ascending=False).index)}"
             )
     return lines

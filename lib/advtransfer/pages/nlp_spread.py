@@ -64,7 +64,7 @@ def _sentence(rows: pd.DataFrame) -> str:
     )
     found = (
         f"they differ by more than the choice of test texts explains {seeds}, and over these four models Pearson's r "
-        f"of accuracy with α1 is, seed by seed, {by_seed}"
+        f"of accuracy with α1, as the ratio of mean deviations, is, seed by seed, {by_seed}"
     )
     if not apart:
         found = f"{first['test_texts']:,} test texts cannot tell them apart, so there is hardly anything to forecast"

@@ -86,7 +86,8 @@ def among_five(record: Record, truth: str = "probe_accuracy") -> str:
         f"{label(name)} {tables.estimate(lost[name], 'regret_few', scale=100, digits=1)}" for name in _named(known)
     ]
     size = f"{known.iloc[0]['recipes']} recipes, {known.iloc[0]['targets']} targets"
-    return f"Points lost when one of five sources is chosen ({size}): {', '.join(parts)}."
+    about = f"{size}; the two scores that lose least, and three more"
+    return f"Points lost when one of five sources is chosen ({about}): {', '.join(parts)}."
 
 
 def _named(known: pd.DataFrame) -> list[str]:

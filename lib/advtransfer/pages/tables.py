@@ -44,6 +44,11 @@ def probability(value: float) -> str:
     return "< 0.001" if value < 0.001 else number(value, 3)
 
 
+def p_value(value: float) -> str:
+    """A p value in a sentence: "p = 0.033", or "p < 0.001"."""
+    return f"p {'' if value < 0.001 else '= '}{probability(value)}"
+
+
 def interval(value: float, low: float, high: float, digits: int = 2, n: int | None = None) -> str:
     """An estimate with its interval, e.g. "0.54 [0.48, 0.60]"; alone where there is none.
 

@@ -116,7 +116,7 @@ class Verdict:
     @property
     def correlation(self) -> str:
         """The estimate with its interval, p and n."""
-        return f"{self.cell}, p = {tables.probability(self.p)}, n = {self.n}"
+        return f"{self.cell}, {tables.p_value(self.p)}, n = {self.n}"
 
 
 @dataclass(frozen=True)
