@@ -174,6 +174,18 @@ def ends(drawn: Floats, chances: Floats | None = None) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def tail_probability(apart: Floats) -> float:
+    """Twice the smaller share of the draws (B,) of a difference that lie at 0 or beyond it: a two-sided p.
+
+    Draws that are NaN are left out; the result is NaN if no others are left.
+    """
+    apart = apart[np.isfinite(apart)]
+    if not len(apart):
+        return float("nan")
+    beyond = min((np.sum(apart <= 0) + 1) / (len(apart) + 1), (np.sum(apart >= 0) + 1) / (len(apart) + 1))
+    return min(1.0, 2 * float(beyond))
+
+
 def _orders(made: Design, resamples: int, seed: int, columns_too: bool = True) -> tuple[Places, bool]:
     """For each permutation of rows and columns the source that takes each one's place; whether these are all.
 

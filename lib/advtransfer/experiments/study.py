@@ -15,6 +15,7 @@ from pydantic import Field
 from scipy import stats
 
 from advtransfer import ranking
+from advtransfer.experiments.crossed import tail_probability
 from advtransfer.experiments.regret import expected_best
 from advtransfer.experiments.selection import SCORES
 from advtransfer.experiments.study_checks import checks
@@ -226,18 +227,6 @@ def _difference(means: pd.DataFrame, name: str, other: str, apart: Floats) -> di
     low, high = np.nanquantile(apart, [0.025, 0.975])
     known = means["weighted"].to_dict()
     return {"difference": known[name] - known[other], "low": low, "high": high, "p": tail_probability(apart)}
-
-
-def tail_probability(apart: Floats) -> float:
-    """Twice the smaller share of the draws (B,) of a difference that lie at 0 or beyond it: a two-sided p.
-
-    Draws that are NaN are left out; the result is NaN if no others are left.
-    """
-    apart = apart[np.isfinite(apart)]
-    if not len(apart):
-        return float("nan")
-    beyond = min((np.sum(apart <= 0) + 1) / (len(apart) + 1), (np.sum(apart >= 0) + 1) / (len(apart) + 1))
-    return min(1.0, 2 * float(beyond))
 
 
 def holm(p: pd.Series) -> pd.Series:

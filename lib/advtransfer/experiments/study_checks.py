@@ -16,7 +16,7 @@ from advtransfer.statistics import Floats
 
 CROSSED, OTHER_SET, OTHER_CORPORA = "architectures and ways drawn", "rank on the other images", "other corpora"
 NAMED = ("alpha1", "source_accuracy")
-"""The predictors that are checked, with the best two of the study."""
+"""The predictors of which the checks tell, with the best two of the study."""
 
 
 def checks(
@@ -24,28 +24,29 @@ def checks(
 ) -> pd.DataFrame:
     """A row per check and predictor, with the mean weighted τ over targets.
 
-    The first check has an interval, too, and ``less``, by how much τ is larger than that of α1, from the same draws.
+    The first check is of all predictors. It has an interval, too, and ``less``, by how much τ is larger than that of
+    α1, from the same draws, with its two-sided ``p``.
     """
     if sources.empty or scores.empty:
         return pd.DataFrame({"check": [], "predictor": [], "weighted": []})
     of_probe = scores[scores["truth"] == "probe_accuracy"]
     main: dict[str, float] = dict(zip(of_probe["predictor"], of_probe["weighted"], strict=True))
-    named = list(dict.fromkeys([*sorted(main, key=lambda name: -main[name])[:2], *NAMED]))
     rows: list[dict[str, Any]] = []
-    known = [name for name in named if name in predictors and name in sources]
-    draws = {name: _drawn(sources, name, predictors[name], resamples, seed) for name in known}
-    for name in known:
+    every = [name for name in sorted(main, key=lambda name: -main[name]) if name in predictors and name in sources]
+    draws = {name: _drawn(sources, name, predictors[name], resamples, seed) for name in every}
+    for name in every:
         low, high = crossed.ends(draws[name])
         row = {"check": CROSSED, "predictor": name, "weighted": main[name], "low": low, "high": high}
         if name != "alpha1":
             low, high = crossed.ends(draws[name] - draws["alpha1"])
             row |= {"less": main[name] - main["alpha1"], "less_low": low, "less_high": high}
+            row["p"] = crossed.tail_probability(draws[name] - draws["alpha1"])
         rows.append(row)
     if (cifar := sources["target"].str.startswith("cifar10")).any() and not cifar.all():
         rows.append({"check": OTHER_SET, "predictor": "elsewhere", "weighted": _other_set(sources, cifar)})
     if (own := sources["architecture"] == sources["target"]).any():
         parts = list(sources[~own].groupby("target"))
-        for name in known:
+        for name in dict.fromkeys([*every[:2], *NAMED]):
             pairs = [(part[name].to_numpy(float), part["probe_accuracy"].to_numpy(float)) for _, part in parts]
             found = [weighted_tau(predictors[name] * score, truth) for score, truth in pairs]
             rows.append({"check": OTHER_CORPORA, "predictor": name, "weighted": float(np.mean(found))})

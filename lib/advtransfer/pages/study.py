@@ -126,9 +126,13 @@ def place(record: Record) -> str:
         f"Among {len(scores)} scores, over {scores.iloc[0]['recipes']} sources and {scores.iloc[0]['targets']} image "
         f"targets (cut from {_image_sets(record)} sets of images, one target model each), α1 (T→S) has rank "
         f"{_number(scores, 'alpha1')} by mean weighted τ, a rank correlation with accuracy after transfer. "
-        f"Scores that were shown to be better, if sources and targets are taken as unrelated: {_shown(record)[0]}. "
-        f"{_alike(record)}"
-    ).strip()
+        f"Scores shown to be better: {_shown(record)[0]} if sources and targets are taken as unrelated"
+        + (
+            f", {so_drawn} if architectures and targets are drawn as wholes."
+            if (so_drawn := _shown_drawn(record))
+            else "."
+        )
+    )
 
 
 def _image_sets(record: Record) -> int:
@@ -167,10 +171,10 @@ def checked(record: Record) -> str | None:
         return None
     known = {str(name): part.set_index("predictor") for name, part in found.groupby("check", sort=False)}
     said = []
-    if (part := known.get(study_checks.CROSSED)) is not None:
+    if study_checks.CROSSED in known:
         each = [
             f"{label(str(name))} {tables.interval(row['weighted'], row['low'], row['high'])}"
-            for name, row in part.iterrows()
+            for name, row in _crossed(record).iterrows()
         ]
         said.append(
             "Recipes of one architecture (or one corpus) are alike. If architectures (or corpora), ways of training "
@@ -208,15 +212,34 @@ def answer(record: Record) -> str:
 
 def _alike(record: Record) -> str:
     """By how much the scores that are checked are ahead of α1, if sources that are alike are drawn together."""
-    found = record.tables["checks"]
-    part = found[found["check"] == study_checks.CROSSED].set_index("predictor") if len(found) else found
+    part = _crossed(record)
     less = [f"{label(str(name))} {tables.estimate(row, 'less')}" for name, row in part.iterrows() if name != "alpha1"]
     if not less:
         return ""
     return (
         "If architectures (or corpora), ways of training and targets are drawn as wholes, the weighted τ of a score "
-        f"minus that of α1 is: {', '.join(less)}. "
+        f"minus that of α1 is: {', '.join(less)}; so drawn, the scores shown to be better than α1, after Holm's "
+        f"correction, are: {_shown_drawn(record)}. "
     )
+
+
+def _shown_drawn(record: Record) -> str:
+    """The scores shown to be better than α1 if architectures, ways and targets are drawn; empty if not known."""
+    found = record.tables["checks"]
+    if found.empty:
+        return ""
+    every = found[found["check"] == study_checks.CROSSED].dropna(subset="p").set_index("predictor")
+    sure = every["less"][study.holm(every["p"]) <= SIGNIFICANT]
+    return ", ".join(label(str(name)) for name in sure.index[sure > 0]) or "none"
+
+
+def _crossed(record: Record) -> pd.DataFrame:
+    """The rows of the check that draws architectures and ways as wholes: the best two predictors, α1, own accuracy."""
+    found = record.tables["checks"]
+    if found.empty:
+        return found
+    part = found[found["check"] == study_checks.CROSSED].set_index("predictor")
+    return part.loc[list(dict.fromkeys([*part.index[:2], *study_checks.NAMED]))]
 
 
 def _tau(known: pd.DataFrame, name: str) -> str:
