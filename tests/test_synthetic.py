@@ -1,8 +1,11 @@
 """The synthetic experiment at its smallest, its data and its networks."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from advtransfer.datasets.regression import gaussian_mixture
 from advtransfer.experiments import synthetic
@@ -112,3 +115,16 @@ def test_a_tanh_network_has_the_widths_asked_for():
     assert net(normal(5, 6)).shape == (5, 3)
     assert [type(layer).__name__ for layer in net] == ["Linear", "Tanh", "Linear"]
     assert tanh_network([6, 20, 3], seeded())[0].weight.equal(net[0].weight)
+
+
+def test_p_of_mean_rank_correlations_permutes_whole_columns():
+    value, loss = np.random.default_rng(0).normal(size=(2, 3, 5))
+    value += loss
+    every = [
+        np.mean([stats.spearmanr(v[list(order)], y).statistic for v, y in zip(value, loss, strict=True)])
+        for order in itertools.permutations(range(5))
+    ]
+    r = every[0]
+    exact = 2 * min(np.mean(np.array(every) >= r - 1e-9), np.mean(np.array(every) <= r + 1e-9))
+    assert synthetic._p(value, loss, np.random.default_rng(1)) == pytest.approx(exact, abs=0.02)
+    assert synthetic._p(loss, loss, np.random.default_rng(1)) < 0.03  # 2 in 120 and what chance adds

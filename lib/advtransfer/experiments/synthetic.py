@@ -159,7 +159,7 @@ def agreement(sources: pd.DataFrame, transfer: pd.DataFrame, *, seed: int) -> pd
 
     There are two questions of unequal difficulty. Along t, the scales of one direction V are ranked, and everything
     changes monotonically. Among V, the directions are ranked at one scale. Sources with the same V are not independent,
-    so the intervals come from resampling directions.
+    so the intervals come from resampling directions, and p permutes whole scales or whole directions.
     """
     rng = np.random.default_rng(seed)
     inside = sources[(sources["t"] > 0) & (sources["t"] <= 1)]
@@ -171,9 +171,9 @@ def agreement(sources: pd.DataFrame, transfer: pd.DataFrame, *, seed: int) -> pd
         part = part[(part["t"] > 0) & (part["t"] <= 1)]
         value = part.pivot_table(index="v", columns="t", values=predictor).to_numpy()  # (V, T)
         along = spearman_rows(value, loss)  # (V,)
-        for question, r, drawn in (
-            (ALONG, along.mean(), along[draws].mean(1)),
-            (AMONG, spearman_rows(value.T, loss.T).mean(), _among(value, loss, draws)),
+        for question, r, drawn, p in (
+            (ALONG, along.mean(), along[draws].mean(1), _p(value, loss, rng)),
+            (AMONG, spearman_rows(value.T, loss.T).mean(), _among(value, loss, draws), _p(value.T, loss.T, rng)),
         ):
             low, high = np.nanquantile(drawn, [0.025, 0.975])
             rows.append(
@@ -184,6 +184,7 @@ def agreement(sources: pd.DataFrame, transfer: pd.DataFrame, *, seed: int) -> pd
                     "r": float(r),
                     "low": float(low),
                     "high": float(high),
+                    "p": p,
                     "n": len(loss),
                 }
             )
@@ -193,6 +194,15 @@ def agreement(sources: pd.DataFrame, transfer: pd.DataFrame, *, seed: int) -> pd
 def _among(value: np.ndarray, loss: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Mean over scales of the correlation among resampled directions, (RESAMPLES,)."""
     return spearman_rows(value[draws].swapaxes(1, 2), loss[draws].swapaxes(1, 2)).mean(1)  # both (RESAMPLES, T, V)
+
+
+def _p(value: np.ndarray, loss: np.ndarray, rng: np.random.Generator) -> float:
+    """p of the mean over rows of Spearman's correlation, if the columns of one table (R, C) are permuted."""
+    orders = rng.permuted(np.tile(np.arange(value.shape[1]), (RESAMPLES, 1)), axis=1)
+    drawn = spearman_rows(value[:, orders], loss[:, None]).mean(0)  # (R, RESAMPLES) -> (RESAMPLES,)
+    r = spearman_rows(value, loss).mean()
+    tails = (int(np.sum(drawn >= r - 1e-9)), int(np.sum(drawn <= r + 1e-9)))
+    return min(1.0, 2 * (min(tails) + 1) / (RESAMPLES + 1))
 
 
 def _root_mean_square(rows: Tensor) -> float:

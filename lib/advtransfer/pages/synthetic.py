@@ -10,6 +10,7 @@ from advtransfer.pages import evidence, plots, synthetic_plots, tables, verdicts
 from advtransfer.pages.verdicts import Finding, Verdict
 from advtransfer.records.published import RESULTS
 from advtransfer.records.record import Record
+from advtransfer.statistics import Correlation
 
 QUANTITIES = {
     "alpha_T_S": "α1, T→S",
@@ -98,8 +99,8 @@ def _verdicts(agreement: pd.DataFrame) -> tuple[Verdict, ...]:
         claimed: Literal[1, -1] = 1 if row["predictor"] == "distance" else -1
         moves = "rises" if claimed == 1 else "falls"
         claim = f"{row['question']}, the transfer loss {moves} with {NAMES[row['predictor']]}, {row['direction']}"
-        word = verdicts.judge(row["r"], row["low"], row["high"], claimed=claimed)
-        judged.append(Verdict(claim, word, row["r"], row["low"], row["high"], row["n"], run="this run"))
+        found = Correlation(*(row[name] for name in Correlation._fields))
+        judged.append(Verdict.of(claim, found, "this run", sign=claimed))
     return tuple(judged)
 
 
@@ -138,8 +139,8 @@ def _listed(table: pd.DataFrame, labels: pd.Series) -> Finding:
 def _seen(verdict: Verdict) -> str:
     """A rank correlation with its interval and n; in words where it is the same in every direction."""
     if verdict.low == verdict.high:
-        return f"{tables.number(verdict.estimate)} in all {verdict.n} directions"
-    return f"{verdict.cell}, n = {verdict.n}"
+        return f"{tables.number(verdict.estimate)} in all {verdict.n} directions, {tables.p_value(verdict.p)}"
+    return verdict.correlation
 
 
 def ranking_figure(record: Record) -> Figure:
@@ -162,7 +163,8 @@ def rule(record: Record) -> str:
         f"{verdicts.RULE}. The claim is a negative correlation for a metric and a "
         "positive one for the distance. In simulations such an interval from ten pairs holds the truth in "
         f"{evidence.held('correlation, Spearman: bootstrap', 10)} ({{ref}}`intervals-checked`); the averages over "
-        "scales, which some of these correlations are, were not simulated."
+        "scales or directions, which these correlations are, were not simulated. p permutes whole scales, or whole "
+        "directions."
     )
 
 
