@@ -525,3 +525,69 @@ def test_the_page_says_what_a_target_of_texts_is(found):
     assert "foreign (not computed: its tokens differ from the target model's)" in said
     assert "On the test texts" in page.answer(record)
     assert set(page.attacks_table(record).set_index("candidate")["α1, T→S"][["foreign", "wide"]]) == {"–"}
+
+
+def test_a_model_that_reads_the_padding_is_left_out_and_named():
+    class LastBertForSequenceClassification(BertForSequenceClassification):
+        """Reads the last position of the batch, whatever stands there."""
+
+        def forward(self, input_ids=None, attention_mask=None, **given):
+            return super().forward(input_ids=input_ids[:, -3:], **given)
+
+    pool = {
+        "last": TextEncoder(bert(kind=LastBertForSequenceClassification), WORDS),
+        "fine": TextEncoder(bert(), WORDS),
+    }
+    texts = [" ".join([word] * (2 + k % 7)) for k in range(12) for word in ("good", "bad")]
+    found = ranking.score(pool, ranking.from_texts(texts, ["praise", "blame"] * 12), only=["1-NN"], **FAST)
+    assert found.candidates["candidate"].tolist() == ["fine"]
+    assert (
+        "other outputs where a longer one beside it pads it" in found.left_out.set_index("name").loc["last", "reason"]
+    )
+
+
+def test_models_in_half_precision_are_attacked_as_any_other():
+    first = bert(num_labels=3)
+    pool = {"half": TextEncoder(tuned(first, 1).bfloat16(), WORDS), "whole": TextEncoder(tuned(first, 1), WORDS)}
+    found = ranking.score(pool, target(), target=TextEncoder(first, WORDS), only=["alpha1", "distance"], **FAST)
+    values = found.scores.set_index(["candidate", "score"])["value"]
+    assert values["half", "alpha1"] == pytest.approx(values["whole", "alpha1"], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("names", "right"),
+    [(("blame", "praise"), 1), (("praise", "blame"), 0), (("LABEL_0", "LABEL_1"), 1), (("x", "y"), None)],
+)
+def test_the_target_models_own_classes_are_compared_by_name(names, right):
+    texts = [f"{word} film" for word in ("bad", "good") * 8]
+    data = ranking.from_texts(texts, ["blame", "praise"] * 8)
+    made = bert(num_labels=2, id2label=dict(enumerate(names)))
+    encoder = TextEncoder(made, WORDS)
+    settings = ranking.measure.Settings(**FAST)
+    found = ranking.text_target.TextTarget(data, settings, {"a": encoder}, encoder).accuracy()
+    share = float((encoder.extract(data.x_test)[0].argmax(1) == data.y_test).double().mean())
+    assert found == pytest.approx({1: share, 0: 1 - share}.get(right, np.nan), nan_ok=True)
+
+
+def test_half_a_surrogate_pair_is_told_with_its_row():
+    refuses("texts: 1 row (2) with half a surrogate pair; expected texts that UTF-8 can hold",
+            lambda: ranking.from_texts(["a good film", "a\ud83d film", "c", "d"], ["x", "y", "x", "y"]))  # fmt: skip
+
+
+def test_a_text_classifier_is_told_what_goes_around_it():
+    from advtransfer.models.text import TextClassifier
+
+    made = TextClassifier.of(bert())
+    refuses("a is a TextClassifier; expected ranking.TextEncoder(model, tokenizer) around it, of a TextClassifier its "
+            "whole()", lambda: ranking.score({"a": made}, target(), **FAST))  # fmt: skip
+
+
+def test_lengths_that_differ_are_told_from_other_tokenizers():
+    first = bert(num_labels=3)
+    pool = {
+        "a": TextEncoder(tuned(first, 1), WORDS, max_length=8),
+        "b": TextEncoder(tuned(first, 2), WORDS, max_length=4),
+    }
+    found = ranking.score(pool, target(), target=TextEncoder(first, WORDS, max_length=8), only=["alpha1"], **FAST)
+    note = found.scores.set_index("candidate")["note"]
+    assert "if only its max_length does, give all models the same" in note["b"]

@@ -234,3 +234,15 @@ def test_bad_texts_are_refused():
     long = torch.zeros(1, 25, dtype=torch.int64)
     refuses("25 tokens; expected at most 24", lambda: model(model.embed(long), long == 0))
     refuses("expected (N, L, h) and (N, L)", lambda: model.on(TOKENS.mask)(model.embed(TOKENS.ids[:2])))
+
+
+def test_two_classifiers_have_their_displacements_in_common():
+    first, second = tiny(seed=0), tiny(seed=1)
+    read = reviews(4)[0]
+    still = torch.zeros(*read.ids.shape, first.word_embeddings.shape[1], dtype=torch.float64)
+    for net in (first, second):
+        net.train()
+        made = net.displaced(read)
+        assert not made.training
+        torch.testing.assert_close(made(still), net.eval()(net.embed(read.ids), read.mask))
+    assert not torch.equal(first.displaced(read).words, second.displaced(read).words)

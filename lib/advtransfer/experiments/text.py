@@ -22,7 +22,6 @@ from advtransfer.experiments import conclusions, evaluation, text_protocol, text
 from advtransfer.experiments.text_protocol import LABELS, TARGET, Read, TextConfig, files, required
 from advtransfer.models.text import TextClassifier, logits
 from advtransfer.models.tokens import Tokens, untokenise
-from advtransfer.modes import Model
 from advtransfer.records.provenance import device
 from advtransfer.records.record import Arrays, Tables
 from advtransfer.records.runs import recorded
@@ -158,7 +157,7 @@ def _attacked(config: Config, tokenizer: BertTokenizer, models: Sequence[TextCla
     exact = partial(spectral.first_attack, eps=config.eps, bounds=None, chunk_size=None)
     for rows in torch.arange(len(tokens.ids)).split(PASS):
         part = tokens.take(rows).to(device())
-        displaced = [_displaced(model, part) for model in models]
+        displaced = [model.displaced(part) for model in models]
         still = torch.zeros_like(models[0].embed(part.ids))
         for name, climb in (("embedding_deviations", pgd), ("singular_deviations", exact)):
             parts[name].append(evaluation.filled(metrics.deviations(displaced, still, climb), len(models)))
@@ -171,15 +170,9 @@ def _gram(models: Sequence[TextClassifier], tokens: Tokens) -> np.ndarray:
     for rows in torch.arange(len(tokens.ids)).split(PASS):
         part = tokens.take(rows).to(device())
         still = torch.zeros_like(models[0].embed(part.ids))
-        jacobians = [spectral.jacobian(_displaced(model, part), still) for model in models]
+        jacobians = [spectral.jacobian(model.displaced(part), still) for model in models]
         grams.append(len(rows) * matching.gram(jacobians).cpu())
     return (torch.stack(grams).sum(0) / len(tokens.ids)).numpy()
-
-
-def _displaced(model: TextClassifier, tokens: Tokens) -> Model:
-    """The classifier as a function of a displacement (N, L, h) of these texts' word embeddings."""
-    words = model.embed(tokens.ids)
-    return lambda delta: model(words + delta, tokens.mask)
 
 
 def _table(found: Sequence[Sequence[Tensor]]) -> np.ndarray:

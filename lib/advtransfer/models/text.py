@@ -93,12 +93,52 @@ class TextClassifier(nn.Module):
         """The classifier of texts with this mask (N, L), as attacks need it: a function of embeddings alone."""
         return OnTexts(self, mask)
 
+    def displaced(self, tokens: Tokens) -> "Displaced":
+        """The classifier as a function of a displacement of these tokens' own word embeddings, for two classifiers."""
+        return Displaced(self, tokens)
+
+
+class Displaced(nn.Module):
+    """A classifier that maps a displacement (N, L, h) of the word embeddings of some tokens to logits (N, classes).
+
+    Two classifiers with word embeddings of their own have this input in common, so that an attack on one can be tried
+    on the other; with `TextClassifier.on` the other would get the embeddings of the first. It is in eval mode.
+
+    Examples
+    --------
+    >>> from transformers import BertConfig
+    >>> from advtransfer.models import text, tokens
+    >>> sizes = BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    >>> net = text.build(sizes, num_classes=2)
+    >>> read = tokens.Tokens(*(torch.ones(2, 5, dtype=kind) for kind in (torch.int64, torch.bool, torch.bool)),
+    ...                      torch.zeros(2, dtype=torch.bool))
+    >>> net.displaced(read)(torch.zeros(2, 5, 8)).shape
+    torch.Size([2, 2])
+    """
+
+    mask: Tensor
+    words: Tensor
+
+    def __init__(self, classifier: TextClassifier, tokens: Tokens) -> None:
+        super().__init__()
+        place = classifier.word_embeddings.device
+        self.classifier = classifier
+        self.register_buffer("mask", tokens.mask.to(place), persistent=False)
+        self.register_buffer("words", classifier.embed(tokens.ids.to(place)).detach(), persistent=False)
+        self.eval()
+
+    def forward(self, delta: Tensor) -> Tensor:
+        """Logits (N, classes) of the texts with displaced words."""
+        return self.classifier(self.words + delta, self.mask)
+
 
 class OnTexts(nn.Module):
     """A classifier with the mask of a batch. It maps the batch's embeddings (N, L, h) to logits (N, classes).
 
     It accepts only the whole batch. Padding does not change the logits and has zero gradient, so gradient steps leave
     it where it is. A random start does move it, and part of the radius is spent on it.
+
+    To try an attack on another classifier, use `TextClassifier.displaced`: each classifier has embeddings of its own.
     """
 
     mask: Tensor

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from advtransfer.experiments import conclusions
+from advtransfer.experiments import conclusions, text_protocol
 from advtransfer.pages import tables
 from advtransfer.pages.nlp_tables import DIRECTIONS, IN_PRINT, under
 from advtransfer.pages.runs import Runs
@@ -21,7 +21,14 @@ def spread(records: Mapping[str, Record]) -> pd.DataFrame:
     ``p`` is that of `cochran_q`, of the hypothesis that these sources are right equally often on the same test texts;
     ``T→S`` and ``S→T`` are Pearson's r of accuracy with α1 (the ratio of mean deviations) under the attack on words.
     """
-    return pd.DataFrame([_row(series_of(name), record) for name, record in records.items()])
+    made = [_row(series_of(name), each) for name, each in records.items() if _has_the_four(each)]
+    return pd.DataFrame(made)
+
+
+def _has_the_four(record: Record) -> bool:
+    """Whether a run is of real texts and has all four sources of the paper's tables."""
+    labels = set(record.tables["sources"]["label"])
+    return record.config["encoder"] != text_protocol.TINY and {*IN_PRINT} <= labels
 
 
 def _row(series: str, record: Record) -> dict[str, Any]:

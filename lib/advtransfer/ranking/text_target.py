@@ -7,6 +7,7 @@ candidates α is not computed, and a note says why.
 """
 
 import copy
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -121,10 +122,19 @@ class TextTarget(Target):
         return "" if same else "not computed: its outputs do not follow from its word embeddings alone"
 
     def accuracy(self) -> float:
-        """The share of the target's test texts that its model classifies correctly; NaN if it has other classes."""
-        outputs = self.model.extract(self.data.x_test)[0]
-        if not self.model.classifier or outputs.shape[1] != len(self.data.classes):
+        """The share of the target's test texts that its model classifies correctly; NaN if it has other classes.
+
+        Classes are compared by name where the model names its own (``id2label``), and else by number.
+        """
+        outputs, classes = self.model.extract(self.data.x_test)[0], self.data.classes
+        if not self.model.classifier or outputs.shape[1] != len(classes):
             return float("nan")
+        own = getattr(getattr(self.model.module, "config", None), "id2label", None) or {}
+        names = [str(own.get(k, f"LABEL_{k}")) for k in range(len(classes))]
+        if not all(re.fullmatch(r"LABEL_\d+", name) for name in names) and not all(c.isdecimal() for c in classes):
+            if set(names) != set(classes):
+                return float("nan")
+            outputs = outputs[:, [names.index(name) for name in classes]]
         return float((outputs.argmax(1) == self.data.y_test).double().mean())
 
     def _attack(self, model: Model) -> Tensor:
@@ -132,8 +142,8 @@ class TextTarget(Target):
         assert isinstance(model, Displaced)
         generator = torch.Generator().manual_seed(self.settings.seed_of("attack"))
         return attacks.pgd(
-            model, torch.zeros_like(model.words), eps=self.eps, steps=self.settings.steps, norm="l2", bounds=None,
-            loss="deviation", generator=generator,
+            model, torch.zeros_like(model.words, dtype=torch.float32), eps=self.eps, steps=self.settings.steps,
+            norm="l2", bounds=None, loss="deviation", generator=generator,
         )  # fmt: skip
 
     def _noise(self, tokens: Tokens, delta: Tensor, generator: torch.Generator) -> Tensor:
@@ -146,7 +156,8 @@ class TextTarget(Target):
         with evaluating(encoder):
             basis = principal(torch.cat([encoder(batch) for batch in self.batches]), self.settings.outputs)
         displaced = [encoder.displaced(batch) for batch in self.matched]
-        return [spectral.jacobian(Projected(model, basis), torch.zeros_like(model.words)) for model in displaced]
+        still = [torch.zeros_like(model.words, dtype=torch.float32) for model in displaced]
+        return [spectral.jacobian(Projected(model, basis), x) for model, x in zip(displaced, still, strict=True)]
 
 
 class _WithHead(nn.Module):
@@ -205,7 +216,11 @@ def read_words(encoder: TextEncoder, texts: tuple[str, ...]) -> Words | None:
 def unlike(a: Words, b: Words) -> str:
     """Why two models do not read the same inputs; empty if they do."""
     if not torch.equal(a.ids, b.ids):
-        return "its tokens differ from the target model's"
+        cut = len(a.ids) != len(b.ids) and set(a.ids.tolist()) & set(b.ids.tolist()) == min(
+            (set(each.ids.tolist()) for each in (a, b)), key=len
+        )
+        hint = " (if only its max_length does, give all models the same)" if cut else ""
+        return f"its tokens differ from the target model's{hint}"
     if a.vectors.shape != b.vectors.shape:
         return f"its word embeddings have {a.vectors.shape[1]} numbers, and the target model's {b.vectors.shape[1]}"
     correlation = float(torch.corrcoef(torch.stack([a.vectors.flatten(), b.vectors.flatten()]))[0, 1])

@@ -138,12 +138,22 @@ def _checked(x: Sequence[str], y: Sequence[Label], name: str) -> tuple[tuple[str
     texts = tuple(x)  # of a Series of pandas, whose index may be in another order, by place
     if empty := [k + 1 for k, text in enumerate(texts) if not text.strip()]:
         raise DataError(f"{name}: {_rows(empty)} without a text; expected words in every text")
+    if broken := [k + 1 for k, text in enumerate(texts) if not _is_unicode(text)]:
+        raise DataError(f"{name}: {_rows(broken)} with half a surrogate pair; expected texts that UTF-8 can hold")
     numbers = all(isinstance(label, int) for label in labels)
     if not numbers and not all(isinstance(label, str) for label in labels):
         raise DataError(f"{name}: labels are {_kinds(labels)}; expected whole numbers or names")
     if not numbers and (empty := [k + 1 for k, label in enumerate(labels) if not str(label).strip()]):
         raise DataError(f"{name}: {_rows(empty)} without a label; expected a label for each text")
     return texts, labels
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _kinds(values: Sequence[object]) -> str:

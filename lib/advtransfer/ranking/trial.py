@@ -1,6 +1,6 @@
 """Which models can be used: each is tried on two samples before the target model is trained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,9 @@ def check_kinds(pool: Mapping[str, Any], data: Any, target: Any) -> None:
     models = {**pool, **({"the target model": target} if target is not None else {})}
     for name, model in models.items():
         if not isinstance(model, Encoder | TextEncoder):
-            raise ValueError(f"{name} is a {type(model).__name__}; expected ranking.Encoder(model, size=...) around it")
+            around = "ranking.TextEncoder(model, tokenizer)" if texts else "ranking.Encoder(model, size=...)"
+            whole = ", of a TextClassifier its whole()" if texts and hasattr(model, "whole") else ""
+            raise ValueError(f"{name} is a {type(model).__name__}; expected {around} around it{whole}")
     if wrong := [name for name, model in models.items() if isinstance(model, TextEncoder) != texts]:
         read, are = ("images", "texts") if texts else ("texts", "images")
         shown = ", ".join(wrong[:5]) + (" …" if len(wrong) > 5 else "")
@@ -38,9 +40,30 @@ def failing(pool: Mapping[str, Any], data: Any, *, attacked: bool = True) -> dic
             candidate.extract(data.x_train[:2])
             if attacked and isinstance(candidate, Encoder):
                 check_gradient(candidate, data.x_train[:2])
+            if isinstance(candidate, TextEncoder):
+                check_padding(candidate, data.x_train)
         except EncoderError as error:
             found[name] = str(error)
     return found
+
+
+def check_padding(candidate: TextEncoder, texts: Sequence[str]) -> None:
+    """Raise unless the outputs for a text are the same alone and beside a longer one, which pads it on the right.
+
+    Raises
+    ------
+    EncoderError
+        They are not, as in models that read the last position of a batch.
+    """
+    lengths = candidate.read(texts[:50]).mask.sum(1)
+    short, long = texts[int(lengths.argmin())], texts[int(lengths.argmax())]
+    alone, beside = candidate.extract([short]), candidate.extract([short, long])
+    for one, both in zip(alone, beside, strict=True):
+        if not torch.allclose(one[0].double(), both[0].double(), rtol=1e-2, atol=1e-2 * float(one.abs().max() + 1e-6)):
+            raise EncoderError(
+                "the model gives a text other outputs where a longer one beside it pads it on the right; expected a "
+                "model that passes over the padding"
+            )
 
 
 def check_gradient(candidate: Encoder, x: torch.Tensor) -> None:

@@ -128,6 +128,9 @@ def word_attack(
     _check(tokens, keep, max_changed, precision, steps=steps, batch_size=batch_size, patience=patience)
     lr, clip, c, kappa = _lengths(lr=lr, clip=clip, c=c, kappa=kappa)
     check_vocabulary(tokenizer, model.encoder.config)
+    longest, places = int(tokens.mask.sum(1).max()), model.encoder.config.max_position_embeddings
+    if longest > places:  # before the short texts are attacked
+        raise ValueError(f"a text has {longest} tokens; expected at most {places}, the positions of the model")
     device = model.word_embeddings.device
     tokens = tokens.to(torch.device("cpu"))
     free = ~tokens.special if keep is None else ~(tokens.special | keep.cpu())
