@@ -46,11 +46,12 @@ gpu:  ## on a CUDA machine, in at most nine minutes: its tests, its speeds, Tabl
 
 book: .venv/ready data mathjax notebooks  ## execute the notebooks that have changed, and build the pages
 	@echo "book: rendering the pages to _build/html"
+	@rm -rf _build/html/_modules  # which Sphinx keeps even if the theme or a script has changed
 	@COMPANION_PDF=$(if $(CHROMIUM),companion.pdf) $(BIN)/jupyter-book build . -W -n --keep-going || \
 	    { rm -rf _build/.doctrees; exit 1; }
 	@$(if $(CHROMIUM),$(MAKE) --no-print-directory pdf,echo "book: no Chromium here, so there is no PDF of the whole")
 
-pdf:  ## print the built pages into one PDF (needs Chromium)
+pdf: .venv/ready  ## print the built pages into one PDF (needs Chromium)
 	@$(BIN)/python book/print_pdf.py
 
 check: .venv/ready axe  ## check the built pages: every link inside the book, and each page in the browser

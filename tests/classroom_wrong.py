@@ -340,6 +340,18 @@ WRONG = [  # assignment, cell, answer, part of the message
      "at = {v: {r['seed']: r['alpha1'] for r in rows if r['eps'] == v} for v in (low, high)}\n"
      "d = torch.tensor([at[high][s] - at[low][s] for s in range(6)]).double()\nreturn d.mean(), d.std() / 6 ** .5"),
      "only some of the seeds"),
+    ("1-pgd", "success_curve", function(CURVE, RIGHTLY + f"return sorted({SHARES})"), "sorted, or add up"),
+    ("2-two-metrics", "alpha1",
+     function("alpha1(d_ab, d_bb)", "a, b = d_ab.norm(dim=1), d_bb.norm(dim=1)\n"
+              "return min(torch.ones(()).double(), (a[b > 0] / b[b > 0]).mean())"), "cut off"),
+    ("4-reproduction", "rank_correlation",
+     function("rank_correlation(x, y)", FOUND + "return abs(spearmanr(x, y).statistic)"), "the sign was lost"),
+    ("4-reproduction", "regret", function("regret(alpha, accuracy)", "k = alpha.argmax()\n"
+     "return accuracy[torch.arange(len(alpha)) != k].max() - accuracy[k]"), "the regret of the best choice is 0"),
+    ("5-project", "paired_effect",
+     function(PROJECT, PAIRS + "return d.abs().mean(), d.std() / len(d) ** 0.5"), "lost their signs"),
+    ("5-project", "paired_effect", function(PROJECT, PAIRS + "d = d[d > 0]\nreturn d.mean(), d.std() / len(d) ** 0.5"),
+     "only the differences of one sign"),
     ("5-project", "paired_effect", function(PROJECT, PAIRS.replace("outcome", "'alpha1'")
      + "return d.mean(), d.std() / len(d) ** 0.5"), "the column alpha1 was used"),
     ("5-project", "paired_effect", function(PROJECT, PAIRS.replace("knob", "'eps'")

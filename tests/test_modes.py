@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -195,3 +196,31 @@ def test_a_method_of_a_prepared_module_is_told_to_pass_the_module():
     with pytest.raises(TypeError, match=r"or attack the module itself, and not its method$"):
         outputs_of(half.forward, torch.rand(4, 3))
     assert outputs_of(half, torch.rand(4, 3)).shape == (4, 2)
+
+
+def test_overlapping_blocks_of_one_thread_give_the_threads_of_the_process_back():
+    from threadpoolctl import threadpool_info
+
+    def limits():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    before, gates = limits(), [threading.Event() for _ in range(2)]
+    inside = threading.Barrier(3)
+
+    def block(gate):
+        with one_thread():
+            inside.wait(10)
+            gate.wait(10)
+
+    threads = [threading.Thread(target=block, args=[gate]) for gate in gates]
+    for thread in threads:
+        thread.start()
+    inside.wait(10)
+    assert set(limits()) <= {1}
+    gates[0].set()
+    threads[0].join()
+    assert set(limits()) <= {1}  # the other block is still there
+    gates[1].set()
+    threads[1].join()
+    assert limits() == before

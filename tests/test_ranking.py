@@ -539,7 +539,7 @@ def test_candidates_of_every_origin_are_built(tmp_path):
         [vision_transformer]
         transformers = "vit"
         [squeeze]
-        build = "torchvision.models:resnet18"
+        build = "torchvision.models:squeezenet1_1"
         arguments = {{ num_classes = 4 }}
         features = "features"
         size = 32

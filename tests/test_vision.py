@@ -279,7 +279,8 @@ def test_every_attack_stays_in_its_ball(options, reach):
     ("given", "message"),
     [
         ({"eps": -0.1}, "eps: got -0.1; expected greater than 0"),
-        ({"epsilon": 0.1}, "unknown parameter 'epsilon'; did you mean"),
+        ({"epsilon": 0.1}, "unknown parameter 'epsilon'; did you mean 'eps'"),
+        ({"steps": 3}, "unknown parameter 'steps'; did you mean 'attack_steps'"),
         ({"architectures": "lenet, vgg"}, "architectures: got 'vgg'"),
         ({"architectures": "lenet, lenet"}, "architectures: .* expected each once"),
         ({"target": "stl-10"}, "target: got 'stl-10'"),

@@ -15,6 +15,7 @@ Model = Callable[[Tensor], Tensor]
 HALF = {torch.float16, torch.bfloat16}
 
 _LOCK = threading.Lock()
+_LIMITED: list[threadpool_limits] = []  # the same limits for each block of `one_thread`
 _HELD: dict[nn.Module, int] = {}  # modules in train mode, and how many blocks of `evaluating` hold them in eval mode
 
 
@@ -158,10 +159,15 @@ def one_thread() -> Iterator[None]:
     For small tensors, sharing the work among threads costs more time than it saves; on a busy machine it takes ten
     times as long or more. On one thread the terms of a sum are also added in the same order on every machine.
     """
-    before = torch.get_num_threads()
+    before = torch.get_num_threads()  # of this thread
+    with _LOCK:  # numpy's and scipy's are those of the process: the first block limits them, and the last restores
+        _LIMITED.append(_LIMITED[0] if _LIMITED else threadpool_limits(1))
     try:
         torch.set_num_threads(1)
-        with threadpool_limits(1):  # numpy's and scipy's
-            yield
+        yield
     finally:
         torch.set_num_threads(before)
+        with _LOCK:
+            limits = _LIMITED.pop()
+            if not _LIMITED:
+                limits.restore_original_limits()

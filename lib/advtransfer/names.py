@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from functools import partial
 
 
 def unknown(what: str, name: str, known: Iterable[str], otherwise: str = "") -> str:
@@ -13,10 +14,18 @@ def unknown(what: str, name: str, known: Iterable[str], otherwise: str = "") -> 
     "unknown parameter 'epsilon'; did you mean 'eps'?"
     """
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5) or [n for n in names if name.startswith(n)]
+    close = partial(difflib.get_close_matches, name, names, n=1)
+    near = close(cutoff=0.8) or _sharing_a_word(name, names) or close(cutoff=0.6)
     expected = otherwise or f"one of {', '.join(names) or '(there are none)'}"
     hint = f"did you mean {near[0]!r}?" if near else f"expected {expected}"
     return f"unknown {what} {name!r}; {hint}"
+
+
+def _sharing_a_word(name: str, names: list[str]) -> list[str]:
+    """The names that begin the typed one, longest first; else those with its last word among theirs, shortest first."""
+    begun = [known for known in names if len(known) > 2 and name.startswith(known)]
+    word = name.rpartition("_")[2]
+    return sorted(begun, key=len, reverse=True) or sorted((n for n in names if word in n.split("_")), key=len)
 
 
 def first_line(error: BaseException) -> str:

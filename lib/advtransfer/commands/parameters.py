@@ -80,7 +80,9 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
     pairs = [*arguments.pairs, *((name, value) for name, value in typed if value is not None)]
     values: dict[str, Any] = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("a parameter was set twice; expected -p NAME VALUE once for each name")
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice} was set twice; expected -p {twice} VALUE once")
     if arguments.profile and values.setdefault("profile", arguments.profile) != arguments.profile:
         raise ValueError(f"profile is {values['profile']} and {arguments.profile}; expected one of them")
     if arguments.device:

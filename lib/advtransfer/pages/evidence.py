@@ -80,7 +80,15 @@ def longer() -> str | None:
     return (
         f"With {rows[0]['epochs']} epochs instead of {first.config['plain_epochs']} the plain networks reach, on the "
         f"same test images (one seed; in parentheses the {len(made)} stored seeds): {', '.join(reached)}."
+        f"{_still(rows, known)}"
     )
+
+
+def _still(rows: list[dict[str, Any]], known: pd.DataFrame) -> str:
+    """Which networks gain a point or more, and so are not at their plateau."""
+    gains = [LABELS[row["architecture"]] for row in rows if row["architecture"] in known.index
+             and row["accuracy"][-1] - known["max"][row["architecture"]] >= 0.01]  # fmt: skip
+    return f" So {' and '.join(gains)} would still gain from longer training." if gains else ""
 
 
 # Intervals.

@@ -64,7 +64,8 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_choice": forecast_sources.regret_sentence(record),
         "forecast_radius": _radii(record),
         "forecast_models": f"{_models(record)} models, {_size(record)}",
-        **{f"forecast_said_{name}": " ".join(said) for name, said in sentences(record).items()},
+        **{f"forecast_said_{name}": words for name, (words, _) in sentences(record).items()},
+        **{f"forecast_numbers_{name}": numbers for name, (_, numbers) in sentences(record).items()},
     }
 
 

@@ -4,8 +4,10 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -66,17 +68,16 @@ class Encoder(nn.Module):
         self,
         module: nn.Module,
         size: int | None = None,
-        mean: Sequence[float] = (0.0, 0.0, 0.0),
-        std: Sequence[float] = (1.0, 1.0, 1.0),
+        mean: Sequence[float] | np.ndarray | Tensor = (0.0, 0.0, 0.0),
+        std: Sequence[float] | np.ndarray | Tensor = (1.0, 1.0, 1.0),
         features: Features = None,
     ) -> None:
         super().__init__()
-        if size is not None and (not isinstance(size, int) or size < 1):
+        if size is not None and (not isinstance(size, Integral) or size < 1):
             raise ValueError(f"size is {size!r}; expected a number of pixels, or None for a model that takes any size")
-        for name, values in (("mean", mean), ("std", std)):
-            if not isinstance(values, Sequence) or len(values) not in (1, 3):
-                raise ValueError(f"{name} is {values!r}; expected three numbers, one per channel")
-        if min(mean) < 0 or max(mean) > 1 or min(std) <= 0 or max(std) > 1:
+        size = None if size is None else int(size)
+        mean, std = _channels("mean", mean), _channels("std", std)
+        if not (min(mean) >= 0 and max(mean) <= 1 and min(std) > 0 and max(std) <= 1):
             raise ValueError(
                 f"mean is {tuple(mean)} and std {tuple(std)}; expected numbers from 0 to 1, and std above 0: they are "
                 "those of pixels from 0 to 1, not from 0 to 255"
@@ -194,6 +195,17 @@ def _copied(found: Any) -> Any:
     if isinstance(found, tuple | list) and found:
         return (_copied(found[0]),)
     return found.clone() if isinstance(found, Tensor) else found
+
+
+def _channels(name: str, values: Sequence[float] | np.ndarray | Tensor) -> tuple[float, ...]:
+    """One or three numbers of any kind as floats."""
+    try:
+        found = tuple(map(float, values))
+    except (TypeError, ValueError):
+        found = ()
+    if len(found) not in (1, 3):
+        raise ValueError(f"{name} is {values!r}; expected three numbers, one per channel")
+    return found
 
 
 def check_eager(module: nn.Module) -> None:

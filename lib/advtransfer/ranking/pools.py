@@ -9,6 +9,7 @@ import tomllib
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Self
@@ -156,7 +157,7 @@ def own_accuracies(path: Path | str) -> dict[str, float]:
 def parse(path: Path) -> dict[str, Candidate]:
     """The candidates of a pool file, checked, before any of them is built."""
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
+        tables = tomllib.loads(path.read_text("utf-8-sig"))  # some editors write a mark first
     except FileNotFoundError:
         raise PoolError(f"{path} does not exist; expected a pool file in TOML, with a table per candidate") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -286,7 +287,8 @@ def _of_torchvision(candidate: Candidate, folder: Path) -> Built:
 
 
 def _of_timm(candidate: Candidate, folder: Path) -> Built:
-    require("rank", "timm")
+    if find_spec("timm") is None:
+        raise PoolError("timm is not installed; install it with: python -m pip install timm")
     import timm
 
     made = timm.create_model(str(candidate.timm), pretrained=candidate.weights is None, **candidate.arguments)
@@ -344,7 +346,8 @@ def _loaded(module: nn.Module, candidate: Candidate, folder: Path) -> nn.Module:
             state = state[nested]
     if not isinstance(state, dict):
         raise PoolError(f"{file.name} holds a {type(state).__name__}; expected a state dict")
-    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    prefixes = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and of torch.compile
+    state = {prefixes.sub("", str(key)): value for key, value in state.items()}
     own = {name: tuple(value.shape) for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     other = {name: tuple(v.shape) for name, v in state.items() if isinstance(v, Tensor) and name in own}
     if wrong := [name for name, shape in other.items() if shape != own[name]]:

@@ -235,7 +235,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _read_parquet(path: Path) -> pd.DataFrame:
     file = pq.ParquetFile(path)
     _has_columns(path, file.schema_arrow.names)
-    table = file.read(columns=list(COLUMNS)).to_pandas()
+    table = file.read(columns=list(COLUMNS)).to_pandas(ignore_metadata=True)  # pandas may have made one an index
     if isinstance(table["label"].dtype, pd.CategoricalDtype):
         table["label"] = table["label"].astype(object)
     return table

@@ -174,7 +174,8 @@ def curve(success_curve: Function, *, seed: int) -> None:
     model, x = classifier(generator), torch.rand(1000, 6, generator=generator, dtype=torch.float64)
     y = model(x).argmax(1)
     y[::5] = (y[::5] + 1) % 3  # misread from the start
-    radii = [0.0, *(eps * _between(0.9, 1.1, generator) for eps in (0.05, 0.1, 0.2, 0.3))]
+    every = torch.tensor([0.05, 0.1, 0.2, 0.3])[torch.randperm(4, generator=generator)].tolist()
+    radii = [0.0, *(eps * _between(0.9, 1.1, generator) for eps in every)]
     found = tensor("success_curve", success_curve(model, x.clone(), y, radii))
     fooled = torch.stack([_fooled(model, x, y, eps) for eps in radii])
     clean = ~fooled[0]
@@ -191,6 +192,8 @@ def curve(success_curve: Function, *, seed: int) -> None:
         "these are numbers of images; expected shares.": fooled[:, clean].double().sum(1),
         "the fooled images were divided by all images; divide by those that are read rightly at first.":
             fooled[:, clean].double().sum(1) / len(x),
+        "the shares are sorted, or add up over ε; expected one for each ε, in the order of `radii`.":
+            [right.sort().values, right.cummax(0).values],
         "images were counted whose class has changed; expected those read rightly at first and wrongly then.": changed,
     })  # fmt: skip
 

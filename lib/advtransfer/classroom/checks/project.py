@@ -14,6 +14,11 @@ Function = Callable[..., Any]
 HINT = "the names, values and seeds of your own table were expected; use `knob`, `low`, `high` and `outcome`."
 
 
+def _falls_on_the_whole(difference: torch.Tensor) -> bool:
+    """Whether the effect is negative but not in every seed, so that a lost sign is seen."""
+    return bool(difference.mean() < -0.2) and 1 < int((difference > 0).sum()) < len(difference) - 1
+
+
 @without_source
 def effect(paired_effect: Function, *, seed: int, renamed: bool = False) -> None:
     """`paired_effect` is the mean difference within seeds, and its standard error.
@@ -33,6 +38,8 @@ def effect(paired_effect: Function, *, seed: int, renamed: bool = False) -> None
     base, noise = normal(generator, n), 0.1 * normal(generator, len(levels), n)
     decoy = normal(generator, len(levels), n)
     values = torch.stack([base + 2 * k + noise[k] for k in range(len(levels))])
+    while renamed and not _falls_on_the_whole(values[last] - values[first]):
+        values = base + normal(generator, len(levels), n)
     rows = [
         {"eps": 0.1 * 2**k, "alpha1": decoy[k, i].item(), "seed": s, knob: level, outcome: values[k, i].item()}
         for k, level in enumerate(levels)
@@ -59,6 +66,12 @@ def effect(paired_effect: Function, *, seed: int, renamed: bool = False) -> None
             [torch.stack([mean, difference.std()]), torch.stack([mean, difference.std(correction=0)])],
         "the standard deviation was divided by n; with few seeds divide by n − 1.":
             torch.stack([mean, difference.std(correction=0) / n**0.5]),
+        "the differences have lost their signs; the effect may be negative in some seeds, and on the whole.":
+            [torch.stack([difference.abs().mean(), error]), result(difference.abs())],
+        "only the differences of one sign were used; use those of all seeds.": [
+            result(part, len(part)) for part in (difference[difference > 0], difference[difference < 0])
+            if 1 < len(part) < n
+        ],
         "the sign is wrong: the effect is the value at `high` less that at `low`.": torch.stack([-mean, error]),
         "rows were paired in the order in which they came; pair them by their seed.":
             result(met(outcome, levels[last]) - met(outcome, levels[first])),

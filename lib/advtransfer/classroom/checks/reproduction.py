@@ -27,6 +27,7 @@ def rank_correlation(rank_correlation: Function, *, seed: int, ties: bool = Fals
     """`rank_correlation` is Spearman's, with mean ranks where values are tied."""
     x, y = _related(seed, 9)
     if ties:
+        x = -x  # the correlation is negative
         x[:3], y[2:4] = x[0], y[2]
     ranks = [np.argsort(np.argsort(v)) for v in (x, y)]
     right = _spearman(x, y)
@@ -42,6 +43,7 @@ def rank_correlation(rank_correlation: Function, *, seed: int, ties: bool = Fals
         "one of the two is ranked the other way round.": -right,
         "only one of the two was ranked.": [stats.pearsonr(stats.rankdata(x), y)[0], stats.pearsonr(x, ranks[1])[0]],
         "this is the p-value; expected the correlation.": float(stats.spearmanr(x, y).pvalue),
+        "the sign was lost; a correlation may be negative.": [abs(right), max(right, 0.0)],
     })  # fmt: skip
 
 
@@ -127,9 +129,9 @@ def interval(bootstrap_interval: Function, *, seed: int) -> None:
     x, y = _related(seed, 12)
     x[:3] = x[0]
     generator = random(seed + 1)
-    picks = torch.randint(12, (200, 12), generator=generator)
-    picks[::20] = torch.randint(3, (10, 12), generator=generator)  # x is constant here
-    picks[5::40] = torch.randint(12, (5, 1), generator=generator)  # and x and y here
+    picks = torch.randint(12, (20 * int(torch.randint(9, 16, (), generator=generator)), 12), generator=generator)
+    picks[::20] = torch.randint(3, picks[::20].shape, generator=generator)  # x is constant here
+    picks[5::40] = torch.randint(12, (len(picks[5::40]), 1), generator=generator)  # and x and y here
     found = bootstrap_interval(torch.tensor(x), torch.tensor(y), picks.clone())
     rows = picks.numpy()
 
@@ -169,7 +171,7 @@ METHODS = ("inverted_cdf", "averaged_inverted_cdf", "closest_observation", "inte
 @without_source
 def regret(regret: Function, *, seed: int) -> None:
     """`regret` is the best accuracy less that of the source with the largest α."""
-    x, y = _related(seed, 7)
+    x, y = _related(seed, int(torch.randint(6, 10, (), generator=random(seed))))
     x[y.argmax()] = x.min() - 1  # the prediction misses the best one
     alpha, accuracy = torch.tensor(x), torch.tensor(0.8 * y / y.max())
     chosen = accuracy[alpha.argmax()]
@@ -184,4 +186,9 @@ def regret(regret: Function, *, seed: int) -> None:
         "these are percent; expected a difference of accuracies.": 100 * (accuracy.max() - chosen),
         "this is the regret of the worst choice; expected that of the source with the largest α.":
             accuracy.max() - accuracy.min(),
+    })  # fmt: skip
+    others = accuracy[accuracy < accuracy.max()].max()
+    equal("regret", regret(accuracy.clone(), accuracy.clone()), torch.zeros((), dtype=torch.float64), {
+        "the regret of the best choice is 0: the best source is the best of all, the chosen one among them.":
+            [others - accuracy.max(), accuracy.max() - others],
     })  # fmt: skip

@@ -14,12 +14,13 @@ Function = Callable[..., Any]
 
 
 def _deviations(seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Δ_aa (12, 3), Δ_ab and Δ_bb (12, 4), related to each other; some samples move much less than others."""
+    """Δ_aa (N, d_a), Δ_ab and Δ_bb (N, d_b), related to each other; some samples move much less than others."""
     generator = random(seed)
-    d_aa = normal(generator, 12, 3)
-    d_ab = d_aa @ normal(generator, 3, 4) + normal(generator, 12, 4)
-    d_bb = d_ab + normal(generator, 12, 4)
-    scale = 10 ** (-torch.rand(12, 1, generator=generator, dtype=torch.float64))
+    n, a, b = (int(torch.randint(low, high, (), generator=generator)) for low, high in ((11, 16), (3, 6), (4, 7)))
+    d_aa = normal(generator, n, a)
+    d_ab = d_aa @ normal(generator, a, b) + normal(generator, n, b)
+    d_bb = d_ab + normal(generator, n, b)
+    scale = 10 ** (-torch.rand(n, 1, generator=generator, dtype=torch.float64))
     return d_aa * scale, d_ab * scale, d_bb * scale
 
 
@@ -38,6 +39,8 @@ def first(alpha1: Function, *, seed: int, still: int = 0) -> None:
     At `still` samples it cannot, and at the next one it can, but the attack on f_a does not move it.
     """
     _, d_ab, d_bb = _deviations(seed)
+    if still:
+        d_bb *= 0.2  # so that α1 is above 1
     d_bb[:still] = 0
     d_ab[: still + (still > 0)] = 0
     ab, bb = _norms(d_ab[still:]), _norms(d_bb[still:])
@@ -51,6 +54,8 @@ def first(alpha1: Function, *, seed: int, still: int = 0) -> None:
         "samples at which f_b cannot be moved were counted as zero; leave them out.": (ab / bb).sum() / len(d_bb),
         "samples with Δ_ab = 0 were left out; only those with Δ_bb = 0 are, and the others count as zero.":
             (ab[moved] / bb[moved]).mean(),
+        "a ratio above 1 was cut off; an attack of its own need not be the best one.":
+            [(ab / bb).mean().clamp(max=1), (ab / bb).clamp(max=1).mean()],
         "0 / 0: leave out the samples at which f_b cannot be moved.": float("nan"),
     })  # fmt: skip
 
@@ -120,7 +125,7 @@ def unbiased(alpha2_squared_unbiased: Function, *, seed: int, negative: bool = F
     n = len(d_aa)
     generator = random(seed)
     while negative:
-        d_aa, d_ab = normal(generator, n, 3), normal(generator, n, 4)
+        d_aa, d_ab = (normal(generator, *d.shape) for d in (d_aa, d_ab))
         negative = metrics.from_deviations(d_aa, d_ab, d_bb).alpha2 ** 2 > 0.9 / n
     value = metrics.from_deviations(d_aa, d_ab, d_bb).alpha2 ** 2
     right = (n * value - 1) / (n - 1)
