@@ -345,7 +345,7 @@ WRONG = [  # assignment, cell, answer, part of the message
      function("alpha1(d_ab, d_bb)", "a, b = d_ab.norm(dim=1), d_bb.norm(dim=1)\n"
               "return min(torch.ones(()).double(), (a[b > 0] / b[b > 0]).mean())"), "cut off"),
     ("4-reproduction", "rank_correlation",
-     function("rank_correlation(x, y)", FOUND + "return abs(spearmanr(x, y).statistic)"), "the sign was lost"),
+     function("rank_correlation(x, y)", FOUND + "return max(0.0, spearmanr(x, y).statistic)"), "cut off at 0"),
     ("4-reproduction", "regret", function("regret(alpha, accuracy)", "k = alpha.argmax()\n"
      "return accuracy[torch.arange(len(alpha)) != k].max() - accuracy[k]"), "the regret of the best choice is 0"),
     ("5-project", "paired_effect",

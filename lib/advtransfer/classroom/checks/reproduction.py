@@ -43,7 +43,7 @@ def rank_correlation(rank_correlation: Function, *, seed: int, ties: bool = Fals
         "one of the two is ranked the other way round.": -right,
         "only one of the two was ranked.": [stats.pearsonr(stats.rankdata(x), y)[0], stats.pearsonr(x, ranks[1])[0]],
         "this is the p-value; expected the correlation.": float(stats.spearmanr(x, y).pvalue),
-        "the sign was lost; a correlation may be negative.": [abs(right), max(right, 0.0)],
+        "a negative correlation was cut off at 0.": max(right, 0.0),
     })  # fmt: skip
 
 

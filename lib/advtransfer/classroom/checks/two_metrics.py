@@ -39,8 +39,7 @@ def first(alpha1: Function, *, seed: int, still: int = 0) -> None:
     At `still` samples it cannot, and at the next one it can, but the attack on f_a does not move it.
     """
     _, d_ab, d_bb = _deviations(seed)
-    if still:
-        d_bb *= 0.2  # so that α1 is above 1
+    d_bb *= 0.2 if still else 3  # so that α1 is above 1, or below it
     d_bb[:still] = 0
     d_ab[: still + (still > 0)] = 0
     ab, bb = _norms(d_ab[still:]), _norms(d_bb[still:])
