@@ -195,16 +195,13 @@ def _orders(made: Design, resamples: int, seed: int, columns_too: bool = True) -
     at = np.full(sizes, -1)
     at[made.run, made.row, made.column] = np.arange(len(made.run))
     rows, columns = sizes[1:]
-    if not columns_too:
-        listed = [np.array(first) for first in permutations(range(rows))]
-        return np.array([at[made.run, first[made.row], made.column] for first in listed]), True
-    every = math.factorial(rows) * math.factorial(columns) <= resamples
-    rng = np.random.default_rng(seed)
-    drawn = (
-        [(np.array(a), np.array(b)) for a, b in product(permutations(range(rows)), permutations(range(columns)))]
-        if every
-        else [(rng.permutation(rows), rng.permutation(columns)) for _ in range(resamples)]
-    )
+    every = math.factorial(rows) * (math.factorial(columns) if columns_too else 1) <= resamples
+    rng, still = np.random.default_rng(seed), np.arange(columns)
+    if every:
+        seconds = permutations(still) if columns_too else [still]
+        drawn = [(np.array(a), np.array(b)) for a, b in product(permutations(range(rows)), seconds)]
+    else:
+        drawn = [(rng.permutation(rows), rng.permutation(columns) if columns_too else still) for _ in range(resamples)]
     return np.array([at[made.run, first[made.row], second[made.column]] for first, second in drawn]), every
 
 

@@ -100,7 +100,7 @@ def _size(record: Record) -> str:
 def _radii(record: Record) -> str:
     """The radius of the attacks on image models, for pixels from 0 to 1."""
     made = forecast_sources.configs(forecast_sources.of_images(record)).values()
-    radii = dict.fromkeys(f"{config['eps']:g}, about {255 * config['eps']:.0f}/255" for config in made)
+    radii = dict.fromkeys(f"{config['eps']:g}, or {255 * config['eps']:g}/255" for config in made)
     return " or ".join(radii) or "no stored radius"
 
 

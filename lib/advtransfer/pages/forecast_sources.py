@@ -143,14 +143,19 @@ def _beside_similar() -> tuple[int, int]:
     return sum(int(each.sum()) for each in better), sum(len(each) for each in better)
 
 
+def _subset_rows() -> pd.DataFrame:
+    """The sources of Table 3 in all stored runs."""
+    made = published("similarity")
+    return rows_of({name: made[name] for name in made if _is_subset(name)})
+
+
 def _is_subset(name: str) -> bool:
     return series_of(name).removesuffix("-shift") == SUBSETS
 
 
 def of_shared_classes() -> float:
     """Spearman's correlation within the runs of Table 3 of accuracy after transfer with the share of common classes."""
-    made = published("similarity")
-    rows = rows_of({name: made[name] for name in made if _is_subset(name)})
+    rows = _subset_rows()
     run = [rows["target"], rows["domain"], rows["seed"]]
     ranks = rows.groupby(run)[["similarity", "transfer_accuracy"]].rank()
     centred = ranks - ranks.groupby(run).transform("mean")
@@ -160,8 +165,7 @@ def of_shared_classes() -> float:
 def beyond_shared_classes(record: Record) -> str:
     """The correlation of α1 in the runs of Table 3 with the number of common classes held fixed, with its interval."""
     sources = record.tables["sources"].query("domain == 'similar domains'")
-    made = published("similarity")
-    rows = rows_of({name: made[name] for name in made if _is_subset(name)})
+    rows = _subset_rows()
     run = rows["target"] + ", " + rows["domain"] + ", seed " + rows["seed"].astype(str)
     shared = rows.assign(run=run, model=rows["animals"].astype(str) + " animals")[["run", "model", "similarity"]]
     both = sources.merge(shared, on=["run", "model"])
@@ -174,8 +178,7 @@ def beyond_shared_classes(record: Record) -> str:
 
 def networks_of_subsets() -> int:
     """How many networks the runs of Table 3 have, on all targets and domains together."""
-    made = published("similarity")
-    rows = rows_of({name: made[name] for name in made if _is_subset(name)})
+    rows = _subset_rows()
     return len(rows[["seed", "animals"]].drop_duplicates())
 
 
