@@ -179,8 +179,8 @@ def test_parameters_and_device_as_options(notebook, monkeypatch, capsys):
     for wrong, told in (
         (["--epz", "1"], "did you mean 'eps'"),
         (["--eps"], "expected parameters as --NAME VALUE"),
-        (["--eps", "1", "-p", "eps", "2"], "a parameter was set twice"),
-        (["-p", "eps=1", "-p", "eps", "2"], "a parameter was set twice"),
+        (["--eps", "1", "-p", "eps", "2"], "eps was set twice"),
+        (["-p", "eps=1", "-p", "eps", "2"], "eps was set twice"),
         (["-p", "eps=-1e-3"], "eps: got '-1e-3'; expected greater than 0"),
         (["-p", "eps", "-1e-3"], "eps: got '-1e-3'; expected greater than 0"),
         (["-p", "eps"], "-p eps has no value; expected -p NAME=VALUE or -p NAME VALUE"),
