@@ -25,7 +25,7 @@ def test_profile_then_overrides():
     ("name", "text", "value"),
     [("eps", text, 4 / 255) for text in ("4/255", " 4 / 255")]
     + [("eps", "1e-3", 1e-3), ("steps", "3", 3), ("decay", "1e-3", 1e-3)]
-    + [("widths", text, (1, 2, 3)) for text in ("1,2,3", "(1, 2, 3)", "[1,2,3]")],
+    + [("widths", text, (1, 2, 3)) for text in ("1,2,3", "(1, 2, 3)", "[1,2,3]", "['1', \"2\", 3]")],
 )
 def test_text_is_understood(name, text, value):
     assert getattr(Demo.from_profile(**{name: text}), name) == value

@@ -24,7 +24,7 @@ from advtransfer.commands.main import main
 from advtransfer.datasets import fetching, generated, sources, store
 from advtransfer.datasets.store import Arrays
 from advtransfer.notebooks import execute, find
-from advtransfer.notebooks.read import read
+from advtransfer.notebooks.read import NotebookError, read
 from advtransfer.records import weights
 from advtransfer.records.find import find as records_find
 from advtransfer.records.published import check_place, published
@@ -244,7 +244,7 @@ def test_a_run_without_data_names_them_at_once(tmp_path, notebook):
         "run", notebook, "--out", tmp_path / "out", cwd=ROOT, env={**os.environ, "ADVTRANSFER_DATA": str(tmp_path)}
     )
     assert told.returncode == 2
-    assert told.stderr.startswith(f"error: {notebook} cannot run without its data:\n")
+    assert told.stderr.startswith(f"error: {notebook} cannot run here:\n")
     assert f"python -m advtransfer data fetch {'imdb' if notebook == 'nlp' else 'cifar10'}" in told.stderr
     assert not (tmp_path / "out").exists()
     assert time.perf_counter() - start < 60
@@ -257,13 +257,13 @@ def test_a_run_with_half_of_its_data_or_a_truncated_file_names_that(tmp_path, mo
     for module in ("advtransfer.datasets.images", "advtransfer.datasets.presence"):
         monkeypatch.setattr(f"{module}.source", lambda name, kind=None: known[name])
     notebook = read(ROOT / "notebooks" / "cifar_to_stl.md")
-    (line,) = notebook.missing_data({"target": "tiny-imagenet-10"})
+    (line,) = notebook.obstacles({"target": "tiny-imagenet-10"})
     assert "tiny-imagenet-10 is not in" in line
-    assert notebook.missing_data({}) == []
+    assert notebook.obstacles({}) == []
     damage(tmp_path / "images" / "cifar10.npz", "truncated")
-    (line,) = notebook.missing_data({})
+    (line,) = notebook.obstacles({})
     assert "cifar10.npz is damaged" in line
-    with pytest.raises(datasets.DataUnavailable, match=r"cifar10\.npz is damaged"):
+    with pytest.raises(NotebookError, match=r"cifar10\.npz is damaged"):
         execute.run(notebook.path, {}, out=tmp_path / "out", whole=True)
 
 

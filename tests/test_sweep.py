@@ -300,7 +300,7 @@ def test_a_sweep_without_its_data_is_refused_before_any_worker_starts(tmp_path, 
     monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(workers, "local", lambda *given: pytest.fail("workers were started"))
     assert main(["sweep", "cifar_to_stl", "--grid", "seed=0:2", "--out", str(tmp_path / "out")]) == 2
-    assert "cifar_to_stl cannot run without its data:" in (told := capsys.readouterr().err)
+    assert "cifar_to_stl cannot run here:" in (told := capsys.readouterr().err)
     assert "data fetch cifar10" in told
     assert not (tmp_path / "out").exists()
 

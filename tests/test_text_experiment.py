@@ -1,19 +1,24 @@
 """The text experiment at smoke size: what follows from what, what it counts and what it refuses."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import BertConfig
 
 from advtransfer import metrics
 from advtransfer.datasets import DataUnavailable
 from advtransfer.datasets.parsing import Tree
 from advtransfer.experiments import evaluation, printed, text, text_protocol, text_sentences
 from advtransfer.experiments.text import Config
+from advtransfer.notebooks.read import read
 from advtransfer.records import published, runs
 from advtransfer.records.configs import ConfigError
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +101,23 @@ def test_the_floor_is_one_over_n_for_unrelated_directions():
     assert text.shuffled({"deviations": same}, 0, 1) == pytest.approx(1)
 
 
+def test_what_stops_a_run_is_said_before_it_starts(tmp_path, monkeypatch):
+    def lacking(texts):
+        raise ImportError("parsing needs spaCy")
+
+    monkeypatch.setattr(text, "parse", lacking)
+    notebook = read(ROOT / "notebooks" / "nlp.md")
+    assert notebook.obstacles({"profile": "smoke"}) == []
+    assert notebook.obstacles({"profile": "smoke", "sentence_steps": 1}) == ["parsing needs spaCy"]
+    (line,) = text.unusable(Config(encoder="no/such-encoder"))
+    assert line.startswith("encoder is 'no/such-encoder'; expected minilm-l6, tiny, the folder of a BERT")
+    (line,) = text.unusable(Config(encoder=str(tmp_path)))
+    assert line == f"{tmp_path} holds no BERT: the model_type of its config.json is missing, expected bert"
+    BertConfig(max_position_embeddings=64).save_pretrained(tmp_path)
+    (line,) = text.unusable(Config(encoder=str(tmp_path), max_length=65))
+    assert line.startswith("a text may have 65 tokens (max_length); expected at most 64, the positions of the encoder")
+
+
 def test_without_its_corpora_it_says_what_to_fetch_and_which_sources_are_there(tmp_path, monkeypatch):
     monkeypatch.setenv("ADVTRANSFER_DATA", str(tmp_path))
     config = Config.from_profile("quick")
@@ -126,10 +148,10 @@ def test_wrong_parameters_are_refused(wrong, message):
 
 
 def test_what_is_missing_is_told_before_anything_is_trained(cache, monkeypatch):
-    def missing(texts, max_words):
+    def missing(texts):
         raise ImportError("parsing needs spaCy")
 
-    monkeypatch.setattr(text_sentences, "parse", missing)
+    monkeypatch.setattr(text, "parse", missing)
     with pytest.raises(ImportError, match="needs spaCy"):
         text.run(Config.from_profile("smoke", sentence_steps=1))
     monkeypatch.setenv("ADVTRANSFER_DATA", str(cache / "nothing"))

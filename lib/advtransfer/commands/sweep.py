@@ -14,7 +14,7 @@ from advtransfer.commands import parameters
 from advtransfer.commands.output import add_json, print_json
 from advtransfer.notebooks import execute
 from advtransfer.notebooks.export import write_html
-from advtransfer.notebooks.read import Notebook, read
+from advtransfer.notebooks.read import Notebook, NotebookError, read
 from advtransfer.records import storage
 from advtransfer.records.record import RecordError
 from advtransfer.sweeps import compute, workers
@@ -77,7 +77,7 @@ def command(arguments: argparse.Namespace) -> int:
         else:
             print(f"{path.stem}: {len(plan.runs):,} runs, {missing:,} of them missing")
         return 0
-    _check_data(plan, notebook)
+    _check_runnable(plan, notebook)
     storage.writable_folder(out)
     start = time.perf_counter()
     outcome, rows = computed(plan, _engine(arguments), arguments.table)
@@ -99,17 +99,15 @@ def command(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _check_data(plan: Plan, notebook: Notebook) -> None:
-    """Raise `DataUnavailable` if no run that is to be computed has its data here."""
+def _check_runnable(plan: Plan, notebook: Notebook) -> None:
+    """Raise a `NotebookError` if none of the runs that are to be computed can start here."""
     kept = plans.kept(plan)
-    lacking: list[str] = []
+    found: list[str] = []
     for run in (run for run in plan.runs if run.key not in kept):
-        if not (lacking := notebook.missing_data(plan.fixed | run.set)):
+        if not (found := notebook.obstacles(plan.fixed | run.set)):
             return
-    if lacking:
-        from advtransfer.datasets import DataUnavailable  # imported here, because it is slow
-
-        raise DataUnavailable(f"{plan.name} cannot run without its data:\n" + "\n".join(lacking))
+    if found:
+        raise NotebookError(f"{plan.name} cannot run here:\n" + "\n".join(found))
 
 
 def _check_engine(arguments: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ and in an ℓ2 ball around the word embeddings, where the theory holds. Each att
 Knowledge is transferred by a new head, with all weights fine-tuned on IMDB.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from transformers import BertTokenizer
 
 from advtransfer import attacks, matching, metrics, spectral
 from advtransfer.datasets import TextDataset
+from advtransfer.datasets.parsing import parse
 from advtransfer.experiments import conclusions, evaluation, text_protocol, text_sentences
 from advtransfer.experiments.text_protocol import LABELS, TARGET, Read, TextConfig, files, required
 from advtransfer.models.text import TextClassifier, logits
@@ -29,7 +30,7 @@ from advtransfer.statistics import half_width
 from advtransfer.text.nearest import marked
 from advtransfer.text.word_attacks import word_attack
 
-__all__ = ["SAMPLE_AXES", "TABLES", "Config", "derive", "files", "required", "run"]
+__all__ = ["SAMPLE_AXES", "TABLES", "Config", "derive", "files", "required", "run", "unusable"]
 
 VIEWS = {
     "word": "words (T3)",
@@ -63,6 +64,20 @@ class Config(TextConfig):
     PROFILES: ClassVar = {"smoke": text_protocol.SMOKE, "quick": {}, "paper": text_protocol.PAPER}
 
 
+def unusable(config: Config) -> list[str]:
+    """One line per reason, apart from missing data, why a run with these parameters cannot start on this machine."""
+    lines = []
+    checks: list[Callable[[], object]] = [partial(text_protocol.language, config)]
+    if config.sentence_steps:
+        checks.append(partial(parse, ["A sentence."]))
+    for check in checks:
+        try:
+            check()
+        except (ValueError, ImportError) as error:
+            lines.append(str(error))
+    return lines
+
+
 @recorded
 def run(config: Config) -> tuple[Tables, Arrays]:
     """Train, transfer and attack. `derive` computes the tables from the arrays.
@@ -77,7 +92,7 @@ def run(config: Config) -> tuple[Tables, Arrays]:
         The attack on sentences is asked for, but its parser is not installed; this is raised before training.
     """
     if config.sentence_steps:
-        text_sentences.parse(["A sentence."], max_words=config.sentence_words)
+        parse(["A sentence."])
     spoken = text_protocol.language(config)
     datasets = [text_protocol.corpus(config, name) for name in (TARGET, *config.sources)]
     corpora = [text_protocol.read(config, spoken, data) for data in datasets]

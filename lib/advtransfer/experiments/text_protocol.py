@@ -172,21 +172,28 @@ def language(config: TextConfig) -> Language:
     DataUnavailable
         The encoder is not in the data root; the message gives the command that fetches it.
     ValueError
-        There is neither a folder nor a downloaded encoder of that name.
+        There is neither a folder nor a downloaded encoder of that name; or it is no BERT, or it has fewer positions
+        than a text may have tokens.
     """
     if config.encoder == TINY:
         tokenizer = tiny_tokenizer(GENERATED_WORDS)
-        sizes = BertConfig(
+        small = BertConfig(
             vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
             intermediate_size=64, max_position_embeddings=64,
         )  # fmt: skip
-        return Language(tokenizer, sizes, f"{TINY}, shared")
+        return Language(tokenizer, small, f"{TINY}, shared")
     folder = encoders.encoder_path(config.encoder) if config.encoder in encoders.of_texts() else None
     folder = folder or encoders.locate(config.encoder)
     if folder is None:
         raise ValueError(
             f"encoder is {config.encoder!r}; expected {', '.join(encoders.of_texts())}, {TINY}, the folder of a BERT "
             f"(config.json, vocab.txt and weights), or one of a model hub after: hf download {config.encoder}"
+        )
+    longest = max(sizes(config, name)[1] for name in (TARGET, *config.sources))
+    if longest > (positions := models.bert_config(folder).max_position_embeddings):
+        raise ValueError(
+            f"a text may have {longest} tokens (max_length); expected at most {positions}, the positions of the "
+            f"encoder {config.encoder}"
         )
     read = [path for name, path in files(config).items() if name.startswith("encoder") and path]
     content = [storage.fingerprint(path) for path in read]

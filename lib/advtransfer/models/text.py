@@ -253,8 +253,14 @@ def _head(config: BertConfig, num_classes: int) -> nn.Linear:
     return head
 
 
-def _pretrained(folder: Path) -> BertModel | BertForSequenceClassification:
-    """The encoder in a folder, or the whole classifier if there is one."""
+def bert_config(folder: Path) -> BertConfig:
+    """The `config.json` of the BERT in a folder.
+
+    Raises
+    ------
+    ValueError
+        The folder holds no BERT.
+    """
     try:
         settings, _ = BertConfig.get_config_dict(folder, local_files_only=True)
     except OSError:
@@ -262,9 +268,14 @@ def _pretrained(folder: Path) -> BertModel | BertForSequenceClassification:
     if settings.get("model_type") != "bert":
         kind = settings.get("model_type", "missing")
         raise ValueError(f"{folder} holds no BERT: the model_type of its config.json is {kind}, expected bert")
-    config = BertConfig.from_dict(settings)
+    return BertConfig.from_dict(settings)
+
+
+def _pretrained(folder: Path) -> BertModel | BertForSequenceClassification:
+    """The encoder in a folder, or the whole classifier if there is one."""
+    config = bert_config(folder)
     check_vocabulary(load_tokenizer(folder), config)
-    named = settings.get("architectures") or ()
+    named = config.architectures or ()
     if not named or any(name.endswith("ForSequenceClassification") for name in named):
         with initialised_by(None):  # what is drawn for a missing head is not kept
             model, missing, other = _weights(BertForSequenceClassification, folder, config)

@@ -75,19 +75,16 @@ def run(
     Raises
     ------
     NotebookError, ConfigError
-        The notebook or its parameters cannot be used; raised before anything is started.
-    DataUnavailable
-        With `whole`: there is no record, and data that the notebook requires are missing or damaged; raised before
-        anything is started. Without `whole` the pages say so themselves.
+        The notebook or its parameters cannot be used; or, with `whole`, there is no record, and what the notebook
+        needs is missing here, such as data. Raised before anything is started. Without `whole` the pages say themselves
+        which data are missing.
     RunError
         A cell fails; the notebook up to this cell is kept as ``NAME.failed.ipynb``.
     """
     source = read(notebook, without)
     resolved = source.resolve(parameters or {})
-    if whole and not resolved.record.is_dir() and (missing := source.missing_data(parameters or {})):
-        from advtransfer.datasets import DataUnavailable  # imported here, because it is slow
-
-        raise DataUnavailable(f"{notebook.stem} cannot run without its data:\n" + "\n".join(missing))
+    if whole and not resolved.record.is_dir() and (found := source.obstacles(parameters or {})):
+        raise NotebookError(f"{notebook.stem} cannot run here:\n" + "\n".join(found))
     target = _target(notebook, resolved, out)
     edited = None
     try:

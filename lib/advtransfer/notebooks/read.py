@@ -141,12 +141,16 @@ class Notebook:
         record = place(name, answer["record"])
         return Resolved(answer["parameters"], key, record, answer["cell"], answer["differs"])
 
-    def missing_data(self, given: dict[str, Any]) -> list[str]:
-        """One line for each data set that a run with these parameters requires, and that is missing or damaged."""
+    def obstacles(self, given: dict[str, Any]) -> list[str]:
+        """One line for each reason why a run with these parameters cannot start on this machine.
+
+        Such reasons are data sets that are missing or damaged, and what the experiment itself finds (`unusable`).
+        """
         from advtransfer.datasets.presence import problems  # imported here, because it is slow
 
-        module = self.experiment_module
-        return problems(module.required(self.config(given))) if hasattr(module, "required") else []
+        module, config = self.experiment_module, self.config(given)
+        missing = problems(module.required(config)) if hasattr(module, "required") else []
+        return missing or (module.unusable(config) if hasattr(module, "unusable") else [])
 
     @cached_property
     def _source(self) -> list[str]:

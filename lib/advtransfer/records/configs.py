@@ -84,7 +84,7 @@ class Config(BaseModel):
         if kind is float:
             return _fraction(value)
         if isinstance(value, str) and get_origin(kind) in (list, tuple):
-            return [part.strip() for part in value.strip("()[] ").split(",") if part.strip()]
+            return [part for item in value.strip("()[] ").split(",") if (part := item.strip("'\" "))]
         return value
 
 
