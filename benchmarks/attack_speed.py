@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from advtransfer import attacks
 from advtransfer.datasets.encoders import encoder_path
 from advtransfer.models import images, text
+from advtransfer.models.tokens import Tokens
 from advtransfer.prepare import prepare
 
 EPS, STEP = 8 / 255, 2 / 255
@@ -59,8 +60,9 @@ class Setting:
             folder = encoder_path()
             classifier = text.build(folder, 2).to(device).eval()
             ids = torch.randint(1000, 30000, (batch, 128), generator=generator).to(device)
-            self.model = classifier.on(torch.ones_like(ids, dtype=torch.bool))
-            self.x, self.bounds = classifier.embed(ids).detach(), None
+            every = torch.ones_like(ids, dtype=torch.bool)
+            self.model = classifier.displaced(Tokens(ids, every, ~every, torch.zeros(batch, dtype=torch.bool)))
+            self.x, self.bounds = torch.zeros_like(classifier.embed(ids)), None
         else:
             self.model = images.build(name).to(device).eval()
             self.x, self.bounds = torch.rand(batch, 3, 32, 32, generator=generator).to(device), (0.0, 1.0)
@@ -80,7 +82,7 @@ class Setting:
 
     def exact(self, attack, steps, rows=REFERENCE):
         """The attack on the first rows of the untreated model in float64."""
-        if isinstance(self.model, text.OnTexts):  # a model of a whole batch
+        if isinstance(self.model, text.Displaced):  # a model of a whole batch
             rows = len(self.x)
         exact = copy.deepcopy(self.model).double()
         keywords = {"y": self.y[:rows], "steps": steps, "bounds": self.bounds, "random_start": False}

@@ -146,7 +146,7 @@ def test_at_the_tie_nothing_is_certified():
         ("rho is '1'; expected a number", lambda: distance_interval(0.5, "1"), TypeError),
         ("rho is nan", lambda: certified(FirstAttacks(0.1, math.nan, 0), FirstAttacks(0.1, 1, 0)), ValueError),
         (
-            "Jacobians have shapes (2, 1, 3) and (3, 1, 3)",
+            "jac_a has shape (2, 1, 3), jac_b has shape (3, 1, 3)",
             lambda: first_attacks(torch.ones(2, 1, 3), torch.ones(3, 1, 3)),
             ValueError,
         ),

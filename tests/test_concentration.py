@@ -188,7 +188,7 @@ D = torch.ones(4, 2)
         ),
         ("largest is 2; expected 1, since alpha2 does not depend on it", lambda: needed_samples(0.1, largest=2)),
         ("largest is 0; expected a positive number", lambda: needed_samples(0.1, metric="alpha12", largest=0)),
-        ("n = 0; expected at least 1 sample", lambda: guaranteed_half_width(0)),
+        ("n is 0; expected at least 1", lambda: guaranteed_half_width(0)),
         (
             "values holds 5 values that are not NaN; expected at least 6 for a confidence of 0.95",
             lambda: median_interval(V[:5]),
@@ -211,7 +211,7 @@ def test_what_is_refused_is_said_in_one_line(message, call):
     ("message", "call"),
     [
         ("half_width is '0.1'; expected a number", lambda: needed_samples("0.1")),
-        ("n is 10.0; expected a whole number of samples", lambda: guaranteed_half_width(10.0)),
+        ("n is 10.0; expected a whole number", lambda: guaranteed_half_width(10.0)),
         ("values is list; expected a floating-point tensor of shape (N,)", lambda: median_interval([1.0])),
         ("values is torch.float32 of shape (4, 2); expected", lambda: median_interval(D)),
         ("values is torch.int64 of shape (3,); expected", lambda: median_interval(torch.arange(3))),

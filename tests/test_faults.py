@@ -194,8 +194,10 @@ def test_relative_places_mean_those_of_the_caller(trial, monkeypatch):
     assert list(Path("here").glob("**/record.json"))
     assert not (trial.parent / "here").exists()
     Path("models/bert").mkdir(parents=True)
-    Path("pool.toml").touch()
-    given = {"encoder": "models/bert", "pool": "pool.toml", "data": "models", "target": "a/b"}
+    for name in ("pool.toml", "1", "quick"):
+        Path(name).touch()
+    given = {"encoder": "models/bert", "pool": "pool.toml", "data": "models", "target": "a/b", "seed": "1"}
+    given["profile"] = "quick"
     absolute = {name: str(Path(given[name]).absolute()) for name in ("encoder", "pool")}
     assert parameters.placed(given) == {**given, **absolute}
 

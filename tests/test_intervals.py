@@ -163,7 +163,7 @@ D = normal(4, 2)
         ("d12 is an empty batch", lambda: intervals(D, D[:0], D)),
         ("d22 holds 8 values that are NaN", lambda: intervals(D, D, D * torch.nan)),
         ("d11 has shape (2,); expected 2 axes", lambda: intervals(D[0], D, D)),
-        ("resamples = 0; expected at least 1", lambda: intervals(D, D, D, resamples=0)),
+        ("resamples is 0; expected at least 1", lambda: intervals(D, D, D, resamples=0)),
         ("level = 95; expected a level between 0 and 1", lambda: intervals(D, D, D, level=95)),
     ],
 )

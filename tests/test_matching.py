@@ -350,8 +350,8 @@ EACH = torch.eye(3).expand(5, 3, 3)
 @pytest.mark.parametrize(
     ("message", "arguments"),
     [
-        ("Jacobians have shapes (5, 3, 6) and (4, 4, 6); expected (N, d_a, n)", (A, B[:4])),
-        ("Jacobians have shapes (5, 3, 6) and (5, 4, 5); expected (N, d_a, n)", (A, B[:, :, 1:])),
+        ("jac_a has shape (5, 3, 6), jac_b has shape (4, 4, 6); expected (N, d, n) with the same N and n", (A, B[:4])),
+        ("jac_a has shape (5, 3, 6), jac_b has shape (5, 4, 5); expected (N, d, n)", (A, B[:, :, 1:])),
         ("jac_a has shape (3, 6); expected 3 axes", (A[0], B)),
         ("jac_b is an empty batch", (A, B[:0])),
         ("jac_b holds 120 values that are NaN", (A, B * torch.nan)),
@@ -380,8 +380,8 @@ def test_both_routes_refuse_the_same(call, message, arguments):
             lambda: theorem_ratio(A, B, None, torch.eye(4).expand(5, 4, 4)),
         ),
         ("no Jacobians were given", lambda: pairwise([])),
-        ("jac_a holds 90 values that are NaN", lambda: pairwise([A * torch.nan])),
-        ("Jacobians have shapes (5, 3, 6) and (4, 4, 6)", lambda: pairwise([A, B[:4]])),
+        ("jacs[0] holds 90 values that are NaN", lambda: pairwise([A * torch.nan])),
+        ("jacs[0] has shape (5, 3, 6), jacs[1] has shape (4, 4, 6)", lambda: pairwise([A, B[:4]])),
         ("zero gradient at every sample", lambda: pairwise([A, 0 * B])),
         ("f_a has 5 samples and f_b 4; expected the same", lambda: function_matching(A[:, 0], B[:4, 0])),
         ("f_a has shape (5, 3, 6); expected 2 axes", lambda: function_matching(A, B[:, 0])),

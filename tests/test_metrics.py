@@ -359,17 +359,20 @@ def updated_twice(first=2, second=1):
             "pairs are [(0, -1)]; expected numbers of models",
             lambda: metrics.deviations([NET], X, Recorded(), pairs=[(0, -1)]),
         ),
-        ("batch_size = 0; expected at least 1", lambda: transfer_matrix([NET], X, Recorded(), batch_size=0)),
+        ("batch_size is 0; expected at least 1", lambda: transfer_matrix([NET], X, Recorded(), batch_size=0)),
         ("no models were given; expected at least one", lambda: transfer_matrix([], X, Recorded())),
-        ("level = 3; expected 0 to 2", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 4), level=3)),
-        ("level = -1; expected 0 to 2", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 4), level=-1)),
-        ("Jacobians have shapes (2, 3, 4) and (2, 3, 5)", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 5))),
-        ("Jacobians have shapes (2, 3, 5, 1)", lambda: from_jacobians(normal(2, 3, 5, 1), normal(2, 3, 5))),
+        ("level is 3; expected 0 to 2", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 4), level=3)),
+        ("level is -1; expected 0 to 2", lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 4), level=-1)),
         (
-            "Jacobians have shapes (2, 3, 5) and (2, 3, 5, 1)",
+            "jac_1 has shape (2, 3, 4), jac_2 has shape (2, 3, 5)",
+            lambda: from_jacobians(normal(2, 3, 4), normal(2, 3, 5)),
+        ),
+        ("jac_1 has shape (2, 3, 5, 1)", lambda: from_jacobians(normal(2, 3, 5, 1), normal(2, 3, 5))),
+        (
+            "jac_2 has shape (2, 3, 5, 1)",
             lambda: from_jacobians(normal(2, 3, 5), normal(2, 3, 5, 1)),
         ),
-        ("Jacobians have shapes (2, 3) and (2, 3, 5)", lambda: from_jacobians(normal(2, 3), normal(2, 3, 5))),
+        ("jac_1 has shape (2, 3); expected 3 axes", lambda: from_jacobians(normal(2, 3), normal(2, 3, 5))),
     ],
 )
 def test_what_is_refused_is_said_in_one_line(message, call):

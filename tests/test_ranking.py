@@ -105,7 +105,9 @@ def test_a_radius_of_any_kind_is_that_number():
         assert measure.Settings(eps=eps) == measure.Settings(eps=8 / 255)
     score = partial(ranking.score, {"a": Encoder(net())}, ranking.from_tensors(*pictures(36)))
     refuses("eps is '8/255'; expected a number", lambda: score(eps="8/255"), TypeError)
-    refuses("labels is '60'; expected an integer", lambda: score(labels="60"), TypeError)
+    refuses("labels is '60'; expected a whole number", lambda: score(labels="60"), TypeError)
+    refuses("target_epochs is 0; expected at least 1", lambda: score(target_epochs=0))
+    refuses("full_epochs is -1; expected at least 1", lambda: score(full_epochs=-1, truth="full"))
 
 
 def test_an_encoder_normalises_and_resizes_and_passes_the_gradient():

@@ -133,6 +133,15 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path, message, content):
     refuses(message, lambda: ranking.load(tmp_path / "a.csv"))
 
 
+def test_names_of_classes_that_look_like_numbers_stay_apart(tmp_path):
+    def classes(names):
+        (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"word {k},{name}\n" for k, name in enumerate(names)))
+        return ranking.load(tmp_path / "a.csv").classes
+
+    assert classes(["01", "1", "01", "1"]) == ("01", "1")
+    assert classes(["10", "9", "10", "9"]) == ("9", "10")
+
+
 @pytest.mark.parametrize(
     ("message", "columns"),
     [

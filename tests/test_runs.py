@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -109,6 +110,16 @@ def test_verified_to_the_last_bit_here_and_within_intervals_elsewhere(trial, cap
         other = replace(plain, tables=plain.tables | {"other": pd.DataFrame({"n": [n]})})
         elsewhere = replace(other, provenance=other.provenance | {"platform": "another"})
         assert compare.verify(elsewhere).holds == holds
+
+
+def test_an_end_of_an_interval_is_passed_over_only_beside_its_estimate():
+    table = pd.DataFrame({"r": [0.1], "low": [0.0], "rho_low": [0.1], "gain": [1.0], "gain_high": [2.0]})
+    record = Record("trial", {}, {"one": table, "bare": table[["low"]]}, {}, {})
+    agrees = partial(compare._agrees, record)
+    assert agrees("one", "0", "low", 0.0, -5.0)
+    assert agrees("one", "0", "gain_high", 2.0, 3.0)
+    assert not agrees("one", "0", "rho_low", 0.1, 99.0)
+    assert not agrees("bare", "0", "low", 0.0, -5.0)
 
 
 def test_help_tells_a_notebooks_parameters(trial, capsys):

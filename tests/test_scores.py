@@ -325,7 +325,8 @@ def test_every_score_names_what_it_cannot_take():
     refuses("all pairs of samples are of different classes", lambda: scores.parc(F, torch.arange(60)))
     refuses("features have 60 samples and target_features 59", lambda: scores.cka(F, F[1:]))
     refuses("target_features holds 60 values", lambda: scores.cka(F, F[:, :1] * torch.nan))
-    refuses("k = 60; expected a number of neighbours from 1 to 59", lambda: scores.knn(F, Y, k=60))
+    refuses("k is 60; expected 1 to 59", lambda: scores.knn(F, Y, k=60))
+    refuses("k is 1.5; expected a whole number", lambda: scores.knn(F, Y, k=1.5), TypeError)
     refuses("folds = 1; expected at least 2", lambda: scores.probe(F, Y, folds=1))
     refuses("class 9 has 1 of the 60 samples; expected at least 5 of each class", lambda: scores.probe(F, LONELY))
 

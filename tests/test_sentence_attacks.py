@@ -207,7 +207,7 @@ def test_leaves_no_trace():
         ({"vocabulary": ["a"]}, ValueError, "table has 11 rows and vocabulary 1 words; expected 11"),
         ({"table": TABLE * math.nan}, ValueError, "table holds 44 values that are NaN"),
         ({"ends": (TABLE[0], TABLE)}, ValueError, r"ends have the shapes \(4,\) and \(11, 4\); expected \(4,\)"),
-        ({"steps": 0}, ValueError, "steps = 0; expected at least 1"),
+        ({"steps": 0}, ValueError, "steps is 0; expected at least 1"),
         ({"steps": 2.5}, TypeError, "steps is 2.5; expected a whole number"),
         ({"c": "1"}, TypeError, "c is '1'; expected a number"),
         ({"lr": 0}, ValueError, "lr is 0; expected a finite number above 0"),

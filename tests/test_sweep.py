@@ -1,9 +1,11 @@
 """Sweeps on real processes: everything there in the end, nothing twice, nothing broken, whoever is killed."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import types
 from collections import Counter
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +16,7 @@ import pytest
 
 import trials
 from advtransfer.commands.main import main
-from advtransfer.extras import MissingExtraError
+from advtransfer.extras import MissingExtraError, require
 from advtransfer.notebooks.read import read
 from advtransfer.records import storage
 from advtransfer.records.record import Record
@@ -320,6 +322,24 @@ def test_a_cache_with_an_empty_name_gets_one(cache):
     cache.mkdir(exist_ok=True)
     (cache / "id").touch()
     assert len(workers.cache_id(make=True)) == 32
+
+
+@pytest.mark.parametrize(
+    ("noted", "asked"),
+    [
+        (None, "'advtransfer[dask]'"),
+        ({"url": "file:///src/it", "dir_info": {"editable": True}}, "-e '/src/it[dask]'"),
+        ({"url": "file:///it.whl", "archive_info": {}}, "'advtransfer[dask] @ file:///it.whl'"),
+        ({"url": "https://h.org/o/n.git", "vcs_info": {"vcs": "git", "commit_id": "ab1"}},
+         "'advtransfer[dask] @ git+https://h.org/o/n.git@ab1'"),
+    ],
+)  # fmt: skip
+def test_an_extra_is_installed_from_where_the_package_came(monkeypatch, noted, asked):
+    told = types.SimpleNamespace(read_text=lambda name: json.dumps(noted) if noted else None)
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: told)
+    with pytest.raises(MissingExtraError) as error:
+        require("dask", "no_such_module")
+    assert str(error.value) == f"no_such_module is not installed; install it with: python -m pip install {asked}"
 
 
 @pytest.mark.parametrize("extra", ["dask", "slurm"])

@@ -48,10 +48,9 @@ def test_no_texts_have_no_logits():
 
 
 def test_padding_does_not_matter_and_is_not_moved():
-    model, x = tiny(), tiny().embed(TOKENS.ids).detach()
+    on, x = tiny().displaced(TOKENS), torch.zeros_like(tiny().embed(TOKENS.ids))
     padding = ~TOKENS.mask
     assert padding.any()
-    on = model.on(TOKENS.mask)
     noise = normal(*x.shape) * padding[:, :, None]
     assert on(x + noise).equal(on(x))
     delta = pgd(on, x, eps=1.0, norm="l2", bounds=None, random_start=False)
@@ -61,8 +60,8 @@ def test_padding_does_not_matter_and_is_not_moved():
 
 def test_attacks_and_jacobians_take_it_and_leave_no_trace():
     model = tiny().train()
-    before, x = trace(model), model.embed(TOKENS.ids).detach()
-    on = model.on(TOKENS.mask)
+    before, x = trace(model), torch.zeros_like(model.embed(TOKENS.ids))
+    on = model.displaced(TOKENS)
     jac = jacobian(on, x)
     pgd(on, x, eps=0.1, norm="l2", bounds=None, random_start=False)
     logits(model, TOKENS)
@@ -233,7 +232,7 @@ def test_bad_texts_are_refused():
     model = tiny()
     long = torch.zeros(1, 25, dtype=torch.int64)
     refuses("25 tokens; expected at most 24", lambda: model(model.embed(long), long == 0))
-    refuses("expected (N, L, h) and (N, L)", lambda: model.on(TOKENS.mask)(model.embed(TOKENS.ids[:2])))
+    refuses("expected (N, L, h) and (N, L)", lambda: model(model.embed(TOKENS.ids[:2]), TOKENS.mask))
 
 
 def test_two_classifiers_have_their_displacements_in_common():
@@ -242,7 +241,7 @@ def test_two_classifiers_have_their_displacements_in_common():
     still = torch.zeros(*read.ids.shape, first.word_embeddings.shape[1], dtype=torch.float64)
     for net in (first, second):
         net.train()
-        made = net.displaced(read)
-        assert not made.training
-        torch.testing.assert_close(made(still), net.eval()(net.embed(read.ids), read.mask))
+        assert net.displaced(read).training  # it is left as it was
+        assert net.training
+        torch.testing.assert_close(net.eval().displaced(read)(still), net(net.embed(read.ids), read.mask))
     assert not torch.equal(first.displaced(read).words, second.displaced(read).words)

@@ -93,7 +93,7 @@ def link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     page_section = next(iter(doctree.findall(nodes.section)), None)
     if rest and page_section is not None:
         line = nodes.paragraph(
-            "", "What the other symbols mean that stand in longer formulas of this page: ", classes=["symbols"]
+            "", "Other symbols in the formulas of this page: ", classes=["symbols"]
         )
         for k, symbol in enumerate(rest):
             line += nodes.Text(", " if k else "")

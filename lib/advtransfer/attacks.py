@@ -11,14 +11,13 @@ are never computed.
 import math
 import warnings
 from collections.abc import Callable
-from numbers import Integral
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from advtransfer.balls import BALLS, fitted, norms
-from advtransfer.checks import Bounds, as_number, check_batch, check_box
+from advtransfer.checks import Bounds, as_count, as_number, check_batch, check_box
 from advtransfer.modes import Model, evaluating, outputs_of
 
 Loss = str | Callable[[Tensor, Tensor], Tensor]
@@ -314,10 +313,7 @@ def _gradient(losses: Tensor, leaf: Tensor) -> Tensor:
 
 
 def _check_steps(steps: int, step_size: float | None) -> None:
-    if not isinstance(steps, Integral):
-        raise TypeError(f"steps is {steps!r}; expected an integer")
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; expected at least 1")
+    as_count("steps", steps)
     if step_size is not None and as_number("step_size", step_size) == 0:
         raise ValueError("step_size is 0; expected a number above 0")
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from advtransfer.checks import as_number
+from advtransfer.checks import as_number, check_jacobians
 from advtransfer.intervals import Interval
-from advtransfer.matching import TheoremRatio, check_pair, pinv
+from advtransfer.matching import TheoremRatio, pinv
 from advtransfer.spectral import singular_attacks
 
 ROUNDING = 1e-6
@@ -57,7 +57,7 @@ def first_attacks(jac_a: Tensor, jac_b: Tensor) -> FirstAttacks:
     >>> [round(value, 3) for value in found]
     [0.45, 0.9, 0.707]
     """
-    check_pair(jac_a, jac_b)
+    check_jacobians(jac_a=jac_a, jac_b=jac_b)
     a, b = jac_a.double(), jac_b.double()
     total = a.square().sum((1, 2)).mean().item()
     if total == 0 or not b.any():

@@ -54,7 +54,7 @@ def as_number(name: str, value: Any) -> float:
     return length
 
 
-def as_count(name: str, value: Any) -> int:
+def as_count(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
     """A number of samples or steps, from a whole number of any kind.
 
     Raises
@@ -62,13 +62,30 @@ def as_count(name: str, value: Any) -> int:
     TypeError
         `value` is not a whole number.
     ValueError
-        It is less than one.
+        It is less than `least` or more than `most`.
     """
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}; expected a whole number")
-    if value < 1:
-        raise ValueError(f"{name} = {int(value)}; expected at least 1")
-    return int(value)
+    count = int(value)
+    if count < least or (most is not None and count > most):
+        expected = f"at least {least}" if most is None else f"{least} to {most}"
+        raise ValueError(f"{name} is {count}; expected {expected}")
+    return count
+
+
+def check_jacobians(**jacs: Tensor) -> None:
+    """Raise unless these are finite Jacobians (N, d, n) at the same samples and inputs; d may differ.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `check_batch`, with the argument's name; or the shapes do not match.
+    """
+    for name, jac in jacs.items():
+        check_batch(name, jac, ndim=3)
+    if len({jac.shape[::2] for jac in jacs.values()}) > 1:
+        given = ", ".join(f"{name} has shape {tuple(jac.shape)}" for name, jac in jacs.items())
+        raise ValueError(f"{given}; expected (N, d, n) with the same N and n")
 
 
 def check_box(x: Tensor, bounds: Bounds, eps: float, norm: str) -> tuple[float, float]:
@@ -82,8 +99,8 @@ def check_box(x: Tensor, bounds: Bounds, eps: float, norm: str) -> tuple[float, 
     ValueError
         Bounds that are not (low, high), values outside, or a radius from which every ball contains the whole box.
     """
-    if x.ndim < 2:
-        raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, ...), samples first")
+    if x.ndim < 2 or not math.prod(x.shape[1:]):
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected (N, ...), samples first, of at least one input each")
     if bounds is None:
         return -math.inf, math.inf
     try:

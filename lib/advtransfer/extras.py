@@ -44,4 +44,6 @@ def _requirement(extra: str) -> str:
     about = json.loads(noted)
     if about.get("dir_info", {}).get("editable"):
         return f"-e '{url2pathname(urlsplit(about['url']).path)}[{extra}]'"
+    if vcs := about.get("vcs_info"):
+        return f"'advtransfer[{extra}] @ {vcs['vcs']}+{about['url']}@{vcs['commit_id']}'"
     return f"'advtransfer[{extra}] @ {about['url']}'"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from advtransfer.checks import check_batch
+from advtransfer.checks import as_count, check_batch
 
 
 class Interval(NamedTuple):
@@ -127,8 +127,7 @@ def resampled(
 
 def _squares(d11: Tensor, d12: Tensor, d22: Tensor, resamples: int, generator: torch.Generator | None) -> Tensor | None:
     """Bootstrap values (B, 3) of α1, α2² and (α1∗α2)², without the bias of the squares; None for a single sample."""
-    if resamples < 1:
-        raise ValueError(f"resamples = {resamples}; expected at least 1")
+    resamples = as_count("resamples", resamples)
     alpha1, u, w = directions(d11, d12, d22)
     kept = ~torch.isnan(alpha1)
     alpha1, u, w = alpha1[kept], u[kept], w[kept]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from advtransfer.checks import check_batch
+from advtransfer.checks import check_batch, check_jacobians
 from advtransfer.intervals import unit_rows
 from advtransfer.spectral import SingularAttacks, matrix_root, singular_attacks
 
@@ -132,7 +132,7 @@ def gradient_matching(jac_a: Tensor, jac_b: Tensor, hessian_a: Tensor | None = N
     >>> result.weight, round(result.relative**2, 12)
     (tensor([[0.5000]], dtype=torch.float64), 0.5)
     """
-    check_pair(jac_a, jac_b)
+    check_jacobians(jac_a=jac_a, jac_b=jac_b)
     root = None if hessian_a is None else matrix_root(hessian_a, jac_a.shape[1], "hessian_a", samples=len(jac_a))
     a, b = jac_a.double(), jac_b.double()
     total = _norm(a, root)
@@ -225,7 +225,7 @@ def generalized_transferability(
     TypeError, ValueError
         Shapes that do not match, values that are not finite, or a singular H_b, for which equation 12 is false.
     """
-    check_pair(jac_a, jac_b)
+    check_jacobians(jac_a=jac_a, jac_b=jac_b)
     a, b = jac_a.double(), jac_b.double()
     (n_samples, d_a, n), d_b = a.shape, b.shape[1]
     root_a = None if hessian_a is None else _constant_root(hessian_a, d_a, "hessian_a")
@@ -328,8 +328,7 @@ def gram(jacs: Sequence[Tensor]) -> Tensor:
     """
     if not jacs:
         raise ValueError("no Jacobians were given; expected at least one")
-    for jac in jacs:
-        check_pair(jacs[0], jac)
+    check_jacobians(**{f"jacs[{place}]": jac for place, jac in enumerate(jacs)})
     size = sum(jac.shape[1] for jac in jacs)
     rows = _rows_a_product(size * jacs[0].shape[2])
     total = jacs[0].new_zeros(size, size, dtype=torch.float64)
@@ -384,16 +383,6 @@ def pairwise(jacs: Sequence[Tensor]) -> Tensor:
     This is :func:`distances` of their :func:`gram` matrix.
     """
     return distances(gram(jacs), [jac.shape[1] for jac in jacs])
-
-
-def check_pair(jac_a: Tensor, jac_b: Tensor) -> None:
-    """Raise unless both are finite Jacobians (N, d, n) at the same samples and inputs."""
-    check_batch("jac_a", jac_a, ndim=3)
-    check_batch("jac_b", jac_b, ndim=3)
-    if jac_a.shape[::2] != jac_b.shape[::2]:
-        raise ValueError(
-            f"Jacobians have shapes {tuple(jac_a.shape)} and {tuple(jac_b.shape)}; expected (N, d_a, n) and (N, d_b, n)"
-        )
 
 
 def _mean_product(a: Tensor, b: Tensor) -> Tensor:

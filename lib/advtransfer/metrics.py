@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from advtransfer.checks import as_count, check_batch
+from advtransfer.checks import as_count, check_batch, check_jacobians
 from advtransfer.intervals import directions, signed_root, unbiased_square
 from advtransfer.modes import Model, evaluating, outputs_of
 from advtransfer.spectral import SingularAttacks, singular_attacks
@@ -173,14 +173,10 @@ def from_jacobians(
     ValueError
         Shapes that do not match, or a level out of range.
     """
-    if jac_1.ndim != 3 or jac_2.ndim != 3 or jac_1.shape[::2] != jac_2.shape[::2]:
-        raise ValueError(
-            f"Jacobians have shapes {tuple(jac_1.shape)} and {tuple(jac_2.shape)}; expected (N, d1, n) and (N, d2, n)"
-        )
+    check_jacobians(jac_1=jac_1, jac_2=jac_2)
     jac_1, jac_2 = jac_1.double(), jac_2.double()  # in their own dtype a weak attack would be rounded away
     first, second = attacks or (singular_attacks(jac_1), singular_attacks(jac_2, k=1))
-    if not 0 <= level < first.delta.shape[1]:
-        raise ValueError(f"level = {level}; expected 0 to {first.delta.shape[1] - 1}")
+    level = as_count("level", level, least=0, most=first.delta.shape[1] - 1)
     delta_1, delta_2 = (d.double()[:, None] for d in (first.delta[:, level], second.delta[:, 0]))  # (N, 1, n)
     d11, d12, d22 = ((d @ jac.mT).squeeze(1) for d, jac in ((delta_1, jac_1), (delta_1, jac_2), (delta_2, jac_2)))
     return from_deviations(d11, d12, d22)

@@ -143,9 +143,7 @@ def singular_attacks(jac: Tensor, hessian: Tensor | None = None, k: int | None =
     """
     check_batch("jac", jac, ndim=3)
     most = min(jac.shape[1:])
-    k = most if k is None else k
-    if not 1 <= k <= most:
-        raise ValueError(f"k = {k}; expected 1 to min(d, n) = {most}")
+    k = most if k is None else as_count("k", k, most=most)
     b = jac.double()
     if hessian is not None:
         b = matrix_root(hessian, jac.shape[1], samples=len(jac)) @ b  # H^½ J  (N, d, n)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from advtransfer.classroom import wire
+from advtransfer.classroom.limits import address_space
 
 PDEATHSIG = 1  # PR_SET_PDEATHSIG of prctl(2)
 TEXT = 500  # characters of an error message that are passed on
@@ -48,8 +49,7 @@ def main(arguments: list[str]) -> None:
 
 def _limit(given: dict[str, Any]) -> None:
     """Set hard limits, which cannot be raised again. The memory limit comes on top of what the imports take."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        taken = int(file.read().split()[0]) * resource.getpagesize()
+    taken = address_space()
     for name, value in (
         (resource.RLIMIT_AS, taken + given["memory"]),
         (resource.RLIMIT_NPROC, given["processes"]),

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,15 @@ from nbformat import NotebookNode
 
 from advtransfer.classroom import answers, sheets
 from advtransfer.classroom.checks import Mistake
-from advtransfer.classroom.limits import STARTS, Limits, SandboxError, Stopped, SubmissionError, Unanswered
+from advtransfer.classroom.limits import (
+    STARTS,
+    Limits,
+    SandboxError,
+    Stopped,
+    SubmissionError,
+    Unanswered,
+    address_space,
+)
 from advtransfer.classroom.plan import Cell, Plan, content, mark, plan, read
 from advtransfer.classroom.sandbox import Submission
 from advtransfer.classroom.texts import visible
@@ -39,9 +46,7 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
-    with open("/proc/self/statm" if sys.platform == "linux" else os.devnull, encoding="ascii") as file:
-        taken = int((file.read().split() or ["0"])[0]) * resource.getpagesize()
-    if taken:
+    if taken := address_space():
         _limit(resource.RLIMIT_AS, taken + CHECK_MEMORY)
     for line in jobs:
         job = json.loads(line)

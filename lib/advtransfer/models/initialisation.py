@@ -6,12 +6,6 @@ from contextlib import contextmanager
 import torch
 
 
-def check_positive(name: str, value: int) -> None:
-    """Raise a ValueError unless a size is at least 1."""
-    if value < 1:
-        raise ValueError(f"{name} is {value}; expected at least 1")
-
-
 @contextmanager
 def initialised_by(generator: torch.Generator | None) -> Iterator[None]:
     """Let layers that are built inside the block draw their weights from `generator`, on the CPU in every case."""

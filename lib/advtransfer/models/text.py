@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 from transformers.utils import logging
 
-from advtransfer.models.initialisation import check_positive, initialised_by
+from advtransfer.checks import as_count
+from advtransfer.models.initialisation import initialised_by
 from advtransfer.models.tokens import Tokens, by_length, check_vocabulary, load_tokenizer
 from advtransfer.modes import evaluating
 
@@ -89,12 +90,8 @@ class TextClassifier(nn.Module):
         encoded = self.encoder(inputs_embeds=embeddings, attention_mask=mask)
         return self.head(self.dropout(encoded.pooler_output))
 
-    def on(self, mask: Tensor) -> "OnTexts":
-        """The classifier of texts with this mask (N, L), as attacks need it: a function of embeddings alone."""
-        return OnTexts(self, mask)
-
     def displaced(self, tokens: Tokens) -> "Displaced":
-        """The classifier as a function of a displacement of these tokens' own word embeddings, for two classifiers."""
+        """The classifier as attacks need it: a function of a displacement (N, L, h) of the tokens' word embeddings."""
         return Displaced(self, tokens)
 
 
@@ -102,7 +99,8 @@ class Displaced(nn.Module):
     """A classifier that maps a displacement (N, L, h) of the word embeddings of some tokens to logits (N, classes).
 
     Two classifiers with word embeddings of their own have this input in common, so that an attack on one can be tried
-    on the other; with `TextClassifier.on` the other would get the embeddings of the first. It is in eval mode.
+    on the other. It accepts only the whole batch. Padding does not change the logits and has zero gradient, so gradient
+    steps leave it where it is. A random start does move it, and part of the radius is spent on it.
 
     Examples
     --------
@@ -125,32 +123,11 @@ class Displaced(nn.Module):
         self.classifier = classifier
         self.register_buffer("mask", tokens.mask.to(place), persistent=False)
         self.register_buffer("words", classifier.embed(tokens.ids.to(place)).detach(), persistent=False)
-        self.eval()
+        self.training = classifier.training
 
     def forward(self, delta: Tensor) -> Tensor:
         """Logits (N, classes) of the texts with displaced words."""
         return self.classifier(self.words + delta, self.mask)
-
-
-class OnTexts(nn.Module):
-    """A classifier with the mask of a batch. It maps the batch's embeddings (N, L, h) to logits (N, classes).
-
-    It accepts only the whole batch. Padding does not change the logits and has zero gradient, so gradient steps leave
-    it where it is. A random start does move it, and part of the radius is spent on it.
-
-    To try an attack on another classifier, use `TextClassifier.displaced`: each classifier has embeddings of its own.
-    """
-
-    mask: Tensor
-
-    def __init__(self, classifier: TextClassifier, mask: Tensor) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self.register_buffer("mask", mask.to(classifier.word_embeddings.device), persistent=False)
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Logits (N, classes) of word embeddings (N, L, h)."""
-        return self.classifier(embeddings, self.mask)
 
 
 def build(
@@ -183,7 +160,7 @@ def build(
         The folder holds no BERT, lacks weights, has a vocabulary that does not fit, or holds a head of another
         number of classes; or `num_classes` is below 1.
     """
-    check_positive("num_classes", num_classes)
+    as_count("num_classes", num_classes)
     with initialised_by(generator):
         if isinstance(checkpoint, BertConfig):
             return TextClassifier(BertModel(checkpoint), num_classes).train()
@@ -219,7 +196,7 @@ def with_new_head(model: TextClassifier, num_classes: int, generator: torch.Gene
 
     Parameters and errors are those of ``advtransfer.models.images.with_new_head``.
     """
-    check_positive("num_classes", num_classes)
+    as_count("num_classes", num_classes)
     check_classifier(model)
     tuned = copy.deepcopy(model)
     with initialised_by(generator):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advtransfer.models.initialisation import check_positive
+from advtransfer.checks import as_count
 
 TEMPERATURE = 0.1  # of the soft choice of words through which gradients flow
 
@@ -173,7 +173,7 @@ class TreeAutoencoder(nn.Module):
     ) -> None:  # fmt: skip
         sizes = {"n_words": n_words, "n_relations": n_relations, "hidden": hidden, "layers": layers}
         for name, size in (sizes | {"word_size": word_size, "relation_size": relation_size}).items():
-            check_positive(name, size)
+            as_count(name, size)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; expected at least 0 and below 1")
         super().__init__()

@@ -1,5 +1,7 @@
 """Figures of the ablations."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -19,9 +21,9 @@ def curves(tables: dict[str, pd.DataFrame], labels: dict[str, str]) -> Figure:
     alpha1_high.
     """
     figure, panels = layout.panels(1, len(tables), size=(7.8, 3.9), sharey=True)
-    shades = dict(zip(labels, KINDS, strict=False))
+    shades = dict(zip(labels, cycle(KINDS), strict=False))
     for panel, (name, table) in zip(panels[0], tables.items(), strict=True):
-        for (architecture, label), marker in zip(labels.items(), MARKERS, strict=False):
+        for (architecture, label), marker in zip(labels.items(), cycle(MARKERS), strict=False):
             part = table[table["architecture"] == architecture].sort_values("value")
             panel.plot(part["value"], part["alpha1"], f"{marker}-", color=shades[architecture], ms=4.5, label=label)
             panel.fill_between(
@@ -51,7 +53,7 @@ def settings(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     for panel, (study, title) in zip(panels[:, 0], titles.items(), strict=True):
         part = table[table["study"] == study]
         names = list(dict.fromkeys(part["setting"]))
-        for k, (label, marker) in enumerate(zip(labels, MARKERS, strict=False)):
+        for k, (label, marker) in enumerate(zip(labels, cycle(MARKERS), strict=False)):
             own = part[part["label"] == label]
             y = np.array([names.index(name) for name in own["setting"]]) + 0.13 * (k - (len(labels) - 1) / 2)
             panel.hlines(y, own["alpha1_low"], own["alpha1_high"], color=shades[k], lw=1.4)

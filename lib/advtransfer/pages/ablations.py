@@ -147,7 +147,7 @@ def _one_ball(tried: pd.DataFrame) -> str:
     return (
         f"In one and the same ℓ2 ball PGD gives {tables.number(pgd)} and the exact singular vector "
         f"{tables.number(exact)} (means over seeds), so the "
-        "radius alone does not decide; we cannot say what does. "
+        "radius is not the only cause. "
     )
 
 
@@ -163,9 +163,12 @@ def radii(runs: Runs) -> str:
         f"{end['setting'].iloc[0]}"
         for end in ends
     ]
+    targets = rows["target"].unique() if "target" in rows else [runs.config.target]
+    where = " and ".join(protocol.SHORT[name] for name in targets)
     return (
-        f"**The radius of PGD{' changes the sign' * turned}**: the correlation of accuracy after transfer with α1, one "
-        f"number per seed, is {' and '.join(said)}."
+        f"**The radius of PGD{' can change the sign' * turned}**: over {rows['n'].max()} sources, T→S, on {where}, "
+        f"the correlation of accuracy after transfer with α1, one number per seed, is "
+        f"{' and '.join(said)}."
     )
 
 
@@ -180,7 +183,7 @@ def _within_seeds(runs: Runs) -> str:
         sign = "positive" if positive else "negative" if negative else "not of one sign"
         return f"In the one seed the correlation is {sign} under the four attacks."
     if not positive + negative:
-        return f"The correlation has one sign under all four attacks in none of {len(signs)} seeds."
+        return f"In each of the {len(signs)} seeds, the sign of the correlation differs among the four attacks."
     return (
         f"Of {len(signs)} seeds the correlation is positive under all four attacks in {positive}, and negative under "
         f"all four in {negative}. "

@@ -308,8 +308,8 @@ def over_samples(runs: Runs) -> Finding:
     tallies = [f"{series}: {verdicts.tally(part)}" for series, part in by_series]
     return Finding(
         f"{tables.number(min(scores))} to {tables.number(max(scores))} (in print "
-        f"{tables.number(printed.pearson('table1'))}); {'; '.join(tallies)}; by ranks, in all, "
-        f"{verdicts.tally(by_ranks)}",
+        f"{tables.number(printed.pearson('table1'))}). Verdicts by Pearson's r: {'; '.join(tallies)}. By ranks, in "
+        f"all: {verdicts.tally(by_ranks)}",
         judged,
         size(runs),
     )

@@ -88,7 +88,7 @@ def _still(rows: list[dict[str, Any]], known: pd.DataFrame) -> str:
     """Which networks gain a point or more, and so are not at their plateau."""
     gains = [LABELS[row["architecture"]] for row in rows if row["architecture"] in known.index
              and row["accuracy"][-1] - known["max"][row["architecture"]] >= 0.01]  # fmt: skip
-    return f" So {' and '.join(gains)} would still gain from longer training." if gains else ""
+    return f" So, in this seed, {' and '.join(gains)} would still gain from longer training." if gains else ""
 
 
 # Intervals.

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from advtransfer.experiments import crossed
 from advtransfer.experiments.pool import SUBSETS, TEXTS
+from advtransfer.experiments.protocol import SHORT
 from advtransfer.pages import evidence, plots, tables
 from advtransfer.records.published import published, rows_of, series_of
 from advtransfer.records.record import Record
@@ -103,25 +104,30 @@ def _attacks(images: pd.DataFrame) -> str:
 
 
 def beside_target(record: Record) -> tuple[str, str] | None:
-    """How many sources are better than the target model itself, in words and in numbers."""
-    records, own, better, pairs = published("vision"), dict[str, list[str]](), 0, 0
-    for (domain, _), part in of_images(record).groupby(["domain", "run"], sort=False):
-        first = part.iloc[0]
-        models = records[f"{first['series']}-seed{first['seed']}"].tables["models"]
-        accuracy = float(models.loc[models["role"] == "target", "accuracy"].iloc[0])
-        own.setdefault(str(domain).removeprefix("images, "), []).append(f"{100 * accuracy:.1f}")
-        better, pairs = better + int((part["transfer_accuracy"] > accuracy).sum()), pairs + len(part)
-    if not pairs:
+    """How many sources are better than the target model itself, in words and in numbers; over all stored runs."""
+    run = ["series", "seed"]
+    stored, images = published("vision"), of_images(record)
+    targets = rows_of(stored, "models").query("role == 'target'")[[*run, "accuracy"]]
+    pairs = rows_of(stored).merge(targets, on=run)
+    if pairs.empty:
         return None
-    told = [f"{' and '.join(dict.fromkeys(found))}% ({target})" for target, found in own.items()]
+    gains = pairs["transfer_accuracy"] - pairs["accuracy"]
+    better = int((gains > 0).sum())
+    told = [
+        f"{' to '.join(dict.fromkeys(f'{100 * end:.1f}' for end in part['accuracy'].agg(['min', 'max'])))}% "
+        f"({SHORT[str(name)]})"
+        for name, part in pairs.merge(images[run].drop_duplicates(), on=run).groupby("target", sort=False)
+    ]
     (similar, every), (read, texts) = _beside_similar(), _beside_texts()
+    most = f", by at most {100 * gains.max():.1f} points" if better else ""
     return (
-        f"In {better or 'none'} of {pairs} pairs of a source and a target, the source with a new last layer is better "
-        "than the target model itself.",
-        f"The target models were trained on the target's images alone. They classify {' and '.join(told)} of the test "
-        "images correctly. So these runs show how α1 orders sources, not whether transfer pays. "
-        f"{f'With the sources of similar domains it is better in {similar} of {every} pairs' if every else ''}"
-        f"{f', with the text models in {read} of {texts}' if texts else ''}{'.' * bool(every or texts)}",
+        f"In {better or 'none'} of {len(pairs)} pairs of a source and a target, over all stored runs on images, is the "
+        f"source with a new last layer better than the target model itself{most}.",
+        "The target models were trained on the target's images alone; those of the sources that are pooled here "
+        f"classify {' and '.join(told)} of the test images correctly. So these runs show how α1 orders sources, not "
+        "whether transfer pays."
+        f"{f' Among sources of similar domains, the source is better in {similar} of {every} pairs.' if every else ''}"
+        f"{f' Among text models, it is better in {read} of {texts} pairs.' if texts else ''}",
     )
 
 

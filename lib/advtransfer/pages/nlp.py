@@ -328,7 +328,8 @@ def about_single_texts(runs: Runs) -> str | None:
     lacks = "" if runs.record else tables.missing(text_protocol.needed(runs.config))
     if not shown:
         return lacks or None
-    attacked = pd.concat([made.tables["attacks"].query("view == 'word'") for made in shown.values()])
+    made = list(runs.published.values()) or list(shown.values())
+    attacked = pd.concat([each.tables["attacks"].query("view == 'word'") for each in made])
     least, most = 100 * attacked["flipped"].min(), 100 * attacked["flipped"].max()
     flipped = f"{least:.0f}" if round(least) == round(most) else f"{least:.0f} to {most:.0f}"
     said = (

@@ -1,6 +1,7 @@
 """One figure style and one palette: a quantity has the same colour on every page."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -107,7 +108,7 @@ def forecast(panels: dict[str, pd.DataFrame]) -> Figure:
     rows = -(-len(panels) // columns)
     figure, axes = layout.panels(rows, columns, size=(7.8, 3 * rows + 0.6), used=len(panels), narrow=2)
     labels = dict.fromkeys(label for table in panels.values() for label in table["label"])
-    markers = dict(zip(labels, MARKERS, strict=False))
+    markers = dict(zip(labels, cycle(MARKERS), strict=False))
     for axis, (title, table) in zip(axes.flat, panels.items(), strict=False):
         for _, row in table.iterrows():
             x, y = row["alpha1"], 100 * row["transfer_accuracy"]
@@ -174,8 +175,8 @@ def sources(table: pd.DataFrame) -> Figure:
     figure, panels = layout.panels(
         len(domains), 3, size=(7.8, 2.9 * len(domains) + 0.9), shorter=[0.75] * 3 * len(domains), sharey="row"
     )
-    markers = dict(zip(dict.fromkeys(table["model"]), MARKERS, strict=False))
-    colours = dict(zip(dict.fromkeys(table["kind"]), KINDS, strict=False))
+    markers = dict(zip(dict.fromkeys(table["model"]), cycle(MARKERS), strict=False))
+    colours = dict(zip(dict.fromkeys(table["kind"]), cycle(KINDS), strict=False))
     for row, domain in zip(panels, domains, strict=True):
         own = table[table["domain"] == domain]
         for panel, predictor in zip(row, names, strict=True):

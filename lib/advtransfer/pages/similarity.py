@@ -178,8 +178,8 @@ def about(runs: Runs) -> str:
             seeds[next(iter(stored.values())).config["target"]] = str(len(stored))
         own = _published(runs)["source_accuracy"]
         text.append(
-            f"The target domains of the **stored** columns are {sizes.targets(seeds)} (seeds: "
-            f"{' and '.join(seeds.values())}). The networks are "
+            f"In the **stored** columns the targets are the vehicles and the animals among {sizes.targets(seeds)} "
+            f"(seeds: {' and '.join(seeds.values())}). The networks are "
             f"ResNets of width {settings['width']} (64 as released), {settings['epochs']} epochs "
             f"(100 as released), on {made.provenance['device']}. On their own test images the sources classify "
             f"{100 * own.min():.0f} to {100 * own.max():.0f}% correctly. {_beside(runs)}"
@@ -223,8 +223,8 @@ def answer(runs: Runs) -> str:
     """What this page finds, as a list; `found` has the numbers."""
     said = [f"Claim “{question}”: {verdicts.tally(judged.values())}." for question, judged in _questions(runs).items()]
     return (
-        f"**The paper's own five rows.** Claim “{RISES}”: {paper(runs).word}.\n\n**Our five networks**, for each "
-        f"domain and target. Size of the runs: {size(runs) or 'not run'}.\n\n"
+        f"**The paper's own five rows**, on the claim “{RISES}”: {paper(runs).word}.\n\n**Our five networks**, for "
+        f"each domain and target. Size of the runs: {size(runs) or 'not run'}.\n\n"
         f"{tables.listed(*said) or NOT_RUN}"
     )
 

@@ -86,7 +86,7 @@ def among_five(record: Record, truth: str = "probe_accuracy") -> str:
         f"{label(name)} {tables.estimate(lost[name], 'regret_few', scale=100, digits=1)}" for name in _named(known)
     ]
     size = f"{known.iloc[0]['recipes']} recipes, {known.iloc[0]['targets']} targets"
-    about = f"{size}; the two scores that lose least, and three more"
+    about = f"{size}; of the scores that read labels, the two that lose least; then three others"
     return f"Points lost when one of five sources is chosen ({about}): {', '.join(parts)}."
 
 
@@ -128,7 +128,7 @@ def place(record: Record) -> str:
         f"{_number(scores, 'alpha1')} by mean weighted τ, a rank correlation with accuracy after transfer. "
         f"Scores shown to be better: {_shown(record)[0]} if sources and targets are taken as unrelated"
         + (
-            f", {so_drawn} if architectures and targets are drawn as wholes."
+            f"; if all recipes of one architecture are drawn together, and so are targets: {so_drawn}."
             if (so_drawn := _shown_drawn(record))
             else "."
         )
@@ -178,7 +178,8 @@ def checked(record: Record) -> str | None:
         ]
         said.append(
             "Recipes of one architecture (or one corpus) are alike. If architectures (or corpora), ways of training "
-            f"and targets are each drawn as wholes, the mean weighted τ is: {', '.join(each)}."
+            f"and targets are each drawn together, the mean weighted τ is: {', '.join(each)}. The targets still count "
+            "as unrelated, though they come from fewer sets of images, so these intervals are too short, too."
         )
     if (part := known.get(study_checks.OTHER_SET)) is not None:
         said.append(
@@ -217,9 +218,9 @@ def _alike(record: Record) -> str:
     if not less:
         return ""
     return (
-        "If architectures (or corpora), ways of training and targets are drawn as wholes, the weighted τ of a score "
-        f"minus that of α1 is: {', '.join(less)}; so drawn, the scores shown to be better than α1, after Holm's "
-        f"correction, are: {_shown_drawn(record)}. "
+        "If all recipes of one architecture (or corpus) are drawn together, and so are ways of training and targets, "
+        f"the weighted τ of a score minus that of α1 is: {', '.join(less)}; so drawn, the scores shown to be better "
+        f"than α1, after Holm's correction, are: {_shown_drawn(record)}. "
     )
 
 

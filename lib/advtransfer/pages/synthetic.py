@@ -193,9 +193,9 @@ def released(record: Record) -> pd.DataFrame:
 def about_released(record: Record) -> str:
     """Whether the comparison is of this run."""
     if "released" in record.tables:
-        return "The files were at hand, so the differences are of this run."
+        return "The differences were computed in this run, from the released files."
     return (
-        "The files were not at hand when this page was made, so the differences are those stored with the book. To "
+        "The files were not here when this page was made, so the differences are those stored with the book. To "
         "compute them again, copy the files from the authors' repository into `synthetic/authors/` in the data root."
     )
 

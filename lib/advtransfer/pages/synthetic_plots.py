@@ -89,7 +89,7 @@ def _losses(panel: Axes, sources: pd.DataFrame, transfer: pd.DataFrame, x: str) 
     """Draw the gradient matching distance and the transfer losses."""
     matched = transfer[(transfer["level"] == 0) & (transfer["direction"] == "T→S")]
     _median_band(panel, matched, x, "distance", COLOURS["distance"], SYMBOLS["distance"])
-    _median_band(panel, sources, x, "transfer_loss", COLOURS["loss"], "transfer loss (17), on the output")
+    _median_band(panel, sources, x, "transfer_loss", COLOURS["loss"], "transfer loss, on the output")
     _median_band(panel, sources, x, "hidden_transfer_loss", COLOURS["loss"], "the same, on the hidden layer", "--")
     panel.set(ylim=(0, None), ylabel="distance or loss")
 

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advtransfer.checks import as_number, expected_radius
+from advtransfer.checks import as_count, as_number, expected_radius
 from advtransfer.ranking.labels import stratified
 from advtransfer.ranking.truth import probe
 from advtransfer.records.provenance import device
@@ -39,11 +38,9 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("labels", 4), ("samples", 2), ("gradients", 1), ("outputs", 1), ("steps", 1), ("seed", 0)):
-            if not isinstance(getattr(self, name), Integral):
-                raise TypeError(f"{name} is {getattr(self, name)!r}; expected an integer")
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        other = {"labels": 4, "samples": 2, "seed": 0}
+        for name in ("labels", "samples", "gradients", "outputs", "steps", "full_epochs", "target_epochs", "seed"):
+            as_count(name, getattr(self, name), least=other.get(name, 1))
         if self.truth not in ("probe", "full", "none"):
             raise ValueError(f"truth is {self.truth!r}; expected 'probe', 'full' or 'none'")
         object.__setattr__(self, "eps", as_number("eps", self.eps))

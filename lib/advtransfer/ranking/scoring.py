@@ -52,7 +52,7 @@ SCORES: dict[str, Score] = {
     "CKA": Score(scores.cka, "features"),
 }
 """The field's scores. All look at labels, except for CKA, which looks at the target model's features. "probe" is
-cross-validated on the labelled images, and is the honest baseline."""
+cross-validated on the labelled images, and is the baseline to beat."""
 ALPHAS = ("alpha1", "alpha2", "alpha12", "back_alpha1", "back_alpha2", "back_alpha12")
 """α of the target model's attack on the candidate (T→S), and of the candidate's attack on the target model (S→T)."""
 NAMES = (*SCORES, *ALPHAS, "distance")

@@ -1,6 +1,7 @@
 """A target's labelled texts: from Python, from a table (CSV or parquet), from two of them, or a corpus of the book."""
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -203,7 +204,7 @@ def load(place: str | Path, *, seed: int = 0) -> LabelledTexts:
 
 def _numbered(labels: list[Label]) -> list[Label]:
     """Labels as whole numbers if all of them are: a CSV file has no types."""
-    whole = all(str(label).removeprefix("-").isdecimal() for label in labels)
+    whole = all(re.fullmatch("0|-?[1-9][0-9]*", str(label)) for label in labels)  # 01 and 1 are different names
     return [int(label) for label in labels] if whole else labels
 
 

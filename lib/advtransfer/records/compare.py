@@ -123,7 +123,8 @@ def _agrees(record: Record, table: str, row: str, column: str, was: Any, now: An
     if not _numbers(was, now):
         return False
     cells = record.tables[table].iloc[int(row.partition(",")[0])]
-    if column.endswith(("low", "high")):  # the end of an interval: only the estimate inside is judged
+    estimate, _, end = column.rpartition("_")
+    if end in ("low", "high") and (estimate or "r") in cells:  # of an interval only the estimate inside is judged
         return True
     low, high = (cells.get(f"{column}_{end}", cells.get(end, math.nan) if column == "r" else math.nan)
                  for end in ("low", "high"))  # fmt: skip

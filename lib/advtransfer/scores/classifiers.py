@@ -3,6 +3,7 @@ r"""What simple classifiers reach on the features: the k nearest neighbours and 
 import torch
 from torch import Tensor
 
+from advtransfer.checks import as_count
 from advtransfer.extras import require
 from advtransfer.modes import one_thread
 from advtransfer.scores.inputs import labelled
@@ -47,8 +48,7 @@ def knn(features: Tensor, labels: Tensor, *, k: int = 1) -> float:
     1.0
     """
     f, y, counts = labelled(features, labels, least=2)
-    if not 1 <= k < len(f):
-        raise ValueError(f"k = {k}; expected a number of neighbours from 1 to {len(f) - 1}")
+    k = as_count("k", k, most=len(f) - 1)
     f = f - f.mean(0)  # distances are differences of squares, which are smaller about the mean
     norms, correct = f.square().sum(1), 0
     for start in range(0, len(f), BLOCK):

@@ -3,18 +3,17 @@
 The model only ever sees sentences that can be written as text and read as the same tokens again (see `text.nearest`).
 """
 
-from numbers import Integral, Real
-from typing import Any, NamedTuple
+from numbers import Real
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import BertTokenizer
 
-from advtransfer.checks import as_number
-from advtransfer.metrics import Attack
-from advtransfer.models.text import OnTexts, TextClassifier, check_classifier
+from advtransfer.checks import as_count, as_number
+from advtransfer.models.text import TextClassifier, check_classifier
 from advtransfer.models.tokens import Tokens, by_length, check_vocabulary, untokenise
-from advtransfer.modes import Model, evaluating
+from advtransfer.modes import evaluating
 from advtransfer.text.nearest import NearestSentence, reads_back
 from advtransfer.text.victim import check_logits, margin
 from advtransfer.training.loop import Precision, check_choice
@@ -158,33 +157,6 @@ def word_attack(
     return WordAttack(ids, texts, flipped, changed, distance, used, reads_back(tokenizer, texts, ids, tokens.mask))
 
 
-def deltas(model: TextClassifier, before: Tensor, after: Tensor) -> Tensor:
-    """How the word embeddings change, (N, L, h), from ids `before` to ids `after` (N, L)."""
-    check_classifier(model)
-    device = model.word_embeddings.device
-    return (model.embed(after.to(device)) - model.embed(before.to(device))).detach()
-
-
-def as_attack(tokens: Tokens, tokenizer: BertTokenizer, **options: Any) -> Attack:
-    """The word attack as `metrics` needs it, a function of a model and its inputs.
-
-    The model must be ``classifier.on(tokens.mask)``, and the inputs its embeddings of `tokens`. The attack returns the
-    change of the word embeddings. Models with the same word embeddings can be compared in this way. For others, use the
-    logits of the attacked ids and `metrics.from_deviations`.
-    """
-
-    def attack(model: Model, x: Tensor) -> Tensor:
-        if not isinstance(model, OnTexts):
-            raise TypeError(f"the model is {type(model).__name__}; expected classifier.on(tokens.mask)")
-        classifier = model.classifier
-        clean = classifier.embed(tokens.ids.to(x.device))
-        if x.shape != clean.shape or not torch.equal(x, clean):
-            raise ValueError(f"x of {tuple(x.shape)} is not the model's embeddings of the tokens {tuple(clean.shape)}")
-        return deltas(classifier, tokens.ids, word_attack(classifier, tokens, tokenizer, **options).ids)
-
-    return attack
-
-
 def _descend(
     objective: Objective,
     snap: NearestSentence,
@@ -260,10 +232,8 @@ def _check(
     tokens: Tokens, keep: Tensor | None, max_changed: float | None, precision: str, **counts: int | None
 ) -> None:
     for name, value in counts.items():
-        if value is not None and not isinstance(value, Integral):
-            raise TypeError(f"{name} is {value!r}; expected an integer")
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; expected a number above 0")
+        if value is not None:
+            as_count(name, value)
     check_choice("precision", precision, Precision)
     if max_changed is not None and not isinstance(max_changed, Real):
         raise TypeError(f"max_changed is {max_changed!r}; expected a number of tokens (int) or a share in (0, 1]")
