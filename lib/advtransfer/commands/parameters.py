@@ -113,8 +113,10 @@ def placed(values: dict[str, Any]) -> dict[str, Any]:
     A bare name is one only if it has an ending, as a file has: ``pool.toml``, but neither ``1`` nor ``quick``.
     """
     there = {name: Path(value).expanduser() for name, value in values.items() if isinstance(value, str)}
-    paths = {name: path for name, path in there.items() if len(path.parts) > 1 or (path.suffix and path.is_file())}
-    return values | {name: str(path.absolute()) for name, path in paths.items() if path.exists()}
+    paths = {
+        name: path for name, path in there.items() if len(path.parts) > 1 or (path.suffix and os.path.isfile(path))
+    }
+    return values | {name: str(path.absolute()) for name, path in paths.items() if os.path.exists(path)}
 
 
 def add_help(parser: argparse.ArgumentParser) -> None:
