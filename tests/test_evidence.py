@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from advtransfer.certificates import distance_interval
 from advtransfer.experiments import protocol, text_protocol
 from advtransfer.records.published import RESULTS, published
 
@@ -112,6 +114,21 @@ def test_a_visit_stops_in_time_tells_failures_and_keeps_what_is_done(load, tmp_p
     assert "no luck" in told
     assert told.count("stopped, for the time is over") == 2
     assert "late: not begun" in told
+
+
+def test_the_share_of_the_first_attack_is_that_of_the_theory(load):
+    """ρ is given by hand: Jacobians with the singular values 2 and 1, and 3 and 1."""
+    first = load("first_attacks")
+    jac = torch.stack([torch.diag(torch.tensor([2.0, 1.0])), torch.diag(torch.tensor([3.0, 1.0]))])
+    found = first.share(jac.repeat(20, 1, 1))
+    assert found["rho"] == pytest.approx((4 + 9) / (5 + 10))
+    assert found["rho_low"] < found["rho"] < found["rho_high"]
+    place = RESULTS / "first_attacks.json"
+    for row in json.loads(place.read_text("utf-8")) if place.exists() else ():
+        assert row["series"] in first.NAMES
+        assert 0 < row["rho_low"] <= row["rho"] <= row["rho_high"] <= 1
+        assert row["ratio_first"] <= min(row["rho"], 1)
+        assert distance_interval(row["ratio_first"], row["rho"]).low <= (1 - row["ratio"]) ** 0.5
 
 
 def test_training_curves_are_of_the_recipes_that_they_name(load):

@@ -5,7 +5,7 @@ P = E[J_a J_bᵀ] and K = E[J_b J_bᵀ] the best map is W = P K†, for every co
 Sums are taken in float64; nothing of size N² is ever held in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -308,8 +308,7 @@ def gram(jacs: Sequence[Tensor]) -> Tensor:
     """E[J_a J_bᵀ] for all pairs of K models in one matrix, which is all that gradient matching needs to know.
 
     The Jacobians of all models are in memory at once: 1,000 outputs at 224 × 224 pixels take 0.6 GB per sample and
-    model. The result is a mean over samples. So for many samples, add up ``len(part) * gram(jacs_of_part)`` over parts,
-    and divide by the number of samples.
+    model. For many samples use :func:`mean_gram`, which takes them in parts.
 
     Parameters
     ----------
@@ -336,6 +335,39 @@ def gram(jacs: Sequence[Tensor]) -> Tensor:
         wide = torch.cat([_wide(jac) for jac in part])  # (D, rows · n)
         total = total + wide @ wide.T
     return total / len(jacs[0])
+
+
+def mean_gram(parts: Iterable[Sequence[Tensor]]) -> Tensor:
+    """:func:`gram` over samples that come in parts, of which only one is in memory at a time.
+
+    Parameters
+    ----------
+    parts
+        The K Jacobians of each part of the samples, shapes (N_part, d_k, n).
+
+    Returns
+    -------
+    Tensor
+        Shape (D, D), float64, on the CPU.
+
+    Raises
+    ------
+    TypeError, ValueError
+        No parts, or what :func:`gram` refuses.
+
+    Examples
+    --------
+    >>> jacs = [torch.ones(6, 2, 4), torch.ones(6, 3, 4)]
+    >>> torch.equal(mean_gram(zip(*(jac.split(4) for jac in jacs))), gram(jacs))
+    True
+    """
+    total, samples = torch.zeros(()), 0
+    for jacs in parts:
+        total = total + len(jacs[0]) * gram(jacs).cpu()
+        samples += len(jacs[0])
+    if not samples:
+        raise ValueError("no Jacobians were given; expected at least one part")
+    return total / samples
 
 
 def distances(gram: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -205,8 +205,7 @@ def triple(kept: np.ndarray, i: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
 def gram(models: Sequence[nn.Module], x: Tensor) -> np.ndarray:
     """`matching.gram` of the models' logits at uint8 images, averaged over passes that take few images each."""
     parts = pixels(x).to(device()).split(BACKWARD)
-    grams = [len(part) * matching.gram([spectral.jacobian(model, part) for model in models]).cpu() for part in parts]
-    return (torch.stack(grams).sum(0) / len(x)).numpy()
+    return matching.mean_gram([spectral.jacobian(model, part) for model in models] for part in parts).numpy()
 
 
 def distances(gram: np.ndarray, models: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from advtransfer.checks import expected_radius
 from advtransfer.datasets import ImageDataset, generated, load, store
 from advtransfer.datasets.sources import source
 from advtransfer.models import images
-from advtransfer.models.images import ImageModel
+from advtransfer.models.images import Architecture, ImageModel
 from advtransfer.modes import Model, evaluating
 from advtransfer.records import storage, weights
 from advtransfer.records.configs import Config as BaseConfig
@@ -28,7 +28,6 @@ from advtransfer.records.provenance import device
 from advtransfer.training.images import Perturb, Schedule, fit_classifier
 from advtransfer.training.loop import Precision, TrainingError
 
-Architecture = Literal["fully_connected", "lenet", "alexnet", "resnet18", "resnet50"]
 Target = Literal["cifar10-shift", "tiny-imagenet-10", "stl10", "generated"]
 RESIDUAL = ("resnet18", "resnet50")  # with BatchNorm; the three others are plain
 TARGET_MODEL: Architecture = "resnet18"

@@ -181,13 +181,13 @@ def _attacked(config: Config, tokenizer: BertTokenizer, models: Sequence[TextCla
 
 def _gram(models: Sequence[TextClassifier], tokens: Tokens) -> np.ndarray:
     """`matching.gram` of the Jacobians of the logits at the embeddings of these texts."""
-    grams = []
-    for rows in torch.arange(len(tokens.ids)).split(PASS):
+
+    def jacobians(rows: Tensor) -> list[Tensor]:
         part = tokens.take(rows).to(device())
         still = torch.zeros_like(models[0].embed(part.ids))
-        jacobians = [spectral.jacobian(model.displaced(part), still) for model in models]
-        grams.append(len(rows) * matching.gram(jacobians).cpu())
-    return (torch.stack(grams).sum(0) / len(tokens.ids)).numpy()
+        return [spectral.jacobian(model.displaced(part), still) for model in models]
+
+    return matching.mean_gram(map(jacobians, torch.arange(len(tokens.ids)).split(PASS))).numpy()
 
 
 def _table(found: Sequence[Sequence[Tensor]]) -> np.ndarray:

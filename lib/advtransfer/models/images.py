@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from advtransfer.checks import as_count
 from advtransfer.models.initialisation import initialised_by
 from advtransfer.names import unknown
 
-LABELS = {
+Architecture = Literal["fully_connected", "lenet", "alexnet", "resnet18", "resnet50"]
+LABELS: dict[str, str] = {
     "fully_connected": "Fully Connected",
     "lenet": "LeNet",
     "alexnet": "AlexNet",
@@ -25,7 +27,7 @@ LABELS = {
 }
 """The names of the architectures in the tables, in the order of the tables."""
 
-ARCHITECTURES = tuple(LABELS)
+ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 
 Scale = Callable[[int], int]  # maps a released number of channels to the number at the chosen width
 

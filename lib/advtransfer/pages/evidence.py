@@ -1,7 +1,7 @@
 """What is behind the numbers: how the stored sources were trained, and how often our intervals are right.
 
-`benchmarks/schedules.py` and `benchmarks/coverage_of_intervals.py` measure both; the results lie beside the stored
-records.
+`benchmarks/schedules.py`, `benchmarks/coverage_of_intervals.py` and `benchmarks/first_attacks.py` measure what is shown
+here; the results lie beside the stored records.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from advtransfer.certificates import distance_interval
 from advtransfer.experiments import pool
 from advtransfer.models.images import LABELS
 from advtransfer.pages import plots, tables
@@ -89,6 +90,42 @@ def _still(rows: list[dict[str, Any]], known: pd.DataFrame) -> str:
     gains = [LABELS[row["architecture"]] for row in rows if row["architecture"] in known.index
              and row["accuracy"][-1] - known["max"][row["architecture"]] >= 0.01]  # fmt: skip
     return f" So, in this seed, {' and '.join(gains)} would still gain from longer training." if gains else ""
+
+
+# First attacks.
+
+
+def shares() -> str:
+    """ρ of the networks on images, T→S and S→T, in words."""
+    rows = _stored("first_attacks.json")
+    if not rows:
+        return "it was not measured for the networks on images"
+    parts = []
+    for direction in ("T→S", "S→T"):
+        found = [row["rho"] for row in rows if row["direction"] == direction]
+        parts.append(f"{tables.number(min(found))} to {tables.number(max(found))} ({direction})")
+    return f"it is {' and '.join(parts)} for {len(rows) // 2} pairs of networks on images"
+
+
+def first_attacks() -> str:
+    """What the first attacks alone say of the distance, for networks on images; a paragraph, empty if not measured."""
+    rows = _stored("first_attacks.json")
+    if not rows:
+        return ""
+    known = [distance_interval(min(row["ratio_first"], row["rho"]), row["rho"]) for row in rows]
+    distances = [(1 - row["ratio"]) ** 0.5 for row in rows]
+    series = ", ".join(f"`{name}`" for name in dict.fromkeys(row["series"] for row in rows))
+    seeds = ", ".join(map(str, sorted({row["seed"] for row in rows})))
+    widest = max(row["rho_high"] - row["rho_low"] for row in rows)
+    return (
+        f"**How much the first attacks say.** $\\alpha_1$ and $\\alpha_2$ know only these. Their share $\\rho$ "
+        f"({{prf:ref}}`def-rho`) is a property of the attacked network, and {shares()} ({series}; seed {seeds}; "
+        f"{rows[0]['n']} images of the target each; the 95% intervals over images are at most {tables.number(widest)} "
+        f"wide). So by {{prf:ref}}`prop-angle`, the first attacks leave open whether the distance is "
+        f"{tables.number(min(low for low, _ in known))} or {tables.number(max(high for _, high in known))}. All "
+        f"attacks together give {tables.number(min(distances), 4)} to {tables.number(max(distances), 4)}: the "
+        "gradients of these networks have almost nothing in common that a linear map could find."
+    )
 
 
 # Intervals.

@@ -64,6 +64,7 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_choice": forecast_sources.regret_sentence(record),
         "forecast_radius": _radii(record),
         "forecast_coverage": evidence.held(UNEQUAL, 60),
+        "forecast_rho": evidence.shares(),
         "forecast_models": f"{_models(record)} models, {_size(record)}",
         **{f"forecast_said_{name}": words for name, (words, _) in sentences(record).items()},
         **{f"forecast_numbers_{name}": numbers for name, (_, numbers) in sentences(record).items()},
@@ -190,13 +191,9 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
 def _of_families(record: Record) -> str:
     """Spearman's correlation within runs of accuracy after transfer with being a ResNet, on each image target."""
     images = forecast_sources.of_images(record)
-    found = []
-    for _, part in images.groupby("domain", sort=False):
-        values = part.assign(resnet=part["model"].str.startswith("ResNet"))
-        ranks = values.groupby("run")[["resnet", "transfer_accuracy"]].rank()
-        centred = ranks - ranks.groupby(part["run"]).transform("mean")
-        found.append(tables.number(float(centred.corr().to_numpy()[0, 1])))
-    return " and ".join(found)
+    rows = images.assign(resnet=images["model"].str.startswith("ResNet"))
+    parts = [forecast_sources.within_runs(part, ["run"], "resnet") for _, part in rows.groupby("domain", sort=False)]
+    return " and ".join(map(tables.number, parts))
 
 
 def _capital(words: str) -> str:
@@ -299,7 +296,7 @@ def about_distance(record: Record) -> str:
         f"most {explained:.1f}% of the mean square of the target model's Jacobian. Its ranks may still say what those "
         "of α1 say: with the distance held fixed, the correlation of α1 with accuracy after transfer is "
         f"{_said(_by_target(record, 'given distance', 'alpha1'))}."
-        f"{evidence.matched_on_one_class()}"
+        f"{evidence.matched_on_one_class()}\n\n{evidence.first_attacks()}"
     )
 
 

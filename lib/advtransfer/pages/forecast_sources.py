@@ -161,10 +161,14 @@ def _is_subset(name: str) -> bool:
 
 def of_shared_classes() -> float:
     """Spearman's correlation within the runs of Table 3 of accuracy after transfer with the share of common classes."""
-    rows = _subset_rows()
-    run = [rows["target"], rows["domain"], rows["seed"]]
-    ranks = rows.groupby(run)[["similarity", "transfer_accuracy"]].rank()
-    centred = ranks - ranks.groupby(run).transform("mean")
+    return within_runs(_subset_rows(), ["target", "domain", "seed"], "similarity")
+
+
+def within_runs(rows: pd.DataFrame, run: list[str], predictor: str) -> float:
+    """Spearman's correlation within runs of accuracy after transfer with a predictor."""
+    groups = [rows[name] for name in run]
+    ranks = rows.groupby(groups)[[predictor, "transfer_accuracy"]].rank()
+    centred = ranks - ranks.groupby(groups).transform("mean")
     return float(centred.corr().to_numpy()[0, 1])
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from advtransfer.datasets import encoders
 from advtransfer.extras import require
 from advtransfer.models import images
+from advtransfer.models.images import Architecture
 from advtransfer.models.torchvision_ops import declare_missing_operators
 from advtransfer.names import one_line, unknown
 from advtransfer.ranking.encoder import FAILURES, Encoder
@@ -48,9 +49,7 @@ class Candidate(BaseModel):
     timm: str | None = Field(default=None, description="name of a timm model")
     transformers: Path | None = Field(default=None, description="folder that transformers saved")
     encoder: str | None = Field(default=None, description="encoder of the book, see data list")
-    architecture: Literal["fully_connected", "lenet", "alexnet", "resnet18", "resnet50"] | None = Field(
-        default=None, description="network of the book"
-    )
+    architecture: Architecture | None = Field(default=None, description="network of the book")
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the builder")
     weights: Path | str | None = Field(
         default=None, description="file of a state dict; torchvision: name of its weights"

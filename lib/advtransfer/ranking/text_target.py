@@ -93,9 +93,7 @@ class TextTarget(Target):
                 found.setdefault(f"d{i}{j}", []).append(d)
         middle = time.perf_counter()
         theirs = self._jacobian(encoder)
-        sizes = [len(jac) for jac in theirs]
-        grams = [n * matching.gram(pair) for n, *pair in zip(sizes, self.jacobian, theirs, strict=True)]
-        gram = torch.stack(grams).sum(0) / sum(sizes)
+        gram = matching.mean_gram(zip(self.jacobian, theirs, strict=True))
         end = time.perf_counter()
         return {
             "gram": gram.cpu().numpy(),
