@@ -13,7 +13,8 @@ from torch import nn
 from advtransfer import attacks, ranking
 from advtransfer.commands.main import main
 from advtransfer.experiments import choosing
-from advtransfer.ranking import Encoder, image_target, measure, pools, truth
+from advtransfer.ranking import Encoder, image_target, measure, truth
+from advtransfer.ranking.candidates import Candidate
 from advtransfer.records import compare
 
 FAST = {"samples": 6, "gradients": 3, "steps": 1, "target_epochs": 1, "labels": 24}
@@ -65,9 +66,9 @@ def test_a_builder_in_a_package_is_among_the_files_of_a_run(tmp_path, monkeypatc
     (tmp_path / "ourpackage" / "__init__.py").touch()
     (tmp_path / "ourpackage" / "nets.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    found = pools.Candidate(build="ourpackage.nets:Net").files(tmp_path)
+    found = Candidate(build="ourpackage.nets:Net").files(tmp_path)
     assert found == [tmp_path / "ourpackage" / "nets.py"]
-    assert pools.Candidate(build="gone.nets:Net").files(tmp_path) == []
+    assert Candidate(build="gone.nets:Net").files(tmp_path) == []
 
 
 def test_a_candidate_without_a_gradient_has_no_alpha_and_spoils_no_other():

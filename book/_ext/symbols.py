@@ -92,9 +92,7 @@ def link(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     rest = [symbol for symbol in left if any(uses(symbol, tex) for tex in every)]
     page_section = next(iter(doctree.findall(nodes.section)), None)
     if rest and page_section is not None:
-        line = nodes.paragraph(
-            "", "Other symbols in the formulas of this page: ", classes=["symbols"]
-        )
+        line = nodes.paragraph("", "Other symbols in the formulas of this page: ", classes=["symbols"])
         for k, symbol in enumerate(rest):
             line += nodes.Text(", " if k else "")
             line += _reference(f"{page}#{left[symbol]}", nodes.math("", symbol))

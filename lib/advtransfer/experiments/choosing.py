@@ -20,6 +20,8 @@ from advtransfer.matching import evenly
 from advtransfer.models import images
 from advtransfer.names import one_line, unknown
 from advtransfer.ranking import Encoder, Labelled, LabelledTexts, image_target, pools, text_target, trial
+from advtransfer.ranking.builders import build
+from advtransfer.ranking.candidates import Candidate
 from advtransfer.records import storage, weights
 from advtransfer.records.configs import Config as BaseConfig
 from advtransfer.records.configs import Epsilon
@@ -194,7 +196,7 @@ def candidates(config: Config) -> tuple[dict[str, Any], list[dict[str, str]]]:
     missing = []
     for name in ENCODERS:
         try:
-            pool[name] = pools.build(pools.Candidate(encoder=name, size=ENCODER_SIZE), Path())
+            pool[name] = build(Candidate(encoder=name, size=ENCODER_SIZE), Path())
         except (OSError, RuntimeError) as error:
             missing.append({"name": name, "reason": one_line(error)})
     training = small_networks(config)

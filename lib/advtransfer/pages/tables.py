@@ -14,8 +14,8 @@ FEW = 5
 MARK = "†"
 ROUNDING = 1e-9  # of a correlation of ±1
 NOTE = (
-    f"{MARK} The interval rests on {FEW} independent points or fewer. It holds the truth less often than 95 times in "
-    "100. It can be far too short, or so wide that it covers every possible value ({ref}`intervals-checked`)."
+    f"{MARK} This interval rests on {FEW} independent points or fewer, and may be far too short or too wide "
+    "({ref}`intervals-checked`)."
 )
 """What a page says below a table with a marked interval."""
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -14,11 +14,12 @@ from advtransfer.extras import require
 
 require("experiments", "pandas", "PIL", "pyarrow", "pydantic", "safetensors", "transformers")
 
+from advtransfer.ranking.candidates import PoolError
 from advtransfer.ranking.comparing import agreement, compare, ranks
 from advtransfer.ranking.data import Labelled, from_tensors, load
 from advtransfer.ranking.encoder import Encoder, EncoderError
 from advtransfer.ranking.labels import DataError
-from advtransfer.ranking.pools import PoolError, read
+from advtransfer.ranking.pools import read
 from advtransfer.ranking.scoring import NAMES, SCORES, Ranking, score
 from advtransfer.ranking.text_encoder import TextEncoder
 from advtransfer.ranking.texts import LabelledTexts, from_texts
