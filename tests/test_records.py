@@ -195,6 +195,8 @@ def test_what_has_no_per_sample_data_cannot_be_published(toys, tmp_path):
     with pytest.raises(ValueError, match=r"name is '\.\./x'; expected a letter"):
         publish(echo.run(echo.Config()), "../x", results=tmp_path / "results")
     assert not (tmp_path / "results").exists()
+    with pytest.raises(RecordError, match="does not say which module made it"):
+        compare.verify(Record("echo", {}, {}, {}, {}))
 
 
 PUBLISHED = sorted(RESULTS.glob("*/*/record.json"))

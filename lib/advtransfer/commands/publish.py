@@ -18,7 +18,8 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 def publish(arguments: argparse.Namespace) -> int:
     """Compute the record if there is none, thin it and store it."""
     source = read(parameters.notebook(arguments))
-    config = source.config(parameters.given(arguments))
+    given = parameters.given(arguments)
+    config = source.config(given)
     experiment = source.experiment.rpartition(".")[2]
     if not hasattr(source.experiment_module, "derive"):
         raise ValueError(
@@ -28,5 +29,6 @@ def publish(arguments: argparse.Namespace) -> int:
         raise ValueError(f"there is no checkout of the book at {shipped.CHECKOUT}; expected `pip install -e .` in one")
     published.check_place(arguments.name, experiment, config.model_dump(mode="json"))
     storage.check_writable(published.RESULTS / experiment)
+    source.check_runnable(given)
     print(published.publish(source.experiment_module.run(config), arguments.name))
     return 0

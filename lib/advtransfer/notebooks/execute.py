@@ -83,8 +83,8 @@ def run(
     """
     source = read(notebook, without)
     resolved = source.resolve(parameters or {})
-    if whole and not resolved.record.is_dir() and (found := source.obstacles(parameters or {})):
-        raise NotebookError(f"{notebook.stem} cannot run here:\n" + "\n".join(found))
+    if whole:
+        source.check_runnable(parameters or {})
     target = _target(notebook, resolved, out)
     edited = None
     try:

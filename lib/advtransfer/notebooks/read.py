@@ -152,6 +152,11 @@ class Notebook:
         missing = problems(module.required(config)) if hasattr(module, "required") else []
         return missing or (module.unusable(config) if hasattr(module, "unusable") else [])
 
+    def check_runnable(self, given: dict[str, Any]) -> None:
+        """Raise a `NotebookError` with the `obstacles` of a run that has no record yet."""
+        if not self.resolve(given).record.is_dir() and (found := self.obstacles(given)):
+            raise NotebookError(f"{self.path.stem} cannot run here:\n" + "\n".join(found))
+
     @cached_property
     def _source(self) -> list[str]:
         return [package_hash(), source_hash(self.experiment)]

@@ -1,6 +1,5 @@
 """Compare two runs, or repeat a run to see whether its numbers hold."""
 
-import importlib
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,8 +64,10 @@ def verify(record: Record) -> Verification:
     ------
     ConfigError
         The record's config no longer parses.
+    RecordError
+        The record was put together by hand.
     """
-    experiment = importlib.import_module(record.provenance["module"])
+    experiment = published.experiment_of(record)
     config = experiment.Config(**record.config)
     origin, _ = runs.address(experiment, config)
     notes = [

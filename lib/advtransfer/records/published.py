@@ -164,8 +164,21 @@ def rederived(record: Record) -> Tables:
     return Record(record.experiment, record.config, tables, record.arrays, record.provenance).tables
 
 
+def experiment_of(record: Record) -> ModuleType:
+    """The module of the experiment that made a record.
+
+    Raises
+    ------
+    RecordError
+        The record does not say, as one that was put together by hand.
+    """
+    if "module" not in record.provenance:
+        raise RecordError(f"a record of {record.experiment} does not say which module made it; expected one of a run")
+    return importlib.import_module(record.provenance["module"])
+
+
 def _module(record: Record) -> ModuleType:
-    module = importlib.import_module(record.provenance["module"])
+    module = experiment_of(record)
     if not hasattr(module, "derive"):
         raise RecordError(
             f"{module.__name__} has no derive(config, arrays); expected one, for publishing and for `verify --tables`"
