@@ -37,8 +37,6 @@ class Vocabulary:
     ----------
     words : sequence of str
         The known words, in lower case, in the order of their numbers, which start at 1.
-    unknown : str
-        How the unknown word is written; by default as in BERT.
 
     Raises
     ------
@@ -56,8 +54,8 @@ class Vocabulary:
 
     UNKNOWN = 0
 
-    def __init__(self, words: Sequence[str], *, unknown: str = "[UNK]") -> None:
-        self.words = (unknown, *words)
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = ("[UNK]", *words)  # as in BERT
         self._number = {word: number for number, word in enumerate(self.words)}
         if len(self._number) < len(self.words):
             twice, _ = Counter(self.words).most_common(1)[0]

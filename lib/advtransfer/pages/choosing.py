@@ -10,7 +10,7 @@ from scipy import stats
 from advtransfer import ranking
 from advtransfer.datasets import DataUnavailable
 from advtransfer.experiments import choosing
-from advtransfer.pages import ranked, tables
+from advtransfer.pages import ranked, sizes, tables
 from advtransfer.pages.ranked import OWN_DEVIATION, label
 from advtransfer.ranking.scoring import ALPHAS, SCORES, SMALLER_IS_BETTER, WITH_TARGET_MODEL
 from advtransfer.records.record import Record
@@ -45,7 +45,7 @@ def _small_networks(record: Record) -> str:
     made = choosing.small_networks(choosing.Config(**record.config))
     return (
         f" The networks named CIFAR-10 are small (ResNet18 of width {made.width}, the others {made.plain_width}; all "
-        f"were released with 64), and were trained for {made.epochs} epochs on {made.train_images:,} images."
+        f"were released with {sizes.WIDTH}), and were trained for {made.epochs} epochs on {made.train_images:,} images."
     )
 
 

@@ -123,9 +123,9 @@ def about_published(runs: Runs) -> str:
     told = " ".join(_about_series(runs, group) for group in _alike(runs))
     return (
         f"Each **stored** run draws everything anew: the target model, the sources, the images. {told} "
-        "The released schedule takes 100 epochs at a falling learning rate. The target models were trained on the "
-        f"target's images alone. They classify these shares of the test images correctly: {_beside(runs)}. The tests "
-        "recompute every stored table from its samples."
+        f"The released schedule takes {sizes.EPOCHS} epochs at a falling learning rate. The target models were trained "
+        "on the target's images alone. They classify these shares of the test images correctly: "
+        f"{_beside(runs)}. The tests recompute every stored table from its samples."
     )
 
 
@@ -154,15 +154,15 @@ def _beside(runs: Runs) -> str:
         models = pd.concat([made.tables["models"] for made in runs.series(series).values()])
         own, best = models.loc[models["role"] == "target", "accuracy"], _published(runs, series)["transfer_accuracy"]
         told.append(
-            f"{100 * own.min():.0f} to {100 * own.max():.0f}% for {head.removeprefix(f'{STORED}, ')} (best source "
-            f"after transfer: {100 * best.max():.0f}%)"
+            f"{100 * own.min():.1f} to {100 * own.max():.1f}% for {head.removeprefix(f'{STORED}, ')} (best source "
+            f"after transfer: {100 * best.max():.1f}%)"
         )
     return "; ".join(told)
 
 
 def _share(width: int) -> str:
-    words = {64: "the released width", 32: "half the released width", 16: "a quarter of the released width"}
-    return words.get(width, f"{width}/64 of the released width")
+    words = {1: "the released width", 2: "half the released width", 4: "a quarter of the released width"}
+    return words.get(sizes.WIDTH / width, f"{width}/{sizes.WIDTH} of the released width")
 
 
 def departures(runs: Runs) -> pd.DataFrame:

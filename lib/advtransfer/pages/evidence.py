@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from advtransfer.certificates import distance_interval
 from advtransfer.experiments import pool
 from advtransfer.models.images import LABELS
-from advtransfer.pages import plots, tables
+from advtransfer.pages import plots, sizes, tables
 from advtransfer.records.published import RESULTS, published, rows_of
 
 CLAIMED = 0.95
@@ -59,8 +59,8 @@ def about_curves() -> str:
     first = rows[0]
     return (
         f"A {LABELS[first['architecture']]} of width {first['width']}, both times {first['epochs']} epochs of the "
-        f"same images, at equal cost: {'; '.join(said)}. The released schedule runs for 100 epochs; here its cosine-"
-        "shaped learning rate is shortened to the same length."
+        f"same images, at equal cost: {'; '.join(said)}. The released schedule runs for {sizes.EPOCHS} epochs; here its "
+        "cosine-shaped learning rate is shortened to the same length."
     )
 
 

@@ -180,9 +180,9 @@ def about(runs: Runs) -> str:
         text.append(
             f"In the **stored** columns the targets are the vehicles and the animals among {sizes.targets(seeds)} "
             f"(seeds: {' and '.join(seeds.values())}). The networks are "
-            f"ResNets of width {settings['width']} (64 as released), {settings['epochs']} epochs "
-            f"(100 as released), on {made.provenance['device']}. On their own test images the sources classify "
-            f"{100 * own.min():.0f} to {100 * own.max():.0f}% correctly. {_beside(runs)}"
+            f"ResNets of width {settings['width']} ({sizes.WIDTH} as released), {settings['epochs']} epochs "
+            f"({sizes.EPOCHS} as released), on {made.provenance['device']}. On their own test images the sources "
+            f"classify {100 * own.min():.0f} to {100 * own.max():.0f}% correctly. {_beside(runs)}"
         )
     if runs.record is None:
         text.append(tables.missing(protocol.required(runs.config)))

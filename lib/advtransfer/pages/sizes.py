@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from advtransfer.experiments import protocol, text_protocol
 from advtransfer.experiments.protocol import SHORT
 from advtransfer.records.record import Record
 
-WIDTH, EPOCHS = 64, 100  # of the released ResNets
-BERT = "bert-base-uncased"  # the encoder of the profile ``paper``
+WIDTH, EPOCHS = protocol.PAPER["width"], protocol.PAPER["epochs"]
+BERT = text_protocol.PAPER["encoder"]
 TARGETS = {
     "cifar10-shift": "CIFAR-10 under a shift of colour and blur",
     "tiny-imagenet-10": "ten classes of Tiny ImageNet",

@@ -34,9 +34,9 @@ def normal(generator: torch.Generator, *size: int) -> Tensor:
     return torch.randn(size, generator=generator, dtype=torch.float64)
 
 
-def classifier(generator: torch.Generator, inputs: int = 6, classes: int = 3) -> nn.Sequential:
-    """A small network with one hidden layer, in float64, whose outputs are not nearly linear."""
-    network = tanh_network([inputs, 8, classes], generator)
+def classifier(generator: torch.Generator) -> nn.Sequential:
+    """A network with 6 inputs, one hidden layer and 3 outputs, in float64, whose outputs are not nearly linear."""
+    network = tanh_network([6, 8, 3], generator)
     next(network.parameters()).data *= 3
     return network
 
