@@ -161,8 +161,8 @@ def _beside(runs: Runs) -> str:
 
 
 def _share(width: int) -> str:
-    words = {1: "the released width", 2: "half the released width", 4: "a quarter of the released width"}
-    return words.get(sizes.WIDTH / width, f"{width}/{sizes.WIDTH} of the released width")
+    words = {1.0: "the released width", 0.5: "half the released width", 0.25: "a quarter of the released width"}
+    return words.get(width / sizes.WIDTH, f"{width}/{sizes.WIDTH} of the released width")
 
 
 def departures(runs: Runs) -> pd.DataFrame:

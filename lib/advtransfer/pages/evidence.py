@@ -59,7 +59,7 @@ def about_curves() -> str:
     first = rows[0]
     return (
         f"A {LABELS[first['architecture']]} of width {first['width']}, both times {first['epochs']} epochs of the "
-        f"same images, at equal cost: {'; '.join(said)}. The released schedule runs for {sizes.EPOCHS} epochs; here its "
+        f"same images, at equal cost: {'; '.join(said)}. The released schedule takes {sizes.EPOCHS} epochs; here its "
         "cosine-shaped learning rate is shortened to the same length."
     )
 
