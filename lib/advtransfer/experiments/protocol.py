@@ -51,7 +51,7 @@ SMOKE = {
     "samples": 50, "gradients": 10,
 }  # fmt: skip
 # The released protocol, in mixed precision where the released code computes in float32.
-PAPER = {
+PAPER: dict[str, Any] = {
     "target": "stl10", "width": 64, "target_width": 64, "plain_width": 64, "train_images": 50_000,
     "test_images": 10_000, "epochs": 100, "plain_epochs": 100, "target_epochs": 100, "finetune_epochs": 10,
     "batch_size": 64, "lr": 0.1, "plain_lr": 0.1, "checkpoint": "best", "precision": "bfloat16", "attack_steps": 50,

@@ -99,7 +99,7 @@ SMOKE = {
     "epochs": 8, "transfer_epochs": 2, "batch_size": 8, "lr": 3e-3, "precision": "float32", "samples": 20,
     "word_steps": 5, "embedding_steps": 3, "gradients": 10,
 }  # fmt: skip
-PAPER = {
+PAPER: dict[str, Any] = {
     "encoder": "bert-base-uncased", "sources": ("mr", "yelp", "ag", "fake"), "train_texts": 1_000_000,
     "test_texts": 25_000, "max_length": 0, "epochs": 0, "transfer_epochs": 1, "batch_size": 0, "lr": 5e-5,
     "precision": "float32", "samples": 100, "word_steps": 100, "patience": 100, "sentence_steps": 100,
