@@ -20,6 +20,7 @@ from nbformat import NotebookNode
 
 from advtransfer.classroom import answers, sheets
 from advtransfer.classroom.checks import Mistake
+from advtransfer.classroom.driver import address_space
 from advtransfer.classroom.limits import (
     STARTS,
     Limits,
@@ -27,7 +28,6 @@ from advtransfer.classroom.limits import (
     Stopped,
     SubmissionError,
     Unanswered,
-    address_space,
 )
 from advtransfer.classroom.plan import Cell, Plan, content, mark, plan, read
 from advtransfer.classroom.sandbox import Submission

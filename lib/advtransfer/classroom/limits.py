@@ -1,7 +1,5 @@
 """What a submission may use, and what can go wrong with it."""
 
-import resource
-import sys
 from typing import NamedTuple
 
 START_SECONDS = 120.0
@@ -24,14 +22,6 @@ class Limits(NamedTuple):
     """Bytes of files."""
     check_seconds: float = 20.0
     """Of the processor, for the grader's own work on one exercise."""
-
-
-def address_space() -> int:
-    """The bytes that this process takes already; 0 on systems that do not say."""
-    if sys.platform != "linux":
-        return 0
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
 
 
 class SandboxError(ValueError):
