@@ -46,14 +46,15 @@ def measured(name: str, seed: int) -> list[dict[str, Any]]:
     rows = protocol.sample(config, torch.arange(len(data.target.y_test)), config.gradients, "first attacks")
     x = evaluation.pixels(data.target.x_test[rows]).to(device())
     target = spectral.jacobian(models.target, x)
+    of_target = share(target)
     about = {"series": name, "seed": seed, "target": config.target, "n": len(x), "device": environment()["device"]}
     found = []
     for architecture, model in models.sources.items():
         source = spectral.jacobian(model, x)
-        for direction, pair in (("T→S", (target, source)), ("S→T", (source, target))):
+        for direction, pair, own in (("T→S", (target, source), of_target), ("S→T", (source, target), share(source))):
             ratio = matching.theorem_ratio(*pair)
             fractions = {"ratio": ratio.ratio, "ratio_first": ratio.ratio_first}
-            found.append({**about, "architecture": architecture, "direction": direction, **share(pair[0]), **fractions})
+            found.append({**about, "architecture": architecture, "direction": direction, **own, **fractions})
     return found
 
 

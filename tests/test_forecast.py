@@ -230,7 +230,7 @@ def test_what_is_said_beside_alpha1_follows_from_the_stored_runs(record):
         for gain in made.tables["sources"]["transfer_accuracy"] - target
     ]
     words, numbers = forecast_sources.beside_target(record)
-    assert f"In {sum(gain > 0 for gain in gains)} of {len(gains)} pairs of a source and a target, " in words
+    assert f" in {sum(gain > 0 for gain in gains)} of {len(gains)} pairs of a source and a target, " in words
     assert f"by at most {100 * max(gains):.1f} points." in words
     similar = rows_of(published("similarity"), "targets").rename(columns={"accuracy": "own"})
     pairs = rows_of(published("similarity")).merge(similar[["series", "seed", "domain", "own"]])

@@ -21,14 +21,7 @@ from nbformat import NotebookNode
 from advtransfer.classroom import answers, sheets
 from advtransfer.classroom.checks import Mistake
 from advtransfer.classroom.driver import address_space
-from advtransfer.classroom.limits import (
-    STARTS,
-    Limits,
-    SandboxError,
-    Stopped,
-    SubmissionError,
-    Unanswered,
-)
+from advtransfer.classroom.limits import STARTS, Limits, SandboxError, Stopped, SubmissionError, Unanswered
 from advtransfer.classroom.plan import Cell, Plan, content, mark, plan, read
 from advtransfer.classroom.sandbox import Submission
 from advtransfer.classroom.texts import visible

@@ -121,8 +121,8 @@ def beside_target(record: Record) -> tuple[str, str] | None:
     (similar, every), (read, texts) = _beside_similar(), _beside_texts()
     most = f", by at most {100 * gains.max():.1f} points" if better else ""
     return (
-        f"In {better or 'none'} of {len(pairs)} pairs of a source and a target, over all stored runs on images, is the "
-        f"source with a new last layer better than the target model itself{most}.",
+        f"The source with a new last layer is better than the target model itself in {better or 'none'} of "
+        f"{len(pairs)} pairs of a source and a target, over all stored runs on images{most}.",
         "The target models were trained on the target's images alone; those of the sources that are pooled here "
         f"classify {' and '.join(told)} of the test images correctly. So these runs show how α1 orders sources, not "
         "whether transfer pays."
