@@ -30,7 +30,8 @@ def planted(noise=0.0, seed=0, runs=3, models=5, kinds=6):
     rng = np.random.default_rng(seed)
     rows = [
         {
-            "domain": "images, planted", "kind": f"k{kind}", "series": f"k{kind}", "run": f"r{run}", "seed": run,
+            "domain": "images, planted", "kind": f"k{kind}", "series": f"k{kind}", "seed": run,
+            **dict.fromkeys(("block", "run"), f"r{run}"),
             "recipe": f"k{kind} m{model}", "model": f"m{model}", "of_target": False,
             **{name: rng.random() for name in PREDICTORS}, "level": run,
         }
@@ -59,6 +60,16 @@ def test_what_is_planted_within_runs_is_found_and_own_accuracy_is_not():
     assert series.loc[("k0", "alpha1"), "r"] == pytest.approx(1)
 
 
+def test_sources_with_different_target_models_are_not_ranked_together():
+    table = planted().assign(domain="texts", run=lambda rows: rows["block"] + ", " + rows["kind"])
+    level = 10 * table["kind"].str.removeprefix("k").astype(int)  # each way of training has a target model of its own
+    table = table.assign(alpha1=table["alpha1"] - level, transfer_accuracy=table["transfer_accuracy"] + level)
+    found = forecast.forecasts(CONFIG, table).set_index(["scope", "predictor"]).loc[("run", "alpha1")]
+    assert found["r"] == pytest.approx(1)
+    assert (found["n"], found["rows"], found["columns"], found["runs"]) == (90, 5, 6, 18)
+    assert found["p"] < 0.02
+
+
 def test_a_metric_that_only_knows_the_better_source_is_found_out():
     rng = np.random.default_rng(0)
     table = planted()
@@ -77,7 +88,7 @@ def test_a_metric_that_only_knows_the_better_source_is_found_out():
     assert proxy["low"] < 0 < proxy["high"]
     assert proxy["p"] > 0.05
     assert more["r"] == pytest.approx(1)
-    ranks, design = ranked(table, ["run"])
+    ranks, design, _ = ranked(table, ["run"])
     held = crossed.correlate(
         design, *(ranks[name].to_numpy() for name in ("alpha1", "transfer_accuracy", "source_accuracy")), resamples=99
     )
@@ -99,9 +110,9 @@ def test_only_ranks_within_runs_matter():
 
 def test_ranks_are_centred_and_a_source_alone_counts_for_nothing():
     table = planted(runs=1, models=2, kinds=3)
-    ranks, _ = ranked(table.assign(by=["a", "a", "a", "b", "b", "b"]), ["by"])
+    ranks, _, _ = ranked(table.assign(by=["a", "a", "a", "b", "b", "b"]), ["by"])
     assert sorted(ranks["alpha1"]) == pytest.approx([-1 / 3, -1 / 3, 0, 0, 1 / 3, 1 / 3])
-    alone, _ = ranked(table.assign(by=["a", "b", "c", "d", "e", "e"]), ["by"])
+    alone, _, _ = ranked(table.assign(by=["a", "b", "c", "d", "e", "e"]), ["by"])
     assert alone["alpha1"][:4].tolist() == [0, 0, 0, 0]
 
 
@@ -216,7 +227,7 @@ def test_the_answer_judges_only_where_the_numbers_do(record):
     shuffled = sources.assign(transfer_accuracy=mixed)
     tables = record.tables | {"forecasts": forecast.forecasts(CONFIG, shuffled)}
     other = type(record)(record.experiment, record.config, tables, {}, record.provenance)
-    judged = "a larger α1 (T→S) tend to transfer better", "also tend to transfer better", "not certain"
+    judged = "a larger α1 (T→S) transfer better: reproduced on", "also tend to transfer better", "not certain"
     assert all(words in page.answer(record) for words in judged)
     assert not any(words in page.answer(other) for words in judged)
 
@@ -230,15 +241,25 @@ def test_what_is_said_beside_alpha1_follows_from_the_stored_runs(record):
         for gain in made.tables["sources"]["transfer_accuracy"] - target
     ]
     words, numbers = forecast_sources.beside_target(record)
-    assert f" in {sum(gain > 0 for gain in gains)} of {len(gains)} pairs of a source and a target, " in words
-    assert f"by at most {100 * max(gains):.1f} points." in words
+    beaten = (
+        f"better in {sum(gain > 0 for gain in gains)} of {len(gains)} pairs, by at most {100 * max(gains):.1f} points"
+    )
+    assert beaten in numbers
+    assert f"in none of {record.tables['sources']['domain'].str.startswith('images').sum()} pairs" in words
     similar = rows_of(published("similarity"), "targets").rename(columns={"accuracy": "own"})
     pairs = rows_of(published("similarity")).merge(similar[["series", "seed", "domain", "own"]])
-    beaten = (pairs["transfer_accuracy"] > pairs["own"]).sum()
-    assert f"Among sources of similar domains, the source is better in {beaten} of {len(pairs)} pairs." in numbers
+    beaten, whole = pairs["transfer_accuracy"] > pairs["own"], pairs["similarity"] == 100
+    similar = f"better in {beaten.sum()} of {len(pairs)} pairs, and in {beaten[whole].sum()} of {whole.sum()} where"
+    assert f"Among sources of similar domains it is {similar}" in numbers
     made = [each for name, each in published("selection_texts").items() if not name.startswith("pretrained")]
-    read = sum((each.tables["sources"]["probe_accuracy"] > each.arrays["target_accuracy"]).sum() for each in made)
-    assert f"Among text models, it is better in {read} of {5 * len(made)} pairs." in numbers
+    better = [
+        (row["architecture"] == each.config["target"], row["probe_accuracy"] > each.arrays["target_accuracy"])
+        for each in made
+        for _, row in each.tables["sources"].iterrows()
+    ]
+    others, own = ([won for same, won in better if same is which] for which in (False, True))
+    texts = f"better in {sum(others)} of {len(others)} pairs, and in {sum(own)} of {len(own)} where"
+    assert f"Among text models it is {texts}" in numbers
     assert "% (Tiny ImageNet) and " in numbers
     runs = [
         part for made in published("similarity").values() for _, part in made.tables["sources"].groupby("domain")

@@ -87,9 +87,17 @@ def longer() -> str | None:
 
 def _still(rows: list[dict[str, Any]], known: pd.DataFrame) -> str:
     """Which networks gain a point or more, and so are not at their plateau."""
-    gains = [LABELS[row["architecture"]] for row in rows if row["architecture"] in known.index
-             and row["accuracy"][-1] - known["max"][row["architecture"]] >= 0.01]  # fmt: skip
-    return f" So, in this seed, {' and '.join(gains)} would still gain from longer training." if gains else ""
+    gains = {
+        LABELS[name]: row["accuracy"][-1] - known["max"][name]
+        for row in rows
+        if (name := row["architecture"]) in known.index
+    }
+    surely = [label for label, gain in gains.items() if gain >= 0.01]
+    perhaps = [label for label, gain in gains.items() if 0 < gain < 0.01]
+    if not surely:
+        return ""
+    beside = f", and perhaps {' and '.join(perhaps)}," if perhaps else ""
+    return f" So, in this seed, {' and '.join(surely)}{beside} would still gain from longer training."
 
 
 # First attacks.
@@ -100,11 +108,13 @@ def shares() -> str:
     rows = _stored("first_attacks.json")
     if not rows:
         return "it was not measured for the networks on images"
-    parts = []
-    for direction in ("T→S", "S→T"):
-        found = [row["rho"] for row in rows if row["direction"] == direction]
-        parts.append(f"{tables.number(min(found))} to {tables.number(max(found))} ({direction})")
-    return f"it is {' and '.join(parts)} for {len(rows) // 2} pairs of networks on images"
+    of_targets = sorted({row["rho"] for row in rows if row["direction"] == "T→S"})  # one target model, one ρ
+    of_sources = [row["rho"] for row in rows if row["direction"] == "S→T"]
+    return (
+        f"it is {' and '.join(map(tables.number, of_targets))} for {len(of_targets)} target models on images (T→S), "
+        f"and {tables.number(min(of_sources))} to {tables.number(max(of_sources))} for {len(of_sources)} source models "
+        "(S→T)"
+    )
 
 
 def first_attacks() -> str:
@@ -144,6 +154,7 @@ def coverage() -> pd.DataFrame:
                 "holds the truth, %": tables.percent(row, "held"),
                 "p ≤ 0.05, %": rejected,
                 "*reproduced*, %": verdict,
+                "*right sign only*, %": tables.percent(row, "right_sign_only") if "right_sign_only" in row else "–",
                 "short": "**yes**" if row["held_high"] < CLAIMED else "no",
             }
         )
@@ -163,6 +174,12 @@ def about_coverage() -> str:
         f"In {len(short)} of {len(rows)} settings, each drawn {drawn}, the interval contains the truth less often "
         f"than it claims; the worst is *{worst['what']}* at n = {worst['n']}, with {100 * worst['held']:.0f}%."
     )
+
+
+def signs_by_chance() -> str:
+    """How often a correlation has the right sign only, where there is nothing to find, over all n that were tried."""
+    shares = [100 * row["right_sign_only"] for row in _stored("coverage.json") if "right_sign_only" in row]
+    return f"{min(shares):.0f} to {max(shares):.0f}% of samples" if shares else "an unknown share of samples"
 
 
 def held(what: str, n: int) -> str:

@@ -64,6 +64,7 @@ def findings(record: Record) -> dict[str, Any]:
         "forecast_choice": forecast_sources.regret_sentence(record),
         "forecast_radius": _radii(record),
         "forecast_coverage": evidence.held(UNEQUAL, 60),
+        "forecast_by_chance": evidence.signs_by_chance(),
         "forecast_rho": evidence.shares(),
         "forecast_models": f"{_models(record)} models, {_size(record)}",
         **{f"forecast_said_{name}": words for name, (words, _) in sentences(record).items()},
@@ -120,7 +121,7 @@ UNEQUAL = "correlation over sources, larger between architectures: crossed"
 
 # The answer.
 
-_NOT_WITHIN = "; but among ResNets, and among plain networks, this is not certain."
+_NOT_WITHIN = ". But among ResNets, and among plain networks, this is not certain."
 
 
 def answer(record: Record) -> str:
@@ -139,36 +140,35 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
     judged = _holds(across, own, within)
     said = {
         "many": (
-            "Over image models of many kinds, those with a larger α1 (T→S) tend to transfer better"
-            + ("." if any(verdict.word == "reproduced" for verdict in family.values()) else _NOT_WITHIN)
+            "Over image models of many kinds, those with a larger α1 (T→S) transfer better: "
+            f"{_by_verdict(across)}{'.' if any(each.word == 'reproduced' for each in family.values()) else _NOT_WITHIN}"
             if judged
             else "Over image models of many kinds, with α1 (T→S).",
             f"Spearman's correlation of α1 with accuracy after transfer is {_said(across)}. Knowing only whether a "
             "model is a ResNet or a plain network (LeNet, AlexNet or the fully connected one) already gives "
-            f"{_of_families(record)} on these targets. Within these two families, the correlation of α1 is "
-            f"{_pair(family)}.",
+            f"{_of_families(record)}. Inside these two families, the correlation of α1 is {_on(family)}.",
         ),
         "own": (
             "Image models with a higher accuracy on their own test images also tend to transfer better, and measuring "
             "this accuracy needs no attack."
             if judged
             else "Over the same models, with their accuracy on their own test images.",
-            f"The correlation of own accuracy is {_pair(own)}, on the same targets in the same order. With own "
-            f"accuracy held fixed, the correlation of α1 is {_pair(beyond)}.",
+            f"The correlation of own accuracy is {_on(own)}. With own accuracy held fixed, the correlation of α1 is "
+            f"{_said(beyond)}{_rows_alone(record, 'given accuracy')}.",
         ),
         "within": (
             "Within one architecture, it is not certain that α1 tells better image models from worse ones."
             if judged
             else "Within one architecture.",
-            f"The correlation of α1 is {_pair(within)}, on the same targets in the same order.",
+            f"The correlation of α1 is {_on(within)}.",
         ),
     }
     if beside := forecast_sources.beside_target(record):
         said["target"] = beside
     if similar := _verdict(record, "similar domains", "run"):
         said["similar"] = (
-            "Over image models from domains more or less similar to the target's, does α1 order them as they transfer? "
-            f"{_capital(similar.said)}.",
+            "Over image models from domains more or less similar to the target's, those with a larger α1 transfer "
+            f"better: {similar.said}.",
             f"The correlation of α1 is {_counted(record, 'similar domains', 'run')} (T→S; Table 3 attacks the sources "
             "instead). Counting the classes that a source shares with the target needs no attack. In these runs, the "
             "correlation of this number with accuracy after transfer is "
@@ -178,8 +178,8 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
         )
     if texts := _verdict(record, "texts", "other corpora"):
         said["texts"] = (
-            "Over text models that have not learnt the target's own corpus, does α1 order them as they transfer? "
-            f"{_capital(texts.said)}.",
+            "Over text models that have not learnt the target's own corpus, those with a larger α1 transfer better: "
+            f"{texts.said}.",
             "The attack is on embeddings, not on words, and accuracy after transfer is that of a linear probe. The "
             f"correlation of α1 (T→S) is {_counted(record, 'texts', 'other corpora')}. If the models that "
             f"have learnt the target's corpus are included, the correlation is {_counted(record, 'texts', 'run')}: "
@@ -189,15 +189,22 @@ def sentences(record: Record) -> dict[str, tuple[str, str]]:
 
 
 def _of_families(record: Record) -> str:
-    """Spearman's correlation within runs of accuracy after transfer with being a ResNet, on each image target."""
+    """Spearman's correlation within runs of accuracy after transfer with being a ResNet, on each image target.
+
+    Beside it stands the largest that is possible: two groups cannot order the sources inside a group.
+    """
     images = forecast_sources.of_images(record)
     rows = images.assign(resnet=images["model"].str.startswith("ResNet"))
-    parts = [forecast_sources.within_runs(part, ["run"], "resnet") for _, part in rows.groupby("domain", sort=False)]
-    return " and ".join(map(tables.number, parts))
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
+    parted = rows.assign(transfer_accuracy=rows["transfer_accuracy"] + rows["resnet"])  # every ResNet ahead
+    found, most = (
+        [forecast_sources.within_runs(part, ["run"], "resnet") for _, part in table.groupby("domain", sort=False)]
+        for table in (rows, parted)
+    )
+    parts = [
+        f"{tables.number(r)} on {domain.removeprefix('images, ')}"
+        for domain, r in zip(rows["domain"].unique(), found, strict=True)
+    ]
+    return f"{' and '.join(parts)} (two groups can give at most {tables.number(max(most))})"
 
 
 def _counted(record: Record, domain: str, scope: str) -> str:
@@ -205,7 +212,7 @@ def _counted(record: Record, domain: str, scope: str) -> str:
     row, found = _row(record, domain, scope), _verdict(record, domain, scope)
     if row is None or found is None:
         return "–"
-    size = f"{row['runs']} runs of {round(row['n'] / row['runs'])} sources"
+    size = f"{row['runs']} target models with {round(row['n'] / row['runs'])} sources each"
     return f"{found.cell}, {tables.p_value(found.p)}, {size}"
 
 
@@ -252,7 +259,7 @@ def numbers(record: Record) -> pd.DataFrame:
             row = {"sources": domain.removeprefix("images, "), "compared": words}
             row |= {r"Spearman, $\alpha_1$": alpha1.cell, "p": tables.probability(alpha1.p)}
             if (alone := _row(record, domain, scope)) is not None:
-                row["p, rows alone"] = tables.probability(alone["p_of_rows"])
+                row["p, whole architectures alone"] = tables.probability(alone["p_of_rows"])
             row["verdict"] = alpha1.said
             rows.append({**row, "Spearman, own accuracy": own.cell if own else "–", "n": alpha1.n})
     return pd.DataFrame(rows)
@@ -304,7 +311,7 @@ def rule(record: Record) -> str:
     """How the verdicts are made."""
     sources = "correlation over sources, 5 architectures × 6 ways: crossed"
     fixed = "correlation over sources, one variable held fixed: crossed"
-    texts = "correlation over sources, 5 corpora × 3 ways in 5 runs: crossed"
+    texts = "correlation over sources of one way, 5 corpora × 3 ways for 5 targets: crossed"
     return (
         f"{verdicts.RULE}; *found* replaces *reproduced* where the paper claims nothing. The claimed sign is negative "
         "for the distance and positive for the rest. In simulations of sources that combine architectures with ways "
@@ -313,12 +320,16 @@ def rule(record: Record) -> str:
         f"{evidence.held(UNEQUAL, 60)}. Where there is nothing to find, p is at most 0.05 in "
         f"{evidence.rejected(sources, 30)}, and with a variable held fixed in {evidence.rejected(fixed, 30)} "
         f"({{ref}}`intervals-checked`). For texts the shares are {evidence.held(texts, 75)} and "
-        f"{evidence.rejected(texts, 75)}; similar domains were not simulated. *p, rows alone* permutes "
-        "only architectures (or corpora), which differ more than ways of training. *About the same accuracy* means in "
+        f"{evidence.rejected(texts, 75)}; similar domains were not simulated. *p, whole architectures alone* permutes "
+        "only architectures (or corpora, or sets of classes), which differ more than ways of training. The sign † "
+        "counts pairs of an architecture and a way of training; all intervals over image models rest on five "
+        "architectures. Each way of training texts has a target model of its own, so text models are ranked among "
+        "those of one way. *About the same accuracy* means in "
         f"one band of {100 * record.config['band']:.0f} points. In the rows where a quantity is held fixed, the column "
         "of own accuracy shows its correlation with accuracy after transfer when α1 is held fixed. A dash stands where "
         "own accuracy is not compared. The own accuracies of text models belong to different tasks, so that column "
-        "says little there. In n, a source counts once per run. The p values are not corrected for the number of rows."
+        "says little there. In n, a source counts once per target model. The p values are not corrected for the number "
+        "of rows."
     )
 
 
@@ -330,6 +341,17 @@ def _said(judged: dict[str, Verdict]) -> str:
     )
 
 
-def _pair(judged: dict[str, Verdict]) -> str:
-    """The estimates with their intervals alone; the sentence before names the targets."""
-    return " and ".join(verdict.cell for verdict in judged.values())
+def _on(judged: dict[str, Verdict]) -> str:
+    """The estimates with their intervals alone."""
+    return " and ".join(f"{verdict.cell} on {target}" for target, verdict in judged.items())
+
+
+def _by_verdict(judged: dict[str, Verdict]) -> str:
+    """The verdict on each target."""
+    return ", ".join(f"{verdict.said} on {target}" for target, verdict in judged.items())
+
+
+def _rows_alone(record: Record, scope: str) -> str:
+    """The p of α1 if only whole architectures are permuted, on each image target."""
+    found = [row["p_of_rows"] for domain in _images(record) if (row := _row(record, domain, scope)) is not None]
+    return f"; if only architectures are permuted, p is {' and '.join(map(tables.probability, found))}"

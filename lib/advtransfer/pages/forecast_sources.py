@@ -83,9 +83,10 @@ def about_sources(record: Record) -> str:
         )
     if len(texts):
         text += (
-            f"The texts of {{doc}}`the study of scores <study>` add {texts['run'].nunique()} runs of "
-            f"{texts['recipe'].nunique()} sources: MiniLM fine-tuned on {texts['model'].nunique()} corpora in "
-            f"{texts['kind'].nunique()} ways. Their accuracy after transfer is that of a linear probe."
+            f"The texts of {{doc}}`the study of scores <study>` add {texts['run'].nunique()} runs on "
+            f"{texts['block'].nunique()} corpora: MiniLM fine-tuned on {texts['model'].nunique()} corpora in "
+            f"{texts['kind'].nunique()} ways, each of which has its own target models. Accuracy after transfer is "
+            "that of a linear probe."
         )
     return text
 
@@ -112,41 +113,64 @@ def beside_target(record: Record) -> tuple[str, str] | None:
     if pairs.empty:
         return None
     gains = pairs["transfer_accuracy"] - pairs["accuracy"]
-    better = int((gains > 0).sum())
+    pooled = pairs.merge(images[run].drop_duplicates(), on=run)
     told = [
         f"{' to '.join(dict.fromkeys(f'{100 * end:.1f}' for end in part['accuracy'].agg(['min', 'max'])))}% "
         f"({SHORT[str(name)]})"
-        for name, part in pairs.merge(images[run].drop_duplicates(), on=run).groupby("target", sort=False)
+        for name, part in pooled.groupby("target", sort=False)
     ]
-    (similar, every), (read, texts) = _beside_similar(), _beside_texts()
-    most = f", by at most {100 * gains.max():.1f} points" if better else ""
+    most = f", by at most {100 * gains.max():.1f} points" if (gains > 0).any() else ""
     return (
-        f"The source with a new last layer is better than the target model itself in {better or 'none'} of "
-        f"{len(pairs)} pairs of a source and a target, over all stored runs on images{most}.",
-        "The target models were trained on the target's images alone; those of the sources that are pooled here "
-        f"classify {' and '.join(told)} of the test images correctly. So these runs show how α1 orders sources, not "
-        "whether transfer pays."
-        f"{f' Among sources of similar domains, the source is better in {similar} of {every} pairs.' if every else ''}"
-        f"{f' Among text models, it is better in {read} of {texts} pairs.' if texts else ''}",
+        "The source with a new last layer is better than the target model itself in "
+        f"{_better(pooled)} pairs of an image model and a target.",
+        f"The target models were trained on the target's images alone, and classify {' and '.join(told)} of the test "
+        f"images correctly. Over all stored runs, less trained ones too, the source is better in {_better(pairs)} "
+        f"pairs{most}. {_beside_similar()} {_beside_texts()} So these runs show how α1 orders sources, and little of "
+        "whether transfer pays.",
     )
 
 
-def _beside_texts() -> tuple[int, int]:
-    """In how many pairs of text models the source is better than the target model, and how many pairs there are."""
+def _better(pairs: pd.DataFrame) -> str:
+    """In how many pairs the source is better after transfer than the target model, in words."""
+    better = int((pairs["transfer_accuracy"] > pairs["accuracy"]).sum())
+    return f"{better or 'none'} of {len(pairs)}"
+
+
+def _beside_texts() -> str:
+    """In how many pairs of text models the source is better than the target model; empty if none are stored."""
     made = published("selection_texts")
-    kept = [record for name, record in made.items() if series_of(name).partition("-")[0] in TEXTS]
-    better = [record.tables["sources"]["probe_accuracy"] > float(record.arrays["target_accuracy"]) for record in kept]
-    return sum(int(each.sum()) for each in better), sum(len(each) for each in better)
+    kept = {name: record for name, record in made.items() if series_of(name).partition("-")[0] in TEXTS}
+    if not kept:
+        return ""
+    rows = pd.concat(
+        record.tables["sources"].assign(
+            transfer_accuracy=lambda table: table["probe_accuracy"],
+            accuracy=float(record.arrays["target_accuracy"]),
+            own=lambda table, target=record.config["target"]: table["architecture"] == target,
+        )
+        for record in kept.values()
+    )
+    least, most = (int(rows["accuracy"].agg(pick) * 100 + 0.5) for pick in ("min", "max"))
+    return (
+        f"Among text models it is better in {_better(rows[~rows['own']])} pairs, and in {_better(rows[rows['own']])} "
+        "where the source has learnt the target's own corpus; the target models there have seen only "
+        f"{next(iter(kept.values())).config['target_texts']} texts, and {least} to {most}% of their answers are right."
+    )
 
 
-def _beside_similar() -> tuple[int, int]:
-    """In how many pairs of Table 3 the source is better than the target model, and how many pairs there are."""
+def _beside_similar() -> str:
+    """In how many pairs of Table 3 the source is better than the target model; empty if none are stored."""
     made = [record for name, record in published("similarity").items() if _is_subset(name)]
-    pairs = [
+    if not made:
+        return ""
+    rows = pd.concat(
         record.tables["sources"].merge(record.tables["targets"][["domain", "accuracy"]], on="domain") for record in made
-    ]
-    better = [pair["transfer_accuracy"] > pair["accuracy"] for pair in pairs]
-    return sum(int(each.sum()) for each in better), sum(len(each) for each in better)
+    )
+    whole = rows[rows["similarity"] == rows["similarity"].max()]
+    return (
+        f"Among sources of similar domains it is better in {_better(rows)} pairs, and in {_better(whole)} where the "
+        "source has learnt the whole domain."
+    )
 
 
 def _subset_rows() -> pd.DataFrame:
@@ -306,7 +330,7 @@ def about_choices(record: Record) -> str:
         "different sources remain and less can be lost; this is why chance is near the upper end of its interval. "
         "Intervals draw whole architectures and whole ways of training, but not target models. In simulations the "
         f"intervals of the points lost hold the truth in {evidence.held(LOST, 30)}. "
-        f"Runs: {first['runs']} per target{fewer}."
+        f"Target models: {first['runs']} per target{fewer}."
     )
 
 

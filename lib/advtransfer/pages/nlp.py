@@ -317,7 +317,8 @@ def over_texts(runs: Runs) -> Finding:
         )
         for direction in nlp_tables.DIRECTIONS
     }
-    in_print = " and ".join(tables.number(printed.pearson(table)) for table in ("table2", "table4"))
+    values = dict.fromkeys(tables.number(printed.pearson(table)) for table in ("table2", "table4"))
+    in_print = f"{next(iter(values))} in both directions" if len(values) == 1 else " and ".join(values)
     said = "; ".join(f"{direction}: {verdicts.tally(part)}" for direction, part in judged.items())
     return Finding(f"{said} (in print {in_print})", tuple(v for part in judged.values() for v in part), size(runs))
 

@@ -14,12 +14,15 @@ from advtransfer.records.published import series_of
 from advtransfer.records.record import Record
 from advtransfer.statistics import cochran_q
 
+FORMS = {"alpha1_ratio": "", "alpha1": ", as defined"}
+
 
 def spread(records: Mapping[str, Record]) -> pd.DataFrame:
     """For each stored run, the least and the greatest accuracy after transfer of the paper's sources.
 
     ``p`` is that of `cochran_q`, of the hypothesis that these sources are right equally often on the same test texts;
-    ``T→S`` and ``S→T`` are Pearson's r of accuracy with α1 (the ratio of mean deviations) under the attack on words.
+    ``T→S`` and ``S→T`` are Pearson's r of accuracy with α1 under the attack on words, as the ratio of mean deviations;
+    with ``, as defined``, with α1 as the mean of ratios.
     """
     made = [_row(series_of(name), each) for name, each in records.items() if _has_the_four(each)]
     return pd.DataFrame(made)
@@ -46,8 +49,9 @@ def _row(series: str, record: Record) -> dict[str, Any]:
         "greatest": accuracy.max(),
         "p": cochran_q(record.arrays["transfer_right"][kept]),
         **{
-            direction: conclusions.correlation(table["alpha1_ratio"][kept], accuracy, resamples=99).r
+            f"{direction}{words}": conclusions.correlation(table[form][kept], accuracy, resamples=99).r
             for direction, table in rows.items()
+            for form, words in FORMS.items()
         },
     }
 
@@ -66,12 +70,16 @@ def _most_texts_first(runs: Runs) -> pd.DataFrame:
 def _sentence(rows: pd.DataFrame) -> str:
     first, apart = rows.iloc[0], int((rows["p"] <= SIGNIFICANT).sum())
     seeds = f"in {apart} of {len(rows)} seeds" if len(rows) > 1 else "in the one seed"
-    by_seed = " and ".join(
-        f"{', '.join(tables.number(r) for r in rows[direction])} ({direction})" for direction in DIRECTIONS
+    ratio, defined = (
+        " and ".join(
+            f"{', '.join(tables.number(r) for r in rows[direction + words])} ({direction})" for direction in DIRECTIONS
+        )
+        for words in FORMS.values()
     )
     found = (
-        f"they differ by more than the choice of test texts explains {seeds}, and over these four models Pearson's r "
-        f"of accuracy with α1, as the ratio of mean deviations, is, seed by seed, {by_seed}"
+        f"they differ by more than the choice of test texts explains {seeds}. Over these four models Pearson's r of "
+        f"accuracy with α1 is, seed by seed, {ratio} as the ratio of mean deviations, and {defined} as defined; four "
+        "models cannot say more"
     )
     if not apart:
         found = f"{first['test_texts']:,} test texts cannot tell them apart, so there is hardly anything to forecast"
@@ -95,7 +103,11 @@ def table(runs: Runs) -> pd.DataFrame | None:
                 "n": f"{row['test_texts']:,}",
                 "accuracy, %": f"{100 * row['least']:.1f} to {100 * row['greatest']:.1f}",
                 "p": tables.probability(row["p"]),
-                **{f"r, {direction}": tables.number(row[direction]) for direction in DIRECTIONS},
+                **{
+                    f"r, {direction}{words}": tables.number(row[direction + words])
+                    for direction in DIRECTIONS
+                    for words in FORMS.values()
+                },
             }
             for _, row in rows.iterrows()
         ]

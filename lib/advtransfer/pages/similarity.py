@@ -178,9 +178,9 @@ def about(runs: Runs) -> str:
             seeds[next(iter(stored.values())).config["target"]] = str(len(stored))
         own = _published(runs)["source_accuracy"]
         text.append(
-            f"In the **stored** columns the targets are the vehicles and the animals among {sizes.targets(seeds)} "
-            f"(seeds: {' and '.join(seeds.values())}). The networks are "
-            f"ResNets of width {settings['width']} ({sizes.WIDTH} as released), {settings['epochs']} epochs "
+            f"The target images of the **stored** columns come from {sizes.targets(seeds)}. From each set the vehicles "
+            f"are one target and the animals another (seeds: {', '.join(dict.fromkeys(seeds.values()))}). The networks "
+            f"are ResNets of width {settings['width']} ({sizes.WIDTH} as released), {settings['epochs']} epochs "
             f"({sizes.EPOCHS} as released), on {made.provenance['device']}. On their own test images the sources "
             f"classify {100 * own.min():.0f} to {100 * own.max():.0f}% correctly. {_beside(runs)}"
         )
@@ -222,6 +222,8 @@ def departures(runs: Runs) -> pd.DataFrame:
 def answer(runs: Runs) -> str:
     """What this page finds, as a list; `found` has the numbers."""
     said = [f"Claim “{question}”: {verdicts.tally(judged.values())}." for question, judged in _questions(runs).items()]
+    if single := over_images(runs).verdicts:
+        said.append(f"Claim on single images, “a larger α1(x), a smaller loss”: {verdicts.tally(single)}.")
     return (
         f"**The paper's own five rows**, on the claim “{RISES}”: {paper(runs).word}.\n\n**Our five networks**, for "
         f"each domain and target. Size of the runs: {size(runs) or 'not run'}.\n\n"

@@ -53,7 +53,8 @@ def interval(value: float, low: float, high: float, digits: int = 2, n: int | No
     """An estimate with its interval, e.g. "0.54 [0.48, 0.60]"; alone where there is none.
 
     With n, the number of points behind it, an interval from `FEW` or fewer is marked: "0.54 [0.48, 0.60]†". A
-    correlation of ±1 in every draw has none: "1.00 (a perfect order)".
+    correlation of ±1 in every draw has none: "1.00 (a perfect order)". An end of a correlation's interval that would
+    round to zero, and so hide whether zero is inside, has one more digit.
     """
     if math.isnan(low) and math.isnan(high):
         return number(value, digits)
@@ -61,7 +62,8 @@ def interval(value: float, low: float, high: float, digits: int = 2, n: int | No
         return f"{number(value, digits)} (a perfect order)"
     no_break = "\N{NO-BREAK SPACE}"
     mark = MARK if n is not None and n <= FEW else ""
-    return f"{number(value, digits)} [{number(low, digits)},{no_break}{number(high, digits)}]{mark}"
+    ends = [number(end, digits + (n is not None and 0 < abs(end) < 0.5 * 10**-digits)) for end in (low, high)]
+    return f"{number(value, digits)} [{ends[0]},{no_break}{ends[1]}]{mark}"
 
 
 def estimate(row: Mapping[str, float] | pd.Series, name: str, *, scale: float = 1, digits: int = 2) -> str:

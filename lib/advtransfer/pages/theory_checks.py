@@ -56,7 +56,14 @@ def _orders(record: Record) -> dict[str, Any]:
     Where the first attack is the only one (ρ = 1) there is nothing to certify, and these are left out.
     """
     orders = record.tables["orders"].query("rho_low < 0.999")
+    shares = [
+        f"{row['certified'] / row['pairs']:.0%} of {row['pairs']} with ρ from {row['rho_low']:.2f} to "
+        f"{row['rho_high']:.2f}"
+        for row in orders.to_dict("records")
+    ]
     return {
+        "theory_orders_least": shares[0],
+        "theory_orders_most": shares[-1],
         "theory_orders": int(orders["pairs"].sum()),
         "theory_orders_certified": int(orders["certified"].sum()),
         "theory_orders_wrong": int(orders["wrong"].sum()),
@@ -183,7 +190,8 @@ def orders(record: Record) -> pd.DataFrame:
     return pd.DataFrame(
         {
             r"$\rho$": [
-                f"{low:.2f} to {high:.2f}" for low, high in zip(rows["rho_low"], rows["rho_high"], strict=True)
+                "1" if low > 0.999 else f"{low:.2f} to {high:.2f}"
+                for low, high in zip(rows["rho_low"], rows["rho_high"], strict=True)
             ],
             "pairs of sources": rows["pairs"],
             "certified": rows["certified"],
