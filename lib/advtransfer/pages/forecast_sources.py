@@ -142,14 +142,12 @@ def _beside_texts() -> str:
     kept = {name: record for name, record in made.items() if series_of(name).partition("-")[0] in TEXTS}
     if not kept:
         return ""
-    rows = pd.concat(
-        record.tables["sources"].assign(
-            transfer_accuracy=lambda table: table["probe_accuracy"],
-            accuracy=float(record.arrays["target_accuracy"]),
-            own=lambda table, target=record.config["target"]: table["architecture"] == target,
-        )
-        for record in kept.values()
-    )
+    rows = rows_of(kept).rename(columns={"probe_accuracy": "transfer_accuracy"})
+    of_target = {
+        (series_of(name), record.config["seed"]): record.arrays["target_accuracy"] for name, record in kept.items()
+    }
+    rows["accuracy"] = [float(of_target[run]) for run in zip(rows["series"], rows["seed"], strict=True)]
+    rows["own"] = rows["architecture"] == rows["target"]
     least, most = (int(rows["accuracy"].agg(pick) * 100 + 0.5) for pick in ("min", "max"))
     return (
         f"Among text models it is better in {_better(rows[~rows['own']])} pairs, and in {_better(rows[rows['own']])} "

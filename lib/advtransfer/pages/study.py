@@ -59,11 +59,14 @@ def about(record: Record, models: str = "architectures") -> str:
     sources = record.tables["sources"]
     trained = sources[~sources["untrained"]]
     row = scores.iloc[0]
+    once = not sources.duplicated(["recipe", "target"]).any()
     return (
         f"{row['recipes']} recipes ({models}: {trained['architecture'].nunique()}; ways of training: "
         f"{trained['series'].nunique()}) on {row['targets']} targets. Own accuracy spans "
         f"{100 * trained['source_accuracy'].min():.0f} to {100 * trained['source_accuracy'].max():.0f}%, accuracy "
         f"after transfer {100 * trained['probe_accuracy'].min():.0f} to {100 * trained['probe_accuracy'].max():.0f}%."
+        + " Each recipe was trained once for each target: no interval includes what another training of a source or "
+        "of a target model would change." * once
     )
 
 
