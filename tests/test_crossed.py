@@ -159,3 +159,15 @@ def test_nothing_is_found_in_what_only_shares_rows():
         rejected += crossed.correlate(made, x, y, resamples=199, seed=seed).p <= 0.05
     assert stats.binomtest(rejected, 200, 0.05).pvalue > 0.001
     assert rejected > 0
+
+
+def test_a_correlation_that_rounding_keeps_from_zero_is_zero():
+    """Ranks have many correlations of exactly 0, whose sign would decide a verdict."""
+    rng = np.random.default_rng(0)
+    ranks = np.arange(-2, 3) / 5
+    x, y = (np.concatenate([rng.permutation(ranks) for _ in range(3)]) for _ in range(2))
+    group, row = np.divmod(np.arange(15), 5)
+    times = np.random.default_rng(0).multinomial(5, [0.2] * 5, 5000)[:, row].astype(float)
+    found = crossed.correlations(times, crossed.Design(0 * group, row, group, group), x, y)
+    assert (found == 0).sum() > 200
+    assert not ((found != 0) & (np.abs(found) < 1e-9)).any()

@@ -212,7 +212,16 @@ def _pearson(a: Floats, b: Floats) -> Floats:
     a, b = (_scaled(v - v.mean(-1, keepdims=True)) for v in (a, b))
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
-    return np.where(varied, np.clip(r, -1, 1), np.nan)
+    return np.where(varied, unrounded(np.clip(r, -1, 1)), np.nan)
+
+
+def unrounded(r: Floats) -> Floats:
+    """Correlations in which those that rounding keeps from 0 are 0, so that their sign says nothing.
+
+    >>> unrounded(np.array([3e-17, -0.5]))
+    array([ 0. , -0.5])
+    """
+    return np.where(np.abs(r) < 1e-12, 0, r)
 
 
 def _scaled(v: Floats) -> Floats:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from advtransfer.statistics import Correlation, Floats, quantiles
+from advtransfer.statistics import Correlation, Floats, quantiles, unrounded
 
 Places = NDArray[np.int64]
 LEVEL = 0.95
@@ -98,7 +98,7 @@ def correlations(times: Floats, made: Design, x: Floats, y: Floats, given: Float
     xz, yz = _correlation(times, x, rest[0]), _correlation(times, y, rest[0])
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
-    return np.where(np.isfinite(r), np.clip(r, -1, 1), np.nan)
+    return np.where(np.isfinite(r), unrounded(np.clip(r, -1, 1)), np.nan)
 
 
 def correlate(
@@ -217,4 +217,4 @@ def _centred(values: Floats, times: Floats, group: Places) -> Floats:
 def _correlation(times: Floats, a: Floats, b: Floats) -> Floats:
     ab, aa, bb = ((times * u * v).sum(1) for u, v in ((a, b), (a, a), (b, b)))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where((aa > 1e-12) & (bb > 1e-12), np.clip(ab / np.sqrt(aa * bb), -1, 1), np.nan)
+        return np.where((aa > 1e-12) & (bb > 1e-12), unrounded(np.clip(ab / np.sqrt(aa * bb), -1, 1)), np.nan)
