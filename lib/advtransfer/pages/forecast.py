@@ -232,7 +232,7 @@ def _models(record: Record) -> int:
 def _holds(across: dict[str, Verdict], own: dict[str, Verdict], within: dict[str, Verdict]) -> bool:
     """Whether the numbers say what the bold words of the answer say."""
     return (
-        all(verdict.low > 0 for verdict in (*across.values(), *own.values()))
+        all(verdict.word in ("reproduced", "right sign only") for verdict in across.values())
         and any(verdict.word == "reproduced" for verdict in across.values())
         and all(verdict.word == "reproduced" for verdict in own.values())
         and all(verdict.word != "reproduced" for verdict in within.values())
