@@ -112,8 +112,8 @@ def shares() -> str:
     of_sources = [row["rho"] for row in rows if row["direction"] == "S→T"]
     return (
         f"it is {' and '.join(map(tables.number, of_targets))} for {len(of_targets)} target models on images (T→S), "
-        f"and {tables.number(min(of_sources))} to {tables.number(max(of_sources))} for {len(of_sources)} pairs of a source "
-        "model and a target's images (S→T)"
+        f"and {tables.number(min(of_sources))} to {tables.number(max(of_sources))} for {len(of_sources)} pairs of a "
+        "source model and a target's images (S→T)"
     )
 
 
