@@ -259,7 +259,7 @@ def numbers(record: Record) -> pd.DataFrame:
             row = {"sources": domain.removeprefix("images, "), "compared": words}
             row |= {r"Spearman, $\alpha_1$": alpha1.cell, "p": tables.probability(alpha1.p)}
             if (alone := _row(record, domain, scope)) is not None:
-                row["p, whole architectures alone"] = tables.probability(alone["p_of_rows"])
+                row["p′"] = tables.probability(alone["p_of_rows"])
             row["verdict"] = alpha1.said
             rows.append({**row, "Spearman, own accuracy": own.cell if own else "–", "n": alpha1.n})
     return pd.DataFrame(rows)
@@ -320,7 +320,7 @@ def rule(record: Record) -> str:
         f"{evidence.held(UNEQUAL, 60)}. Where there is nothing to find, p is at most 0.05 in "
         f"{evidence.rejected(sources, 30)}, and with a variable held fixed in {evidence.rejected(fixed, 30)} "
         f"({{ref}}`intervals-checked`). For texts the shares are {evidence.held(texts, 75)} and "
-        f"{evidence.rejected(texts, 75)}; similar domains were not simulated. *p, whole architectures alone* permutes "
+        f"{evidence.rejected(texts, 75)}; similar domains were not simulated. *p′* permutes "
         "only architectures (or corpora, or sets of classes), which differ more than ways of training. The sign † "
         "counts pairs of an architecture and a way of training; all intervals over image models rest on five "
         "architectures. Each way of training texts has a target model of its own, so text models are ranked among "
