@@ -65,7 +65,7 @@ def about(record: Record, models: str = "architectures") -> str:
         f"{trained['series'].nunique()}) on {row['targets']} targets. Own accuracy spans "
         f"{100 * trained['source_accuracy'].min():.0f} to {100 * trained['source_accuracy'].max():.0f}%, accuracy "
         f"after transfer {100 * trained['probe_accuracy'].min():.0f} to {100 * trained['probe_accuracy'].max():.0f}%."
-        + " Each recipe was trained once for each target: no interval includes what another training of a source or "
+        + " Each source was trained once: no interval includes what another training of a source or "
         "of a target model would change." * once
     )
 
