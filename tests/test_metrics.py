@@ -1,5 +1,6 @@
 """The metrics against explicit loops, closed forms and invariances; and that they stream."""
 
+import copy
 import subprocess
 import sys
 import warnings
@@ -226,7 +227,7 @@ def test_the_matrix_is_all_pairs_from_k_attacks(batch_size):
     models, attack, batches = nets(), Recorded(), -(-10 // batch_size)
     table = transfer_matrix(models, X, attack, batch_size=batch_size)
     assert attack.attacked == models * batches  # K attacks
-    assert [net.calls for net in models] == [4 * batches] * 3  # K clean and K² attacked passes
+    assert [net.calls for net in models] == [4 * batches + 1] * 3  # K clean and K² attacked passes, and K to try them
     assert table.alpha1_samples.shape == (3, 3, 10)
     assert table.n.tolist() == [[10] * 3] * 3
     assert table.undefined.sum() == 0
@@ -244,7 +245,7 @@ def test_a_pair_takes_two_attacks_and_five_passes():
     (first, second), attack = nets(2), Recorded()
     same(transferability(first, second, iter(X.split(3)), attack), transferability(first, second, X, Recorded()))
     assert len(attack.attacked) == 8
-    assert (first.calls, second.calls) == (4 * 2 + 2, 4 * 3 + 3)
+    assert (first.calls, second.calls) == (4 * 2 + 2 + 2, 4 * 3 + 3 + 2)  # one more in each of the two calls
 
 
 def test_networks_in_train_mode_are_measured_in_eval_mode_without_a_trace():
@@ -437,6 +438,47 @@ def test_one_batch_of_a_loader_is_not_taken_for_two():
             transferability(NET, NET, [pair[0], labels], Recorded())
     with pytest.raises(TypeError, match=r"x is list; .* \(of a batch such as \(inputs, labels\), pass the first"):
         pgd(NET, pair, eps=0.1)
+
+
+class AlwaysDropped(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.dropout(x, 0.2)  # `training` is true unless it is given
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_is_random_or_reads_the_other_samples_is_told(dtype):
+    def nudge(model, x):
+        return 0.01 * x.roll(1, 0)
+
+    x = torch.rand(6, 3, 4, 4, generator=seeded(0)).to(dtype)
+    steady = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten(),
+                                 torch.nn.Dropout(), torch.nn.Linear(16, 3)).to(dtype).train()  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics.transferability(steady, steady, x, nudge)
+    random = torch.nn.Sequential(steady, AlwaysDropped())
+    other = copy.deepcopy(steady)
+    for strange in (random, lambda x: other[:3](x)):  # whose BatchNorm nobody sets into eval mode
+        with pytest.warns(metrics.UnsteadyModelWarning, match="model 2 of 2: its outputs for one sample differ by"):
+            metrics.transferability(steady, strange, x, nudge)
+    with pytest.warns(metrics.UnsteadyModelWarning):
+        metrics.deviations([random], x, nudge, batch_size=2)
+
+
+@pytest.mark.parametrize(("members", "warned"), [
+    ([(4, 5, 3), (4, 5)], True), ([(4, 5), (4, 5), (4,)], True), ([(4, 3, 2, 2), (4, 3, 2, 2)], True),
+    ([(4, 5), (4,)], False), ([(4, 3, 2, 2), (4, 3)], False), ([(4, 5, 3), (4, 2)], False),
+])  # fmt: skip
+def test_a_second_input_is_not_left_out_in_silence(members, warned):
+    class Flat(torch.nn.Module):
+        def forward(self, x):
+            return x.flatten(1)
+
+    loader = [tuple(torch.rand(shape) for shape in members)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        metrics.transferability(Flat(), Flat(), loader, lambda model, x: 0.1 * x.roll(1, 0))
+    assert any("which the models do not get" in str(warning.message) for warning in caught) == warned
 
 
 def test_an_attack_that_gives_the_attacked_input_is_told_and_one_that_is_no_model_is_refused():

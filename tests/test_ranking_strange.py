@@ -1,5 +1,6 @@
 """Candidates and targets that are legal and strange: what they do to a ranking, to its cache, and to the others."""
 
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -101,7 +102,7 @@ def test_a_candidate_that_fails_while_it_is_measured_is_left_out_and_named():
 
         def forward(self, x):
             type(self).calls += 1
-            if self.calls > 1:
+            if self.calls > 2:  # the two passes in which it is tried
                 raise RuntimeError("out of luck")
             return super().forward(x)
 
@@ -109,6 +110,62 @@ def test_a_candidate_that_fails_while_it_is_measured_is_left_out_and_named():
     assert found.left_out["name"].tolist() == ["late"]
     assert "out of luck" in found.left_out["reason"][0]
     assert found.candidates["candidate"].tolist() == ["b"]
+
+
+def test_a_candidate_that_is_random_or_reads_the_other_images_is_left_out_and_named():
+    class Dropped(Net):
+        def forward(self, x):
+            return nn.functional.dropout(super().forward(x), 0.5)  # `training` is true unless it is given
+
+    class Normalised(Net):
+        def forward(self, x):
+            return super().forward(nn.functional.batch_norm(x, None, None, training=True))
+
+    pool = {"random": Encoder(Dropped(classes=20)), "normalised": Encoder(Normalised()), "b": Encoder(Net())}
+    found = ranking.score(pool, target(), only=["1-NN"], **FAST)
+    assert found.candidates["candidate"].tolist() == ["b"]
+    reasons = found.left_out.set_index("name")["reason"]
+    assert set(reasons.index) == {"random", "normalised"}
+    assert reasons.str.contains("for one sample differ by").all()
+    with pytest.raises(ranking.EncoderError, match="the target model: its outputs for one sample differ"):
+        ranking.score({"b": Encoder(Net())}, target(), target=pool["random"], only=["alpha1"], **FAST)
+
+
+@pytest.mark.parametrize(("dtype", "rel"), [(torch.float64, 1e-4), (torch.bfloat16, 0.2), (torch.float16, 0.02)])
+def test_a_model_of_another_precision_is_ranked_as_it_is(dtype, rel):
+    values = []
+    for net in (Net(), Net().to(dtype)):
+        found = ranking.score({"a": Encoder(net)}, target(), only=["LogME", "alpha1"], **FAST)
+        assert found.left_out.empty
+        values.append(found.scores["value"].to_numpy())
+    assert net.head.weight.dtype == dtype
+    np.testing.assert_allclose(values[1], values[0], rtol=rel)
+
+
+def test_what_a_builder_prints_is_not_in_the_results(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "nets.py").write_text(
+        "import torch\nprint('imported')\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.head = torch.nn.Linear(3, 2)\n"
+        "        print('built')\n"
+        "    def forward(self, x):\n        print('used')\n        return self.head(x.mean((2, 3)))\n"
+    )
+    (tmp_path / "pool.toml").write_text("[a]\nbuild = 'nets.py:Net'")
+    words = ["rank", str(tmp_path / "pool.toml"), "--data", "made-up", "--only", "1-NN", "--labels", "40"]
+    assert main([*words, "--json"]) == 0
+    told = capsys.readouterr()
+    assert [row["candidate"] for row in json.loads(told.out)["candidates"]] == ["a"]
+    assert {"imported", "built", "used"} <= set(told.err.split())
+
+
+@pytest.mark.parametrize("name", ["ranking.csv", "scores.csv", "ranks.csv"])
+def test_a_file_that_is_no_ranking_is_never_replaced(tmp_path, capsys, name):
+    (tmp_path / "pool.toml").write_text("[a]\nbuild = 'torchvision.models:resnet18'")
+    (tmp_path / name).write_text("name,score\nmine,1\n")
+    words = ["rank", str(tmp_path / "pool.toml"), "--data", "made-up", "--out", str(tmp_path)]
+    assert main(words) == 2
+    assert f"{tmp_path} holds {name} and no ranking (choose_a_source.ipynb)" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "name,score\nmine,1\n"
 
 
 def test_one_output_has_no_probabilities_of_classes():

@@ -280,18 +280,20 @@ def test_folders_that_lack_something_are_refused_and_nothing_is_left_at_random(t
     about["architectures"] = ["BertForSequenceClassification"]
     (tmp_path / "headless" / "config.json").write_text(json.dumps(about))
     saved(bert(), tmp_path / "mute", words=None)
+    saved(bert(kind=BertModel), tmp_path / "mute and headless", words=None)
     saved(bert(), tmp_path / "foreign", words=tiny_tokenizer([*GENERATED_WORDS, "more"]))
     saved(bert(), tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:200])
     saved(bert(), tmp_path / "no json")
     (tmp_path / "no json" / "config.json").write_text("[")
-    names = ("headless", "mute", "foreign", "cut", "no json")
+    names = ("headless", "mute", "mute and headless", "foreign", "cut", "no json")
     with pytest.raises(ranking.PoolError) as caught:
         read(tmp_path, "\n".join(f"['{name}']\ntransformers = '{name}'" for name in names))
     told = dict(line.split(": ", 1) for line in str(caught.value).splitlines())
     assert "lack 2 tensors of BertForSequenceClassification, such as classifier.bias" in told["headless"]
     assert "mute has no tokenizer; expected one" in told["mute"]
+    assert "holds a BertModel, which reads texts, and no tokenizer; expected the files" in told["mute and headless"]
     assert "the tokenizer knows 45 tokens and the model 44" in told["foreign"]
     assert "cut cannot be read: " in told["cut"]
     assert "config.json is damaged" in told["no json"]

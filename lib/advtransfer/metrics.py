@@ -22,13 +22,17 @@ from torch.utils.data import Dataset, IterableDataset
 
 from advtransfer.checks import as_count, check_batch, check_jacobians
 from advtransfer.intervals import directions, signed_root, unbiased_square
-from advtransfer.modes import Model, evaluating, outputs_of
+from advtransfer.modes import Model, evaluating, halved, outputs_of, unsteady
 from advtransfer.spectral import SingularAttacks, singular_attacks
 
 Attack = Callable[[Model, Tensor], Tensor]
 """A function that maps a model and inputs (N, ...) to perturbations of the inputs' shape and dtype."""
 Batches = Iterable[Tensor | Sequence[Tensor]]
 """Batches of inputs, or of tuples that begin with inputs, such as a `DataLoader`."""
+
+
+class UnsteadyModelWarning(UserWarning):
+    """A model is random in eval mode, or reads the other samples of a batch: deviations hold more than the attack."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +66,24 @@ class Transferability:
 
 
 class Accumulator:
-    """Computes the metrics from batches of deviations; keeps O(d1·d2) numbers, and α1(x) of each sample."""
+    """Computes the metrics from batches of deviations; keeps O(d1·d2) numbers, and α1(x) of each sample.
+
+    Examples
+    --------
+    Models with a second input, such as an attention mask, which is bound to them in each batch and is not attacked:
+
+    >>> from functools import partial
+    >>> from advtransfer import attacks
+    >>> first, second = torch.nn.Bilinear(4, 7, 3), torch.nn.Bilinear(4, 7, 2)
+    >>> loader = [(torch.rand(5, 4), torch.ones(5, 7)) for _ in range(2)]
+    >>> total, attack = Accumulator(), partial(attacks.pgd, eps=0.1, loss="deviation")
+    >>> for x, mask in loader:
+    ...     models = [partial(model, input2=mask) for model in (first, second)]
+    ...     moved = deviations(models, x, attack, batch_size=len(x))
+    ...     total.update(moved[0, 0], moved[0, 1], moved[1, 1])
+    >>> total.compute().n
+    10
+    """
 
     def __init__(self) -> None:
         self._samples: list[Tensor] = []
@@ -205,6 +226,14 @@ def transferability(
     ------
     TypeError, ValueError
         No batch or an empty one, values that are not finite, or outputs that are not of shape (N, d).
+
+    Warns
+    -----
+    UnsteadyModelWarning
+        In the first batch, a model gives a sample other outputs when it is beside other samples.
+    UserWarning
+        A batch has a second input, which the models would not get; `Accumulator` has an example of such models. Or the
+        attack may have given x + δ.
     """
     return _accumulate([f1, f2], x, attack, batch_size, [(0, 1)])[0, 1]
 
@@ -232,7 +261,8 @@ def transfer_matrix(
 ) -> TransferMatrix:
     """The metrics of every ordered pair of K models.
 
-    A batch takes K attacks, K forward passes on clean inputs and K² forward passes on attacked inputs.
+    A batch takes K attacks, K forward passes on clean inputs and K² forward passes on attacked inputs; the first one K
+    more, which tell whether the outputs for a sample depend on the others.
 
     Parameters
     ----------
@@ -271,7 +301,8 @@ def deviations(
     """How the attack on each of K models moves the outputs of each of them.
 
     :func:`transfer_matrix` computes these deviations but does not return them. They give the values at single samples,
-    or intervals. They take K attacks, K forward passes on clean inputs and at most K² on attacked inputs.
+    or intervals. They take K attacks, K forward passes on clean inputs, K more on the first `batch_size` of them,
+    and at most K² on attacked inputs.
 
     Parameters
     ----------
@@ -295,22 +326,50 @@ def deviations(
     ValueError
         No model, no pair, a pair of a model that is not there, an empty batch, or outputs or perturbations that are not
         as described.
+
+    Warns
+    -----
+    UnsteadyModelWarning
+        A model gives a sample other outputs when it is beside other samples.
     """
     if not models:
         raise ValueError("no models were given; expected at least one")
     batch_size = as_count("batch_size", batch_size)
     check_batch("x", x)
-    if strange := next((type(model).__name__ for model in models if not callable(model)), None):
-        raise TypeError(f"a model is a {strange}; expected a module or a function of a batch")
+    _check_callable(models)
     wanted = sorted({(i, j) for i in range(len(models)) for j in range(len(models))} if pairs is None else set(pairs))
     if not wanted:
         raise ValueError("no pairs were given; expected at least one")
     if any(not 0 <= k < len(models) for pair in wanted for k in pair):
         raise ValueError(f"pairs are {wanted}; expected numbers of models, from 0 to {len(models) - 1}")
+    return _moved(models, x, attack, wanted, batch_size, tried=True)
+
+
+def _check_callable(models: Sequence[Model]) -> None:
+    if strange := next((type(model).__name__ for model in models if not callable(model)), None):
+        raise TypeError(f"a model is a {strange}; expected a module or a function of a batch")
+
+
+def _moved(
+    models: Sequence[Model],
+    x: Tensor,
+    attack: Attack,
+    wanted: Collection[tuple[int, int]],
+    batch_size: int,
+    *,
+    tried: bool,
+) -> dict[tuple[int, int], Tensor]:
+    """The deviations of some pairs; if `tried`, a model that is no function of each sample alone is warned of."""
+    parts = x.split(batch_size)
+    with evaluating(*models):
+        clean = {j: _outputs(models[j], parts) for j in sorted({j for _, j in wanted})}
+        again = {j: outputs_of(models[j], halved(parts[0])) for j in clean} if tried else {}
+    for j, outputs in again.items():
+        if why := unsteady(clean[j][: len(outputs)], outputs):
+            warnings.warn(f"model {j + 1} of {len(models)}: {why}", UnsteadyModelWarning, stacklevel=4)
     with evaluating(*models, gradients=True):
         deltas = {i: _perturbation(attack(models[i], x.clone()), x) for i in sorted({i for i, _ in wanted})}
     with evaluating(*models):
-        clean = {j: _outputs(models[j], x.split(batch_size)) for j in sorted({j for _, j in wanted})}
         return {(i, j): _outputs(models[j], (x + deltas[i]).split(batch_size)) - clean[j] for i, j in wanted}
 
 
@@ -327,12 +386,14 @@ def _accumulate(
 ) -> dict[tuple[int, int], Transferability]:
     """The metrics of some ordered pairs (attacked, evaluated); each model is attacked once per batch."""
     batch_size = as_count("batch_size", batch_size)
+    _check_callable(models)
     # A pair (i, j) needs model j under the attacks on i and on j, and model i under its own.
     forwards = {*pairs, *((i, i) for pair in pairs for i in pair)}
     totals = {pair: Accumulator() for pair in pairs}
-    for batch in x.split(batch_size) if isinstance(x, Tensor) else map(_inputs, _batches(x)):
+    batches = x.split(batch_size) if isinstance(x, Tensor) else map(_inputs, _batches(x))
+    for number, batch in enumerate(batches):
         check_batch("x", batch)
-        moved = deviations(models, batch, attack, pairs=forwards, batch_size=len(batch))
+        moved = _moved(models, batch, attack, forwards, len(batch), tried=number == 0)
         for i, j in pairs:
             totals[i, j].update(moved[i, i], moved[i, j], moved[j, j])
     return {pair: total.compute() for pair, total in totals.items()}
@@ -360,7 +421,22 @@ def _inputs(batch: Tensor | Sequence[Tensor]) -> Tensor:
             f"a batch is {type(batch).__name__} with {names}; expected a tensor, or a tuple that begins with one: pass "
             f"(batch[{next(iter(batch), 'x')!r}] for batch in x), with the name of the inputs"
         )
-    return batch[0] if isinstance(batch, tuple | list) and batch else batch  # type: ignore[return-value]
+    if not isinstance(batch, tuple | list) or not batch:
+        return batch  # type: ignore[return-value]
+    x, *others = batch
+    for other in others:
+        if isinstance(other, Tensor) and isinstance(x, Tensor) and _may_be_input(other, x):
+            warnings.warn(
+                f"a batch has inputs of shape {tuple(x.shape)} and then {tuple(other.shape)}, which the models do not "
+                "get; if it is an input, such as a mask, bind it to the models: see Accumulator",
+                stacklevel=4,
+            )
+    return x
+
+
+def _may_be_input(other: Tensor, x: Tensor) -> bool:
+    """Whether a member of a batch has the shape of a second input: that of x, or of a mask (N, L) of x (N, L, h)."""
+    return other.ndim > 1 and (other.shape == x.shape or (x.ndim == 3 and other.shape == x.shape[:2]))
 
 
 def _perturbation(delta: Tensor, x: Tensor) -> Tensor:
@@ -370,5 +446,5 @@ def _perturbation(delta: Tensor, x: Tensor) -> Tensor:
         raise ValueError(f"the attack gave {given}; expected a perturbation like x, {x.dtype} of {tuple(x.shape)}")
     check_batch("the attack's perturbation", delta)
     if (delta - x).norm() < 0.5 * delta.norm():  # no small change of an image looks like the image
-        warnings.warn("the attack may have given x + δ, for it is close to x; expected δ", stacklevel=4)
+        warnings.warn("the attack may have given x + δ, for it is close to x; expected δ", stacklevel=5)
     return delta

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 Model = Callable[[Tensor], Tensor]
 HALF = {torch.float16, torch.bfloat16}
+ROUNDING = 1e-3  # of the largest output: two passes of the same shape differ less
 
 _LOCK = threading.Lock()
 _LIMITED: list[threadpool_limits] = []  # the same limits for each block of `one_thread`
@@ -105,7 +106,7 @@ def outputs_of(model: Model, x: Tensor) -> Tensor:
         found = model(x.clone())
     except RuntimeError as error:
         module = _module_of(model)
-        own = {p.dtype for p in module.parameters() if p.is_floating_point()} if module is not None else set()
+        own = _dtypes(module) if module is not None else set()
         if not own or x.dtype in own or "type" not in str(error).lower():  # it fails for another reason
             raise
         names = ", ".join(sorted(map(str, own)))
@@ -128,6 +129,53 @@ def outputs_of(model: Model, x: Tensor) -> Tensor:
     if outputs.is_floating_point():
         outputs = outputs.to(torch.promote_types(outputs.dtype, x.dtype))
     return outputs.clone()
+
+
+def _dtypes(module: nn.Module) -> set[torch.dtype]:
+    return {weight.dtype for weight in module.parameters() if weight.is_floating_point()}
+
+
+def dtype_of(module: nn.Module) -> torch.dtype | None:
+    """The floating-point dtype of a module's parameters; None if they have several, or there is none."""
+    found = _dtypes(module)
+    return found.pop() if len(found) == 1 else None
+
+
+def halved(x: Tensor) -> Tensor:
+    """A batch of the same shape (N, ...) whose second half is its first half again, for `unsteady`."""
+    kept = (len(x) + 1) // 2
+    return torch.cat([x[:kept], x[: len(x) - kept]])
+
+
+def unsteady(found: Tensor, again: Tensor, what: str = "outputs") -> str:
+    """Why outputs are not those of each sample alone; an empty text if the first half of the samples shows nothing.
+
+    A model that draws random numbers in eval mode gives them anew in each pass. BatchNorm in train mode reads the whole
+    batch. A function around a module, whose mode nobody can set, may do both.
+
+    Parameters
+    ----------
+    found
+        Outputs (N, d) of a batch.
+    again
+        Outputs (N, d) of the same batch, or of the one with other samples in its second half (`halved`).
+    what
+        What they are, for the text.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0], [2.0]])
+    >>> unsteady(x - x.mean(0), halved(x) - halved(x).mean(0))[:60]
+    'its outputs for one sample differ by 0.5 between two passes,'
+    """
+    kept = (len(found) + 1) // 2
+    apart, largest = float((found[:kept] - again[:kept]).abs().max()), float(found.abs().max())
+    if not apart > ROUNDING * largest:
+        return ""
+    return (
+        f"its {what} for one sample differ by {apart:.2g} between two passes, and the largest is {largest:.2g}: the "
+        "model is random, or reads the other samples of a batch; expected dropout and BatchNorm in eval mode"
+    )
 
 
 def _described(found: object) -> str:

@@ -12,7 +12,7 @@ from torch.fx import Node, Proxy, Tracer
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from advtransfer.modes import HALF
+from advtransfer.modes import HALF, dtype_of
 from advtransfer.names import first_line
 
 _NORM_OF: dict[type[nn.Module], type[nn.Module]] = {
@@ -120,8 +120,8 @@ def prepare(model: nn.Module, *, dtype: torch.dtype | None = None, channels_last
 
 def _half(module: nn.Module) -> torch.dtype | None:
     """The dtype of a module whose weights are all in half precision; None for any other."""
-    dtypes = {p.dtype for p in module.parameters() if p.is_floating_point()}
-    return dtypes.pop() if len(dtypes) == 1 and dtypes <= HALF else None
+    dtype = dtype_of(module)
+    return dtype if dtype in HALF else None
 
 
 def _convert(

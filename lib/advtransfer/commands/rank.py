@@ -3,6 +3,8 @@
 import argparse
 import sys
 import textwrap
+import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 from shutil import get_terminal_size
 
@@ -16,12 +18,14 @@ from advtransfer.experiments import choosing
 from advtransfer.notebooks import execute
 from advtransfer.notebooks.read import read
 from advtransfer.pages import choosing as page
+from advtransfer.prepare import NotFoldedWarning
 from advtransfer.ranking import pools, texts
 from advtransfer.ranking.scoring import SHARES, WITH_TARGET_MODEL
 from advtransfer.records import shipped, storage
 from advtransfer.records.record import Record
 
 COLUMNS = 11  # of a table that fits a window
+FILES = ("ranking", "scores", "ranks")  # the tables of `write`
 ZERO = 1e-12  # scores below it are rounding errors
 PAGE, NOT_HERE = "choose_a_source", "only-in-book"
 """The notebook of the page, and the tag of its cells that are left out."""
@@ -36,7 +40,9 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         "--data",
         help=f"required; {fields['data'].description}. The book's page uses {fields['data'].default}",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write ranking.csv, scores.csv and a page there")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write ranking.csv, scores.csv, ranks.csv and a page there"
+    )
     parameters.add_options(parser)
     add_json(parser)
     parameters.add_settings(parser, choosing.Config, skip=("profile", "pool", "data"))
@@ -67,7 +73,9 @@ def rank(arguments: argparse.Namespace) -> int:
     print(wrapped(announced(config)), file=sys.stderr if arguments.json else sys.stdout, flush=True)
     for line in pools.doubts(config.pool) if Path(config.pool).is_file() else ():
         print(line, file=sys.stderr)
-    record = choosing.run(config)
+    with redirect_stdout(sys.stderr), warnings.catch_warnings():  # builders and models may print
+        warnings.simplefilter("ignore", NotFoldedWarning)  # it is about speed alone
+        record = choosing.run(config)
     tables = record.tables
     if arguments.json:
         files = write(record, given, arguments.out) if arguments.out else []
@@ -76,7 +84,9 @@ def rank(arguments: argparse.Namespace) -> int:
     print(wrapped(page.about(record)))
     for title, block in blocks(wide(record)).items():
         print_table(block, title)
-    print("* cannot be told apart from the best candidate by this score; larger is better, except for distance")
+    print("* cannot be told apart from the best candidate by this score; larger is better")
+    if "distance" in config.only:
+        print("distance: smaller is better; it has no interval, and so no star")
     print(wrapped(page.answer(record)))
     noted = tables["scores"][tables["scores"]["note"] != ""]
     for (who, why), part in noted.groupby(["candidate", "note"], sort=False):
@@ -92,6 +102,9 @@ def check_out(out: Path, given: dict[str, object]) -> None:
     """Raise unless the ranking can be written to a folder, and takes the place of no other one."""
     storage.check_writable(out)
     page = out / shipped.notebook(PAGE).with_suffix(".ipynb").name
+    strange = [name for name in FILES if (out / f"{name}.csv").exists()]
+    if strange and not page.exists():  # `write` makes it first
+        raise ValueError(f"{out} holds {strange[0]}.csv and no ranking ({page.name}); expected another folder in --out")
     if execute.is_another_run(page, read(shipped.notebook(PAGE), NOT_HERE).resolve(given)):
         raise ValueError(f"{out} holds a ranking with other parameters; expected another folder in --out")
 
@@ -166,13 +179,14 @@ def blocks(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def write(record: Record, given: dict[str, object], out: Path) -> list[Path]:
-    """Write the tables as CSV, and the page as a notebook and as HTML; return the files."""
+    """Write the page as a notebook and as HTML, and then the tables as CSV; return the files."""
+    outcome = execute.run(shipped.notebook(PAGE), given, out=out, whole=True, without=NOT_HERE)
     files = []
     values = record.tables["scores"].set_index(["candidate", "score"])["value"].unstack()  # noqa: PD010
     ranked = record.tables["candidates"].merge(values.reset_index(), on="candidate")
-    for name, table in (("ranking", ranked), *((name, record.tables[name]) for name in ("scores", "ranks"))):
+    for name in FILES:
+        table = ranked if name == "ranking" else record.tables[name]
         with storage.replacing(out / f"{name}.csv") as draft:
             table.to_csv(draft, index=False)
         files.append(out / f"{name}.csv")
-    outcome = execute.run(shipped.notebook(PAGE), given, out=out, whole=True, without=NOT_HERE)
     return [*files, *(file for file in outcome.files if file.suffix in (".ipynb", ".html"))]

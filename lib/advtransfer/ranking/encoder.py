@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advtransfer.modes import evaluating, outputs_of
+from advtransfer.modes import dtype_of, evaluating, outputs_of
 from advtransfer.names import one_line, unknown
 from advtransfer.prepare import prepare
 from advtransfer.records import weights
@@ -34,7 +34,8 @@ class Encoder(nn.Module):
     Parameters
     ----------
     module
-        Maps normalised images (N, 3, size, size) to outputs (N, d), or to an object with such ``.logits``.
+        Maps normalised images (N, 3, size, size) to outputs (N, d), or to an object with such ``.logits``. It gets the
+        images in the dtype of its parameters; float16 or bfloat16 round what an attack changes.
     size
         Height and width of the images that the module takes; None if it takes any. Other sizes are interpolated,
         differentiably, so that an attack on the encoder's input pixels passes through.
@@ -110,7 +111,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (N, d) of pixels (N, 3, height, width) in [0, 1]."""
-        return outputs_of(self.module, self._normalised(x))
+        outputs = outputs_of(self.module, self._normalised(x))
+        return outputs.to(torch.promote_types(outputs.dtype, x.dtype))
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs (N, d) and features (N, k) of pixels (N, 3, height, width) in [0, 1].
@@ -171,7 +173,7 @@ class Encoder(nn.Module):
     def _normalised(self, x: Tensor) -> Tensor:
         if self.size is not None and x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        return (x - self.mean) / self.std
+        return ((x - self.mean) / self.std).to(dtype_of(self.module))
 
 
 @contextmanager

@@ -82,7 +82,8 @@ def image_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises
     ------
     EncoderError
-        The folder holds no image model, or its weights lack a part of the model: no part stays random.
+        The folder holds a text model without its tokenizer or no image model, or its weights lack a part of the model:
+        no part stays random.
     """
     require("experiments", "transformers")
     declare_missing_operators()
@@ -90,6 +91,11 @@ def image_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     saved = " ".join(config.architectures or ())
+    if hasattr(config, "vocab_size") and not hasattr(config, "image_size"):
+        raise EncoderError(
+            f"{folder} holds a {saved or config.model_type}, which reads texts, and no tokenizer; expected the "
+            "files that its tokenizer's save_pretrained writes beside it"
+        )
     whole = "ForImageClassification" in saved
     kind: Any = AutoModelForImageClassification if whole else AutoModel
     with quiet():

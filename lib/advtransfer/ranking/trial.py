@@ -1,11 +1,11 @@
-"""Which models can be used: each is tried on two samples before the target model is trained."""
+"""Which models can be used: each is tried on a few samples before the target model is trained."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from advtransfer.modes import evaluating
+from advtransfer.modes import evaluating, halved, unsteady
 from advtransfer.names import one_line
 from advtransfer.ranking.data import Labelled
 from advtransfer.ranking.encoder import FAILURES, Encoder, EncoderError
@@ -33,11 +33,11 @@ def check_kinds(pool: Mapping[str, Any], data: Any, target: Any) -> None:
 
 
 def failing(pool: Mapping[str, Any], data: Any, *, attacked: bool = True) -> dict[str, str]:
-    """Why candidates cannot be used, or attacked, tried on two samples before the target model is trained."""
+    """Why candidates cannot be used, or attacked, tried on a few samples before the target model is trained."""
     found = {}
     for name, candidate in pool.items():
         try:
-            candidate.extract(data.x_train[:2])
+            check_steady(candidate, data.x_train[:2])
             if attacked and isinstance(candidate, Encoder):
                 check_gradient(candidate, data.x_train[:2])
             if isinstance(candidate, TextEncoder):
@@ -45,6 +45,22 @@ def failing(pool: Mapping[str, Any], data: Any, *, attacked: bool = True) -> dic
         except EncoderError as error:
             found[name] = str(error)
     return found
+
+
+def check_steady(candidate: Encoder | TextEncoder, x: Any) -> None:
+    """Raise unless two passes give a sample the same outputs and features, and an image those beside other images.
+
+    Raises
+    ------
+    EncoderError
+        They do not; or the candidate fails at these samples.
+    """
+    again: Any = x if isinstance(candidate, TextEncoder) else halved(x)  # `check_padding` has other texts beside one
+    for name, first, second in zip(
+        ("outputs", "features"), candidate.extract(x), candidate.extract(again), strict=True
+    ):
+        if why := unsteady(first, second, name):
+            raise EncoderError(why)
 
 
 def check_padding(candidate: TextEncoder, texts: Sequence[str]) -> None:
