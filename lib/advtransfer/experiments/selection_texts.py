@@ -2,7 +2,8 @@
 
 The sources are one pretrained encoder, fine-tuned on each of several corpora. Each corpus is cut in two halves: sources
 are trained on one, and the target consists of the other. So no source has seen a text of the target, even if it was
-trained on the same corpus. Attack and naive target model are those of `advtransfer.ranking`.
+trained on the same corpus. Attack and naive target model are those of `advtransfer.ranking`; the target model takes the
+word embeddings of the encoder before any fine-tuning, so sources of all ways are compared with one target model.
 """
 
 from dataclasses import replace
@@ -121,7 +122,8 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     labelled = LabelledTexts(data.name, data.train, data.y_train, data.test, data.y_test, data.classes)
     sources = {name: _source(config, spoken, _half(whole[name], 0)) for name in config.corpora}
     pool: dict[str, TextEncoder] = {name: encoder for name, (encoder, _) in sources.items()}
-    target = TextTarget(labelled, settings, pool)
+    plain = text_protocol.untrained(config.seed_of, spoken, data).eval()  # so that all ways have one target model
+    target = TextTarget(labelled, settings, {"": TextEncoder(plain.whole(), spoken.tokenizer, config.max_length)})
     arrays: Arrays = {
         "labels": target.labels.numpy().astype(np.int16),
         "directions": np.array(target.directions),
