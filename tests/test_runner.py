@@ -12,13 +12,14 @@ import pytest
 
 import trials
 from advtransfer.commands.main import main
-from advtransfer.notebooks.execute import RunError, run
+from advtransfer.notebooks.execute import Outcome, RunError, run
 from advtransfer.notebooks.find import in_toc_order
 from advtransfer.notebooks.read import NotebookError, read
 from advtransfer.records.configs import ConfigError
 from advtransfer.records.record import Record
 
 REPOSITORY = Path(__file__).parents[1]
+DONE = Outcome(Path("a.ipynb"), True, (), None)
 PARAMETERS = "# a line for each parameter is put here when the page is run\n"
 NOTEBOOK = (
     trials.HEADER.format(experiment="toys.echo", title="Powers", parameters=PARAMETERS)
@@ -155,7 +156,7 @@ def test_the_command_line(notebook, monkeypatch, capsys):
     monkeypatch.chdir(notebook.parents[1])
     assert main(["run", "powers", "--profile", "smoke", "--out", "elsewhere"]) == 0
     assert "executed in" in capsys.readouterr().out
-    assert Path("elsewhere/powers.ipynb").exists()
+    assert Path("elsewhere/powers-smoke.ipynb").exists()
     assert not notebook.with_suffix(".ipynb").exists()
     for wrong in (["powers", "-p", "epz", "1"], ["pwers"], [], ["powers", "--all"], ["--all", "-p", "eps", "1"]):
         assert main(["run", *wrong]) == 2
@@ -194,6 +195,68 @@ def test_parameters_and_device_as_options(notebook, monkeypatch, capsys):
         main(["data", "list", "--eps", "1"])
     assert main(["publish", "powers", "--name", "powers-seed0"]) == 2
     assert "no per-sample data to publish" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.yaml", "profile: smoke  # small\neps: 4/255\nsteps: 3\n"),
+     ("a.toml", 'profile = "smoke"\neps = "4/255"\nsteps = 3\n')],
+)  # fmt: skip
+def test_a_file_of_parameters_is_read_and_what_is_typed_overrides_it(notebook, monkeypatch, name, text):
+    monkeypatch.chdir(notebook.parents[1])
+    Path(name).write_text(text)
+    asked = []
+    monkeypatch.setattr("advtransfer.notebooks.execute.run", lambda path, given, **_: asked.append(given) or DONE)
+    monkeypatch.setattr("advtransfer.sweeps.plan.check", lambda path, given, *_: asked.append(given))
+    Path("b.yaml").write_text("steps: 4")
+    for words in (["-f", name], ["--parameters-file", name, "-p", "steps=5", "--seed", "1", "--profile", "quick"],
+                  ["-f", name, "-f", "b.yaml"]):  # fmt: skip
+        assert main(["run", "powers", *words]) == 0
+    assert main(["sweep", "powers", "-f", name, "--grid", "seed=0:2", "--dry-run"]) == 0
+    file = {"profile": "smoke", "eps": "4/255", "steps": 3}
+    typed = {"profile": "quick", "steps": "5", "seed": "1"}
+    assert asked[:4] == [file, file | typed, file | {"steps": 4}, file]
+    assert read(notebook).resolve(file).parameters == {"profile": "smoke", "eps": 4 / 255, "steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "a.yaml cannot be read (No such file or directory); expected lines NAME: VALUE of YAML"),
+        (b"eps = 1", "a.yaml holds 'eps = 1'; expected lines NAME: VALUE"),
+        (b"- eps", "a.yaml holds ['eps']; expected"),
+        (b"1: 2", "a.yaml holds {1: 2}; expected"),
+        (b"eps: [", "a.yaml cannot be read (while parsing"),
+        (b"\xff\xfe", "a.yaml cannot be read ('utf-8' codec"),
+        (b"epz: 1", "unknown parameter 'epz'; did you mean 'eps'?"),
+        (b"steps: no", "steps: got False; expected a value that is not true or false"),
+        (b"eps: {low: 1}", "eps: got {'low': 1}; expected"),
+    ],
+)
+def test_a_file_that_holds_no_parameters_is_told_in_one_line(notebook, monkeypatch, capsys, content, told):
+    monkeypatch.chdir(notebook.parents[1])
+    if content is not None:
+        Path("a.yaml").write_bytes(content)
+    assert main(["run", "powers", "-f", "a.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert main(["run", "--all", "-f", os.devnull]) == 2
+    assert "-f sets parameters of one notebook; expected NOTEBOOK instead of --all" in capsys.readouterr().err
+
+
+def test_a_word_is_taken_for_the_notebook_only_where_a_parameter_comes_before_it(notebook, monkeypatch, capsys):
+    monkeypatch.chdir(notebook.parents[1])
+    note = "is taken for the notebook, which comes before --NAME VALUE"
+    assert main(["run", "--seed", "1", "powers", "--eps", "2"]) == 2
+    assert f"note: '1' {note}" in capsys.readouterr().err
+    for words in (["run", "pwers", "--seed", "1"], ["run", "pwers", "-p", "seed=1"], ["run", "--out", "x", "pwers"],
+                  ["publish", "pwers", "--name", "x-seed1", "--seed", "1"],
+                  ["publish", "--name", "x-seed1", "pwers", "--seed", "1"]):  # fmt: skip
+        assert main(words) == 2
+        told = capsys.readouterr().err
+        assert note not in told
+        assert "unknown notebook 'pwers'; did you mean 'powers'?" in told
 
 
 def test_finding_everything_fresh_is_quick_and_imports_nothing_slow(notebook):

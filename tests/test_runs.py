@@ -13,7 +13,7 @@ import pytest
 
 import trials
 from advtransfer.commands.main import main
-from advtransfer.notebooks import executed, export
+from advtransfer.notebooks import execute, executed, export
 from advtransfer.notebooks.read import read
 from advtransfer.records import compare, costs, find, runs
 from advtransfer.records.configs import described, meaning
@@ -50,23 +50,74 @@ def test_a_run_is_found_by_every_name_it_has(trial, tmp_path, capsys):
 
 
 def test_a_notebook_its_page_and_its_record_are_named_alike(trial, tmp_path, capsys):
-    typed = ["run", "trials", "--seed", "4", "--profile", "smoke", "--out", "mine"]
+    typed = ["run", "trials", "-p", "eps=1", "--seed", "4", "--profile", "smoke", "--out", "mine"]
     assert main(typed) == 0
-    made = ["trials.html", "trials.ipynb", "trials.record"]
+    made = [f"trials-smoke-seed-4-eps-1.{ending}" for ending in ("html", "ipynb", "record")]
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == made
-    assert Record.load(executed.record_of(Path("mine/trials.ipynb"))).config["seed"] == 4
+    assert Record.load(executed.record_of(Path("mine/trials-smoke-seed-4-eps-1.ipynb"))).config["seed"] == 4
     capsys.readouterr()
-    assert main(typed) == 0
+    assert main([*typed[:2], *typed[4:], *typed[2:4]]) == 0, (
+        "the order in which parameters are typed counts for nothing"
+    )
     assert "fresh" in capsys.readouterr().out
-    assert main(["show", "mine/trials.ipynb"]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    for part in ("seed 4", "table rows: 2 rows", "packages.numpy", "peak_memory", "threads"):
-        assert part in told
+    for name in ("mine/trials-smoke-seed-4-eps-1.ipynb", "mine", "mine/"):  # its folder holds no other
+        assert main(["show", name]) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        for part in ("seed 4", "table rows: 2 rows", "packages.numpy", "peak_memory", "threads"):
+            assert part in told
+    Path("mine/other.ipynb").touch()
+    assert main(["verify", "mine"]) == 2
+    holds = f"mine holds 2 notebooks; expected one of {Path('mine/other.ipynb')}, {Path('mine', made[1])}\n"
+    assert capsys.readouterr().err == f"error: {holds}"
     trial.run(trial.Config(seed=5, profile="smoke"))
     assert main(["list", "trials"]) == 0
     assert "seed=5" in capsys.readouterr().out
     assert main(["list"]) == 0
     assert "trials" in capsys.readouterr().out
+
+
+def test_the_name_of_a_run_depends_on_its_parameters_and_not_on_the_folder(trial, tmp_path, capsys):
+    other = execute.run(tmp_path / "notebooks" / "trials.md", {"seed": 3}, out=Path("taken")).path
+    assert other.name == "trials.ipynb", "as `rank` names its page"
+    held = other.read_bytes()
+    names = {"first": ["seed-1"], "both": ["", "seed-1"], "taken": ["seed-1", "defaults"]}
+    for folder, labels in names.items():
+        for label in labels:
+            words = ["run", "trials", *(["-p", "seed=1"] if label == "seed-1" else []), "--out", folder]
+            stem = f"{folder}/trials-{label}".strip("-")
+            for done in ("executed in", "fresh in"):
+                assert main(words) == 0
+                said = capsys.readouterr().out
+                assert done in said
+                assert f" {Path(stem)}.ipynb," in said
+    assert other.read_bytes() == held
+    for done in ("written to", "fresh in"):
+        assert main(["run", "--all", "--profile", "smoke", "--out", "all"]) == 0
+        assert capsys.readouterr().out.endswith(f"{done} {Path('all/trials-smoke.ipynb')}\n")
+
+
+def test_a_run_without_samples_is_verified_only_as_a_whole(trial, tmp_path, capsys):
+    record = trial.run(trial.Config())
+    assert main(["verify", "--tables", record.key]) == 2
+    told = "runs of the experiment trial keep no samples to derive tables from; use verify without --tables"
+    assert capsys.readouterr().err == f"error: {told}\n"
+    replace(record, provenance={}).save(tmp_path / "by hand")
+    for words in (["verify"], ["verify", "--tables"]):
+        assert main([*words, str(tmp_path / "by hand")]) == 2
+        assert "does not say which module made it" in capsys.readouterr().err
+
+
+def test_a_broken_record_is_computed_anew_only_in_the_cache(trial, tmp_path, capsys):
+    record = trial.run(trial.Config())
+    folder = runs.place("trial", record.key)
+    record.save(tmp_path / "copy")
+    for path, instead in ((folder, "a run computes it anew"), (Path("copy"), "expected the folder as it was written")):
+        (path / "arrays.npz").unlink()
+        assert main(["verify", str(path)]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"error: broken record {path}: ")
+        assert told.endswith(f"; {instead}\n")
+        assert told.count("\n") == 1
 
 
 def test_what_two_runs_differ_in(trial, capsys):

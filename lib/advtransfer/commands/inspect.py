@@ -19,10 +19,10 @@ from advtransfer.notebooks import executed
 from advtransfer.notebooks import find as notebooks
 from advtransfer.notebooks.read import Notebook, read
 from advtransfer.records import compare, find, storage
-from advtransfer.records.published import NO_RUNS, RESULTS
+from advtransfer.records.published import NO_RUNS, RESULTS, experiment_of
 from advtransfer.records.record import Record
 
-RUN = "a notebook that was run (.ipynb), a record's folder, a published name, or the start of a key"
+RUN = "a notebook that was run (.ipynb), its folder, a record's folder, a published name, or the start of a key"
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -105,11 +105,16 @@ def found(name: str) -> Path:
     Raises
     ------
     ValueError
-        No record has that name, several have, or an executed notebook has changed since it was written.
+        No record has that name, several have, a folder holds several notebooks, or an executed notebook has changed
+        since it was written.
     FileNotFoundError
         There is no such notebook.
     """
     path = Path(name)
+    held = [] if (path / "record.json").is_file() else sorted(path.glob("*.ipynb"))
+    if len(held) > 1:
+        raise ValueError(f"{path} holds {len(held)} notebooks; expected one of {', '.join(map(str, held))}")
+    path = held[0] if held else path
     if path.suffix != ".ipynb":
         return find.find(name)
     if not path.is_file():
@@ -158,6 +163,7 @@ def diff(arguments: argparse.Namespace) -> int:
 def verify(arguments: argparse.Namespace) -> int:
     """Repeat a run and print whether its numbers agree, and by which rule; return 0 if they do, else 1."""
     record = Record.load(found(arguments.run))
+    experiment_of(record)  # raises for a record that was put together by hand, which lacks what is read below
     if not arguments.tables:
         seconds, device = record.provenance["seconds"], record.provenance["device"]
         took = f"{timedelta(seconds=round(seconds))} (hours:minutes:seconds) on {device}"

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parsed, rest = parser.parse_known_args(rest)
         if (rest or pairs) and not hasattr(parsed, "p"):
             parser.error(f"unrecognized arguments: {' '.join(rest or ['-p'])}")
-        parsed.pairs = [*pairs, *parameters.pairs(rest)]
+        parsed.words, parsed.pairs = words, [*pairs, *parameters.pairs(rest)]
         code = parsed.func(parsed)
         sys.stdout.flush()
         return code

@@ -1,11 +1,15 @@
-"""The notebook and the parameters of a run, as typed: ``-p NAME=VALUE``, ``-p NAME VALUE`` and ``--NAME VALUE``."""
+"""The notebook and the parameters of a run: ``-p NAME=VALUE``, ``-p NAME VALUE``, ``--NAME VALUE`` and ``-f FILE``."""
 
 import argparse
 import os
 import re
 import sys
+import textwrap
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from advtransfer.names import one_line
 
 if TYPE_CHECKING:
     from advtransfer.records.configs import Config
@@ -14,6 +18,10 @@ if TYPE_CHECKING:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that set parameters. The words of ``-p`` are read by `split` before the parser sees them."""
     parser.add_argument("-p", metavar="NAME=VALUE", help="set a parameter; -p NAME VALUE and --NAME VALUE do the same")
+    parser.add_argument(
+        "-f", "--parameters-file", metavar="FILE", type=Path, action="append", default=[],
+        help="set the parameters that a YAML file (or a TOML file, .toml) holds; what is typed overrides them",
+    )  # fmt: skip
     parser.add_argument("--profile", help="size of the run: smoke, quick or paper")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
 
@@ -75,7 +83,10 @@ def pairs(rest: list[str]) -> list[tuple[str, str]]:
 
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The parameters by name. If a device is given, it is set for everything that this process computes."""
+    """The parameters by name; what is typed overrides a file, and a file overrides the files before it.
+
+    If a device is given, it is set for everything that this process computes.
+    """
     typed = [(name, getattr(arguments, name)) for name in getattr(arguments, "settings", ())]
     pairs = [*arguments.pairs, *((name, value) for name, value in typed if value is not None)]
     values: dict[str, Any] = dict(pairs)
@@ -85,12 +96,32 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"{twice} was set twice; expected -p {twice} VALUE once")
     if arguments.profile and values.setdefault("profile", arguments.profile) != arguments.profile:
         raise ValueError(f"profile is {values['profile']} and {arguments.profile}; expected one of them")
+    for path in reversed(arguments.parameters_file):
+        values = _read(path) | values
     if arguments.device:
         from advtransfer.records.provenance import device  # imported here, because it loads torch
 
         os.environ["ADVTRANSFER_DEVICE"] = arguments.device
         device()
     return values
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The parameters in a YAML or TOML file."""
+    import yaml  # imported here, because it needs an extra
+
+    expected = "expected lines NAME: VALUE of YAML or, in a file .toml, NAME = VALUE"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        held = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise ValueError(f"{path} cannot be read ({reason}); {expected}") from None
+    if held is None:  # an empty file, or comments alone
+        return {}
+    if not isinstance(held, dict) or not all(isinstance(name, str) for name in held):
+        raise ValueError(f"{path} holds {textwrap.shorten(repr(held), 60)}; {expected}")
+    return {name.replace("-", "_"): value for name, value in held.items()}
 
 
 def notebook(arguments: argparse.Namespace) -> Path:
@@ -100,7 +131,8 @@ def notebook(arguments: argparse.Namespace) -> Path:
     path = find.named(arguments.notebook)
     if arguments.notebook.endswith(".ipynb") and path.is_file():
         print(f"note: {arguments.notebook} is an executed notebook; its source is {path}", file=sys.stderr)
-    if arguments.pairs and not path.is_file():
+    before = arguments.words[arguments.words.index(arguments.notebook) - 1]
+    if not path.is_file() and before.removeprefix("--").replace("-", "_") in dict(arguments.pairs):
         print(
             f"note: {arguments.notebook!r} is taken for the notebook, which comes before --NAME VALUE", file=sys.stderr
         )

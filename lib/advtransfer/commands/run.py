@@ -36,8 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.all == bool(arguments.notebook):
         words = "both NOTEBOOK and --all were" if arguments.all else "neither NOTEBOOK nor --all was"
         raise ValueError(f"{words} given; expected one of them")
-    if arguments.all and arguments.pairs:
-        raise ValueError("-p sets the parameter of one notebook; expected NOTEBOOK instead of --all")
+    if arguments.all and (arguments.pairs or arguments.parameters_file):
+        option = "-p" if arguments.pairs else "-f"
+        raise ValueError(f"{option} sets parameters of one notebook; expected NOTEBOOK instead of --all")
     if arguments.workers is not None and not arguments.all:
         raise ValueError("--workers is the number of notebooks at once; expected --all instead of NOTEBOOK")
     if arguments.all:
@@ -55,7 +56,7 @@ def _all(given: dict[str, Any], out: Path | None, asked: int | None) -> int:
     stale = dict[Path, list[Notebook]]()
     for notebook in map(read, find.in_toc_order()):
         resolved = notebook.resolve(given)
-        if target := execute.up_to_date(notebook.path, resolved, out):
+        if target := execute.up_to_date(notebook.path, resolved, out, named=out is not None):
             print(f"{notebook.path}: fresh in {target}", flush=True)
         else:
             stale.setdefault(resolved.record, []).append(notebook)
@@ -118,7 +119,7 @@ def _executed(path: Path, given: dict[str, Any], out: Path | None, *, whole: boo
     if sys.stderr.isatty():
         print(f"{path} ...", file=sys.stderr)
     try:
-        outcome = execute.run(path, given, out=out, whole=whole)
+        outcome = execute.run(path, given, out=out, whole=whole, named=out is not None)
     except execute.RunError as error:
         print(f"error: {path} failed: {error}", file=sys.stderr)
         return ""

@@ -50,7 +50,7 @@ class Outcome:
 
 def run(
     notebook: Path, parameters: dict[str, Any] | None = None, *, out: Path | None = None, whole: bool = False,
-    without: str = "",
+    without: str = "", named: bool = False,
 ) -> Outcome:  # fmt: skip
     """Execute `notebook` (MyST Markdown) and write it as ``NAME.ipynb`` beside it, or into the folder `out`.
 
@@ -59,9 +59,9 @@ def run(
     own folder, with the Python that runs this function.
 
     Only an older version of the same run is replaced. A run that would take the place of another one has its
-    parameters in its name, such as ``synthetic-seed-1.ipynb``; in a book (with a ``_toc.yml``), where the page has the
-    name ``NAME.ipynb``, so has every run whose parameters differ from the defaults. An executed notebook that was
-    edited is kept as ``NAME.edited.ipynb``.
+    parameters in its name, such as ``synthetic-seed-1.ipynb``; with `named`, and in a book (with a ``_toc.yml``), where
+    the page has the name ``NAME.ipynb``, so has every run whose parameters differ from the defaults. An executed
+    notebook that was edited is kept as ``NAME.edited.ipynb``.
 
     Parameters
     ----------
@@ -71,6 +71,8 @@ def run(
         Parameters by name; each must be a field of the Config of the notebook's experiment.
     without
         A tag, whose cells are left out.
+    named
+        Whether every run whose parameters differ from the defaults has them in its name.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def run(
     resolved = source.resolve(parameters or {})
     if whole:
         source.check_runnable(parameters or {})
-    target = _target(notebook, resolved, out)
+    target = _target(notebook, resolved, out, named)
     edited = None
     try:
         noted = executed.about(target)
@@ -114,7 +116,7 @@ def run(
         if edited:
             os.replace(target, edited)
         with storage.locked(target.with_stem(notebook.stem)):  # another run may have taken the name by now
-            target = _target(notebook, resolved, out)
+            target = _target(notebook, resolved, out, named)
             target.with_suffix(".html").unlink(missing_ok=True)  # of what was there before
             with storage.replacing(target) as draft:
                 nbformat.write(node, draft)
@@ -126,19 +128,20 @@ def run(
     return Outcome(target, not fresh, tuple(files), edited)
 
 
-def up_to_date(notebook: Path, resolved: Resolved, out: Path | None = None) -> Path | None:
+def up_to_date(notebook: Path, resolved: Resolved, out: Path | None = None, *, named: bool = False) -> Path | None:
     """The executed notebook with these parameters, if `run` has nothing to do for it (without `whole`)."""
-    target = _target(notebook, resolved, out)
+    target = _target(notebook, resolved, out, named)
     with suppress(NotebookError):
         return target if executed.about(target)["key"] == resolved.key else None
     return None
 
 
-def _target(notebook: Path, resolved: Resolved, out: Path | None) -> Path:
+def _target(notebook: Path, resolved: Resolved, out: Path | None, named: bool) -> Path:
     """Where a run is written: ``NAME.ipynb``, or with its parameters in the name (see `run`)."""
     folder, book = out or notebook.parent, out is None and (notebook.absolute().parents[1] / "_toc.yml").is_file()
     plain = folder / f"{notebook.stem}.ipynb"
-    if not (resolved.differs if book else is_another_run(plain, resolved)):
+    taken = not book and is_another_run(plain, resolved)
+    if not taken and not (resolved.differs and (named or book)):
         return plain
     if not resolved.differs:
         return folder / f"{notebook.stem}-defaults.ipynb"

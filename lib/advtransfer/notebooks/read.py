@@ -201,12 +201,13 @@ class Notebook:
         read = files(module, config).values()
         usual = self.config({"profile": values["profile"]}).model_dump(mode="json")
         usual["profile"] = self.config({}).profile
+        chosen = {name: value for name, value in values.items() if name in given}  # in one order, however it was typed
         answer = {
-            "parameters": {name: values[name] for name in given},
+            "parameters": chosen,
             "cell": parameter_lines(self.config_type, self.defaults),
             "inputs": origin["inputs"],
             "record": key,
-            "differs": {name: values[name] for name in given if values[name] != usual[name]},
+            "differs": {name: value for name, value in chosen.items() if value != usual[name]},
             "files": {str(path): _stamp(str(path)) for path in _with_folders(read)},
         }
         if None not in read:  # a file whose location is not known may appear anywhere

@@ -132,7 +132,7 @@ def check_place(name: str, experiment: str, config: Mapping[str, Any]) -> None:
 
 def thinned(record: Record, samples: int) -> Record:
     """A record with at most `samples` samples, and tables derived from those."""
-    module = _module(record)
+    module = _deriving(record, "expected a run of an experiment on images or texts")
     arrays, sizes = dict(record.arrays), {}
     before = record.provenance.get("thinned", {})  # a record that was thinned already was larger once
     for array, axis in module.SAMPLE_AXES.items():
@@ -159,7 +159,7 @@ def rederived(record: Record) -> Tables:
     RecordError
         The experiment cannot derive tables from arrays.
     """
-    module = _module(record)
+    module = _deriving(record, "use verify without --tables")
     tables = module.derive(module.Config(**record.config), record.arrays)
     return Record(record.experiment, record.config, tables, record.arrays, record.provenance).tables
 
@@ -177,10 +177,11 @@ def experiment_of(record: Record) -> ModuleType:
     return importlib.import_module(record.provenance["module"])
 
 
-def _module(record: Record) -> ModuleType:
+def _deriving(record: Record, instead: str) -> ModuleType:
+    """The module of an experiment that derives tables from samples; `instead` ends the error if it cannot."""
     module = experiment_of(record)
     if not hasattr(module, "derive"):
         raise RecordError(
-            f"{module.__name__} has no derive(config, arrays); expected one, for publishing and for `verify --tables`"
+            f"runs of the experiment {record.experiment} keep no samples to derive tables from; {instead}"
         )
     return module

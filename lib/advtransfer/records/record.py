@@ -187,7 +187,9 @@ def load_table(path: Path, name: str | None = None) -> pd.DataFrame:
 def _broken(path: Path, error: Exception) -> RecordError:
     if isinstance(error, RecordError):
         return error
-    return RecordError(f"broken record {path}: {first_line(error)}; a run computes it anew")
+    cached = path.resolve().is_relative_to((storage.cache_root() / "records").resolve())
+    instead = "a run computes it anew" if cached else "expected the folder as it was written"
+    return RecordError(f"broken record {path}: {first_line(error)}; {instead}")
 
 
 def from_csv(source: Path | IO[bytes], kinds: Mapping[str, str]) -> pd.DataFrame:
