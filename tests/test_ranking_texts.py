@@ -27,7 +27,7 @@ from advtransfer.experiments import choosing
 from advtransfer.models import images
 from advtransfer.models.tokens import tiny_tokenizer
 from advtransfer.pages import choosing as page
-from advtransfer.ranking import Encoder, TextEncoder
+from advtransfer.ranking import Encoder, TextEncoder, scoring
 from cases import refuses
 
 WORDS = tiny_tokenizer(list(GENERATED_WORDS))
@@ -555,6 +555,19 @@ def test_a_model_that_reads_the_padding_is_left_out_and_named():
     assert (
         "other outputs where a longer one beside it pads it" in found.left_out.set_index("name").loc["last", "reason"]
     )
+
+
+def test_texts_that_are_cut_are_counted_before_any_long_work(monkeypatch, capsys):
+    monkeypatch.setattr(scoring, "_task", lambda *args: pytest.fail("long work began"))
+    texts = [" ".join(["good" if k % 2 else "bad"] * (3 + 9 * (k % 4 == 0))) for k in range(40)]
+    data = ranking.from_texts(texts, [k % 2 for k in range(40)])
+    short = sum(len(text.split()) == 12 for text in data.x_train)
+    pool = {name: TextEncoder(bert(), WORDS, max_length=most) for name, most in (("a", 8), ("b", 8), ("c", 20))}
+    with pytest.raises(pytest.fail.Exception, match="long work"):
+        ranking.score(pool, data, only=["alpha1"], progress=True, **FAST)
+    told = capsys.readouterr().err
+    assert f"a, b: cut {short} of the first {len(data.x_train)} texts at 8 tokens" in told
+    assert "c: cut" not in told
 
 
 def test_models_in_half_precision_are_attacked_as_any_other():

@@ -12,6 +12,9 @@ from advtransfer.ranking.encoder import FAILURES, Encoder, EncoderError
 from advtransfer.ranking.text_encoder import TextEncoder
 from advtransfer.ranking.texts import LabelledTexts
 
+LOOKED_AT = 200  # texts whose lengths are looked at
+MANY = 0.1  # share of texts that is worth a line if they are cut
+
 
 def check_kinds(pool: Mapping[str, Any], data: Any, target: Any) -> None:
     """Refuse arguments of the wrong type, and models that read images where the data are texts, or the reverse."""
@@ -99,6 +102,21 @@ def check_gradient(candidate: Encoder, x: torch.Tensor) -> None:
         raise EncoderError(f"the model cannot be attacked: {one_line(error)}") from error
     if not gradient.isfinite().all():
         raise EncoderError("the model cannot be attacked: its gradient is not finite at the first two images")
+
+
+def cut(pool: Mapping[str, Any], data: Any) -> list[str]:
+    """A line for the candidates that cut many texts: how many of them, and at what length."""
+    found: dict[tuple[int, int], list[str]] = {}
+    some = data.x_train[:LOOKED_AT]
+    for name, candidate in pool.items():
+        if isinstance(candidate, TextEncoder):
+            count = int(candidate.read(some).truncated.sum())
+            found.setdefault((count, candidate.max_length), []).append(name)
+    return [
+        f"{', '.join(names)}: cut {count} of the first {len(some)} texts at {most} tokens; max_length sets how many"
+        for (count, most), names in found.items()
+        if count > MANY * len(some)
+    ]
 
 
 def none_left(useless: Mapping[str, str]) -> str:
