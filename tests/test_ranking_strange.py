@@ -14,7 +14,7 @@ from torch import nn
 from advtransfer import attacks, ranking
 from advtransfer.commands.main import main
 from advtransfer.experiments import choosing
-from advtransfer.ranking import Encoder, image_target, measure, truth
+from advtransfer.ranking import Encoder, image_target, measure, scoring, trial, truth
 from advtransfer.ranking.candidates import Candidate
 from advtransfer.records import compare
 
@@ -166,6 +166,21 @@ def test_a_file_that_is_no_ranking_is_never_replaced(tmp_path, capsys, name):
     assert main(words) == 2
     assert f"{tmp_path} holds {name} and no ranking (choose_a_source.ipynb)" in capsys.readouterr().err
     assert (tmp_path / name).read_text() == "name,score\nmine,1\n"
+
+
+def test_samples_of_both_parts_are_counted_before_any_long_work(monkeypatch, capsys):
+    monkeypatch.setattr(scoring, "_task", lambda *args: pytest.fail("long work began"))
+    apart = target()
+    leaky = replace(apart, x_test=torch.cat([apart.x_test[:-2], apart.x_train[:2]]))
+    for data, told in (
+        (apart, ""),
+        (leaky, f"2 of {len(leaky.x_test)} test images are also among the training images"),
+    ):
+        with pytest.raises(pytest.fail.Exception, match="long work"):
+            ranking.score({"a": Encoder(Net())}, data, only=["alpha1"], progress=True, **FAST)
+        assert [line for line in capsys.readouterr().err.splitlines() if "also" in line] == [told][: bool(told)]
+    texts = ["good", "bad", "good", "bad", *(f"film {k}" for k in range(8))]
+    assert trial.seen_before(ranking.from_texts(texts, [0, 1] * 6))[0].endswith("are also among the training texts")
 
 
 def test_one_output_has_no_probabilities_of_classes():

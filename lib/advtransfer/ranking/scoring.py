@@ -23,7 +23,7 @@ from advtransfer.ranking.labels import scarce, stratified
 from advtransfer.ranking.measure import Arrays, Drawn, Settings, Target, measure
 from advtransfer.ranking.text_encoder import TextEncoder
 from advtransfer.ranking.texts import LabelledTexts
-from advtransfer.ranking.trial import check_kinds, cut, failing, none_left
+from advtransfer.ranking.trial import check_kinds, cut, failing, none_left, seen_before
 
 Function = Callable[[Tensor, Tensor], float]
 
@@ -176,7 +176,7 @@ def score(
     for why in failing({"": target}, data).values() if target is not None else ():
         raise EncoderError(f"the target model: {why}")
     able = {name: encoder for name, encoder in pool.items() if name not in useless}
-    for line in [*_too_few(data, only, chosen), *cut(able, data)] if progress else ():
+    for line in [*_too_few(data, only, chosen), *cut(able, data), *seen_before(data)] if progress else ():
         tqdm.write(line, file=sys.stderr)
     task = _task(able, data, chosen, target) if compared else Drawn(data, chosen)
     tuned: Any = text_target.tuned if isinstance(data, LabelledTexts) else image_target.tuned

@@ -1,5 +1,6 @@
 """Which models can be used: each is tried on a few samples before the target model is trained."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,6 +118,20 @@ def cut(pool: Mapping[str, Any], data: Any) -> list[str]:
         for (count, most), names in found.items()
         if count > MANY * len(some)
     ]
+
+
+def seen_before(data: Labelled | LabelledTexts) -> list[str]:
+    """A line if test samples are also training samples, on which accuracy after transfer is too high."""
+    what = "texts" if isinstance(data, LabelledTexts) else "images"
+    known, test = set(_contents(data.x_train)), _contents(data.x_test)
+    again = sum(sample in known for sample in test)
+    return [f"{again} of {len(test)} test {what} are also among the training {what}"] if again else []
+
+
+def _contents(samples: torch.Tensor | Sequence[str]) -> list[Any]:
+    if isinstance(samples, torch.Tensor):
+        return [hashlib.sha256(image.numpy().tobytes()).digest() for image in samples]
+    return list(samples)
 
 
 def none_left(useless: Mapping[str, str]) -> str:
