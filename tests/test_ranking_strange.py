@@ -151,7 +151,8 @@ def test_what_a_builder_prints_is_not_in_the_results(tmp_path, monkeypatch, caps
         "    def forward(self, x):\n        print('used')\n        return self.head(x.mean((2, 3)))\n"
     )
     (tmp_path / "pool.toml").write_text("[a]\nbuild = 'nets.py:Net'")
-    words = ["rank", str(tmp_path / "pool.toml"), "--data", "made-up", "--only", "1-NN", "--labels", "40"]
+    (tmp_path / "settings.toml").write_text("data = 'elsewhere'\nonly = ['1-NN']\nlabels = 40")
+    words = ["rank", str(tmp_path / "pool.toml"), "--data", "made-up", "-f", str(tmp_path / "settings.toml")]
     assert main([*words, "--json"]) == 0
     told = capsys.readouterr()
     assert [row["candidate"] for row in json.loads(told.out)["candidates"]] == ["a"]

@@ -53,7 +53,7 @@ def rank(arguments: argparse.Namespace) -> int:
     """Measure what has no record yet, print the ranking, and write it where it was asked for; return 0."""
     given = parameters.given(arguments)
     for name, value in (("pool", arguments.pool), ("data", arguments.data)):
-        if name in given and value is not None:
+        if name in dict(arguments.pairs) and value is not None:
             raise ValueError(f"-p {name} sets {name} a second time; expected it once")
         if value is not None:
             given[name] = value
