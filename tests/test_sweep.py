@@ -15,15 +15,19 @@ import pandas as pd
 import pytest
 
 import trials
+from advtransfer.commands import sweep as sweeps
 from advtransfer.commands.main import main
 from advtransfer.extras import MissingExtraError, require
 from advtransfer.notebooks.read import read
 from advtransfer.records import storage
+from advtransfer.records.published import published
 from advtransfer.records.record import Record
 from advtransfer.records.runs import place
-from advtransfer.sweeps import compute, workers
+from advtransfer.sweeps import compute, tables, workers
 from advtransfer.sweeps import plan as plans
-from advtransfer.sweeps.collect import collect
+from advtransfer.sweeps.collect import collect, summarise
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 @pytest.fixture
@@ -248,6 +252,89 @@ def test_a_sweep_replaces_only_what_is_its_own(notebook, toys, cache, tmp_path):
         assert len(files) == len(list((tmp_path / "out").glob("trials-sweep*"))) == left
         assert len(list((tmp_path / "out" / "failed").glob("trials-*.txt"))) == len(outcome.failed)
     assert kept.read_text() == "keep"
+
+
+def test_a_sweep_replaces_one_whose_runs_it_has_and_no_other_file(notebook, toys, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sweeps, "page", lambda *given: [])
+    typed = ["sweep", "trials", "--profile", "smoke", "--workers", "1", "--grid"]
+    out = Path("trials-sweep")
+
+    def refused(words: list[str], told: str) -> None:
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*sweep*.*")}, trials.log(toys, "start")
+        assert main([*typed, *words]) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == f"error: {told}; expected another folder in --out"
+        assert before == ({path: path.read_bytes() for path in before[0]}, trials.log(toys, "start"))
+
+    another = f"{out} holds a sweep of trials with other parameters"
+    assert main([*typed, "seed=0:2", "-p", "eps=1/4"]) == 0
+    for words in (["eps=1/2,1/3"], ["seed=0:2"], ["seed=0:4", "-p", "eps=1/2"], ["seed=1:4", "-p", "eps=1/4"]):
+        refused(words, another)
+    assert main([*typed, "seed=0:2", "-p", "eps=0.25"]) == 0, "the same sweep, typed in another way"
+    assert main([*typed, "seed=0:3", "-p", "eps=1/4", "--table", "other"]) == 0
+    assert main([*typed, "seed=0:3", "--grid", "eps=1/4,1/2"]) == 0
+    assert len(pd.read_parquet(out / "trials-sweep-runs.parquet")) == 12
+    refused(["seed=0:3", "-p", "eps=1/4"], another)
+    (out / "trials-sweep.html").touch()
+    (out / "trials-sweep.parquet").unlink()
+    refused(["seed=0:3", "--grid", "eps=1/4,1/2"], f"{out}/trials-sweep.csv was not written by a sweep of trials")
+    Path("mine").mkdir()
+    Path("mine/trials-sweep-runs.csv").write_text("my own")
+    own = "mine/trials-sweep-runs.csv was not written by a sweep of trials"
+    refused(["seed=0:2", "--out", "mine"], own)
+
+
+def test_a_sweep_collects_the_table_that_answers_and_names_the_others(notebook, tmp_path, monkeypatch, capsys):
+    """Every notebook of the book, against the columns that are published; then one sweep, with its page."""
+    for path in sorted(NOTEBOOKS.glob("*.md")):
+        module = read(path).experiment_module
+        assert tables.shown(module.__name__).table in tables.names(module), path
+    for name in ("vision", "similarity", "text", "ablations"):
+        asked = tables.EXPERIMENTS[name]
+        for record in published(name).values():
+            assert {"alpha1", "alpha2", "alpha12"} <= {*record.tables[asked.table].columns}
+            assert {*asked.labels} <= {column for table in record.tables.values() for column in table.columns}
+    assert main(["sweep", str(NOTEBOOKS / "cifar_to_stl.md"), "--help"]) == 0
+    listed = "tables of its records, for --table: models, sources, transfers, samples, correlations (default: sources)"
+    assert listed in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(read(notebook).experiment_module, "TABLES", ("rows", "other"), raising=False)
+    monkeypatch.setattr(tables, "shown", lambda module: tables.Shown("other"))
+    assert main(["sweep", "trials", "--profile", "smoke", "--grid", "seed=0:2", "--workers", "1"]) == 0
+    assert pd.read_csv("trials-sweep/trials-sweep.csv")["measure"].tolist() == ["n"]
+    page = Path("trials-sweep/trials-sweep.ipynb").read_text(encoding="utf-8")
+    assert "This is the table `other` of the records. `--table` chooses another: `rows`." in page
+
+
+@pytest.mark.parametrize("experiment", ["vision", "similarity", "text", "ablations"])
+def test_the_same_columns_are_labels_in_every_grid(experiment):
+    """All tables of a published record: in a grid that changes no number, in one that changes all, and in one run."""
+    record = next(iter(published(experiment).values()))
+    labels = tables.EXPERIMENTS[experiment].labels
+    for table in record.tables.values():
+        numbers = [name for name in table if pd.api.types.is_numeric_dtype(table[name])]
+        if not numbers:
+            with pytest.raises(ValueError, match="expected one with a measure"):
+                summarise(table.assign(seed=0), ("seed",), labels)
+            continue
+        flags = [name for name in numbers if table[name].dtype == bool]
+        changed = table.assign(**{name: ~table[name] if name in flags else table[name] + 1 for name in numbers})
+        for grid in ([table, table], [table, changed], [table]):
+            rows = pd.concat([part.assign(steps=k) for k, part in enumerate(grid)], ignore_index=True)
+            means = summarise(rows, ("steps",), labels)
+            columns = {*means.columns[: means.columns.get_loc("measure")]}
+            assert columns & {*numbers} == {*labels} & {*numbers}
+            assert "row" not in columns, "its labels tell the rows apart"
+            assert {*means["measure"].str.removesuffix("_of_row")} == {*numbers} - {*labels}
+
+
+def test_a_table_without_rows_replaces_nothing(notebook, tmp_path):
+    plan = planned(notebook, "seed=0:2")
+    outcome = compute.sweep(plan, lambda: workers.local(1))
+    files = compute.write(plan, outcome, collect(plan, outcome.done)[0], tmp_path)
+    with pytest.raises(ValueError, match="has no rows; expected another one in --table"):
+        compute.write(plan, outcome, pd.DataFrame(), tmp_path)
+    assert all(path.exists() for path in files)
 
 
 def test_a_worker_with_other_data_says_so(notebook, cache):

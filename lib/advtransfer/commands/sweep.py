@@ -12,12 +12,12 @@ import pandas as pd
 
 from advtransfer.commands import parameters
 from advtransfer.commands.output import add_json, print_json
-from advtransfer.notebooks import execute
+from advtransfer.notebooks import execute, find
 from advtransfer.notebooks.export import write_html
 from advtransfer.notebooks.read import Notebook, NotebookError, read
 from advtransfer.records import storage
 from advtransfer.records.record import RecordError
-from advtransfer.sweeps import compute, workers
+from advtransfer.sweeps import compute, tables, workers
 from advtransfer.sweeps import plan as plans
 from advtransfer.sweeps.collect import collect
 from advtransfer.sweeps.plan import Plan
@@ -37,7 +37,9 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         help="a,b,c or FIRST:END; repeat the option for each parameter",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: NOTEBOOK-sweep)")
-    parser.add_argument("--table", metavar="NAME", help="table of the records to collect (default: the first)")
+    parser.add_argument(
+        "--table", metavar="NAME", help="table of the records to collect; sweep NOTEBOOK --help lists them"
+    )
     parser.add_argument(
         "--workers", type=int, metavar="N",
         help=f"processes (default: one per GPU or core), or Slurm jobs (default: {JOBS})",
@@ -60,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 def command(arguments: argparse.Namespace) -> int:
     """Compute what is missing, write tables and a page; return 0 if every run has a record, else 1."""
     if arguments.help:
-        return parameters.print_help(arguments)
+        return _print_help(arguments)
     if not arguments.notebook:
         raise ValueError("no notebook given; expected sweep NOTEBOOK --grid NAME=VALUES")
     _check_engine(arguments)
@@ -69,6 +71,7 @@ def command(arguments: argparse.Namespace) -> int:
     plans.check(notebook, given, grid, arguments.table)
     _ask(plans.size(grid), arguments.yes)
     out = arguments.out or Path(f"{path.stem}-sweep")
+    table = arguments.table or tables.shown(notebook.experiment).table
     plan = plans.plan(notebook, given, grid)
     if arguments.dry_run:
         missing = len(plan.runs) - len(plans.kept(plan))
@@ -78,16 +81,18 @@ def command(arguments: argparse.Namespace) -> int:
             print(f"{path.stem}: {len(plan.runs):,} runs, {missing:,} of them missing")
         return 0
     _check_runnable(plan, notebook)
+    compute.check_folder(plan, notebook, out)
     storage.writable_folder(out)
     start = time.perf_counter()
-    outcome, rows = computed(plan, _engine(arguments), arguments.table)
+    outcome, rows = computed(plan, _engine(arguments), table)
     seconds = time.perf_counter() - start
+    compute.check_folder(plan, notebook, out)  # again, because another sweep may have ended there by now
     files = compute.write(plan, outcome, rows, out)
     failed = failures(plan, outcome, out)
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
     if files:
-        files += page(plan, failed, notebook, out)
+        files += page(plan, failed, notebook, out, table)
     if arguments.json:
         counts = {"found": len(outcome.found), "computed": len(outcome.computed), "failed": failed}
         print_json({"runs": len(plan.runs), **counts, "seconds": seconds, "files": files})
@@ -97,6 +102,17 @@ def command(arguments: argparse.Namespace) -> int:
     if files:
         print(f"written: {', '.join(file.name for file in files)} in {out}")
     return 1 if failed else 0
+
+
+def _print_help(arguments: argparse.Namespace) -> int:
+    """Print the help of the command and, with a notebook, its parameters and the tables of its records."""
+    code = parameters.print_help(arguments)
+    if arguments.notebook:
+        notebook = read(find.named(arguments.notebook))
+        if names := tables.names(notebook.experiment_module):
+            usual = tables.shown(notebook.experiment).table or names[0]
+            print(f"\ntables of its records, for --table: {', '.join(names)} (default: {usual})")
+    return code
 
 
 def _check_runnable(plan: Plan, notebook: Notebook) -> None:
@@ -154,9 +170,11 @@ def failures(plan: Plan, outcome: compute.Outcome, out: Path) -> list[str]:
     ]
 
 
-def page(plan: Plan, failed: list[str], notebook: Notebook, out: Path) -> list[Path]:
+def page(plan: Plan, failed: list[str], notebook: Notebook, out: Path, table: str | None = None) -> list[Path]:
     """Execute the page of a sweep over its tables, and write it as a notebook and as HTML."""
     stem = out.resolve() / f"{plan.name}-sweep"
+    names = tables.names(notebook.experiment_module)
+    table = table or next(iter(names), "")
     settings = [f"`{name}` = {value}" for name, value in plan.fixed.items()]
     values = {
         "stem": str(stem),
@@ -165,6 +183,8 @@ def page(plan: Plan, failed: list[str], notebook: Notebook, out: Path) -> list[P
         "axes": list(plan.axes),
         "runs": len(plan.runs),
         "failed": failed,
+        "table": table,
+        "others": [name for name in names if name != table],
         "command": shlex.join(["python", "-m", "advtransfer", *sys.argv[1:]]),
     }
     target = out / f"{plan.name}-sweep.ipynb"

@@ -1,6 +1,6 @@
 """The records of a sweep as tables: every row of every run, and their means with intervals over seeds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from advtransfer.records.runs import place
 from advtransfer.sweeps.plan import Plan
 
 TAKEN = ("row", "measure", "mean", "low", "high", "seeds")  # columns of `summarise`
+OF_ROW = "_of_row"  # ends the name of a column whose name is taken
 
 
 def collect(plan: Plan, keys: Iterable[str], table: str | None = None) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -50,36 +51,42 @@ def collect(plan: Plan, keys: Iterable[str], table: str | None = None) -> tuple[
     return pd.concat([pd.DataFrame(grid), _renamed(rows, grid)], axis=1), broken
 
 
-def summarise(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, axes: Sequence[str], labels: Collection[str] = ()) -> pd.DataFrame:
     """Means over seeds with Student's interval, in long form: one row per setting, row of the table, and measure.
 
     Columns are the other parameters of the grid, the labels of the row, ``measure``, ``mean``, ``low``, ``high``
-    and ``seeds``. Text is a label, and so is a number that is the same in every run; the other numbers are measures.
-    If no number differs between runs, all are measures. Where labels do not tell rows apart, the number of the row
-    does, as ``row``. The interval is NaN if there is only one seed.
+    and ``seeds``. Text is a label, and so is a number whose column is in `labels`; the other numbers are measures.
+    Where labels do not tell rows apart, the number of the row does, as ``row``. The interval is NaN if there is only
+    one seed.
+
+    Raises
+    ------
+    ValueError
+        The table has no measures.
     """
     settings = [name for name in axes if name != "seed"]
     run = table.groupby(list(axes), sort=False, dropna=False).ngroup()
     table = pd.concat([table[list(axes)], _renamed(table.drop(columns=list(axes)), TAKEN)], axis=1)
     columns = [name for name in table.columns if name not in axes]
-    row = table.groupby(run, sort=False).cumcount()
-    varies = table.groupby(row)[columns].nunique(dropna=False).gt(1).any() | (run.max() == 0)
-    text = [name for name in columns if not pd.api.types.is_numeric_dtype(table[name])]
-    labels = [name for name in columns if name in text or not varies[name]]
-    labels = text if len(labels) == len(columns) else labels
-    measures = [name for name in columns if name not in labels]
-    alike = table[labels].assign(_run=run).duplicated().any()  # labels alone do not distinguish rows
-    if alike:
-        table, labels = table.assign(row=row), [*labels, "row"]
-    by = [*settings, *labels]
+    measures = [
+        name
+        for name in columns
+        if pd.api.types.is_numeric_dtype(table[name]) and name.removesuffix(OF_ROW) not in labels
+    ]
+    if not measures:
+        raise ValueError(f"the table has the columns {', '.join(columns)}; expected one with a measure")
+    about = [name for name in columns if name not in measures]
+    if table[about].assign(_run=run).duplicated().any():  # labels alone do not distinguish rows
+        table, about = table.assign(row=table.groupby(run, sort=False).cumcount()), [*about, "row"]
+    by = [*settings, *about]
     long = table.melt(by, measures, var_name="measure", value_name="mean")
     means = over_seeds(long, [*by, "measure"], ["mean"])
-    return means.rename(columns={"mean_low": "low", "mean_high": "high"})[[*settings, *labels, *TAKEN[1:]]]
+    return means.rename(columns={"mean_low": "low", "mean_high": "high"})[[*settings, *about, *TAKEN[1:]]]
 
 
 def _renamed(table: pd.DataFrame, taken: Iterable[str]) -> pd.DataFrame:
     """`table` with other names for the columns whose names are taken."""
-    return table.rename(columns={name: f"{name}_of_row" for name in taken})
+    return table.rename(columns={name: f"{name}{OF_ROW}" for name in taken})
 
 
 def _cell(value: object) -> object:

@@ -10,18 +10,25 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
+from advtransfer.notebooks.read import Notebook
 from advtransfer.records import storage
+from advtransfer.records.configs import ConfigError
 from advtransfer.records.record import Record, RecordError
 from advtransfer.records.runs import place
 from advtransfer.sweeps import collect
+from advtransfer.sweeps import plan as plans
 from advtransfer.sweeps.plan import Plan, Run, kept
+from advtransfer.sweeps.tables import shown
 from advtransfer.sweeps.workers import Engine, Result, Task, cache_id, work
 
+DIGITS = 12  # of the key of a failed run, in the name of its traceback
 ATTEMPTS = 2  # at a run by itself, after the worker that computed it together with others has died
+PARTS = {"sweep": ("parquet", "csv", "ipynb", "html"), "sweep-runs": ("parquet", "csv")}  # of the files of a sweep
 LOST = "its worker died while it computed this run; is there enough memory?"
 
 Job = tuple[Run, ...]
@@ -74,15 +81,66 @@ def sweep(plan: Plan, start: Callable[[], Engine], anew: Collection[str] = ()) -
     return Outcome(frozenset(found), frozenset(computed), failed)
 
 
+def check_folder(plan: Plan, notebook: Notebook, out: Path) -> None:
+    """Check that `write` would replace no other file in `out` than those of a sweep whose runs are all in `plan`.
+
+    Raises
+    ------
+    ValueError
+        There is a sweep with other runs, or a file that no sweep has written. The message is one line.
+    """
+    for files in _files(plan, out):
+        there = [path for path in files if path.exists()]
+        earlier = _parameters(files[0])
+        if there and earlier is None:
+            raise ValueError(f"{there[0]} was not written by a sweep of {plan.name}; expected another folder in --out")
+        if earlier and not _contains(plan, notebook, earlier):
+            raise ValueError(
+                f"{out} holds a sweep of {plan.name} with other parameters; expected another folder in --out"
+            )
+
+
+def _files(plan: Plan, out: Path) -> list[list[Path]]:
+    """All files of a sweep apart from tracebacks, each table with what is made from it."""
+    return [[out / f"{plan.name}-{part}.{end}" for end in ends] for part, ends in PARTS.items()]
+
+
+def _parameters(table: Path) -> dict[str, Any] | None:
+    """The parameters of the sweep that has written a table (``.parquet``); None if no sweep has."""
+    try:
+        return pd.read_parquet(table, columns=[]).attrs["sweep"]
+    except (OSError, ValueError, LookupError):
+        return None
+
+
+def _contains(plan: Plan, notebook: Notebook, earlier: dict[str, Any]) -> bool:
+    """Whether all runs of a sweep with the parameters `earlier` are among those of `plan`."""
+    try:
+        runs = plans.plan(notebook, earlier["fixed"], earlier["grid"]).runs
+    except ConfigError:  # as after a parameter got another name
+        return False
+    return earlier["experiment"] == plan.module and {run.key for run in runs} <= {run.key for run in plan.runs}
+
+
 def write(plan: Plan, outcome: Outcome, rows: pd.DataFrame, out: Path) -> list[Path]:
     """Write the tables of a sweep into `out`, as Parquet and CSV, and tracebacks into ``failed``; return the tables.
 
-    What an earlier sweep of the same notebook has left there is replaced.
+    What an earlier sweep of the same notebook has left there is replaced (see `check_folder`).
 
-    ``NAME-sweep`` holds means with intervals over seeds, ``NAME-sweep-runs`` the rows of every run.
+    ``NAME-sweep`` holds means with intervals over seeds, ``NAME-sweep-runs`` the rows of every run. The Parquet files
+    hold the parameters of the sweep, too, as ``attrs["sweep"]`` of the table: ``experiment``, ``fixed`` and ``grid``.
+
+    Raises
+    ------
+    ValueError
+        There are records, but their table has no rows, or no numbers.
     """
+    if outcome.done and rows.empty:
+        raise ValueError(f"this table of the records of {plan.name} has no rows; expected another one in --table")
     storage.writable_folder(out)
-    earlier = [*out.glob(f"failed/{plan.name}-*.txt"), *(out.glob(f"{plan.name}-sweep*.*") if rows.empty else ())]
+    earlier = [*out.glob(f"failed/{plan.name}-{'[0-9a-f]' * DIGITS}.txt")]
+    if rows.empty:
+        earlier += [path for files in _files(plan, out) for path in files]
     for path in earlier:
         path.unlink(missing_ok=True)
     for key, trouble in outcome.failed.items():
@@ -90,16 +148,19 @@ def write(plan: Plan, outcome: Outcome, rows: pd.DataFrame, out: Path) -> list[P
             draft.write_text(trouble, encoding="utf-8")
     if rows.empty:
         return []
-    means = collect.summarise(rows, plan.axes)
-    return [*_both(means, out / f"{plan.name}-sweep"), *_both(rows, out / f"{plan.name}-sweep-runs")]
+    means = collect.summarise(rows, plan.axes, shown(plan.module).labels)
+    about = {"experiment": plan.module, "fixed": plan.fixed, "grid": plan.grid}
+    return [*_both(means, about, out / f"{plan.name}-sweep"), *_both(rows, about, out / f"{plan.name}-sweep-runs")]
 
 
 def traceback_of(plan: Plan, key: str, out: Path) -> Path:
     """The file with the traceback of a failed run."""
-    return out / "failed" / f"{plan.name}-{key[:12]}.txt"
+    return out / "failed" / f"{plan.name}-{key[:DIGITS]}.txt"
 
 
-def _both(table: pd.DataFrame, stem: Path) -> list[Path]:
+def _both(table: pd.DataFrame, about: dict[str, Any], stem: Path) -> list[Path]:
+    table = table.copy(deep=False)
+    table.attrs["sweep"] = about
     files = [stem.with_name(f"{stem.name}.{end}") for end in ("parquet", "csv")]
     with storage.replacing(files[0]) as draft:
         table.to_parquet(draft)

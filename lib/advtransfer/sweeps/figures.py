@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from advtransfer.pages import tables
 from advtransfer.pages.plots import COLOURS, MARKERS
+from advtransfer.sweeps.collect import OF_ROW
 
-PANELS, LINES = 6, 7  # a reader cannot tell more of them apart
+PANELS, LINES = 9, 7  # a reader cannot tell more of them apart
 VALUES = 20  # of an axis, at most, are listed
 ROWS = 60  # of the table, at most, are shown
 
@@ -34,13 +35,16 @@ def failures(failed: Sequence[str]) -> str | None:
     return "## What failed\n\n" + "".join(f"- {tables.escaped(line)}\n" for line in failed) if failed else None
 
 
-def files(stem: str, means: pd.DataFrame, axes: Sequence[str]) -> str:
-    """What the figure shows, and which files hold the rest."""
+def files(stem: str, means: pd.DataFrame, axes: Sequence[str], table: str, others: Sequence[str]) -> str:
+    """What the figure shows, of which table of the records, and which files hold the rest."""
     seeds = f"means over {means['seeds'].max()} seeds with Student's 95% interval"
     name = Path(stem).name
+    more = f" `--table` chooses another: {', '.join(f'`{other}`' for other in others)}." if others else ""
+    about = f"This is the table `{table}` of the records.{more}\n\n" if table else ""
     return (
-        f"Shown: {seeds if 'seed' in axes else 'one seed, no interval'}; at most {PANELS} measures and {LINES} lines. "
-        f"All are in `{name}.parquet` and `.csv`, the rows of every run in `{name}-runs.parquet` and `.csv`."
+        f"{about}Shown: {seeds if 'seed' in axes else 'one seed, no interval'}; at most {PANELS} measures, without "
+        f"their own intervals, and {LINES} lines. All are in `{name}.parquet` and `.csv`, the rows of every run in "
+        f"`{name}-runs.parquet` and `.csv`."
     )
 
 
@@ -65,7 +69,7 @@ def figure(table: pd.DataFrame, axes: Sequence[str]) -> Figure:
     are on the vertical axis. The remaining settings and rows are drawn as lines, the first seven of them.
     """
     settings = [name for name in axes if name != "seed"]
-    measures = list(dict.fromkeys(table["measure"]))[:PANELS]
+    measures = _measures(table)[:PANELS]
     labels = list(table.columns[len(settings) : table.columns.get_loc("measure")])
     varying = [name for name in [*settings[1:], *labels] if len(table[name].unique()) > 1]
     named = table.assign(line=_names(table, varying))
@@ -87,6 +91,13 @@ def figure(table: pd.DataFrame, axes: Sequence[str]) -> Figure:
     if settings and len(lines) > 1:
         drawn.legend(handles, lines, loc="outside lower center", ncols=2 if max(map(len, lines)) < 40 else 1)
     return drawn
+
+
+def _measures(table: pd.DataFrame) -> list[str]:
+    """The measures in their order, without the ends of the intervals that the record has for them."""
+    found = list(dict.fromkeys(table["measure"]))
+    ends = {f"{name}{end}" for name in found for end in ("_low", "_high")} | {f"low{OF_ROW}", f"high{OF_ROW}"}
+    return [name for name in found if name not in ends]
 
 
 def _names(table: pd.DataFrame, columns: list[str]) -> pd.Series:

@@ -13,6 +13,7 @@ from typing import Any
 from advtransfer.names import unknown
 from advtransfer.notebooks.read import Notebook
 from advtransfer.records.configs import ConfigError
+from advtransfer.sweeps import tables
 
 RANGE = re.compile(r"(-?\d+):(-?\d+)(?::([1-9]\d*))?")
 
@@ -45,6 +46,11 @@ class Plan:
     def experiment(self) -> str:
         """The experiment's short name, under which its records are kept."""
         return self.module.rpartition(".")[2]
+
+    @property
+    def grid(self) -> dict[str, list[Any]]:
+        """The different values of each parameter of the grid."""
+        return {name: list({repr(run.set[name]): run.set[name] for run in self.runs}.values()) for name in self.axes}
 
 
 def axis(text: str) -> tuple[str, Sequence[Any]]:
@@ -110,9 +116,9 @@ def check(
         A parameter is unknown or set twice, or the table is unknown. The message is one line.
     """
     notebook.check_names([*fixed, *grid])
-    tables = getattr(notebook.experiment_module, "TABLES", ())
-    if table and tables and table not in tables:
-        raise ConfigError(unknown("table", table, tables))
+    known = tables.names(notebook.experiment_module)
+    if table and known and table not in known:
+        raise ConfigError(unknown("table", table, known))
     if both := sorted({*fixed} & {*grid}):
         raise ConfigError(f"{both[0]}: both set and in the grid; expected one of them")
 
@@ -128,7 +134,7 @@ def plan(notebook: Notebook, fixed: Mapping[str, Any], grid: Mapping[str, Sequen
     from advtransfer.records.runs import address  # imported here, because it is slow
 
     check(notebook, fixed, grid)
-    fixed = {**notebook.defaults, **fixed}
+    fixed = {name: value for name, value in {**notebook.defaults, **fixed}.items() if name not in grid}
     module, kind = notebook.experiment_module, notebook.config_type
     runs: dict[str, Run] = {}
     for values in product(*grid.values()):
@@ -137,7 +143,7 @@ def plan(notebook: Notebook, fixed: Mapping[str, Any], grid: Mapping[str, Sequen
         if key not in runs:
             shown = config.model_dump(mode="json", include=set(grid))
             runs[key] = Run(key, {name: shown[name] for name in grid})
-    return Plan(notebook.path.stem, module.__name__, dict(fixed), tuple(grid), tuple(runs.values()))
+    return Plan(notebook.path.stem, module.__name__, fixed, tuple(grid), tuple(runs.values()))
 
 
 def kept(plan: Plan) -> set[str]:
