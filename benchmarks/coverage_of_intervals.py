@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy import stats
 
@@ -48,22 +47,18 @@ def crossing(rho: float, within: bool, rng: np.random.Generator) -> dict[str, bo
     return _over_sources(x, rho * x + math.sqrt(1 - rho**2) * other, None, _spearman(rho), rho == 0, within, rng)
 
 
-def in_blocks(
-    blocks: int, columns: int, between: float, within: float, by_way: bool, rng: np.random.Generator
-) -> dict[str, bool]:
-    """The interval of Spearman's correlation within several blocks of the same 5 architectures × ways of training.
+def in_runs(runs: int, columns: int, between: float, within: float, rng: np.random.Generator) -> dict[str, bool]:
+    """The interval of Spearman's correlation within several runs of the same 5 architectures × ways of training.
 
-    The correlation is `between` for what the architectures differ in, and `within` for the rest. If each way of
-    training has its own target model (`by_way`), only sources of one way are ranked together.
+    The correlation is `between` for what the architectures differ in, and `within` for the rest.
     """
-    x, y = np.zeros((2, blocks, 5, columns))
+    x, y = np.zeros((2, runs, 5, columns))
     for share, size, rho in ((0.85, (1, 5, 1), between), (0.05, (1, 1, columns), within), (0.1, x.shape, within)):
         a, b = rng.normal(size=(2, *size))
         x, y = x + math.sqrt(share) * a, y + math.sqrt(share) * (rho * a + math.sqrt(1 - rho**2) * b)
-    block, row, column = (places.ravel() for places in np.indices(x.shape))
-    group = block * columns + column if by_way else block
-    ranks = [pd.Series(v.ravel()).groupby(group).rank().to_numpy() for v in (x, y)]
-    found = crossed.correlate(crossed.Design(block, row, column, group), *ranks, resamples=RESAMPLES, seed=_seed(rng))
+    run, row, column = (places.ravel() for places in np.indices(x.shape))
+    ranks = [stats.rankdata(v.reshape(runs, -1), axis=1).ravel() for v in (x, y)]
+    found = crossed.correlate(crossed.Design(run, row, column, run), *ranks, resamples=RESAMPLES, seed=_seed(rng))
     return _judged(found, _spearman(0.85 * between + 0.15 * within))
 
 
@@ -208,10 +203,10 @@ def cases() -> Iterator[tuple[dict[str, Any], partial[dict[str, bool]]]]:
             yield {**about, "truth": f"ρ = {rho:g}"}, partial(crossing, rho, within)
     for between, within in ((0.9, 0.25), (0.95, 0.2)):
         about = {"what": "correlation over sources, larger between architectures: crossed", "n": 60}
-        yield {**about, "truth": f"ρ = {between:g} and {within:g}"}, partial(in_blocks, 2, 6, between, within, False)
+        yield {**about, "truth": f"ρ = {between:g} and {within:g}"}, partial(in_runs, 2, 6, between, within)
     for rho in (0.0, 0.5):
-        about = {"what": "correlation over sources of one way, 5 corpora × 3 ways for 5 targets: crossed", "n": 75}
-        yield {**about, "truth": f"ρ = {rho:g}"}, partial(in_blocks, 5, 3, rho, rho, True)
+        about = {"what": "correlation over sources, 5 corpora × 3 ways for 5 targets: crossed", "n": 75}
+        yield {**about, "truth": f"ρ = {rho:g}"}, partial(in_runs, 5, 3, rho, rho)
     for rho in (0.0, 0.5, 0.9):
         about = {"what": "correlation over sources, one variable held fixed: crossed", "n": 30}
         yield {**about, "truth": f"partial ρ = {rho:g}"}, partial(held_fixed, rho)

@@ -31,8 +31,7 @@ def planted(noise=0.0, seed=0, runs=3, models=5, kinds=6):
     rows = [
         {
             "domain": "images, planted", "kind": f"k{kind}", "series": f"k{kind}", "seed": run,
-            **dict.fromkeys(("block", "run"), f"r{run}"),
-            "recipe": f"k{kind} m{model}", "model": f"m{model}", "of_target": False,
+            "run": f"r{run}", "recipe": f"k{kind} m{model}", "model": f"m{model}", "of_target": False,
             **{name: rng.random() for name in PREDICTORS}, "level": run,
         }
         for run in range(runs) for model in range(models) for kind in range(kinds)
@@ -60,14 +59,14 @@ def test_what_is_planted_within_runs_is_found_and_own_accuracy_is_not():
     assert series.loc[("k0", "alpha1"), "r"] == pytest.approx(1)
 
 
-def test_sources_with_different_target_models_are_not_ranked_together():
-    table = planted().assign(domain="texts", run=lambda rows: rows["block"] + ", " + rows["kind"])
-    level = 10 * table["kind"].str.removeprefix("k").astype(int)  # each way of training has a target model of its own
-    table = table.assign(alpha1=table["alpha1"] - level, transfer_accuracy=table["transfer_accuracy"] + level)
-    found = forecast.forecasts(CONFIG, table).set_index(["scope", "predictor"]).loc[("run", "alpha1")]
-    assert found["r"] == pytest.approx(1)
-    assert (found["n"], found["rows"], found["columns"], found["runs"]) == (90, 5, 6, 18)
-    assert found["p"] < 0.02
+def test_text_models_that_are_ranked_together_have_one_target_model():
+    made = published("selection_texts")
+    assert set(pool.text_sources(made)["kind"]) == set(pool.TEXTS)
+    for run, part in pool.text_sources(made).groupby("run"):
+        names = [f"{series}-seed{seed}" for series, seed in part[["series", "seed"]].drop_duplicates().to_numpy()]
+        assert len(names) == len(pool.TEXTS), run
+        own = [made[name].arrays["deviations"][0, 0] for name in names]  # its outputs under its own attack
+        assert all(np.array_equal(each, own[0]) for each in own), run
 
 
 def test_a_metric_that_only_knows_the_better_source_is_found_out():
@@ -88,7 +87,7 @@ def test_a_metric_that_only_knows_the_better_source_is_found_out():
     assert proxy["low"] < 0 < proxy["high"]
     assert proxy["p"] > 0.05
     assert more["r"] == pytest.approx(1)
-    ranks, design, _ = ranked(table, ["run"])
+    ranks, design = ranked(table, ["run"])
     held = crossed.correlate(
         design, *(ranks[name].to_numpy() for name in ("alpha1", "transfer_accuracy", "source_accuracy")), resamples=99
     )

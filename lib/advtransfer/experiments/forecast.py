@@ -139,7 +139,6 @@ class Compared(NamedTuple):
 
     ranks: pd.DataFrame
     design: crossed.Design
-    runs: int
 
 
 def _compared(config: Config, part: pd.DataFrame, scope: str) -> Compared:
@@ -147,7 +146,7 @@ def _compared(config: Config, part: pd.DataFrame, scope: str) -> Compared:
     by = ["run"]
     if scope == "architectures":
         known = [*PREDICTORS, "transfer_accuracy"]
-        part = part.groupby(["block", "run", "model"], as_index=False, sort=False)[known].mean().assign(kind="mean")
+        part = part.groupby(["run", "model"], as_index=False, sort=False)[known].mean().assign(kind="mean")
     elif scope == "family":
         part, by = part.assign(family=part["model"].str.startswith("ResNet")), ["run", "family"]
     elif scope in ("architecture", "given both"):
@@ -165,18 +164,17 @@ def ranked(part: pd.DataFrame, by: list[str]) -> Compared:
     sizes = part.groupby(by)["transfer_accuracy"].transform("size")
     ranks = part.groupby(by)[columns].rank()
     ranks = ranks.sub((sizes + 1) / 2, axis=0).div(sizes, axis=0)
-    made = crossed.design(part.assign(run=part["block"]), "model", "kind", by)
-    return Compared(ranks, made, part["run"].nunique())
+    return Compared(ranks, crossed.design(part, "model", "kind", by))
 
 
 def _score(config: Config, compared: Compared, predictor: str, fixed: str | None = None) -> dict[str, float]:
-    ranks, design, runs = compared
+    ranks, design = compared
     x, y = ranks[predictor].to_numpy(), ranks["transfer_accuracy"].to_numpy()
     given = ranks["alpha1" if predictor == fixed else fixed].to_numpy() if fixed else None
     found = crossed.correlate(design, x, y, given, resamples=config.resamples, seed=config.seed)
     of_rows = crossed.p_of_rows(design, x, y, given, resamples=config.resamples)
     alone = np.bincount(design.group)[design.group] == 1
-    rows, columns = (int(places.max()) + 1 for places in (design.row, design.column))
+    rows, columns, runs = (int(places.max()) + 1 for places in (design.row, design.column, design.run))
     about = found._asdict() | {
         "p_of_rows": of_rows,
         "n": int((~alone).sum()),
@@ -197,7 +195,7 @@ def by_series(config: Config, images: pd.DataFrame) -> pd.DataFrame:
     ``series`` is "all" for every stored source within its run, and "ranked together" if the sources of all targets are
     ranked as if they were alike, which is a mistake that the page shows. Here only architectures are drawn.
     """
-    images = images.assign(block=images["run"] + images["kind"], all=0)
+    images = images.assign(place=images["run"] + images["kind"], all=0)
     parts = [(series, part, "run") for series, part in images.groupby("series", sort=False)]
     new = images[images["kind"].isin(config.series)]
     parts += [
@@ -211,7 +209,7 @@ def by_series(config: Config, images: pd.DataFrame) -> pd.DataFrame:
             continue
         about = {"series": series, "low_accuracy": part["source_accuracy"].min()}
         about |= {"high_accuracy": part["source_accuracy"].max(), "seeds": part["seed"].nunique()}
-        part = part.assign(compared=part[group], kind="")
+        part = part.assign(compared=part[group], run=part["place"], kind="")
         for predictor in ("source_accuracy", "alpha1"):
             found.append({**about, "predictor": predictor, **_score(config, ranked(part, ["compared"]), predictor)})
     return pd.DataFrame(found)

@@ -1,9 +1,8 @@
 """The published source models as one table: each with its predictors, and with its accuracy after transfer.
 
 A *run* is one target model with the sources that were compared with it: only these can be ranked together, because
-another target has other images and other accuracies. A *block* is one data set and seed, which may have several target
-models: each way of training texts has its own. A *recipe* is one architecture in one way of training. A block counts if
-it has most recipes, so that architectures and ways are crossed.
+another target has other images and other accuracies. A *recipe* is one architecture in one way of training. A run
+counts if it has most recipes, so that architectures and ways are crossed.
 """
 
 from typing import Any, Literal
@@ -24,19 +23,7 @@ PREDICTORS: dict[str, Literal[1, -1]] = {
 }
 """What may forecast the accuracy after transfer, and the sign that its correlation should have."""
 
-COLUMNS = (
-    "domain",
-    "kind",
-    "series",
-    "block",
-    "run",
-    "seed",
-    "recipe",
-    "model",
-    *PREDICTORS,
-    "transfer_accuracy",
-    "of_target",
-)
+COLUMNS = ("domain", "kind", "series", "run", "seed", "recipe", "model", *PREDICTORS, "transfer_accuracy", "of_target")
 """What is known of a source. ``kind`` is its way of training; ``model`` its architecture, or what else makes sources
 alike: the classes that it has learnt, or its corpus. ``of_target``: it has learnt the target's own corpus."""
 
@@ -100,14 +87,12 @@ def text_sources(records: Published) -> pd.DataFrame:
     if table.empty:
         return table
     kind = table["series"].str.partition("-")[0]
-    block = table["target"] + ", seed " + table["seed"].astype(str)
     return _plain(
         table.rename(columns={"probe_accuracy": "transfer_accuracy"}),
         domain="texts",
         kind=kind,
         recipe=kind + " " + table["architecture"],
-        block=block,
-        run=block + ", " + kind,
+        run=table["target"] + ", seed " + table["seed"].astype(str),
         model=table["label"],
         of_target=table["architecture"] == table["target"],
     )
@@ -123,8 +108,8 @@ def _device(record: Record) -> str:
 
 
 def complete(sources: pd.DataFrame) -> pd.DataFrame:
-    """The sources of the blocks that have most recipes of a domain."""
-    return sources[sources.groupby("block")["recipe"].transform("nunique") >= MOST * sources["recipe"].nunique()]
+    """The sources of the runs that have most recipes of a domain."""
+    return sources[sources.groupby("run")["recipe"].transform("nunique") >= MOST * sources["recipe"].nunique()]
 
 
 def _unbiased(table: pd.DataFrame) -> pd.DataFrame:
@@ -134,4 +119,4 @@ def _unbiased(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _plain(table: pd.DataFrame, **about: "str | bool | pd.Series[Any]") -> pd.DataFrame:
-    return _unbiased(table).assign(**{"of_target": False, "block": about["run"], **about})[list(COLUMNS)]
+    return _unbiased(table).assign(**{"of_target": False, **about})[list(COLUMNS)]

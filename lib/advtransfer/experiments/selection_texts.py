@@ -121,7 +121,6 @@ def run(config: Config) -> tuple[Tables, Arrays]:
     data = _drawn(config, _half(whole[config.target], 1), config.target_texts, config.target_texts)
     labelled = LabelledTexts(data.name, data.train, data.y_train, data.test, data.y_test, data.classes)
     sources = {name: _source(config, spoken, _half(whole[name], 0)) for name in config.corpora}
-    pool: dict[str, TextEncoder] = {name: encoder for name, (encoder, _) in sources.items()}
     plain = text_protocol.untrained(config.seed_of, spoken, data).eval()  # so that all ways have one target model
     target = TextTarget(labelled, settings, {"": TextEncoder(plain.whole(), spoken.tokenizer, config.max_length)})
     arrays: Arrays = {

@@ -311,7 +311,7 @@ def rule(record: Record) -> str:
     """How the verdicts are made."""
     sources = "correlation over sources, 5 architectures × 6 ways: crossed"
     fixed = "correlation over sources, one variable held fixed: crossed"
-    texts = "correlation over sources of one way, 5 corpora × 3 ways for 5 targets: crossed"
+    texts = "correlation over sources, 5 corpora × 3 ways for 5 targets: crossed"
     return (
         f"{verdicts.RULE}; *found* replaces *reproduced* where the paper claims nothing. The claimed sign is negative "
         "for the distance and positive for the rest. In simulations of sources that combine architectures with ways "
@@ -323,8 +323,7 @@ def rule(record: Record) -> str:
         f"{evidence.rejected(texts, 75)}; similar domains were not simulated. *p′* permutes "
         "only architectures (or corpora, or sets of classes), which differ more than ways of training. The sign † "
         "counts pairs of an architecture and a way of training; all intervals over image models rest on five "
-        "architectures. Each way of training texts has a target model of its own, so text models are ranked among "
-        "those of one way. *About the same accuracy* means in "
+        "architectures. *About the same accuracy* means in "
         f"one band of {100 * record.config['band']:.0f} points. In the rows where a quantity is held fixed, the column "
         "of own accuracy shows its correlation with accuracy after transfer when α1 is held fixed. A dash stands where "
         "own accuracy is not compared. The own accuracies of text models belong to different tasks, so that column "

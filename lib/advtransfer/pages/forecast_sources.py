@@ -83,10 +83,9 @@ def about_sources(record: Record) -> str:
         )
     if len(texts):
         text += (
-            f"The texts of {{doc}}`the study of scores <study>` add {texts['run'].nunique()} runs on "
-            f"{texts['block'].nunique()} corpora: MiniLM fine-tuned on {texts['model'].nunique()} corpora in "
-            f"{texts['kind'].nunique()} ways, each of which has its own target models. Accuracy after transfer is "
-            "that of a linear probe."
+            f"The texts of {{doc}}`the study of scores <study>` add {texts['run'].nunique()} runs of "
+            f"{texts['recipe'].nunique()} sources: MiniLM fine-tuned on {texts['model'].nunique()} corpora in "
+            f"{texts['kind'].nunique()} ways. Their accuracy after transfer is that of a linear probe."
         )
     return text
 
