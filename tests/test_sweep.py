@@ -434,3 +434,19 @@ def test_a_missing_extra_is_named(monkeypatch, extra):
     monkeypatch.setitem(sys.modules, {"dask": "distributed", "slurm": "submitit"}[extra], None)
     with pytest.raises(MissingExtraError, match=rf"is not installed; .* -m pip install .*\[{extra}\]"):
         workers.dask("tcp://127.0.0.1:9") if extra == "dask" else workers.slurm(1)
+
+
+def test_what_a_builder_prints_in_a_worker_is_not_in_the_results(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("ADVTRANSFER_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\ndef make():\n    print('built')\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))\n"
+    )
+    (tmp_path / "pool.toml").write_text("[a]\nbuild = 'nets.py:make'")
+    given = {"pool": tmp_path / "pool.toml", "data": "made-up", "only": "1-NN", "labels": 40}
+    words = [word for name, value in given.items() for word in ("-p", f"{name}={value}")]
+    out = str(tmp_path / "out")
+    assert main(["sweep", "choose_a_source", *words, "--grid", "seed=0,1", "--out", out, "--json"]) == 0
+    told = capfd.readouterr()
+    assert json.loads(told.out)["runs"] == 2
+    assert told.err.count("built") == 2

@@ -7,6 +7,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 import uuid
@@ -144,6 +145,7 @@ class _Pool(ProcessPoolExecutor):
 def _settle(devices: Any, threads: int, parent_alive: Connection) -> None:
     """The first steps of a worker: take a device and its threads, and make sure that it ends with its parent."""
     os.environ |= {"ADVTRANSFER_DEVICE": devices.get(), "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
+    sys.stdout = sys.stderr  # what a user's builder prints is no result of the sweep
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the parent, which then shuts the pool down
     threading.Thread(target=_end_with, args=(parent_alive,), daemon=True).start()
     import torch
