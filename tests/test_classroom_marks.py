@@ -266,6 +266,31 @@ def test_what_is_not_graded_is_told_and_the_rest_is_graded(folder, capsys, monke
     assert "NOT GRADED: 'empty': it holds no notebooks; expected one" in said.err
     assert "passed over: 'notes.txt'" in said.err
     assert said.out.count("by tests") == 3
+    assert cli.main(["classroom", "feedback", *asked[2:]]) == 0
+    assert "NOT GRADED: 'empty': it holds no notebooks" in capsys.readouterr().err
+
+
+def test_a_file_without_answers_that_can_be_told_is_named_to_the_teacher(folder, capsys, monkeypatch):
+    monkeypatch.setattr(jail, "refusal", lambda *private: None)
+    (folder / "submitted" / "José.ipynb").write_text('{"cells": [')
+    graded_as(monkeypatch, dict(MADE) | {"notes": ["The file could not be read: it is no notebook.", "Another note."]})
+    assert cli.main(["classroom", "grade", "5-project", "--class", str(folder.parent)]) == 0
+    said = capsys.readouterr().err
+    assert "LOOK AT José: The file could not be read: it is no notebook." in said
+    assert "Another note" not in said
+
+
+def test_only_what_the_tests_found_right_is_called_right(folder):
+    for points in ("0", "3"):
+        edit(folder, "José", QUESTION.key, points=points)
+        assert of(folder, "José", QUESTION.key).said == ""
+    full = of(folder, "José", "test-effect")
+    assert (full.said, full.points) == ("Right.", full.exercise.points)
+    page = next(path for path in feedback.write_pages(folder, SHEET, "Project") if path.stem == "José")
+    text = page.read_text(encoding="utf-8")
+    right = sum(row.said == "Right." for row in gradebook.rows(folder, SHEET)["José"])
+    assert text.count("Right.") == right
+    assert "The whole sheet" not in text
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give files away")

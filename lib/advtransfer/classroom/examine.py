@@ -22,7 +22,7 @@ from advtransfer.classroom import answers, sheets
 from advtransfer.classroom.checks import Mistake
 from advtransfer.classroom.driver import address_space
 from advtransfer.classroom.limits import STARTS, Limits, SandboxError, Stopped, SubmissionError, Unanswered
-from advtransfer.classroom.plan import Cell, Plan, content, mark, plan, read
+from advtransfer.classroom.plan import NO_ANSWER, NO_NOTEBOOK, UNREAD, Cell, Plan, content, mark, plan, read
 from advtransfer.classroom.sandbox import Submission
 from advtransfer.classroom.texts import visible
 
@@ -105,8 +105,8 @@ def examine(
     except ValueError as error:
         yield {"about": {"sha256": checksum, "answers": {}, "versions": {}}}
         for key, exercise in tested.items():
-            yield {"mark": [key, mark(0, exercise, "There was no notebook to grade.")], "used": 0}
-        yield {"notes": [f"The file could not be read: {error}."]}
+            yield {"mark": [key, mark(0, exercise, NO_NOTEBOOK)], "used": 0}
+        yield {"notes": [f"{UNREAD}: {error}."]}
         return
     except OSError as error:
         raise SandboxError(f"the file could not be read: {error.strerror}") from None
@@ -224,8 +224,7 @@ def _test(exercise: sheets.Exercise, runner: Runner, position: int, seed: int) -
         if isinstance(error, Stopped):
             runner.close()
             return mark(0, exercise, f"The code stopped: {error}") | {"stopped": True}
-        reason = "There is no answer yet" if isinstance(error, Unanswered) else "The code stopped"
-        return mark(0, exercise, f"{reason}: {error}")
+        return mark(0, exercise, NO_ANSWER if isinstance(error, Unanswered) else f"The code stopped: {error}")
     except (SandboxError, OSError, MemoryError):
         raise
     except Exception as error:  # the answer was of a kind that the test does not know

@@ -39,6 +39,12 @@ class Row(NamedTuple):
     changed: bool = False
     """Whether the answer was changed after a person had marked it."""
 
+    @property
+    def said(self) -> str:
+        """The message; "Right." where there is none, and the tests have given all points."""
+        full = self.points is not None and self.points >= self.exercise.points > 0
+        return self.message or ("Right." if full and not self.exercise.written else "")
+
 
 def results(folder: Path) -> dict[str, Any]:
     """The results of the tests, by student; empty if nothing was graded."""

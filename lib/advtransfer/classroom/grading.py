@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from advtransfer.classroom import sheets
 from advtransfer.classroom.jail import LIBRARY
 from advtransfer.classroom.limits import LONGER, START_SECONDS, STARTS, Limits
-from advtransfer.classroom.plan import mark
+from advtransfer.classroom.plan import NO_ANSWER, NO_NOTEBOOK, UNREAD, mark
 from advtransfer.classroom.processes import ONE_THREAD, end
 
 LIMITS = Limits()
@@ -113,7 +113,7 @@ class Grader(AbstractContextManager["Grader"]):
                 if not error.by_us:
                     return result | not_graded(str(error))
                 if testing is None:
-                    result["notes"] = [f"The file could not be read: {error}."]
+                    result["notes"] = [f"{UNREAD}: {error}."]
                     break
                 marks[testing] = mark(0, tested[testing], f"The answer could not be checked: {error}.")
         for key, exercise in tested.items():
@@ -206,7 +206,7 @@ def _pointing_back(marks: Mapping[str, dict[str, Any]], tested: Mapping[str, she
     for key, exercise in tested.items():
         points, of, message = (marks[key][name] for name in ("points", "of", "message"))
         wrong = [tested[other].title for other in exercise.builds_on if marks[other]["message"]]
-        if wrong and message:
+        if wrong and message and message not in (NO_NOTEBOOK, NO_ANSWER):
             message = f"{message.removesuffix('.')}. It builds on “{wrong[0]}”: look there first."
         found[key] = {"points": points, "of": of, "message": message}
     return found

@@ -10,6 +10,10 @@ from nbformat import NotebookNode
 from advtransfer.classroom import sheets
 
 FILE_BYTES = 2**25
+UNREAD, UNNAMED = "The file could not be read", "No cell has its name from the sheet"
+"""How the notes begin that concern a whole notebook: its points say nothing about its answers."""
+NO_NOTEBOOK, NO_ANSWER = "There was no notebook to grade.", "There is no answer yet."
+"""Messages that do not depend on another exercise."""
 
 
 class Cell(NamedTuple):
@@ -109,7 +113,7 @@ def plan(original: NotebookNode, submitted: list[Submitted]) -> Plan:
     if list(own) != [key for key in roles if key in own]:
         notes.append("The cells were in another order; they were graded in the order of the sheet.")
     if submitted and not own:
-        notes.append("No cell has its name from the sheet, so all ran as cells of your own: work in the sheet itself.")
+        notes.append(f"{UNNAMED}, so all ran as cells of your own: work in the sheet itself.")
     cells = [Cell("of your own", source, "extra") for source in extras.get(None, [])]
     for cell in original.cells:
         key = cell.metadata.get("nbgrader", {}).get("grade_id")

@@ -133,9 +133,7 @@ def _as_notebook(assignment: str, student: str, rows: list[Row]) -> bytes:
     lines = [f"# {_text(assignment)}: {_text(student)}", f"**{earned}**"]
     for row in rows:
         points = f"{row.points:g} of {row.exercise.points:g}" if row.exercise.points else f"{row.points:+g}"
-        lines.append(
-            f"- **{_text(row.exercise.title)}**: {points}. {_text(row.message or 'Right.' * bool(row.exercise.points))}"
-        )
+        lines.append(f"- **{_text(row.exercise.title)}**: {points}. {_text(row.said)}".strip())
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("\n\n".join(lines), id="feedback")])
     return nbformat.writes(notebook).encode("utf-8", errors="replace")
 

@@ -24,6 +24,7 @@ from advtransfer.classroom import (
     sheets,
 )
 from advtransfer.classroom.limits import Limits
+from advtransfer.classroom.plan import UNNAMED, UNREAD
 from advtransfer.records.storage import replacing
 
 INSTALL = "pip install advtransfer, from the address that your teacher gave you"
@@ -173,8 +174,7 @@ def _grade(arguments: argparse.Namespace) -> int:
         found = handed_in.found(folder)
         for line in found.passed_over:
             print(f"passed over: {line}", file=sys.stderr)
-        for line in found.refused:
-            print(f"NOT GRADED: {line}", file=sys.stderr)
+        _name_refused(folder)
         done: dict[str, bool] = {}
 
         def tell(student: str, result: Mapping[str, Any], count: int, total: int) -> None:
@@ -182,6 +182,9 @@ def _grade(arguments: argparse.Namespace) -> int:
             earned = f"{sum(m['points'] for m in marks):g} of {sum(m['of'] for m in marks):g} by tests"
             reason = "; ".join(result["notes"])
             done[student] = bool(marks)
+            for note in result["notes"] if marks else ():
+                if note.startswith((UNREAD, UNNAMED)):
+                    print(f"LOOK AT {student}: {note}", file=sys.stderr)
             print(
                 f"[{count}/{total}] {student}: {earned if marks else f'NOT GRADED; grade again. {reason}'}", flush=True
             )
@@ -200,8 +203,14 @@ def _grade(arguments: argparse.Namespace) -> int:
     return 1 if missing or found.refused else 0
 
 
+def _name_refused(folder: Path) -> None:
+    for line in handed_in.found(folder).refused:
+        print(f"NOT GRADED: {line}", file=sys.stderr)
+
+
 def _mark(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as (original, folder):
+        _name_refused(folder)
         if arguments.take is None:
             place = shlex.quote(str(arguments.folder))
             take = f"python -m advtransfer classroom mark {arguments.name} --class {place} --take FILE"
@@ -220,6 +229,7 @@ def _feedback(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as (original, folder):
         pages = feedback.write_pages(folder, original, _title(original))
         grades = gradebook.write_grades(folder, original)
+        _name_refused(folder)
     print(f"pages: {len(pages) - 1}, in {folder / 'feedback'}; {pages[-1]}; {grades}")
     return 0
 
@@ -232,6 +242,7 @@ def _return(arguments: argparse.Namespace) -> int:
         done = returning.give_back(
             folder, original, arguments.name, system=arguments.system, table=arguments.table, column=arguments.column
         )
+        _name_refused(folder)
     for line in done.left_out:
         print(f"LEFT OUT: {line}", file=sys.stderr)
     print(f"students: {len(done.students)}; files: {', '.join(map(str, done.written))}")
