@@ -109,9 +109,9 @@ def test_only_ranks_within_runs_matter():
 
 def test_ranks_are_centred_and_a_source_alone_counts_for_nothing():
     table = planted(runs=1, models=2, kinds=3)
-    ranks, _, _ = ranked(table.assign(by=["a", "a", "a", "b", "b", "b"]), ["by"])
+    ranks, _ = ranked(table.assign(by=["a", "a", "a", "b", "b", "b"]), ["by"])
     assert sorted(ranks["alpha1"]) == pytest.approx([-1 / 3, -1 / 3, 0, 0, 1 / 3, 1 / 3])
-    alone, _, _ = ranked(table.assign(by=["a", "b", "c", "d", "e", "e"]), ["by"])
+    alone, _ = ranked(table.assign(by=["a", "b", "c", "d", "e", "e"]), ["by"])
     assert alone["alpha1"][:4].tolist() == [0, 0, 0, 0]
 
 
