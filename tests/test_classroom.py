@@ -104,7 +104,9 @@ def test_the_editions_are_in_nbgraders_format(name, editions):
         assert all(mark.checksum for mark in marks)
         # nbgrader's own release copies whatever it does not know
         assert not any("exercise" in cell.metadata or "For the teacher" in cell.source for cell in notebook.cells)
-    assert "For the teacher" in sheets.notes(SOURCES / f"{name}.md")
+    noted = sheets.notes(SOURCES / f"{name}.md")
+    assert "For the teacher" in noted
+    assert all(f"| `{exercise.key}` |" in noted for exercise in sheets.exercises(sheets.read(SOURCES / f"{name}.md")))
     assert "HIDDEN" in nbformat.writes(editions[name, "instructor"])
     assert "HIDDEN" not in nbformat.writes(editions[name, "solutions"])
 

@@ -188,10 +188,10 @@ def notes(path: Path) -> str:
     """What is for the teacher alone, in Markdown: the notes of a source, and a table of its exercises."""
     notebook = read(path)
     texts = [cell.source for cell in notebook.cells if for_teacher(cell)]
-    lines = ["| exercise | points | marked by | a full answer shows |", "|---|---|---|---|"]
+    lines = ["| exercise | in `marks.csv` | points | marked by | a full answer shows |", "|---|---|---|---|---|"]
     for exercise in exercises(notebook):
         by, shows = "you" if exercise.written else "tests", exercise.shows.replace("|", "\\|")
-        lines.append(f"| {exercise.title} | {exercise.points:g} | {by} | {shows} |")
+        lines.append(f"| {exercise.title} | `{exercise.key}` | {exercise.points:g} | {by} | {shows} |")
     return "\n\n".join([f"# {path.stem}", *texts, "\n".join(lines)]) + "\n"
 
 
