@@ -80,13 +80,14 @@ def test_the_same_record_twice_without_training_twice(counted):
     )
 
 
-def test_k_attacks_and_k_squared_forward_passes_and_no_more(counted):
+def test_k_attacks_and_k_squared_attacked_forward_passes_and_no_more(counted):
     config, record, _, after_first, _ = counted
     n = record.arrays["index"].size
     assert after_first["attack"] == [n] * 3  # the target model and two sources, each once
     (models,) = after_first["forward"]
     tests = config.test_images
-    assert [model.rows for model in models] == [tests + 4 * n, 4 * n, 4 * n]  # one clean and three attacked passes each
+    passes = 1 + 3 + 1  # clean, attacked, and one that tells whether the outputs for an image depend on the others
+    assert [model.rows for model in models] == [tests + passes * n, passes * n, passes * n]
     assert len(record.tables["transfers"]) == 9
 
 
