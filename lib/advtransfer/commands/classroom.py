@@ -174,7 +174,7 @@ def _grade(arguments: argparse.Namespace) -> int:
         found = handed_in.found(folder)
         for line in found.passed_over:
             print(f"passed over: {line}", file=sys.stderr)
-        _name_refused(folder)
+        _name_refused(found)
         done: dict[str, bool] = {}
 
         def tell(student: str, result: Mapping[str, Any], count: int, total: int) -> None:
@@ -203,14 +203,14 @@ def _grade(arguments: argparse.Namespace) -> int:
     return 1 if missing or found.refused else 0
 
 
-def _name_refused(folder: Path) -> None:
-    for line in handed_in.found(folder).refused:
+def _name_refused(found: handed_in.Found) -> None:
+    for line in found.refused:
         print(f"NOT GRADED: {line}", file=sys.stderr)
 
 
 def _mark(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as (original, folder):
-        _name_refused(folder)
+        _name_refused(handed_in.found(folder))
         if arguments.take is None:
             place = shlex.quote(str(arguments.folder))
             take = f"python -m advtransfer classroom mark {arguments.name} --class {place} --take FILE"
@@ -229,7 +229,7 @@ def _feedback(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as (original, folder):
         pages = feedback.write_pages(folder, original, _title(original))
         grades = gradebook.write_grades(folder, original)
-        _name_refused(folder)
+        _name_refused(handed_in.found(folder))
     print(f"pages: {len(pages) - 1}, in {folder / 'feedback'}; {pages[-1]}; {grades}")
     return 0
 
@@ -242,7 +242,7 @@ def _return(arguments: argparse.Namespace) -> int:
         done = returning.give_back(
             folder, original, arguments.name, system=arguments.system, table=arguments.table, column=arguments.column
         )
-        _name_refused(folder)
+        _name_refused(handed_in.found(folder))
     for line in done.left_out:
         print(f"LEFT OUT: {line}", file=sys.stderr)
     print(f"students: {len(done.students)}; files: {', '.join(map(str, done.written))}")
