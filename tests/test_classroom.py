@@ -9,7 +9,7 @@ import pytest
 import student_exercise
 
 from advtransfer.classroom import classes, feedback, gradebook, jail, sheets
-from advtransfer.classroom.plan import Submitted, plan
+from advtransfer.classroom.plan import NO_ANSWER, Submitted, plan
 from advtransfer.commands import main as cli
 from classroom_cases import NAMES, SOURCES, graded_as, original, solved, stubbed, write
 
@@ -245,6 +245,8 @@ def test_the_overview_puts_the_hardest_first_and_counts_mistakes():
         ("c", None),
     ]
     assert found["mistakes"][0] == ("b", "no", 2)
+    unanswered = [row._replace(message=NO_ANSWER, points=0.0) for row in next(iter(rows.values()))]
+    assert feedback.overview({"ada": unanswered})["mistakes"] == []
     assert (found["students"], found["most"]) == (3, 6)
 
 

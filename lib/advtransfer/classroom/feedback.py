@@ -13,6 +13,7 @@ from nbformat import NotebookNode
 
 from advtransfer.classroom import gradebook
 from advtransfer.classroom.gradebook import Row
+from advtransfer.classroom.plan import NO_ANSWER, NO_NOTEBOOK
 from advtransfer.pages.plots import COLOURS, use_style
 from advtransfer.records.storage import replacing
 
@@ -69,7 +70,7 @@ def overview(earned: dict[str, list[Row]]) -> dict[str, Any]:
         (row.exercise.title, row.message)
         for rows in earned.values()
         for row in rows
-        if row.message and not row.exercise.written and row.points is not None
+        if row.message not in ("", NO_NOTEBOOK, NO_ANSWER) and not row.exercise.written and row.points is not None
     )
     return {
         "students": len(earned),
