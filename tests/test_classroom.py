@@ -233,7 +233,7 @@ def test_the_overview_puts_the_hardest_first_and_counts_mistakes():
     points = {"ada": (2, 0, None), "bob": (1, 0, None), "eve": (0, 2, None)}
     rows = {
         s: [
-            gradebook.Row(e, p, "" if p == 2 else "no" if p == 0 else "half")
+            gradebook.Row(e, p, "See me.", tested={0: "no", 1: "half"}.get(p, ""))
             for e, p in zip(exercises, ps, strict=True)
         ]
         for s, ps in points.items()
@@ -245,7 +245,7 @@ def test_the_overview_puts_the_hardest_first_and_counts_mistakes():
         ("c", None),
     ]
     assert found["mistakes"][0] == ("b", "no", 2)
-    unanswered = [row._replace(message=NO_ANSWER, points=0.0) for row in next(iter(rows.values()))]
+    unanswered = [row._replace(tested=NO_ANSWER, points=0.0) for row in next(iter(rows.values()))]
     assert feedback.overview({"ada": unanswered})["mistakes"] == []
     assert (found["students"], found["most"]) == (3, 6)
 

@@ -371,6 +371,7 @@ def test_a_wrong_number_is_not_saved_and_an_earlier_mark_and_own_columns_stay(br
     browser.open(marking.write_page(folder, SHEET, "Project", "x"))
     assert browser.run("document.querySelector('[name=points]').value") == "3"
     type_in(browser, "eve", QUESTION, "points", "33")
+    assert browser.run("document.getElementById('progress').textContent") == "1 of 15 answers marked"
     browser.run("document.getElementById('save').click()")
     assert browser.run("document.getElementById('told').textContent").startswith("Not saved")
     assert browser.run("document.activeElement.closest('article').dataset.student") == "eve"

@@ -152,6 +152,24 @@ def test_bonus_and_penalty_change_the_points_and_stand_in_the_grades(folder):
     assert '<td class="number">-2</td>' in page
 
 
+def test_the_overview_counts_what_the_tests_said_and_no_remark_of_the_teacher(folder, monkeypatch):
+    result = {"points": 1.0, "of": 4, "message": "The sign is wrong."}
+    graded_as(monkeypatch, MADE | {"exercises": {"test-effect": result}})
+    classes.grade_class(folder, SHEET, seed=1)
+
+    def counted():
+        return [line[1:] for line in feedback.overview(gradebook.rows(folder, SHEET))["mistakes"]]
+
+    assert counted() == [("The sign is wrong.", 3)]
+    fill(
+        folder,
+        ["José", "test-effect", "4", "2", "I see what you mean."],
+        ["007", "test-effect", "4", "", "See me."],
+    )
+    assert counted() == [("The sign is wrong.", 2)]
+    assert of(folder, "007", "test-effect").message == "The sign is wrong. See me."
+
+
 def test_the_figure_of_the_class_shows_those_whom_a_bonus_leads_beyond_the_most(folder, monkeypatch):
     edit(folder, "José", QUESTION.key, points="3", bonus="30")
     drawn = []

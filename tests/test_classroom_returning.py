@@ -198,7 +198,7 @@ def test_students_get_a_zip_each_with_their_page_and_notebook(tmp_path, monkeypa
     assert back.namelist() == [f"{NAME}/feedback.html", f"{NAME}/{NAME}.ipynb"]
     assert back.read(f"{NAME}/{NAME}.ipynb") == NOTEBOOK
     assert cli.main([*asked, "--for", "moodle"]) == 2
-    assert "ada: was not collected from Moodle" in capsys.readouterr().err
+    assert "nobody was collected from Moodle; expected `advtransfer classroom collect`" in capsys.readouterr().err
     assert cli.main([*asked, "--table", "x.csv"]) == 2
     assert "expected --for moodle or --for canvas" in capsys.readouterr().err
 
@@ -222,6 +222,28 @@ def test_who_has_handed_in_again_or_was_never_graded_gets_nothing_and_is_named(t
         assert said[0] == "not graded yet: zoe"
         assert said[1] == "handed in again after grading; grade again: ada"
         assert said[2] == "graded, but no longer in submitted; the result is kept: bob"
+
+
+def test_the_mark_of_an_earlier_answer_goes_back_only_if_the_teacher_lets_it_stand(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / NAME
+    made = MADE | {"versions": {"written-question": "the first"}}
+    graded(folder, archive(tmp_path / "p.zip", {f"{who}.ipynb": NOTEBOOK for who in ("ada", "bob")}), monkeypatch)
+    graded_as(monkeypatch, made)
+    classes.grade_class(folder, SHEET, seed=1)
+    table = marks.read_table(folder / "marks.csv")
+    for _, row in table.rows:
+        first = (table.cell(row, "student"), table.cell(row, "exercise")) == ("ada", "written-question")
+        row[table.header.index("answer")] = "the second" if first else ""
+    marks.write_table(folder / "marks.csv", table)
+    asked = ["classroom", "return", NAME, "--class", str(tmp_path)]
+    assert cli.main(asked) == 1
+    assert "LEFT OUT: ada: the mark for written-question is that of an earlier answer" in capsys.readouterr().err
+    assert [path.stem for path in (folder / "returned").iterdir()] == ["bob"]
+    for _, row in table.rows:
+        row[table.header.index("answer")] = ""
+    marks.write_table(folder / "marks.csv", table)
+    assert cli.main(asked) == 0
+    assert {path.stem for path in (folder / "returned").iterdir()} == {"ada", "bob"}
 
 
 def test_a_file_that_could_not_be_read_when_it_was_graded_counts_as_another_one(tmp_path, monkeypatch):

@@ -67,10 +67,10 @@ def overview(earned: dict[str, list[Row]]) -> dict[str, Any]:
         share = sum(marked) / len(marked) if marked else None
         solved.append({"exercise": column[0].exercise, "share": share, "marked": len(marked)})
     messages = Counter(
-        (row.exercise.title, row.message)
+        (row.exercise.title, row.tested)
         for rows in earned.values()
         for row in rows
-        if row.message not in ("", NO_NOTEBOOK, NO_ANSWER) and not row.exercise.written and row.points is not None
+        if row.tested not in ("", NO_NOTEBOOK, NO_ANSWER)
     )
     return {
         "students": len(earned),

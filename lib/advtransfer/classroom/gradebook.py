@@ -38,6 +38,8 @@ class Row(NamedTuple):
     penalty: float = 0.0
     changed: bool = False
     """Whether the answer was changed after a person had marked it."""
+    tested: str = ""
+    """What the tests said, where their result counts."""
 
     @property
     def said(self) -> str:
@@ -134,6 +136,7 @@ def rows(folder: Path, original: NotebookNode) -> dict[str, list[Row]]:
     def row(student: str, result: Mapping[str, Any], exercise: Exercise) -> Row:
         mark = given.get((student, exercise.key), Mark(None, 0.0, 0.0, "", ""))
         found = result["exercises"].get(exercise.key)
+        tested = ""
         if exercise is WHOLE:
             points, message = 0.0, ""
         elif mark.points is not None:
@@ -142,11 +145,12 @@ def rows(folder: Path, original: NotebookNode) -> dict[str, list[Row]]:
             points, message = None, "Not marked yet."
         else:
             points, message = (found["points"], found["message"]) if found else (None, "Grade again.")
+            tested = message if found else ""
         extra = [f"{name.capitalize()}: {value:g}." for name, value in _extra(mark) if value]
         message = " ".join([*filter(None, (message, mark.comment)), *extra])
         if points is not None:
             points += mark.bonus - mark.penalty
-        return Row(exercise, points, message, mark.bonus, mark.penalty, (student, exercise.key) in old)
+        return Row(exercise, points, message, mark.bonus, mark.penalty, (student, exercise.key) in old, tested)
 
     return {
         student: [row(student, result, exercise) for exercise in listed] for student, result in results(folder).items()

@@ -39,8 +39,8 @@ def give_back(
 ) -> Returned:
     """Write what goes back to the students.
 
-    A student with an answer that is not marked yet is left out, and so is one who has handed in a file that is not
-    graded yet.
+    A student with an answer that is not marked yet, or was changed after it had been marked, is left out, and so is
+    one who has handed in a file that is not graded yet.
 
     Without a system, ``returned/STUDENT.zip`` holds the page of feedback and the notebook. For Moodle,
     ``return-moodle.zip`` holds the pages in folders by which Moodle knows the students. Canvas gives a returned file
@@ -66,14 +66,21 @@ def give_back(
     Raises
     ------
     ValueError
-        Nothing was graded, nobody is marked completely, or the table is not as expected.
+        Nothing was graded, nobody is marked completely, nobody was collected from the system, or the table is not as
+        expected.
     """
     gradebook.check_graded(folder)
     earned, roster = gradebook.rows(folder, original), collecting.read_roster(folder)
+    if system and not any(about.get("system") == system for about in roster.values()):
+        raise ValueError(
+            f"{folder}: nobody was collected from {system.capitalize()}; expected `advtransfer classroom collect` to "
+            "have read its zip file, or no --for"
+        )
     apart = gradebook.apart(folder)
     ready, left_out = {}, [f"{student}: not graded yet" for student in apart.ungraded]
     for student, rows in earned.items():
         unmarked = [row.exercise.key for row in rows if row.points is None]
+        old = [row.exercise.key for row in rows if row.changed]
         about = roster.get(student, {})
         if student in apart.changed:
             left_out.append(f"{student}: handed in again after grading")
@@ -81,6 +88,8 @@ def give_back(
             left_out.append(f"{student}: the file handed in cannot be read")
         elif unmarked:
             left_out.append(f"{student}: no mark for {', '.join(unmarked)}")
+        elif old:
+            left_out.append(f"{student}: the mark for {', '.join(old)} is that of an earlier answer")
         elif system and about.get("system") != system:
             left_out.append(f"{student}: was not collected from {system.capitalize()}")
         else:

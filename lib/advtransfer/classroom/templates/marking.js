@@ -50,8 +50,10 @@
     check(field);
   }
 
+  const marked = field => field.value.trim() !== "" && check(field);
+
   function show() {
-    const open = points.filter(field => !field.value.trim()).length;
+    const open = points.filter(field => !marked(field)).length;
     document.getElementById("progress").textContent = `${points.length - open} of ${points.length} answers marked`;
   }
 
@@ -123,7 +125,7 @@
   function nextOpen(from) {
     const start = from ? points.findIndex(field => article(field) === from) + 1 : 0;
     const order = [...points.slice(start), ...points.slice(0, start)];
-    go(order.find(field => !field.value.trim()) || points[start]);
+    go(order.find(field => !marked(field)) || points[start]);
   }
 
   document.getElementById("save").addEventListener("click", save);
