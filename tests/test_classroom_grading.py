@@ -42,6 +42,16 @@ def test_an_odd_class_is_graded_to_the_end_with_the_right_points(tmp_path):
     assert told["test-success-curve"].endswith("It builds on “PGD”: look there first.")
 
 
+def test_an_exercise_whose_cell_did_not_run_says_why(tmp_path):
+    answers = {"pgd": "def pgd(model, x, y, eps:\n    return x", "project": "import nowhere\ndef project(x): ..."}
+    notebook = write(stubbed("1-pgd", **answers), tmp_path / "ada.ipynb")
+    found = grade(notebook, original("1-pgd"), seed=SEED, limits=QUICK)["exercises"]
+    told = {name: found[f"test-{name}"]["message"] for name in ("pgd", "project-ball")}
+    assert told["pgd"].startswith("The code stopped: pgd is not defined. The cell 'pgd' stopped: SyntaxError: ")
+    assert "project is not defined. The cell 'project' stopped: ModuleNotFoundError: No mod" in told["project-ball"]
+    assert "nowhere" not in told["pgd"]
+
+
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_the_solutions_score_full_marks(name, tmp_path):
     result = grade(write(solved(name), tmp_path / "ada.ipynb"), original(name), seed=SEED)

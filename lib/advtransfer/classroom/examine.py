@@ -9,6 +9,7 @@ import builtins
 import hashlib
 import json
 import os
+import re
 import resource
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,15 @@ from nbformat import NotebookNode
 from advtransfer.classroom import answers, sheets
 from advtransfer.classroom.checks import Mistake
 from advtransfer.classroom.driver import address_space
-from advtransfer.classroom.limits import STARTS, Limits, SandboxError, Stopped, SubmissionError, Unanswered
+from advtransfer.classroom.limits import (
+    STARTS,
+    Limits,
+    Missing,
+    SandboxError,
+    Stopped,
+    SubmissionError,
+    Unanswered,
+)
 from advtransfer.classroom.plan import NO_ANSWER, NO_NOTEBOOK, UNREAD, Cell, Plan, content, mark, plan, read
 from advtransfer.classroom.sandbox import Submission
 from advtransfer.classroom.texts import visible
@@ -161,8 +170,16 @@ class Runner:
     @property
     def notes(self) -> list[str]:
         """The errors of the cells, one line per cell."""
+        return list(self._notes().values())
+
+    def last_note_on(self, name: str, position: int) -> list[str]:
+        """The note on the last cell before `position` that stopped and in which a name stands, if there is one."""
+        word = re.compile(rf"\b{re.escape(name)}\b")
+        return [n for i, n in sorted(self._notes().items()) if i < position and word.search(self._cells[i].source)][-1:]
+
+    def _notes(self) -> dict[int, str]:
         reported = {i: error for i, error in self.errors.items() if not isinstance(error, Unanswered)}
-        return [f"The cell {self._cells[i].label!r} stopped: {error}" for i, error in reported.items()]
+        return {i: f"The cell {self._cells[i].label!r} stopped: {error}" for i, error in reported.items()}
 
     @property
     def used(self) -> float:
@@ -240,6 +257,8 @@ def _value(name: str, runner: Runner, position: int) -> Any:
     except Stopped:  # after its last answer, and this exercise is not to blame
         runner.close()
         return runner.at(position).value(name)
+    except Missing as error:
+        raise Missing(". ".join([str(error), *runner.last_note_on(name, position)])) from None
 
 
 def _asked(tree: ast.Module) -> list[str]:

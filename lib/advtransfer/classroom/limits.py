@@ -36,5 +36,9 @@ class Unanswered(SubmissionError):
     """The code raised NotImplementedError, as the cells of a student edition do."""
 
 
+class Missing(SubmissionError):
+    """The code has not defined what a test asks for."""
+
+
 class Stopped(SubmissionError):
     """The process of the submission has ended or was ended; another one can be started."""

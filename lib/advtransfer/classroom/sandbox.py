@@ -16,6 +16,7 @@ from advtransfer.classroom.limits import (
     LONGER,
     START_SECONDS,
     Limits,
+    Missing,
     SandboxError,
     Stopped,
     SubmissionError,
@@ -163,7 +164,7 @@ class Submission(AbstractContextManager["Submission"]):
         finally:
             self.used += self._turn.used()
         if "missing" in answer:
-            raise SubmissionError(f"{request['name']} is not defined")
+            raise Missing(f"{request['name']} is not defined")
         if "error" in answer:
             kind = Unanswered if answer.get("unanswered") is True else SubmissionError
             raise kind(in_one_line(str(answer["error"])[:TEXT]))
