@@ -420,6 +420,19 @@ def test_an_attack_stays_in_its_ball_and_does_more_than_noise(found):
         assert (np.linalg.norm(arrays[attacked], axis=1) > np.linalg.norm(arrays[noise], axis=1)).all()
 
 
+def test_the_radius_for_texts_may_be_longer_than_the_vector_of_a_word(found):
+    pool, *_ = found
+    data, settings = target(), ranking.measure.Settings(**FAST, eps=2.0)
+    task = ranking.text_target.TextTarget(data, settings, pool, pool["one"])
+    tokens = pool["one"].read([data.x_test[k] for k in task.chosen])
+    length = float(pool["one"].word_embeddings.detach()[tokens.ids[tokens.mask]].norm(dim=1).mean())
+    moved = max(float(delta.flatten(1).norm(dim=1).max()) for delta in task.delta)
+    assert length < moved <= 2 * length * (1 + 1e-5)
+    options = {**FAST, "eps": 2.0, "only": ["alpha1"], "truth": "none"}
+    assert ranking.score({"one": pool["one"]}, data, **options).scores["value"].notna().all()
+    assert choosing.Config(eps=2.0).eps == 2.0
+
+
 def test_the_naive_target_model_learns_and_keeps_the_word_embeddings():
     like, data = TextEncoder(bert(width=32), WORDS), target(100)
     settings = ranking.measure.Settings(target_epochs=40, samples=4, gradients=1, steps=1)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from advtransfer import ranking
 from advtransfer.datasets import encoders, generated, store, textstore
@@ -71,7 +71,7 @@ class Config(BaseConfig):
     samples: int = Field(60, ge=2, description="target test images or texts to attack, at most")
     gradients: int = Field(20, ge=1, description="attacked ones whose Jacobians are matched, at most")
     outputs: int = Field(10, ge=1, le=1000, description="principal directions of the outputs that are matched")
-    eps: Annotated[Epsilon, AfterValidator(protocol.pixel_radius)] = Field(
+    eps: Epsilon = Field(
         0.1, description="radius of the attack, for pixels in [0, 1]; texts: in mean lengths of a word's vector"
     )
     steps: int = Field(5, ge=1, le=10_000, description="steps of the attack")

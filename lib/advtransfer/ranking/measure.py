@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advtransfer.checks import as_count, as_number, expected_radius
+from advtransfer.checks import as_count, as_number
 from advtransfer.ranking.labels import stratified
 from advtransfer.ranking.truth import probe
 from advtransfer.records.provenance import device
@@ -46,8 +46,6 @@ class Settings:
         object.__setattr__(self, "eps", as_number("eps", self.eps))
         if self.eps == 0:
             raise ValueError(f"eps is {self.eps:g}; expected a radius above 0")
-        if instead := expected_radius(self.eps, "linf", 1.0, 1):
-            raise ValueError(f"eps is {self.eps:g}; expected {instead}")
 
     def seed_of(self, what: str) -> int:
         """The seed of one random component."""

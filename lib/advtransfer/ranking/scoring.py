@@ -15,6 +15,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from advtransfer import intervals, matching, metrics, scores
+from advtransfer.checks import expected_radius
 from advtransfer.names import one_line, unknown
 from advtransfer.ranking import image_target, text_target
 from advtransfer.ranking.data import Labelled
@@ -167,6 +168,8 @@ def score(
         if name not in Settings.__dataclass_fields__:
             raise ValueError(unknown("setting", name, Settings.__dataclass_fields__))
     chosen = Settings(**settings)
+    if not isinstance(data, LabelledTexts) and (instead := expected_radius(chosen.eps, "linf", 1.0, 1)):
+        raise ValueError(f"eps is {chosen.eps:g}; expected {instead}")
     compared = bool({*only} & {*WITH_TARGET_MODEL})
     useless = failing(pool, data, attacked=compared)
     if len(useless) == len(pool):
